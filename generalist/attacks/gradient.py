@@ -1,0 +1,117 @@
+"""FGSM and PGD: one loop of projected gradient ascent, the inner loop of adversarial training."""
+
+from functools import partial
+from typing import Protocol
+
+import torch
+
+from generalist.attacks.losses import Loss, Network, cross_entropy
+from generalist.config import AttackOptions
+from generalist.errors import BadInput
+from generalist.tensors import Images, Labels
+from generalist.threats import Threat
+
+
+class Attack(Protocol):
+    """What `attack_from` gives."""
+
+    def __call__(
+        self,
+        network: Network,
+        images: Images,
+        labels: Labels,
+        threat: Threat,
+        *,
+        loss: Loss = cross_entropy,
+        generator: torch.Generator | None = None,
+        start: Images | None = None,
+    ) -> Images:
+        """Adversarial images, as `pgd` makes them."""
+
+
+def pgd(
+    network: Network,
+    images: Images,
+    labels: Labels,
+    threat: Threat,
+    *,
+    steps: int,
+    step_size: float | None = None,
+    random_start: bool = True,
+    loss: Loss = cross_entropy,
+    generator: torch.Generator | None = None,
+    start: Images | None = None,
+) -> Images:
+    """Projected gradient ascent (Madry et al., ICLR 2018): exactly `steps` gradients, the last point returned.
+
+    Gradients are with respect to the images alone; the network's parameters, their `.grad` and torch's
+    global generator stay as they are. Modes are the caller's: hand over a network in eval mode.
+
+    Args:
+        network: from images to logits, differentiable.
+        images: float [batch, channels, height, width] in [0, 1].
+        labels: int64 [batch].
+        threat: the ball to stay in.
+        steps: gradients to take.
+        step_size: pixel units, by default 2.5 eps / steps.
+        random_start: begin at a random point of the ball, drawn by `generator`; otherwise at the images.
+        loss: what to raise, one number per image.
+        generator: random numbers of the start, on the device of the images.
+        start: begin at these points, projected, instead.
+
+    Raises:
+        BadInput: no steps, or a random start without a generator.
+    """
+    if steps < 1:
+        raise BadInput(f"the attack has {steps} steps; give it one at least")
+    if start is None and random_start and generator is None:
+        raise BadInput("a random start needs a generator: pass generator=… or random_start=False")
+    size = 2.5 * threat.eps / steps if step_size is None else float(step_size)
+    ball = threat.ball(images)
+    if start is not None:
+        points = ball.project_(start.clone())
+    elif random_start and generator is not None:
+        points = ball.project_(ball.random_offset(generator).add_(images))
+    else:
+        points = images.clone()
+    leaf = points.detach().requires_grad_()  # shares its memory with `points`, which steps move in place
+    with torch.enable_grad():
+        for _ in range(steps):
+            (gradient,) = torch.autograd.grad(loss(network(leaf), labels).sum(), leaf)
+            ball.project_(points.add_(ball.steepest_ascent(gradient), alpha=size))
+    return points
+
+
+def fgsm(
+    network: Network,
+    images: Images,
+    labels: Labels,
+    threat: Threat,
+    *,
+    step_size: float | None = None,
+    loss: Loss = cross_entropy,
+    generator: torch.Generator | None = None,
+    start: Images | None = None,
+) -> Images:
+    """The fast gradient sign method (Goodfellow et al., ICLR 2015): one step of size eps from the images.
+
+    The arguments are those of `pgd`; nothing is drawn from the generator.
+    """
+    size = float(threat.eps if step_size is None else step_size)
+    return pgd(network, images, labels, threat, steps=1, step_size=size, random_start=False, loss=loss, start=start)
+
+
+def attack_from(options: AttackOptions) -> Attack:
+    """The attack that the configuration names."""
+    return _ATTACKS[options.name](options)
+
+
+def _pgd_from(options: AttackOptions) -> Attack:
+    return partial(pgd, steps=options.steps, step_size=options.step_size, random_start=options.random_start)
+
+
+def _fgsm_from(options: AttackOptions) -> Attack:
+    return partial(fgsm, step_size=options.step_size)
+
+
+_ATTACKS = {"pgd": _pgd_from, "fgsm": _fgsm_from}

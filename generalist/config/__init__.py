@@ -1,0 +1,62 @@
+"""The typed tree of `params.yaml`: reading, checking, showing."""
+
+from generalist.config.quantity import Quantity
+from generalist.config.reading import (
+    canonical,
+    check,
+    digest,
+    flattened,
+    load,
+    preset_names,
+    preset_path,
+    to_yaml,
+)
+from generalist.config.schedule import Schedule
+from generalist.config.section import Plugin, Section
+from generalist.config.tree import (
+    Adam,
+    AdamW,
+    AttackOptions,
+    Config,
+    DataOptions,
+    EvaluationOptions,
+    ExpertOptions,
+    MixingOptions,
+    ModelOptions,
+    ObjectiveOptions,
+    Sgd,
+    Steps,
+    ThreatOptions,
+    TrainingOptions,
+    Weight,
+)
+
+__all__ = [
+    "Adam",
+    "AdamW",
+    "AttackOptions",
+    "Config",
+    "DataOptions",
+    "EvaluationOptions",
+    "ExpertOptions",
+    "MixingOptions",
+    "ModelOptions",
+    "ObjectiveOptions",
+    "Plugin",
+    "Quantity",
+    "Schedule",
+    "Section",
+    "Sgd",
+    "Steps",
+    "ThreatOptions",
+    "TrainingOptions",
+    "Weight",
+    "canonical",
+    "check",
+    "digest",
+    "flattened",
+    "load",
+    "preset_names",
+    "preset_path",
+    "to_yaml",
+]

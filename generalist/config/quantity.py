@@ -1,0 +1,60 @@
+"""Numbers that may be written as fractions (`8/255`) or with an exponent (`1e-3`) and are shown so again."""
+
+from fractions import Fraction
+from typing import Any, Self
+
+from pydantic import GetCoreSchemaHandler, SerializationInfo
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+
+class Quantity(float):
+    """A float that remembers how it was written; equal to, and hashed as, its value.
+
+    YAML 1.1 reads `8/255` and `1e-3` as strings, so strings are parsed here.
+    """
+
+    written: float | str
+
+    def __new__(cls, written: Any) -> Self:
+        """Parse `written`: a number, or a string such as `8/255`, `1e-3` or `0.1`.
+
+        Raises:
+            ValueError: it is neither, or not finite.
+        """
+        if isinstance(written, bool) or not isinstance(written, float | int | str):
+            raise ValueError(f"{written!r} is not a number")
+        try:
+            value = float(Fraction(written)) if isinstance(written, str) else float(written)
+        except (ValueError, ZeroDivisionError, OverflowError):
+            raise ValueError(f"{written!r} is not a number such as 0.1, 8/255 or 1e-3") from None
+        if not abs(value) < float("inf"):
+            raise ValueError(f"{written!r} is not finite")
+        self = super().__new__(cls, value)
+        self.written = written.written if isinstance(written, Quantity) else written
+        return self
+
+    def __getnewargs__(self) -> tuple[float | str]:
+        """Copies and processes get the same spelling."""
+        return (self.written,)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Let fields of this type take fractions; the JSON schema calls it a number or a string."""
+        return core_schema.no_info_plain_validator_function(
+            _parsed,
+            serialization=core_schema.plain_serializer_function_ser_schema(_shown, info_arg=True),
+        )
+
+
+def _parsed(written: Any) -> Quantity:
+    try:
+        return Quantity(written)
+    except ValueError as error:
+        raise PydanticCustomError("quantity", "{reason}", {"reason": str(error)}) from None
+
+
+def _shown(value: float, info: SerializationInfo) -> float | str:
+    """As written for people, as the bare value for digests."""
+    if isinstance(info.context, dict) and info.context.get("canonical"):
+        return float(value)
+    return value.written if isinstance(value, Quantity) else value

@@ -1,0 +1,200 @@
+"""From YAML, a preset and dotted overrides to a checked configuration, and back."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from generalist.config.section import nearest
+from generalist.config.tree import Config
+from generalist.errors import BadInput
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without silent surprises: a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        twice = next((key for index, key in enumerate(keys) if key in keys[:index]), None)
+        if twice is not None:
+            raise yaml.MarkedYAMLError(problem=f"key '{twice}' is given twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def load(
+    path: Path | str | None = None,
+    *,
+    preset: str | None = None,
+    overrides: Iterable[str] = (),
+) -> Config:
+    """Read a configuration file, or a preset, apply overrides such as `mixing.interval=3`, and check the whole.
+
+    Raises:
+        BadInput: the file is missing or not YAML, or a key, value or combination is wrong.
+    """
+    if (path is None) == (preset is None):
+        raise TypeError("give either a path or a preset")
+    path = preset_path(preset) if preset is not None else Path(str(path))
+    tree = _read_yaml(path)
+    for override in overrides:
+        _apply(tree, override)
+    return check(tree, where=path.name)
+
+
+def check(tree: Any, where: str = "configuration") -> Config:
+    """Check a tree of plain values.
+
+    Raises:
+        BadInput: with one sentence for each mistake; `where` opens each.
+    """
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise BadInput("\n".join(f"{where}: {sentence}" for sentence in _sentences(error, tree))) from None
+
+
+def preset_names() -> list[str]:
+    """The presets that come with the project."""
+    return sorted(path.stem for path in _preset_folder().glob("*.yaml"))
+
+
+def preset_path(name: str) -> Path:
+    """The file of a preset.
+
+    Raises:
+        BadInput: there is none of that name.
+    """
+    names = preset_names()
+    if name not in names:
+        raise BadInput(f"there is no preset '{name}'; {nearest(name, names)}")
+    return _preset_folder() / f"{name}.yaml"
+
+
+def to_yaml(config: Config) -> str:
+    """The whole tree with every default written out; reads back as the same configuration."""
+    text: str = yaml.safe_dump(config.model_dump(mode="python"), sort_keys=False, allow_unicode=True, width=100)
+    return text
+
+
+def canonical(section: Any) -> Any:
+    """Plain values of a section, every number as its value: `8/255` and 0.03137… are the same."""
+    return section.model_dump(mode="json", context={"canonical": True})
+
+
+def digest(value: Any) -> str:
+    """SHA-256 (hex) of plain values: keys sorted, numbers in their shortest exact form."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def flattened(config: Config) -> dict[str, str]:
+    """Dotted path to value as shown to people, for tables and trackers."""
+    flat: dict[str, str] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                walk(f"{prefix}.{key}" if prefix else str(key), inner)
+        else:
+            flat[prefix] = str(value)
+
+    walk("", config.model_dump(mode="json"))
+    return flat
+
+
+def _preset_folder() -> Path:
+    """Beside the package in a checkout, inside it when installed from a wheel."""
+    package = Path(__file__).parent.parent
+    checkout = package.parent / "presets"
+    return checkout if checkout.is_dir() else package / "presets"
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise BadInput(f"{path} can't be read: {reason}; name a YAML file such as params.yaml") from None
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506  a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise BadInput(f"{path.name}, line {line}: {error.problem or error.context}; mend the YAML there") from None
+    except yaml.YAMLError as error:
+        raise BadInput(f"{path.name} is not YAML: {error}") from None
+
+
+def _apply(tree: Any, override: str) -> None:
+    """Set one dotted path; list elements by number, maps made on the way."""
+    path, equals, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise BadInput(f"override '{override}' is not of the form section.key=value, such as mixing.interval=3")
+    try:
+        value = yaml.load(text, _Loader)  # noqa: S506  a SafeLoader
+    except yaml.YAMLError:
+        raise BadInput(f"override '{override}': the value is not YAML, such as 3, 8/255 or [crop, flip]") from None
+    place = tree
+    for depth, key in enumerate(keys):
+        here = ".".join(keys[:depth]) or "the top"
+        if isinstance(place, list):
+            if not key.isdecimal() or int(key) >= len(place):
+                raise BadInput(f"override '{override}': {here} is a list of {len(place)}; number its elements from 0")
+            slot: Any = int(key)
+        elif isinstance(place, dict):
+            slot = key
+        else:
+            raise BadInput(f"override '{override}': {here} is a single value and has no key '{key}'")
+        if depth == len(keys) - 1:
+            place[slot] = value
+        else:
+            if isinstance(place, dict) and place.get(slot) is None:
+                place[slot] = {}
+            place = place[slot]
+
+
+def _sentences(error: ValidationError, tree: Any, prefix: tuple[str | int, ...] = ()) -> list[str]:
+    sentences: list[str] = []
+    for detail in error.errors(include_url=False):
+        where, value = _place((*prefix, *detail["loc"]), tree)
+        inner = detail.get("ctx", {}).get("error")
+        if isinstance(inner, ValidationError):  # the options of a plug-in, checked by its own class
+            sentences += _sentences(inner, tree, tuple(where))
+            continue
+        path = ".".join(map(str, where))
+        message = detail["msg"].removeprefix("Value error, ")
+        if detail["type"] == "union_tag_invalid":
+            known = [name.strip(" '") for name in detail["ctx"]["expected_tags"].split(",")]
+            sentences.append(f"{path}: unknown name '{detail['ctx']['tag']}'; {nearest(detail['ctx']['tag'], known)}")
+        elif detail["type"] == "union_tag_not_found":
+            sentences.append(f"{path}: 'name' is missing: it says which one is meant")
+        elif detail["type"] in _WHOLE or not path:
+            sentences.append(f"{path}: {message}" if path else message)
+        else:
+            message = message[:1].lower() + message[1:]
+            sentences.append(f"{path} is {_short(value)}, but {message.replace('input should', 'it should')}")
+    return list(dict.fromkeys(sentences))
+
+
+_WHOLE = {"unknown_key", "missing_key", "plugin", "schedule", "decay", "fgsm", "quantity", "name"}
+
+
+def _place(loc: tuple[str | int, ...], tree: Any) -> tuple[list[str | int], Any]:
+    """The part of an error's location that is in the file: pydantic's has the tags of unions, too."""
+    path: list[str | int] = []
+    for key in loc:
+        if (isinstance(tree, Mapping) and key in tree) or (
+            isinstance(tree, list | tuple) and isinstance(key, int) and key < len(tree)
+        ):
+            path.append(key)
+            tree = tree[key]
+    return path, tree
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,73 @@
+"""One schedule type for every number that changes over training: piecewise linear."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
+from pydantic_core import PydanticCustomError
+
+from generalist.config.quantity import Quantity
+
+
+class Schedule(BaseModel):
+    """A number, or knots `[[progress, value], ...]` joined by straight lines.
+
+    Progress runs from 0 (before the first step) to 1 (after the last). Two knots at the same
+    progress make a jump; the later one holds from there on. Beyond the outer knots the value is constant.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    knots: tuple[tuple[Quantity, Quantity], ...]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_yaml(cls, written: Any) -> Any:
+        if isinstance(written, dict | Schedule):
+            return written
+        if isinstance(written, Sequence) and not isinstance(written, str):
+            if not all(isinstance(knot, Sequence) and not isinstance(knot, str) and len(knot) == 2 for knot in written):
+                raise PydanticCustomError(
+                    "schedule", "a schedule is a number or a list of [progress, value] pairs, such as [[0, 1], [1, 0.1]]"
+                )
+            return {"knots": written}
+        return {"knots": [(0, written)]}
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Schedule":
+        progress = [float(p) for p, _ in self.knots]
+        if not progress or min(progress) < 0 or max(progress) > 1 or any(b < a for a, b in pairwise(progress)):
+            raise PydanticCustomError(
+                "schedule", "the knots of a schedule need progress values between 0 and 1 in rising order"
+            )
+        return self
+
+    @model_serializer
+    def _to_yaml(self) -> int | float | str | list[list[int | float | str]]:
+        if len(self.knots) == 1:
+            return self.knots[0][1].written
+        return [[p.written, v.written] for p, v in self.knots]
+
+    def at(self, progress: float) -> float:
+        """The value at `progress` in [0, 1]."""
+        left = None
+        for p, v in self.knots:
+            if progress < p:
+                if left is None:
+                    return float(v)
+                p0, v0 = left
+                return float(v0 + (v - v0) * (progress - p0) / (p - p0))
+            left = (p, v)
+        assert left is not None  # _ordered refuses an empty schedule
+        return float(left[1])
+
+    def values(self, start: int, stop: int, total: int) -> NDArray[np.float64]:
+        """The values of steps `start` to `stop` (exclusive) of `total`: float64 [stop - start]."""
+        return np.array([self.at(step / total) for step in range(start, stop)], dtype=np.float64)
+
+    def extremes(self) -> tuple[float, float]:
+        """Smallest and largest value; both are taken at knots."""
+        values = [float(v) for _, v in self.knots]
+        return min(values), max(values)

@@ -1,0 +1,84 @@
+"""Sections of the tree: frozen, strict, and helpful about a misspelt key."""
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic_core import PydanticCustomError
+
+
+class Section(BaseModel):
+    """One section of the configuration: unknown keys are refused, with the nearest known one named."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_and_missing_keys(cls, written: Any) -> Any:
+        if not isinstance(written, Mapping):
+            return written
+        known = list(cls.model_fields)
+        for key in written:
+            if key not in cls.model_fields:
+                raise PydanticCustomError(
+                    "unknown_key", "unknown key '{key}'; {hint}", {"key": str(key), "hint": nearest(str(key), known)}
+                )
+        for key, field in cls.model_fields.items():
+            if field.is_required() and key not in written:
+                raise PydanticCustomError(
+                    "missing_key",
+                    "'{key}' is missing: {description}",
+                    {"key": key, "description": field.description or "add it"},
+                )
+        return written
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """A hint for a word that is not among `known`: the closest one, or all of them."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(sorted(known))}"
+
+
+class Plugin(Section):
+    """Options and behaviour of one exchangeable part, found by its `name`.
+
+    The part called `trades` of kind `objectives` is the one class that the file
+    `generalist/objectives/trades.py` defines; a new method is one new file.
+    """
+
+    name: str
+
+
+def plugin_names(kind: str) -> list[str]:
+    """Names of the parts of a kind, a dotted path below `generalist` (`objectives`, `data.sources`)."""
+    folder = Path(__file__).parent.parent.joinpath(*kind.split("."))
+    return sorted(path.stem for path in folder.glob("*.py") if path.stem not in {"__init__", "contract"})
+
+
+def plugin(kind: str, written: Any) -> Any:
+    """Turn a section such as `{name: trades, beta: 6}` into the options class of the file that the name means.
+
+    Only the named file is imported; with it may come torch, which is why this happens when a
+    configuration is read and not when this module is imported.
+    """
+    if isinstance(written, Plugin):
+        return written
+    if not isinstance(written, Mapping) or "name" not in written:
+        raise PydanticCustomError("plugin", "'name' is missing: one of {known}", {"known": ", ".join(plugin_names(kind))})
+    name, known = written["name"], plugin_names(kind)
+    if name not in known:
+        raise PydanticCustomError(
+            "plugin", "unknown name '{name}'; {hint}", {"name": str(name), "hint": nearest(str(name), known)}
+        )
+    module = importlib.import_module(f"generalist.{kind}.{name}")
+    own = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Plugin) and value.__module__ == module.__name__
+    ]
+    if len(own) != 1:
+        raise TypeError(f"{module.__name__} must define exactly one Plugin class, found {len(own)}")
+    return own[0].model_validate(written)

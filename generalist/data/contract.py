@@ -1,0 +1,79 @@
+"""What a source delivers and what the rest of the library works with."""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generalist.config import DataOptions
+from generalist.tensors import ImageShape
+
+Uint8 = NDArray[np.uint8]
+Int64 = NDArray[np.int64]
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images uint8 [n, channels, height, width] and labels int64 [n]."""
+
+    images: Uint8
+    labels: Int64
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Raw:
+    """What a source reads: images to train on and choose with, test images, and where from.
+
+    Attributes:
+        train: all images that are not test images; `prepare` takes the validation split from them.
+        test: the source's own test split; where it has none, a stratified share that `data.seed` draws.
+        class_names: by class index.
+        origin: one line for people: what was read.
+        checksum: SHA-256 (hex) over the files or arrays that were read.
+    """
+
+    train: Split
+    test: Split
+    class_names: tuple[str, ...]
+    origin: str
+    checksum: str
+
+
+class Source(DataOptions):
+    """Options of one source of images; `read` delivers them."""
+
+    @abstractmethod
+    def read(self, root: Path) -> Raw:
+        """Read the source; relative paths in its options are below `root`.
+
+        Raises:
+            BadInput: files are missing, damaged or not what the source should be.
+        """
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Prepared data: the three splits and what the manifest says of them.
+
+    Attributes:
+        train, validation, test: the splits, memory-mapped.
+        shape: what models are built for.
+        class_names: by class index.
+        digest: SHA-256 (hex) over the digests of all splits, shapes and class names.
+        test_digest: the same over the test split and class names alone: two evaluations compare if it agrees.
+    """
+
+    train: Split
+    validation: Split
+    test: Split
+    shape: ImageShape
+    class_names: tuple[str, ...]
+    digest: str
+    test_digest: str

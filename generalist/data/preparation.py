@@ -1,0 +1,172 @@
+"""From a source to a folder of splits: written whole or not at all."""
+
+import math
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generalist.config import DataOptions, canonical
+from generalist.data.contract import SPLITS, Raw, Source, Split, Uint8
+from generalist.data.manifest import (
+    ARRAYS,
+    MANIFEST,
+    Manifest,
+    digest_of_content,
+    digest_of_test,
+    file_sha256,
+    request_digest,
+)
+from generalist.data.splitting import hold_back
+from generalist.errors import BadInput
+
+
+def prepare(options: DataOptions, target: Path, *, root: Path) -> Manifest:
+    """Read a source, split it, and write arrays and manifest to the folder `target`.
+
+    For each split, `<split>_images.npy` is uint8 [n, channels, height, width] and `<split>_labels.npy`
+    int64 [n]. The validation split is stratified and depends on `data.seed` alone. The same options and
+    source give the same bytes. Prepared data that is already there is replaced once the new is complete.
+
+    Args:
+        options: the section `data`.
+        target: the folder to write.
+        root: where relative paths of the options start.
+
+    Raises:
+        BadInput: the source is missing or damaged, a class is too small for the splits, or `target` is
+            a file, holds other things, or can't be written.
+        TypeError: the options are not a source's.
+    """
+    if not isinstance(options, Source):
+        raise TypeError(f"{type(options).__name__} is not a source of images")
+    target = target.resolve()  # a link stays, and what it points to is written
+    _check_target(target)
+    raw = options.read(root)
+    train, validation = hold_back(
+        raw.train, options.validation, seed=options.seed, class_names=raw.class_names, purpose="validation"
+    )
+    splits = dict(zip(SPLITS, (train, validation, raw.test), strict=True))
+    try:
+        return _write(target, splits, raw, options)
+    except OSError as error:
+        raise BadInput(
+            f"{target} can't be written ({error.strerror or error}); mend that or name another folder"
+        ) from None
+
+
+def _check_target(target: Path) -> None:
+    """Refuse, before any work, what can't be written or is not ours to replace."""
+    if target.is_dir():
+        entries = {entry.name for entry in target.iterdir()}
+        strangers = sorted(entries - {MANIFEST, *ARRAYS})
+        if strangers or (entries and MANIFEST not in entries):
+            what = f"'{strangers[0]}'" if strangers else f"files but no {MANIFEST}"
+            raise BadInput(f"{target} holds {what}, so it is not prepared data to replace; name another folder")
+    elif target.exists():
+        raise BadInput(f"{target} is a file, but prepared data needs a folder; remove it or name another place")
+    above = next(folder for folder in target.parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        what = "no folders can be made in it" if above.is_dir() else "it is a file"
+        raise BadInput(f"{target} can't be made below {above}, because {what}; name another folder")
+
+
+def _write(target: Path, splits: dict[str, Split], raw: Raw, options: Source) -> Manifest:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    part.mkdir()
+    try:
+        for name, split in splits.items():
+            _save(part / f"{name}_images.npy", split.images)
+            _save(part / f"{name}_labels.npy", split.labels)
+        manifest = _manifest(part, splits, raw, options)
+        with (part / MANIFEST).open("w", encoding="utf-8") as handle:
+            handle.write(manifest.model_dump_json(indent=2) + "\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+        _sync_folder(part)
+        _publish(part, target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)  # nothing, if it was published
+    return manifest
+
+
+def _save(path: Path, array: NDArray[Any]) -> None:
+    with path.open("wb") as handle:
+        np.save(handle, np.ascontiguousarray(array), allow_pickle=False)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def _manifest(folder: Path, splits: dict[str, Split], raw: Raw, options: Source) -> Manifest:
+    files = {name: file_sha256(folder / name) for name in ARRAYS}
+    channels, height, width = splits["train"].images.shape[1:]
+    shape = (int(channels), int(height), int(width))
+    mean, std = pixel_moments(splits["train"].images)
+    return Manifest(
+        request=canonical(options),
+        request_digest=request_digest(options),
+        name=options.name,
+        origin=raw.origin,
+        checksum=raw.checksum,
+        class_names=raw.class_names,
+        shape=shape,
+        mean=mean,
+        std=std,
+        counts={name: _counts(split, raw.class_names) for name, split in splits.items()},
+        files=files,
+        digest=digest_of_content(files, raw.class_names, shape, mean, std),
+        test_digest=digest_of_test(files, raw.class_names),
+    )
+
+
+def _counts(split: Split, class_names: tuple[str, ...]) -> dict[str, int]:
+    counts = np.bincount(split.labels, minlength=len(class_names))
+    return {name: int(count) for name, count in zip(class_names, counts, strict=True)}
+
+
+def pixel_moments(images: Uint8) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation (population) per channel, in units of [0, 1].
+
+    Sums of integers are exact whatever their order, so the result is the same on every machine.
+
+    Args:
+        images: uint8 [n, channels, height, width].
+    """
+    means, deviations = [], []
+    for channel in range(images.shape[1]):
+        pixels = images[:, channel]
+        count, total = pixels.size, int(pixels.sum(dtype=np.int64))
+        squares = int(np.square(pixels, dtype=np.uint16).sum(dtype=np.int64))  # 255² fits
+        means.append(total / (255 * count))
+        deviations.append(math.sqrt(count * squares - total**2) / (255 * count))
+    return tuple(means), tuple(deviations)
+
+
+def _publish(part: Path, target: Path) -> None:
+    """Give the finished folder its name; what bore it before goes only then."""
+    if target.exists():  # a rename can't replace a folder that holds files
+        old = part.with_suffix(".old")
+        target.rename(old)
+        try:
+            part.rename(target)
+        except OSError:
+            old.rename(target)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        part.rename(target)
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make renames and new files last through a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,32 @@
+"""scikit-learn's digits: 1,797 grey images of 8×8 pixels in 10 classes; it comes with the library."""
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+from sklearn.datasets import load_digits
+
+from generalist.config import Quantity
+from generalist.config.tree import Fraction
+from generalist.data.contract import Raw, Source, Split
+from generalist.data.splitting import hold_back
+
+_WHITE = 16  # load_digits counts the set pixels of 4×4 blocks
+
+
+class Digits(Source):
+    """The test images of the UCI Optical Recognition of Handwritten Digits (Alpaydin and Kaynak 1998)."""
+
+    name: Literal["digits"]
+    test: Fraction = Field(Quantity("0.25"), description="share of the images held back for the test")
+
+    def read(self, root: Path) -> Raw:
+        loaded = load_digits()
+        images = np.rint(loaded.images * (255 / _WHITE)).astype(np.uint8)[:, None]
+        split = Split(images, loaded.target.astype(np.int64))
+        class_names = tuple(str(name) for name in loaded.target_names)
+        train, test = hold_back(split, self.test, seed=self.seed, class_names=class_names, purpose="test")
+        checksum = hashlib.sha256(split.images.tobytes() + split.labels.tobytes()).hexdigest()
+        return Raw(train, test, class_names, "digits: sklearn.datasets.load_digits", checksum)

@@ -1,0 +1,61 @@
+"""Fashion-MNIST: 60,000 + 10,000 grey images of 28×28 pixels in 10 classes."""
+
+import gzip
+import struct
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from generalist.data.contract import Split, Uint8
+from generalist.data.torchvision_source import TorchvisionSource, download
+
+
+class FashionMnist(TorchvisionSource):
+    """Xiao et al. 2017, https://github.com/zalandoresearch/fashion-mnist.
+
+    The four official `.gz` files are read as they are. torchvision's own reader would take an unpacked
+    copy, or a pickled one of its older versions, without looking at their checksums.
+    """
+
+    name: Literal["fashion_mnist"]
+    path: str = Field(
+        "data/raw/fashion_mnist", description="the folder of the four .gz files, or torchvision's root of them"
+    )
+
+    def official(self) -> dict[str, str]:
+        return dict(self._reader().resources)
+
+    def place(self, path: Path) -> Path:
+        """`path` itself where the files lie there, else where torchvision puts them."""
+        itself = any((path / name).is_file() for name in self.official())
+        return path if itself else path / "FashionMNIST" / "raw"
+
+    def fetch(self, path: Path) -> None:
+        folder = self.place(path)
+        for name, md5 in self.official().items():
+            if not (folder / name).exists():
+                download(self._reader().mirrors[0] + name, folder / name, md5=md5)
+
+    def decode(self, folder: Path) -> tuple[Split, Split, tuple[str, ...]]:
+        return _split(folder, "train"), _split(folder, "t10k"), tuple(self._reader().classes)
+
+    def _reader(self) -> Any:
+        from generalist.torchvision_compat import torchvision
+
+        return torchvision.datasets.FashionMNIST
+
+
+def _split(folder: Path, name: str) -> Split:
+    images = _idx(folder / f"{name}-images-idx3-ubyte.gz")
+    labels = _idx(folder / f"{name}-labels-idx1-ubyte.gz")
+    return Split(images[:, None], labels.astype(np.int64))
+
+
+def _idx(path: Path) -> Uint8:
+    """The array of a gzipped idx file: two zero bytes, type (8 is uint8), rank, big-endian sizes, values."""
+    content = gzip.decompress(path.read_bytes())
+    rank = content[3]
+    sizes = struct.unpack_from(f">{rank}I", content, offset=4)
+    return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * rank).reshape(sizes)

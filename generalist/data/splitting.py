@@ -1,0 +1,55 @@
+"""Stratified, seeded splits."""
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from generalist.data.contract import Int64, Split
+from generalist.errors import BadInput
+
+_SEEDS = 2**32  # scikit-learn's generator takes seeds below this
+
+
+def hold_back(
+    split: Split, share: float, *, seed: int, class_names: tuple[str, ...], purpose: str
+) -> tuple[Split, Split]:
+    """Part a split in two with the same class shares, each part in the original order.
+
+    Args:
+        split: what to part.
+        share: of the images to hold back, in (0, 1); rounded up to whole images.
+        seed: `data.seed`; nothing else decides who is held back.
+        class_names: by class index.
+        purpose: `validation` or `test`, the option of `data` that gives the share.
+
+    Returns:
+        What is kept, and what is held back.
+
+    Raises:
+        BadInput: a class would be missing in one of the parts, or the seed is too large.
+    """
+    if seed >= _SEEDS:
+        raise BadInput(f"data.seed is {seed}, but a split takes seeds below {_SEEDS}; choose a smaller one")
+    try:
+        parts = train_test_split(
+            np.arange(len(split)), test_size=float(share), stratify=split.labels, random_state=seed
+        )
+    except ValueError:  # too few images of a class, or fewer places than classes
+        parts = [np.arange(0), np.arange(0)]
+    kept, held = (_take(split, np.sort(part)) for part in parts)
+    counts, kept_counts, held_counts = (_counts(part, class_names) for part in (split, kept, held))
+    absent = (kept_counts == 0) | (held_counts == 0)
+    if absent.any():
+        scarce = int(np.where(absent, counts, len(split) + 1).argmin())
+        raise BadInput(
+            f"class '{class_names[scarce]}' has {counts[scarce]} images, too few to hold back a share of {share:g} "
+            f"of {len(split)} images for {purpose} with every class on both sides; add images or change data.{purpose}"
+        )
+    return kept, held
+
+
+def _take(split: Split, positions: Int64) -> Split:
+    return Split(split.images[positions], split.labels[positions])
+
+
+def _counts(split: Split, class_names: tuple[str, ...]) -> Int64:
+    return np.bincount(split.labels, minlength=len(class_names))

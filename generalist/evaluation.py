@@ -1,0 +1,180 @@
+"""Accuracies with their n and interval, and the verdict on every image behind them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from generalist.attacks import attack_from, autoattack
+from generalist.config import AttackOptions, Config, EvaluationOptions, ThreatOptions
+from generalist.data import Dataset, Split
+from generalist.models import Classifier
+from generalist.randomness import generator
+from generalist.records import Accuracy, LearnerEvaluation, Measured, Protocol, ThreatEvaluation
+from generalist.tensors import Images, Labels, Logits, to_unit
+from generalist.threats import Threat, threat_from
+
+TILE = 256
+"""Images per forward pass. The size of a batch changes the last bits of its logits, so it is fixed."""
+
+Network = Callable[[Images], Logits]
+Flags = NDArray[np.bool_]
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What became of each image.
+
+    Attributes:
+        evaluation: the accuracies.
+        arrays: per-image arrays by name, as `verdicts.npz` holds them; see `docs/architecture.md`.
+        adversarial: float32 [n, C, H, W], under the headline threat: what the cascade found, and where it
+            found nothing, where PGD ended.
+    """
+
+    evaluation: LearnerEvaluation
+    arrays: dict[str, NDArray[np.generic]]
+    adversarial: Float32
+
+
+def measure(model: Classifier, split: Split, *, threat: ThreatOptions, attack: AttackOptions) -> Measured:
+    """Natural accuracy, and robust accuracy against one attack, of a learner in eval mode."""
+    network = _decision(model)
+    natural, robust, _ = _attacked(network, _device(model), split, threat, attack, seed=0)
+    n = len(split)
+    return Measured(
+        natural=Accuracy(correct=int(natural.sum()), n=n), robust=Accuracy(correct=int(robust.sum()), n=n)
+    )
+
+
+def evaluate(
+    model: Classifier,
+    split: Split,
+    *,
+    options: EvaluationOptions,
+    class_names: tuple[str, ...],
+    name: str,
+    epoch: int,
+    digest: str,
+) -> Verdicts:
+    """Everything about one learner in eval mode on the test split."""
+    network = _decision(model)
+    labels = np.asarray(split.labels)
+    predictions = np.concatenate([network(tile).argmax(1).cpu().numpy() for tile, _ in _tiles(split, _device(model))])
+    natural: Flags = predictions == labels
+    arrays: dict[str, NDArray[np.generic]] = {"label": labels, f"{name}/prediction": predictions}
+    threats: list[ThreatEvaluation] = []
+    headline: tuple[Flags, Float32] | None = None
+    for written in options.threats:
+        threat = threat_from(written)
+        _, pgd, ends = _attacked(network, _device(model), split, written, options.pgd, seed=options.seed)
+        cascade, fooled_by, flags, found = _cascade(network, _device(model), split, threat, options)
+        arrays |= {f"{name}/{threat}/pgd": pgd, f"{name}/{threat}/cascade": cascade}
+        arrays |= {f"{name}/{threat}/fooled_by": fooled_by}
+        threats.append(
+            ThreatEvaluation(threat=str(threat), pgd=_accuracy(pgd), cascade=_accuracy(cascade), flags=flags)
+        )
+        headline = headline or (cascade, np.where(cascade[:, None, None, None], ends, found))
+    assert headline is not None  # the configuration has one threat at least
+    result = LearnerEvaluation(
+        name=name,
+        epoch=epoch,
+        natural=_accuracy(natural),
+        threats=tuple(threats),
+        per_class=_per_class(labels, class_names, natural, headline[0]),
+        digest=digest,
+    )
+    return Verdicts(result, arrays, headline[1])
+
+
+def protocol(config: Config, dataset: Dataset) -> Protocol:
+    """What the robust accuracies of a configuration mean."""
+    options = config.evaluation
+    threats = tuple(str(threat_from(threat)) for threat in options.threats)
+    return Protocol(
+        split="test",
+        n=len(first(dataset.test, options.images)),
+        threats=threats,
+        pgd=_described(options.pgd),
+        cascade=f"{options.attack}, {options.square_queries} queries",
+        seed=options.seed,
+        test_digest=dataset.test_digest,
+        validation=f"{threats[0]} {_described(options.choice)} on {dataset.digest}",
+    )
+
+
+def _described(attack: AttackOptions) -> str:
+    if attack.name == "fgsm":
+        return "fgsm"
+    size = "2.5 eps / steps" if attack.step_size is None else str(attack.step_size.written)
+    return f"pgd, {attack.steps} steps of {size}, {'random start' if attack.random_start else 'no random start'}"
+
+
+def first(split: Split, images: int | str) -> Split:
+    """The first `images` of a split in its own order, or all of it."""
+    return split if images == "all" else Split(split.images[: int(images)], split.labels[: int(images)])
+
+
+def _decision(model: Classifier) -> Network:
+    model.eval().requires_grad_(requires_grad=False)
+    return model.views()["decision"]
+
+
+def _device(model: Classifier) -> torch.device:
+    return model.mean.device
+
+
+def _tiles(split: Split, on: torch.device) -> Iterator[tuple[Images, Labels]]:
+    for start in range(0, len(split), TILE):
+        images = torch.from_numpy(np.array(split.images[start : start + TILE])).to(on)
+        yield to_unit(images), torch.from_numpy(np.array(split.labels[start : start + TILE])).to(on)
+
+
+def _attacked(
+    network: Network, on: torch.device, split: Split, threat: ThreatOptions, attack: AttackOptions, *, seed: int
+) -> tuple[Flags, Flags, Float32]:
+    """Which images are classified correctly, clean and after the attack (a clean mistake is not robust); and its ends."""
+    run, ball = attack_from(attack), threat_from(threat)
+    natural, robust = [np.zeros(0, dtype=np.bool_)], [np.zeros(0, dtype=np.bool_)]
+    ends = [np.zeros((0, *split.images.shape[1:]), dtype=np.float32)]
+    for index, (images, labels) in enumerate(_tiles(split, on)):
+        found = run(network, images, labels, ball, generator=generator(seed, "evaluation", index, device=on))
+        with torch.no_grad():
+            clean = network(images).argmax(1) == labels
+            natural.append(clean.cpu().numpy())
+            robust.append((clean & (network(found).argmax(1) == labels)).cpu().numpy())
+            ends.append(found.cpu().numpy())
+    return np.concatenate(natural), np.concatenate(robust), np.concatenate(ends)
+
+
+def _cascade(
+    network: Network, on: torch.device, split: Split, threat: Threat, options: EvaluationOptions
+) -> tuple[Flags, NDArray[np.str_], tuple[str, ...], Float32]:
+    result = autoattack(
+        network,
+        to_unit(torch.from_numpy(np.array(split.images)).to(on)),
+        torch.from_numpy(np.array(split.labels)).to(on),
+        threat,
+        version=options.attack,
+        seed=options.seed,
+        batch_size=options.batch_size,
+        square_queries=options.square_queries,
+    )
+    fooled_by = np.array([name or "" for name in result.fooled_by], dtype=np.str_)
+    return result.robust.cpu().numpy(), fooled_by, tuple(result.flags), result.adversarial.cpu().numpy()
+
+
+def _accuracy(flags: Flags) -> Accuracy:
+    return Accuracy(correct=int(flags.sum()), n=len(flags))
+
+
+def _per_class(
+    labels: NDArray[np.int64], class_names: tuple[str, ...], natural: Flags, robust: Flags
+) -> dict[str, Measured]:
+    rows = {name: labels == index for index, name in enumerate(class_names)}
+    return {
+        name: Measured(natural=_accuracy(natural[row]), robust=_accuracy(robust[row])) for name, row in rows.items()
+    }

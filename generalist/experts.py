@@ -1,0 +1,282 @@
+"""An expert: weights, objective, optimizer, its own average, its share of the global learner; and its training."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from generalist.config import Config, ExpertOptions, MixingOptions, Steps
+from generalist.data import Resident, steps_per_epoch
+from generalist.data import epoch as batches_of_epoch
+from generalist.engine import attack_network
+from generalist.mixing import Average, Course, combined, ramped
+from generalist.models import build
+from generalist.objectives import Learner, Objective
+from generalist.randomness import generator
+from generalist.tensors import Batch, ImageShape, Weights
+
+_OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+}
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that an expert's future depends on.
+
+    Attributes:
+        epoch: epochs done.
+        weights: parameters and buffers.
+        optimizer: the optimizer's tensors by `index/name`, such as `0/momentum_buffer`.
+        average: the expert's own weight average, where it keeps one.
+        share: its share of the global learner, where there is one.
+    """
+
+    epoch: int
+    weights: Weights
+    optimizer: dict[str, Tensor]
+    average: Weights | None
+    share: Weights | None
+
+    @property
+    def learner(self) -> Weights:
+        """What this expert contributes and deploys: its average where it keeps one, else its weights."""
+        return self.weights if self.average is None else self.average
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """Means over one epoch of one expert, as trained on."""
+
+    loss: float
+    accuracy: float
+    learning_rate: float
+    images: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What an expert's training needs to know, all of it plain values.
+
+    Attributes:
+        options: objective, augmentation, optimizer, schedule, averaging.
+        course: its mixing weight and the average's decay by step; None where nothing is mixed.
+        seed, batch_size, total: of the training; `total` counts optimizer steps.
+    """
+
+    options: ExpertOptions
+    course: Course | None
+    seed: int
+    batch_size: int
+    total: int
+
+
+def initial_state(weights: Weights, recipe: Recipe) -> State:
+    """The state before the first step; the shares of all experts sum to the common initial weights."""
+    share = None if recipe.course is None else Average(weights, float(recipe.course.weight[0])).weights
+    average = dict(weights) if recipe.options.averaging is not False else None
+    return State(epoch=0, weights=weights, optimizer={}, average=average, share=share)
+
+
+def handed_back(state: State, weights: Weights, *, reset_momentum: bool) -> State:
+    """The expert goes on from the given weights; its average and its share stay as they are."""
+    return replace(state, weights=weights, optimizer={} if reset_momentum else state.optimizer)
+
+
+class Expert:
+    """A state brought to life on a device."""
+
+    def __init__(self, recipe: Recipe, state: State, model_options: Any, shape: ImageShape, on: torch.device) -> None:
+        self.recipe, self.epoch = recipe, state.epoch
+        objective = recipe.options.objective
+        if not isinstance(objective, Objective):
+            raise TypeError(f"{type(objective).__name__} is not an objective")
+        self.objective = objective
+        model = build(model_options, shape).to(on)
+        model.load_state_dict(state.weights)
+        self.learner = Learner(model.train(), attack_network(model))
+        self.weights: Weights = model.state_dict()
+        self.optimizer = self._optimizer(state.optimizer)
+        self.average = _alive(state.average, on)
+        self.share = _alive(state.share, on)
+        averaging = recipe.options.averaging
+        self._averaging = None if averaging is False else ramped(averaging, recipe.total)
+
+    def _optimizer(self, tensors: Mapping[str, Tensor]) -> torch.optim.Optimizer:
+        settings = self.recipe.options.optimizer.model_dump(exclude={"name"}, context={"canonical": True})
+        parameters = list(self.learner.model.parameters())
+        optimizer = _OPTIMIZERS[self.recipe.options.optimizer.name](parameters, **settings)
+        saved: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            index, _, name = key.partition("/")
+            saved.setdefault(int(index), {})[name] = tensor.clone()
+        state = optimizer.state_dict()
+        optimizer.load_state_dict({"state": saved, "param_groups": state["param_groups"]})
+        return optimizer
+
+    def step(self, batch: Batch, step: int, batch_index: int) -> tuple[Tensor, Tensor]:
+        """One optimizer step; `step` counts from 1 over the training, `batch_index` from 0 in the epoch.
+
+        Returns the summed loss and the number of correct predictions, both without waiting for the device.
+        """
+        draw = generator(self.recipe.seed, "attack", self.epoch, batch_index, device=batch.images.device)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(step)
+        seen: list[tuple[Tensor, Tensor]] = []
+
+        def closure() -> float:
+            self.optimizer.zero_grad()
+            loss = self.objective.loss(self.learner, batch, draw)
+            loss.value.backward()  # type: ignore[no-untyped-call]
+            seen.append((loss.value.detach(), loss.logits.detach()))
+            return 0.0  # the optimizers here don't look at the value, and reading it would wait for the device
+
+        self.optimizer.step(closure)
+        self._follow(step)
+        value, logits = seen[0]
+        return value * len(batch), (logits.argmax(dim=1) == batch.labels).sum()
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 1."""
+        factor = self.recipe.options.schedule.at((step - 1) / self.recipe.total)
+        return float(self.recipe.options.optimizer.lr) * factor
+
+    def _follow(self, step: int) -> None:
+        """Move the expert's own average, then its share of the global learner."""
+        if self.average is not None and self._averaging is not None:
+            keep = float(self._averaging[step])
+            self.average.update(self.weights, keep, 1.0 - keep)
+        if self.share is not None and self.recipe.course is not None:
+            keep, weight = float(self.recipe.course.decay[step]), float(self.recipe.course.weight[step])
+            self.share.update(self.contribution, keep, (1.0 - keep) * weight)
+
+    @property
+    def contribution(self) -> Weights:
+        """What is mixed: the expert's own average where it keeps one, else its weights."""
+        return self.weights if self.average is None else self.average.weights
+
+    def take(self, weights: Weights, *, reset_momentum: bool) -> None:
+        """Go on from the given weights."""
+        with torch.no_grad():
+            for name, tensor in self.weights.items():
+                tensor.copy_(weights[name])
+        if reset_momentum:
+            self.optimizer.state.clear()
+
+    def state(self) -> State:
+        """A copy of everything, on the CPU."""
+        optimizer = {
+            f"{index}/{name}": value.detach().cpu().clone()
+            for index, entry in self.optimizer.state_dict()["state"].items()
+            for name, value in entry.items()
+            if isinstance(value, Tensor)
+        }
+        return State(
+            epoch=self.epoch,
+            weights=_copied(self.weights),
+            optimizer=optimizer,
+            average=None if self.average is None else _copied(self.average.weights),
+            share=None if self.share is None else _copied(self.share.weights),
+        )
+
+
+def _batches(expert: Expert, data: Resident) -> Iterator[Batch]:
+    recipe = expert.recipe
+    return batches_of_epoch(
+        data, seed=recipe.seed, epoch=expert.epoch, batch_size=recipe.batch_size, augment=recipe.options.augment
+    )
+
+
+def _alive(weights: Weights | None, on: torch.device) -> Average | None:
+    return None if weights is None else Average({name: tensor.to(on) for name, tensor in weights.items()})
+
+
+def _copied(weights: Weights) -> Weights:
+    return {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
+
+
+class Unit:
+    """Experts that advance together: one as a rule, all of them where they are coupled within an epoch."""
+
+    def __init__(self, experts: Sequence[Expert], mixing: MixingOptions | None) -> None:
+        """`mixing` is given where the experts hand back between steps."""
+        self.experts = list(experts)
+        self._mixing = mixing
+
+    @classmethod
+    def revive(
+        cls,
+        config: Config,
+        recipes: Sequence[Recipe],
+        states: Sequence[State],
+        shape: ImageShape,
+        *,
+        on: torch.device,
+        coupled: bool,
+    ) -> "Unit":
+        """Bring states to life on a device; `coupled` units hand back between steps."""
+        experts = [
+            Expert(recipe, state, config.model, shape, on) for recipe, state in zip(recipes, states, strict=True)
+        ]
+        return cls(experts, config.mixing if coupled else None)
+
+    def epoch(self, data: Resident) -> list[EpochResult]:
+        """Train every expert for one epoch on the same batches, each with its own augmentation."""
+        recipe = self.experts[0].recipe
+        per_epoch = steps_per_epoch(len(data), recipe.batch_size)
+        done = self.experts[0].epoch * per_epoch
+        sums = [_Sums() for _ in self.experts]
+        for index, batches in enumerate(zip(*(_batches(expert, data) for expert in self.experts), strict=True)):
+            for expert, batch, total in zip(self.experts, batches, sums, strict=True):
+                total.add(expert.step(batch, done + index + 1, index), len(batch))
+            self._hand_back_between_steps(done + index + 1, per_epoch)
+        for expert in self.experts:
+            expert.epoch += 1
+        rates = [expert.learning_rate(done + per_epoch) for expert in self.experts]
+        return [total.result(rate) for rate, total in zip(rates, sums, strict=True)]
+
+    def _hand_back_between_steps(self, step: int, steps_per_epoch: int) -> None:
+        mixing = self._mixing
+        if mixing is None or not isinstance(mixing.interval, Steps):
+            return
+        since = step - mixing.warm_up * steps_per_epoch
+        if since % mixing.interval.steps or step >= self.experts[0].recipe.total:
+            return
+        if mixing.hand_back == "average":
+            weights = combined([expert.share.weights for expert in self.experts if expert.share is not None])
+        else:
+            factors = [float(e.recipe.course.weight[step]) for e in self.experts if e.recipe.course is not None]
+            weights = combined([expert.contribution for expert in self.experts], factors)
+        for expert in self.experts:
+            expert.take(weights, reset_momentum=mixing.momentum == "reset")
+
+
+class _Sums:
+    """Sums over an epoch that stay on the device until the end."""
+
+    def __init__(self) -> None:
+        self.loss: Tensor | float = 0.0
+        self.correct: Tensor | int = 0
+        self.images = 0
+        self.seconds = 0.0
+        self._since = time.perf_counter()
+
+    def add(self, outcome: tuple[Tensor, Tensor], images: int) -> None:
+        self.loss = self.loss + outcome[0].double()
+        self.correct = self.correct + outcome[1]
+        self.images += images
+
+    def result(self, learning_rate: float) -> EpochResult:
+        return EpochResult(
+            loss=float(self.loss) / self.images,
+            accuracy=int(self.correct) / self.images,
+            learning_rate=learning_rate,
+            images=self.images,
+            seconds=time.perf_counter() - self._since,
+        )

@@ -1,0 +1,130 @@
+"""What every model is to the rest of the library, and what every architecture's options can do."""
+
+import math
+import threading
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from generalist.config import ModelOptions
+from generalist.tensors import Images, ImageShape, Labels, Logits
+
+Role = Literal["natural", "adversarial"]
+
+
+class Classifier(nn.Module):
+    """A network from images in [0, 1] to raw outputs, with normalisation inside.
+
+    The methods below are the trivial ones of a plain classifier. Models with dummy classes, a condition
+    or several widths override them, so that objectives, attacks, evaluation and export need not know.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, shape: ImageShape) -> None:
+        super().__init__()
+        self.shape = shape
+        # Constants, not state: averaging them would only round them. They name their device, see `build`.
+        mean, std = torch.tensor(shape.mean, device="cpu"), torch.tensor(shape.std, device="cpu")
+        self.register_buffer("mean", mean.view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", std.view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, images: Images, condition: Tensor | None = None) -> Tensor:
+        """Raw outputs [batch, outputs] for images [batch, channels, height, width] in [0, 1]."""
+        return self.features((images - self.mean) / self.std)
+
+    @abstractmethod
+    def features(self, normalised: Images) -> Tensor:
+        """Raw outputs for normalised images."""
+
+    def decision(self, raw: Tensor) -> Logits:
+        """Raw outputs to the [batch, classes] logits of the deployed rule."""
+        return raw
+
+    def views(self) -> dict[str, Callable[[Images], Logits]]:
+        """The differentiable functions that an attack should try; the verdict is by the decision."""
+        return {"decision": lambda images: self.decision(self(images))}
+
+    def targets(self, labels: Labels, role: Role) -> Tensor:
+        """What the raw outputs are trained towards: class indices, or probabilities [batch, outputs]."""
+        return labels
+
+    def conditions(self) -> tuple[Any, ...]:
+        """The settings of the condition to evaluate; a plain classifier has the one setting None."""
+        return (None,)
+
+    def folded(self) -> nn.Module:
+        """A faster network with the same eval-mode outputs, where the model can give one."""
+        return self
+
+
+class Architecture(ModelOptions):
+    """Options of one architecture."""
+
+    @abstractmethod
+    def build(self, shape: ImageShape) -> Classifier:
+        """The network for images of this shape; to be called through the function `build`.
+
+        A constant that a network computes when it is made must name its device: `device="cpu"`.
+
+        Raises:
+            BadInput: the architecture can't take images of this shape.
+        """
+
+
+_BUILDING = threading.Lock()  # the block `with torch.device` moves a global of torch
+
+
+def build(options: ModelOptions, shape: ImageShape) -> Classifier:
+    """The network that the configuration names, on the CPU, without weights yet.
+
+    Every parameter and buffer is NaN (zero where it counts) until `initialise` or `load_state_dict` fills
+    it: constructors draw initial weights from torch's global generator, so they run where nothing is drawn.
+
+    Raises:
+        BadInput: the architecture can't take images of this shape.
+    """
+    if not isinstance(options, Architecture):
+        raise TypeError(f"{type(options).__name__} is not an architecture")
+    with _BUILDING, torch.device("meta"):
+        model = options.build(shape)
+    constants = {name: buffer for name, buffer in model.named_buffers() if not buffer.is_meta}
+    model.to_empty(device="cpu")
+    with torch.no_grad():
+        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+            if name in constants:
+                tensor.copy_(constants[name])
+            else:
+                tensor.fill_(math.nan if tensor.is_floating_point() else 0)
+    return model
+
+
+def initialise(model: nn.Module, generator: torch.Generator) -> None:
+    """Fill all parameters and buffers as torch's own constructors would, with numbers from `generator`.
+
+    Weights and biases of convolutions and linear layers are uniform in ±1/sqrt(fan-in), which is what
+    kaiming_uniform_(a=sqrt(5)) comes to; BatchNorm2d starts as the identity.
+
+    Args:
+        model: on the generator's device.
+        generator: the only source of randomness.
+
+    Raises:
+        TypeError: a parameter or buffer belongs to a layer whose initialisation is not known here.
+    """
+    for key in model.state_dict():
+        owner = model.get_submodule(key.rpartition(".")[0])
+        if type(owner) not in {nn.Conv2d, nn.Linear, nn.BatchNorm2d}:
+            raise TypeError(f"no initialisation is known for {key}, which belongs to a {type(owner).__name__}")
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=generator)
+            if module.bias is not None:
+                bound = 1 / math.sqrt(module.weight[0].numel())
+                nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()

@@ -1,0 +1,1 @@
+"""What several architectures are made of; a folder, because each file of `models` is an architecture."""

@@ -1,0 +1,40 @@
+"""ResNet-18 in its CIFAR form."""
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from generalist.config.tree import Count
+from generalist.models.contract import Architecture, Classifier
+from generalist.models.layers.residual import BasicBlock, check_size, convolution, stages
+from generalist.tensors import Images, ImageShape
+
+
+class ResNet18(Architecture):
+    """Four stages of two post-activation blocks (He et al. 2016a) on a 3×3 stem without max-pooling.
+
+    11,173,962 parameters at width 64 for 10 classes of RGB images.
+    """
+
+    name: Literal["resnet18"]
+    width: Count = Field(64, description="channels of the first stage; each later one has twice as many")
+
+    def build(self, shape: ImageShape) -> Classifier:
+        check_size(self.name, shape, halvings=3)
+        return _Network(shape, self.width)
+
+
+class _Network(Classifier):
+    def __init__(self, shape: ImageShape, width: int) -> None:
+        super().__init__(shape)
+        self.stem = convolution(shape.channels, width, size=3)
+        self.bn = nn.BatchNorm2d(width)
+        self.blocks = stages(BasicBlock, width, widths=(width, 2 * width, 4 * width, 8 * width), blocks=2)
+        self.linear = nn.Linear(8 * width, shape.classes)
+
+    def features(self, normalised: Images) -> Tensor:
+        hidden = self.blocks(F.relu(self.bn(self.stem(normalised))))
+        logits: Tensor = self.linear(hidden.mean(dim=(2, 3)))
+        return logits

@@ -1,0 +1,43 @@
+"""What else than the configuration decides the bits of a result: the code, torch, the device, the threads."""
+
+import ast
+import functools
+import hashlib
+from pathlib import Path
+
+import torch
+
+_CODE = ("tensors", "randomness", "data", "models", "threats", "attacks", "engine", "objectives", "mixing", "experts")
+"""Modules and packages whose code may change what a training step computes."""
+
+
+def fingerprint(device: str, threads: int, *, evaluation: bool = False) -> dict[str, str | int]:
+    """Plain values that go into the key of every stored state, or (`evaluation`) of every measurement."""
+    processor = torch.cuda.get_device_name() if device == "cuda" else "cpu"
+    modules = (*_CODE, "evaluation") if evaluation else _CODE
+    return {"code": code_digest(modules), "torch": torch.__version__, "device": processor, "threads": threads}
+
+
+@functools.cache
+def code_digest(modules: tuple[str, ...] = _CODE) -> str:
+    """SHA-256 (hex) of the code that computes; comments, docstrings and layout don't count.
+
+    It takes the place of a version number that somebody would forget to raise.
+    """
+    package = Path(__file__).parent
+    total = hashlib.sha256()
+    for name in modules:
+        for path in sorted([*package.glob(f"{name}.py"), *package.glob(f"{name}/**/*.py")]):
+            total.update(path.relative_to(package).as_posix().encode())
+            total.update(_bare(path.read_text(encoding="utf-8")).encode())
+    return total.hexdigest()
+
+
+def _bare(source: str) -> str:
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            kept = [line for line in body if not (isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant))]
+            node.body = kept  # type: ignore[attr-defined]  # checked: it has one
+    return ast.dump(tree)

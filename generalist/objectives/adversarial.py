@@ -1,0 +1,33 @@
+"""Adversarial training with projected gradient descent, known as PGD-AT."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch.nn import functional as F
+
+from generalist.attacks import attack_from
+from generalist.config import AttackOptions, ThreatOptions
+from generalist.objectives.contract import Learner, Loss, Objective
+from generalist.tensors import Batch
+from generalist.threats import threat_from
+
+
+class Adversarial(Objective):
+    """Cross-entropy on images attacked by PGD (Madry et al., ICLR 2018, equation 2.1)."""
+
+    name: Literal["adversarial"]
+    threat: ThreatOptions = Field(
+        description="what this expert is trained against, such as threat: {norm: linf, eps: 8/255}"
+    )
+    attack: AttackOptions = Field(AttackOptions(steps=10), description="how training images are attacked")
+
+    def loss(self, learner: Learner, batch: Batch, generator: torch.Generator) -> Loss:
+        """Mean cross-entropy on the attacked batch."""
+        attack = attack_from(self.attack)
+        images = attack(
+            learner.attackable, batch.images, batch.labels, threat_from(self.threat), generator=generator
+        )
+        raw = learner.model(images)
+        value = F.cross_entropy(raw, learner.model.targets(batch.labels, "adversarial"))
+        return Loss(value, learner.model.decision(raw))

@@ -1,0 +1,48 @@
+"""What an objective gets and gives."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from generalist.config import ObjectiveOptions
+from generalist.models import Classifier
+from generalist.tensors import Batch, Images, Logits
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What an objective trains.
+
+    Attributes:
+        model: in training mode, differentiable in its weights.
+        attackable: the same weights as a function from images to logits, in eval mode and
+            differentiable in the images alone; valid until the next optimizer step.
+    """
+
+    model: Classifier
+    attackable: Callable[[Images], Logits]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The value to minimise (a scalar) and the logits of the images trained on, for the training accuracy."""
+
+    value: Tensor
+    logits: Logits
+
+
+class Objective(ObjectiveOptions):
+    """Options of one objective, and its loss."""
+
+    @abstractmethod
+    def loss(self, learner: Learner, batch: Batch, generator: torch.Generator) -> Loss:
+        """The loss on a batch.
+
+        Args:
+            learner: what is trained.
+            batch: images in [0, 1] on the learner's device.
+            generator: random numbers of this step.
+        """

@@ -1,0 +1,55 @@
+"""TRADES: natural cross-entropy plus a penalty on how far an attack moves the prediction."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch.nn import functional as F
+
+from generalist.attacks import attack_from
+from generalist.config import AttackOptions, Quantity, ThreatOptions
+from generalist.config.tree import NonNegative
+from generalist.objectives.contract import Learner, Loss, Objective
+from generalist.tensors import Batch, Labels, Logits, PerImage
+from generalist.threats import threat_from
+
+_START_NOISE = 0.001
+"""Standard deviation of the noise that the attack starts from: at the image itself the divergence
+has no gradient (Zhang et al.'s published code)."""
+
+
+class Trades(Objective):
+    """CE(f(x), y) + beta KL(f(x) || f(x')), x' found by ascent on the divergence (Zhang et al., ICML 2019, equation 5)."""
+
+    name: Literal["trades"]
+    threat: ThreatOptions = Field(
+        description="what this expert is trained against, such as threat: {norm: linf, eps: 8/255}"
+    )
+    attack: AttackOptions = Field(AttackOptions(steps=10), description="how training images are attacked")
+    beta: NonNegative = Field(Quantity(6), description="weight of the divergence")
+
+    def loss(self, learner: Learner, batch: Batch, generator: torch.Generator) -> Loss:
+        """The sum of both terms; training accuracy is that on the attacked images."""
+        threat = threat_from(self.threat)
+        with torch.no_grad():
+            clean = F.log_softmax(learner.attackable(batch.images), dim=1)
+        noise = torch.empty_like(batch.images).normal_(0, _START_NOISE, generator=generator)
+
+        def divergence(logits: Logits, labels: Labels) -> PerImage:
+            attacked = F.log_softmax(logits, dim=1)
+            return F.kl_div(attacked, clean, reduction="none", log_target=True).sum(dim=1)
+
+        images = attack_from(self.attack)(
+            learner.attackable,
+            batch.images,
+            batch.labels,
+            threat,
+            loss=divergence,
+            start=threat.project(batch.images + noise, batch.images),
+        )
+        raw, raw_attacked = learner.model(batch.images), learner.model(images)
+        natural = F.cross_entropy(raw, learner.model.targets(batch.labels, "natural"))
+        robust = F.kl_div(
+            F.log_softmax(raw_attacked, dim=1), F.log_softmax(raw, dim=1), reduction="batchmean", log_target=True
+        )
+        return Loss(natural + self.beta * robust, learner.model.decision(raw_attacked))

@@ -1,0 +1,197 @@
+"""Facts that travel: what training and evaluation report, as JSON and to people. No torch here."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, computed_field
+from scipy.stats import binomtest
+
+from generalist.config import digest
+
+
+class Record(BaseModel):
+    """A frozen fact; derived values are written for readers and ignored when read back."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Accuracy(Record):
+    """A share of n images, with its 95 % Wilson interval."""
+
+    correct: int
+    n: int
+
+    @computed_field
+    @property
+    def value(self) -> float:
+        """The share in [0, 1]; 0 of 0 images is 0."""
+        return self.correct / self.n if self.n else 0.0
+
+    @computed_field
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % Wilson score interval; of 0 images, everything."""
+        if not self.n:
+            return 0.0, 1.0
+        low, high = binomtest(self.correct, self.n).proportion_ci(confidence_level=0.95, method="wilson")
+        return float(low), float(high)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{100 * self.value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+class Measured(Record):
+    """A learner on the validation split: natural and robust accuracy on the same images."""
+
+    natural: Accuracy
+    robust: Accuracy
+
+    @computed_field
+    @property
+    def harmonic(self) -> float:
+        """Harmonic mean of both accuracies, known as NRR."""
+        total = self.natural.value + self.robust.value
+        return 2 * self.natural.value * self.robust.value / total if total else 0.0
+
+    def by(self, criterion: str) -> float:
+        """The value of a criterion of `registry.criterion`."""
+        return {"harmonic": self.harmonic, "natural": self.natural.value, "robust": self.robust.value}[criterion]
+
+
+class EpochRecord(Record):
+    """One epoch of one expert.
+
+    Attributes:
+        expert: its name.
+        epoch: epochs done, from 1.
+        loss, accuracy: means over the epoch's training images, as trained on (attacked, augmented).
+        learning_rate: of the epoch's last step.
+        images: training images seen in this epoch.
+        seconds: wall clock of the epoch, without validation.
+        validation: the expert itself on the validation split after this epoch, where its state was stored
+            (`training.checkpoint`); else None.
+    """
+
+    expert: str
+    epoch: int
+    loss: float
+    accuracy: float
+    learning_rate: float
+    images: int
+    seconds: float
+    validation: Measured | None
+
+
+class GlobalRecord(Record):
+    """The global learner on the validation split after an epoch at which all experts' states were stored."""
+
+    epoch: int
+    validation: Measured
+
+
+class RoundRecord(Record):
+    """One candidate for deployment: the global learner (or the unmixed learner) at the end of a round.
+
+    Attributes:
+        round: from 0, which ends the warm-up.
+        epoch: epochs done at its end, from 1.
+        weights: mixing weights by expert at its last step; empty where nothing is mixed.
+        handed_back: whether the experts went on from the global learner.
+        validation: the candidate on the validation split.
+        digest: SHA-256 (hex) of its weights.
+    """
+
+    round: int
+    epoch: int
+    weights: dict[str, float]
+    handed_back: bool
+    validation: Measured
+    digest: str
+
+
+class ThreatEvaluation(Record):
+    """One learner under one threat: robust accuracy by attack, and what makes it doubtful."""
+
+    threat: str
+    pgd: Accuracy
+    cascade: Accuracy
+    flags: tuple[str, ...] = ()
+
+
+class LearnerEvaluation(Record):
+    """One learner on the test split.
+
+    Attributes:
+        name: an expert's name, or `global`.
+        epoch: epochs done by these weights.
+        natural: accuracy on clean images.
+        threats: in the order of the configuration; the first is the headline.
+        per_class: natural accuracy and robust accuracy (headline threat, cascade) by class name.
+        digest: SHA-256 (hex) of its weights.
+    """
+
+    name: str
+    epoch: int
+    natural: Accuracy
+    threats: tuple[ThreatEvaluation, ...]
+    per_class: dict[str, Measured]
+    digest: str
+
+
+class Protocol(Record):
+    """What a robust accuracy means: two evaluations compare if their protocols agree."""
+
+    split: str
+    n: int
+    threats: tuple[str, ...]
+    pgd: str
+    cascade: str
+    seed: int
+    test_digest: str
+    validation: str
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the protocol."""
+        return digest(self.model_dump(mode="json"))
+
+
+class Evaluation(Record):
+    """Everything measured on the test split, once, after all choices."""
+
+    protocol: Protocol
+    deployed: str
+    chosen: RoundRecord
+    criterion: str
+    learners: dict[str, LearnerEvaluation]
+    numerics: dict[str, Any]
+    seconds: float
+
+    @property
+    def headline(self) -> LearnerEvaluation:
+        """The deployed learner."""
+        return self.learners[self.deployed]
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Whatever makes the deployed learner's robust accuracy doubtful."""
+        return tuple(f"{t.threat}: {flag}" for t in self.headline.threats for flag in t.flags)
+
+
+class History(Record):
+    """The whole course of a training.
+
+    Attributes:
+        epochs: every epoch of every expert.
+        course: the global learner wherever it was measured, the warm-up included; empty where nothing is mixed.
+        rounds: the candidates for deployment.
+    """
+
+    epochs: tuple[EpochRecord, ...]
+    course: tuple[GlobalRecord, ...]
+    rounds: tuple[RoundRecord, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> "History":
+        """Read `history.json`."""
+        return cls.model_validate_json(path.read_text(encoding="utf-8"))

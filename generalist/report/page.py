@@ -1,0 +1,91 @@
+"""One self-contained HTML page from records: the same records give the same bytes."""
+
+from collections.abc import Mapping
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from generalist.config import AttackOptions, Config, ThreatOptions, to_yaml
+from generalist.records import Evaluation, History, Measured
+from generalist.report.curves import by_expert, curves, measured
+from generalist.report.gallery import Gallery, cards
+from generalist.report.looks import interval, looks, percent, threat
+from generalist.report.plane import on_test, on_validation
+
+FOLDED = 20
+"""Classes above which the table of classes is folded."""
+
+
+def build(
+    history: History,
+    evaluation: Evaluation,
+    gallery: Gallery,
+    *,
+    config: Config,
+    commands: Mapping[str, str],
+    lineage: Mapping[str, str],
+) -> str:
+    """The report as HTML without scripts and without a reference to anything outside itself.
+
+    Wall-clock times in the records are not shown, so that identical trainings give identical bytes.
+
+    Args:
+        history: the course of the training; its rounds are not empty.
+        evaluation: what was measured on the test split.
+        gallery: test images to show; none is fine.
+        config: the resolved configuration.
+        commands: what it does to command line, for readers who want to reproduce this.
+        lineage: what to value (digests, versions, commit), to trace what this came from.
+    """
+    look = looks([*config.experts, *evaluation.learners])
+    attack = _attack(config.evaluation.choice, config.evaluation.threats[0])
+    threats = range(len(evaluation.protocol.threats))
+    classes = {name: None for learner in evaluation.learners.values() for name in learner.per_class}
+    return _environment().get_template("template.html.j2").render(
+        config=config,
+        yaml=to_yaml(config),
+        commands=commands,
+        lineage={**lineage, **{f"numerics: {name}": str(value) for name, value in evaluation.numerics.items()}},
+        history=history,
+        evaluation=evaluation,
+        looks=look,
+        drawn=[look[name] for name in measured(history)],
+        attack=attack,
+        curves=curves(history, evaluation.chosen, look, attack=attack, largest=config.training.epochs),
+        planes=[
+            *on_validation(history, evaluation.chosen, look, deployed=evaluation.deployed, attack=attack),
+            *(on_test(evaluation, index, look) for index in threats),
+        ],
+        numbers=_numbers(history),
+        classes=list(classes),
+        folded=len(classes) > FOLDED,
+        cards=cards(gallery),
+    )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("generalist.report", package_path=""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=percent, interval=interval, threat=threat)
+    return environment
+
+
+def _attack(attack: AttackOptions, against: ThreatOptions) -> str:
+    """Such as `PGD with 10 steps, L∞ 8/255`."""
+    name = "FGSM" if attack.name == "fgsm" else f"PGD with {attack.steps} steps"
+    return f"{name}, {threat(f'{against.norm}:{against.eps.written}')}"
+
+
+def _numbers(history: History) -> dict[int, dict[str, tuple[float | None, Measured | None]]]:
+    """By epoch and learner: training loss and validation accuracies, where there are any."""
+    found: dict[int, dict[str, tuple[float | None, Measured | None]]] = {}
+    for name, records in by_expert(history).items():
+        for record in records:
+            found.setdefault(record.epoch, {})[name] = (record.loss, record.validation)
+    for course in history.course:
+        found.setdefault(course.epoch, {})["global"] = (None, course.validation)
+    return dict(sorted(found.items()))

@@ -1,0 +1,33 @@
+"""The curves as a table, for `dvc plots` and spreadsheets."""
+
+import csv
+import os
+from pathlib import Path
+
+from generalist.records import History, Measured
+from generalist.report.looks import GLOBAL
+
+COLUMNS = ("epoch", "learner", "natural", "robust", "loss")
+
+
+def write_curves(history: History, folder: Path) -> Path:
+    """Write `curves.csv` into an existing folder and return its path: one row per learner and epoch, by epoch.
+
+    Columns: epoch (done, from 1), learner (an expert's name, or `global`), natural and robust (validation
+    accuracies in [0, 1]; empty at epochs that were not measured), loss (mean training loss; empty for the
+    global learner, which is not trained itself).
+    """
+    rows = [(r.epoch, r.expert, *_accuracies(r.validation), repr(r.loss)) for r in history.epochs]
+    rows += [(r.epoch, GLOBAL, *_accuracies(r.validation), "") for r in history.course]
+    path = folder / "curves.csv"
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(sorted(rows, key=lambda row: row[0]))
+    os.replace(part, path)
+    return path
+
+
+def _accuracies(validation: Measured | None) -> tuple[str, str]:
+    return (repr(validation.natural.value), repr(validation.robust.value)) if validation else ("", "")

@@ -1,0 +1,121 @@
+"""Content-addressed states: one file per key, written atomically, checksummed, free of pickle."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from generalist.errors import BadInput
+
+_FACTS = "generalist"
+"""The one metadata entry of a file: safetensors keeps several in no fixed order."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What lies under a key: tensors by name, and plain facts."""
+
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+
+
+class Store:
+    """A folder of states under their keys. Several processes may write to it at once: a key has one content."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, key: str) -> Path:
+        """Where the state of a key lies."""
+        return self.folder / key[:2] / f"{key}.safetensors"
+
+    def __contains__(self, key: str) -> bool:
+        return self.path(key).is_file()
+
+    def save(self, key: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Write a state; it is there whole or not at all.
+
+        Raises:
+            BadInput: the folder can't be written.
+        """
+        write_tensors(self.path(key), tensors, facts)
+
+    def load(self, key: str) -> Stored:
+        """Read a state and compare its checksum.
+
+        Raises:
+            BadInput: the file is missing, truncated or altered.
+        """
+        return read_tensors(self.path(key), mend="delete it, and the next run computes it again")
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 (hex) over names, dtypes, shapes and bytes, independent of the order of names."""
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        total.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write a checksummed safetensors file atomically; equal input gives equal bytes.
+
+    Raises:
+        BadInput: the folder can't be written.
+    """
+    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    note = json.dumps({"facts": facts, "digest": tensors_digest(ready)}, sort_keys=True)
+    write_atomically(path, to_bytes(ready, metadata={_FACTS: note}))
+
+
+def read_tensors(path: Path, *, mend: str) -> Stored:
+    """Read what `write_tensors` wrote; `mend` tells a user what to do about a damaged file.
+
+    Raises:
+        BadInput: the file is missing, truncated or altered.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            note = json.loads((file.metadata() or {})[_FACTS])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
+    except FileNotFoundError:
+        raise BadInput(f"the state file {path} is missing: {mend}") from None
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise BadInput(f"the state file {path} is damaged ({error}): {mend}") from None
+    if tensors_digest(tensors) != note["digest"]:
+        raise BadInput(f"the state file {path} is damaged (its checksum differs): {mend}")
+    return Stored(tensors, note["facts"])
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name in the same folder, flush it to disk, and rename it.
+
+    Raises:
+        BadInput: the folder can't be made or written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise BadInput(f"{path} can't be written ({error.strerror}): choose a folder that can") from None

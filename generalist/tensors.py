@@ -1,0 +1,62 @@
+"""The vocabulary of shapes; tests check it at run time (`make test` installs jaxtyping's hook)."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Images = Float[Tensor, "batch channels height width"]
+"""Pixels in [0, 1]."""
+Pixels = Float[Tensor, "batch pixels"]
+"""Images flattened per sample."""
+Labels = Int[Tensor, " batch"]
+"""Class indices, int64."""
+Logits = Float[Tensor, "batch classes"]
+PerImage = Float[Tensor, " batch"]
+"""One number per image."""
+Mask = Bool[Tensor, " batch"]
+
+Weights = dict[str, Tensor]
+"""Parameters and buffers of a model by name, as in `torch.nn.Module.state_dict`."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training batch on the device.
+
+    Attributes:
+        images: float32, pixels in [0, 1], after augmentation.
+        labels: int64 class indices.
+        ids: int64 positions of the samples in the training split, for per-sample tables.
+    """
+
+    images: Images
+    labels: Labels
+    ids: Labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class ImageShape:
+    """What a model is built for.
+
+    Attributes:
+        channels, height, width: of one image.
+        classes: number of classes.
+        mean, std: of the training pixels in [0, 1], per channel; the model normalises by them inside.
+    """
+
+    channels: int
+    height: int
+    width: int
+    classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def to_unit(images: torch.Tensor) -> Tensor:
+    """uint8 [.., C, H, W] to float32 in [0, 1]."""
+    return images.to(torch.float32).div_(255)

@@ -1,0 +1,105 @@
+"""Keys of states: a hash of all that decides a state, chained epoch by epoch.
+
+A key does not depend on where the training was cut or what its experts are called, so trainings that
+agree up to an epoch share the states up to there. A trajectory and its share of the global learner have
+keys of their own: before the first hand-back a trajectory knows nothing of mixing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from generalist.config import Config, Steps, canonical, digest
+from generalist.experts import Recipe
+from generalist.training.plan import Round
+
+Key = str
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where an expert stands: epochs done, and the keys of its trajectory and of its share of the global learner."""
+
+    epoch: int
+    trajectory: Key
+    share: Key | None
+
+
+Positions = Mapping[str, Position]
+"""By expert."""
+
+
+class Keys:
+    """The keys of one training."""
+
+    def __init__(
+        self, config: Config, recipes: Mapping[str, Recipe], *, data: str, shape: str, numerics: Any, per_epoch: int
+    ) -> None:
+        """`data` is the digest of the data set, `per_epoch` the optimizer steps of an epoch."""
+        self._config, self._recipes, self._per_epoch = config, recipes, per_epoch
+        self._common = [canonical(config.model), shape, config.seed, numerics]
+        self._data = data
+
+    def start(self, name: str) -> Position:
+        """An expert's position before the first step."""
+        recipe = self._recipes[name]
+        born = digest(["start", *self._common, recipe.options.averaging is not False])
+        share = None if recipe.course is None else digest(["share", born, float(recipe.course.weight[0])])
+        return Position(0, born, share)
+
+    def ahead(self, round_: Round, unit: Sequence[str], positions: Positions) -> dict[str, dict[int, Position]]:
+        """Each expert's position after every epoch of a round."""
+        ahead: dict[str, dict[int, Position]] = {name: {} for name in unit}
+        here = {name: positions[name] for name in unit}
+        for epoch in range(round_.start, round_.stop):
+            group = self._group(unit, here, epoch) if round_.coupled else None
+            for index, name in enumerate(unit):
+                trajectory = digest(["epoch", here[name].trajectory, self._epoch(name, epoch), group and [group, index]])
+                share = here[name].share
+                if share is not None:
+                    share = digest(["share", share, trajectory, self._course(name, epoch)])
+                here[name] = ahead[name][epoch + 1] = Position(epoch + 1, trajectory, share)
+        return ahead
+
+    def handed_back(self, name: str, last: Positions, factors: Sequence[float]) -> Position:
+        """An expert's position after a hand-back at which all experts stand at `last`."""
+        mixing = self._config.mixing
+        assert mixing is not None  # the plan hands back only where there is mixing
+        if mixing.hand_back == "average":
+            what: list[Any] = [position.share for position in last.values()]
+        else:
+            what = [[position.trajectory for position in last.values()], list(factors)]
+        key = digest(["hand back", last[name].trajectory, mixing.hand_back, what, mixing.momentum])
+        return Position(last[name].epoch, key, last[name].share)
+
+    def _epoch(self, name: str, epoch: int) -> list[Any]:
+        """All that decides what an expert does in an epoch, but the state it starts from."""
+        recipe = self._recipes[name]
+        options, total = recipe.options, recipe.total
+        steps = range(epoch * self._per_epoch + 1, (epoch + 1) * self._per_epoch + 1)
+        rates = [float(options.optimizer.lr) * options.schedule.at((step - 1) / total) for step in steps]
+        averaging = [options.averaging.at(step / total) for step in steps] if options.averaging is not False else None
+        own = canonical(options)
+        return [
+            self._data,
+            [own["objective"], own["augment"], own["optimizer"]],
+            [rates, averaging, epoch, recipe.seed, recipe.batch_size],
+        ]
+
+    def _course(self, name: str, epoch: int) -> list[Any]:
+        """How a share follows its trajectory in an epoch."""
+        course = self._recipes[name].course
+        assert course is not None  # asked only where there is a share
+        steps = slice(epoch * self._per_epoch + 1, (epoch + 1) * self._per_epoch + 1)
+        return [course.weight[steps].tolist(), course.decay[steps].tolist()]
+
+    def _group(self, unit: Sequence[str], here: Positions, epoch: int) -> Key:
+        """What coupled experts get from each other in an epoch."""
+        mixing = self._config.mixing
+        assert mixing is not None and isinstance(mixing.interval, Steps)  # only such experts are coupled
+        how = [mixing.interval.steps, mixing.warm_up * self._per_epoch, mixing.hand_back, mixing.momentum]
+        members = [
+            [here[name].trajectory, here[name].share, self._epoch(name, epoch), self._course(name, epoch)] for name in unit
+        ]
+        last = self._recipes[unit[0]].total == (epoch + 1) * self._per_epoch
+        return digest(["group", members, how, last])

@@ -1,0 +1,51 @@
+"""What a run shows in Prefect's pages: the round table, the final table, links."""
+
+from collections.abc import Sequence
+
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+
+from generalist.records import Evaluation, RoundRecord
+from generalist.training import Fact
+from pipelines.results import Results
+
+
+def rounds(facts: Sequence[Fact]) -> None:
+    """The table of all mixing rounds so far."""
+    table = [
+        {
+            "round": fact.round,
+            "epoch": fact.epoch,
+            "natural": str(fact.validation.natural),
+            "robust": str(fact.validation.robust),
+            "harmonic mean": f"{100 * fact.validation.harmonic:.1f} %",
+            "weights": ", ".join(f"{name} {weight:.2f}" for name, weight in fact.weights.items()),
+            "handed back": "yes" if fact.handed_back else "no",
+        }
+        for fact in facts
+        if isinstance(fact, RoundRecord)
+    ]
+    create_table_artifact(key="rounds", table=table, description="Candidates by round, on the validation split")
+
+
+def final(evaluation: Evaluation) -> None:
+    """The final table: every learner on the test split."""
+    protocol = evaluation.protocol
+    table = []
+    for name, learner in evaluation.learners.items():
+        row: dict[str, str | int] = {"learner": name, "epoch": learner.epoch, "n": learner.natural.n}
+        row["natural"] = str(learner.natural)
+        for threat in learner.threats:
+            row[f"PGD, {threat.threat}"] = str(threat.pgd)
+            row[f"{protocol.cascade}, {threat.threat}"] = str(threat.cascade) + (" (doubtful)" if threat.flags else "")
+        table.append(row)
+    create_table_artifact(key="evaluation", table=table, description=f"Test split, n = {protocol.n}, 95 % intervals")
+
+
+def links(results: Results, run_link: str | None, version: str) -> None:
+    """Where the results, the MLflow run and the registered version are."""
+    create_markdown_artifact(
+        key="results",
+        markdown=f"- results: `{results.folder}`\n- report: `{results.report}`\n- model: `{results.onnx}`\n- {version}",
+    )
+    if run_link is not None:
+        create_link_artifact(key="mlflow-run", link=run_link, link_text="the run in MLflow")

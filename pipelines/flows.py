@@ -1,0 +1,216 @@
+"""The Prefect flow `generalist`: the one plan of a training as tasks, with retries and artifacts."""
+
+import os
+import time
+from collections.abc import Mapping
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from generalist.config import Config, load
+from generalist.errors import BadInput
+from generalist.evaluation import Verdicts
+from generalist.export import Parity
+from generalist.records import EpochRecord, Evaluation, RoundRecord
+from generalist.training import Candidate, Outcome, Position, Positions, Round, Training, outcome
+from pipelines import artifacts, steps
+from pipelines.job import Job, Watch
+from pipelines.registry import Registration, register
+from pipelines.results import Results, check_writable, put_down
+from pipelines.tracking import start
+from pipelines.workspace import Workspace
+
+
+def _worth_retrying(task: Any, task_run: Any, state: Any) -> bool:
+    """Wrong input stays wrong; anything else may have been the machine, and work goes on from the store."""
+    try:
+        state.result()
+    except BadInput:
+        return False
+    except Exception:  # noqa: BLE001  whatever it was
+        return True
+    return True
+
+
+step = task(
+    task_run_name="{label}",
+    cache_policy=NO_CACHE,  # the store knows better what can be used again
+    persist_result=False,
+    retries=1,
+    retry_delay_seconds=1,
+    retry_condition_fn=_worth_retrying,
+)
+
+
+@step
+def prepare(label: str, config: Config, workspace: Workspace) -> Training:
+    """Prepared data, verified, and the training over it."""
+    return steps.training(config, workspace)
+
+
+@step
+def advance(
+    label: str, job: Job, round_: Round, unit: tuple[str, ...], positions: Positions
+) -> dict[str, tuple[Position, ...]]:
+    """Train one unit of experts to the end of a round."""
+    return job.follow(job.training.advance(round_, unit, positions))
+
+
+@step
+def mix(
+    label: str, job: Job, round_: Round, cuts: Mapping[str, tuple[Position, ...]]
+) -> tuple[Candidate, dict[str, Position]]:
+    """End a round: measure the global learner, hand it back."""
+    course, candidate, onward = job.training.mix(round_, cuts)
+    for fact in (*course, candidate.record):
+        job.tell(fact)
+    artifacts.rounds(job.facts)
+    return candidate, onward
+
+
+@step
+def evaluate(label: str, job: Job, found: Outcome, name: str) -> Verdicts:
+    """One learner on the test split."""
+    return steps.evaluate_learner(job.training, found, name)
+
+
+@step
+def export(label: str, job: Job, found: Outcome, evaluation: Evaluation, verdicts: Mapping[str, Verdicts]) -> Parity:
+    """The ONNX file, compared with torch."""
+    adversarial = verdicts[evaluation.deployed].adversarial
+    return steps.export_model(job.training, found, evaluation, adversarial, job.staged)
+
+
+@step
+def report(label: str, job: Job, found: Outcome, evaluation: Evaluation, verdicts: Mapping[str, Verdicts]) -> None:
+    """Everything for people and for other tools."""
+    steps.write_records(job.training, found, evaluation, verdicts, job.staged)
+    steps.write_report(job.training, found, evaluation, verdicts, job.staged)
+
+
+@step
+def publish(label: str, job: Job, results: Results, run_id: str | None) -> Registration:
+    """The results to MLflow, the model to its registry."""
+    job.tracker.finish(results)
+    return register(job.workspace, results, reevaluate=steps.reevaluation(job.training), flow_run_id=run_id)
+
+
+class _Silent:
+    """Nobody watches."""
+
+    def epoch(self, record: EpochRecord, total_epochs: int) -> None: ...
+
+    def round(self, record: RoundRecord) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+
+_watch: ContextVar[Watch] = ContextVar("watch", default=_Silent())  # noqa: B039  it has no state
+"""Who follows the run in this process; a flow's parameters must be plain values."""
+
+
+@flow(
+    name="generalist",
+    task_runner=ThreadPoolTaskRunner(max_workers=max(2, os.cpu_count() or 2)),
+    persist_result=False,
+)
+def generalist_flow(
+    preset: str | None = None,
+    overrides: list[str] | None = None,
+    params: str | None = None,
+    outputs: str | None = None,
+) -> dict[str, str]:
+    """Train experts, mix them into a global learner, evaluate, export and register it.
+
+    Args:
+        preset: name of a preset; by default the project's params.yaml is used.
+        overrides: dotted paths, such as ["mixing.interval=3"].
+        params: a configuration file instead of the project's.
+        outputs: folder of the results; by default runs/ID, ID being the flow run's.
+    """
+    workspace = Workspace.find()
+    path = None if preset else Path(params) if params else workspace.params
+    config = load(path, preset=preset, overrides=overrides or [])
+    target = Results(Path(outputs) if outputs else workspace.runs / str(flow_run.id))
+    check_writable(target.folder)
+    with workspace.lock(target.folder):
+        return _run(config, workspace, target)
+
+
+def run(config_of: Mapping[str, Any], *, watch: Watch) -> dict[str, str]:
+    """Run the flow in this process with somebody watching; `config_of` are the flow's parameters."""
+    token = _watch.set(watch)
+    try:
+        return generalist_flow(**config_of)
+    finally:
+        _watch.reset(token)
+
+
+def _run(config: Config, workspace: Workspace, target: Results) -> dict[str, str]:
+    watch = _watch.get()
+    training = prepare(f"prepare {config.data.name}", config, workspace)
+    tracker = start(workspace, config, training.dataset)
+    try:
+        job = Job(config, workspace, training, steps.staging(workspace, config), tracker, watch)
+        found = _train(job)
+        evaluation, verdicts = _evaluate(job, found)
+        export("export ONNX", job, found, evaluation, verdicts)
+        report("write report", job, found, evaluation, verdicts)
+        put_down(job.staged, target)
+        registration = publish("register", job, target, flow_run.id)
+    except BaseException:
+        tracker.fail()
+        raise
+    artifacts.links(target, tracker.link, registration.sentence)
+    return {
+        "outputs": str(target.folder),
+        "weights": evaluation.headline.digest,
+        "onnx_sha256": registration.sha256,
+        "mlflow_run": registration.run_id,
+        "registered": registration.sentence,
+    }
+
+
+def _train(job: Job) -> Outcome:
+    """Every round: the units side by side, then the mixing."""
+    training = job.training
+    positions: Positions = training.start()
+    candidates: list[Candidate] = []
+    last: dict[str, Position] = {}
+    for round_ in training.rounds:
+        units: list[PrefectFuture[dict[str, tuple[Position, ...]]]] = [
+            advance.submit(_title(round_, unit, job.config), job, round_, unit, positions) for unit in round_.units
+        ]
+        cuts: dict[str, tuple[Position, ...]] = {}
+        for unit in units:
+            cuts |= unit.result()
+        label = f"mix round {round_.index} (epoch {round_.stop})"
+        candidate, positions = mix(label, job, round_, cuts)
+        candidates.append(candidate)
+        last = {name: own[-1] for name, own in cuts.items()}
+    return outcome(training, job.facts, candidates, last)
+
+
+def _title(round_: Round, unit: tuple[str, ...], config: Config) -> str:
+    """Such as `warm up robust`, later `train robust, epochs 26 to 27`."""
+    who = " and ".join(unit)
+    if config.mixing is not None and round_.stop <= config.mixing.warm_up:
+        return f"warm up {who}"
+    return f"train {who}, epochs {round_.start + 1} to {round_.stop}"
+
+
+def _evaluate(job: Job, found: Outcome) -> tuple[Evaluation, dict[str, Verdicts]]:
+    since = time.perf_counter()
+    n, attack = len(job.training.dataset.test), job.config.evaluation.attack
+    job.watch.say(f"evaluating {', '.join(found.learners)} on the test split ({n} images): PGD, then {attack}")
+    tasks = {name: evaluate.submit(f"evaluate {name} ({attack})", job, found, name) for name in found.learners}
+    verdicts = {name: own.result() for name, own in tasks.items()}
+    evaluation = steps.gathered(job.training, found, verdicts, since=since)
+    artifacts.final(evaluation)
+    return evaluation, verdicts

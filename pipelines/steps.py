@@ -1,0 +1,243 @@
+"""The steps of the pipeline that have no framework: data and configuration in, files out.
+
+Training's own steps are `generalist.training.Training`; every door runs the same ones.
+"""
+
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from generalist import engine
+from generalist.config import Config, canonical, digest, to_yaml
+from generalist.data import Dataset, Manifest, load, prepare, request_digest
+from generalist.errors import BadInput
+from generalist.evaluation import Verdicts, evaluate, first, protocol
+from generalist.export import Lineage, Parity, export, parity
+from generalist.numerics import fingerprint
+from generalist.records import Evaluation
+from generalist.report import Gallery, build, write_curves
+from generalist.store import Store, read_tensors, tensors_digest, write_atomically, write_tensors
+from generalist.tensors import Weights, to_unit
+from generalist.training import Outcome, Training
+from pipelines.results import Results, metrics_json, verdicts_npz
+from pipelines.workspace import Workspace, code_version
+
+GALLERY = 12
+"""Images in the report's gallery."""
+
+
+def prepared(config: Config, workspace: Workspace) -> Path:
+    """The folder of prepared data for a configuration: DVC's where it fits, else one made beside the store.
+
+    Raises:
+        BadInput: the source is missing or damaged.
+    """
+    wanted = request_digest(config.data)
+    for folder in (workspace.prepared, workspace.data_cache / wanted):
+        if _fits(folder, wanted):
+            return folder
+    prepare(config.data, workspace.data_cache / wanted, root=workspace.here)
+    return workspace.data_cache / wanted
+
+
+def _fits(folder: Path, wanted: str) -> bool:
+    try:
+        return Manifest.read(folder).request_digest == wanted
+    except BadInput:
+        return False
+
+
+def training(config: Config, workspace: Workspace) -> Training:
+    """The training of a configuration over prepared data, which is checked here, and this workspace's store.
+
+    Raises:
+        BadInput: the data changed after it was prepared, or the configured device is not there.
+    """
+    engine.device(config.training.device)
+    return Training(config, load(prepared(config, workspace)), Store(workspace.store))
+
+
+def evaluate_learner(training: Training, outcome: Outcome, name: str) -> Verdicts:
+    """One learner on the test split: natural accuracy, PGD, the cascade."""
+    config, dataset = training.config, training.dataset
+    weights = outcome.learners[name]
+    deployed = name == _deployed(config)
+    with engine.threads(config.training.threads):
+        return evaluate(
+            _model(config, dataset, weights),
+            first(dataset.test, config.evaluation.images),
+            options=config.evaluation,
+            class_names=dataset.class_names,
+            name=name,
+            epoch=outcome.chosen.epoch if deployed else config.training.epochs,
+            digest=tensors_digest(weights),
+        )
+
+
+def gathered(training: Training, outcome: Outcome, verdicts: Mapping[str, Verdicts], *, since: float) -> Evaluation:
+    """The evaluation of all learners; `since` is the `time.perf_counter` at which it began."""
+    config = training.config
+    return Evaluation(
+        protocol=protocol(config, training.dataset),
+        deployed=_deployed(config),
+        chosen=outcome.chosen,
+        criterion=config.registry.criterion,
+        learners={name: own.evaluation for name, own in verdicts.items()},
+        numerics=fingerprint(config.training.device, config.training.threads, evaluation=True),
+        seconds=round(time.perf_counter() - since, 1),
+    )
+
+
+def export_model(
+    training: Training, outcome: Outcome, evaluation: Evaluation, adversarial: NDArray[np.float32], results: Results
+) -> Parity:
+    """Write the ONNX file with its lineage, the weights beside it, and compare both on the whole test split.
+
+    Args:
+        training: what was trained.
+        outcome: what came of it.
+        evaluation: what goes into the lineage.
+        adversarial: float32 [n, C, H, W], attacked test images.
+        results: where to.
+
+    Raises:
+        BadInput: the files can't be written.
+    """
+    config, dataset = training.config, training.dataset
+    weights = outcome.learners[evaluation.deployed]
+    model = _model(config, dataset, weights)
+    code = code_version()
+    lineage = Lineage.of(
+        evaluation,
+        model=config.model.name,
+        class_names=dataset.class_names,
+        data_digest=dataset.digest,
+        params_digest=params_digest(config),
+        git_commit=code.commit,
+        dirty=code.dirty,
+    )
+    with engine.threads(config.training.threads):
+        export(model, results.onnx, metadata=lineage.to_metadata(), opset=config.export.opset)
+        found = parity(
+            model,
+            results.onnx,
+            np.asarray(dataset.test.images),
+            torch.from_numpy(adversarial),
+            tolerance=float(config.export.tolerance),
+        )
+    write_tensors(results.weights, weights, {"params": canonical(config), "data": dataset.digest})
+    write_atomically(results.parity, (found.model_dump_json(indent=2) + "\n").encode())
+    return found
+
+
+def write_records(
+    training: Training, outcome: Outcome, evaluation: Evaluation, verdicts: Mapping[str, Verdicts], results: Results
+) -> None:
+    """Write what was recorded: history, evaluation, verdicts, curves, metrics, configuration."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for own in verdicts.values():
+        arrays |= own.arrays
+    for path, content in (
+        (results.history, outcome.history.model_dump_json(indent=1).encode()),
+        (results.evaluation, evaluation.model_dump_json(indent=1).encode()),
+        (results.verdicts, verdicts_npz(arrays)),
+        (results.metrics, metrics_json(evaluation)),
+        (results.params, to_yaml(training.config).encode()),
+    ):
+        write_atomically(path, content)
+    write_curves(outcome.history, results.folder)
+
+
+def write_report(
+    training: Training, outcome: Outcome, evaluation: Evaluation, verdicts: Mapping[str, Verdicts], results: Results
+) -> None:
+    """Write the report for people."""
+    config = training.config
+    page = build(
+        outcome.history,
+        evaluation,
+        _gallery(training, outcome, verdicts[evaluation.deployed]),
+        config=config,
+        commands=_commands(),
+        lineage=_lineage(training, outcome, evaluation),
+    )
+    write_atomically(results.report, page.encode())
+
+
+def staging(workspace: Workspace, config: Config) -> Results:
+    """An empty folder for results in the making, apart from where they will lie."""
+    folder = workspace.staging / params_digest(config)[:16]
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return Results(folder)
+
+
+def params_digest(config: Config) -> str:
+    """SHA-256 (hex) of a configuration's values, however they are written."""
+    return digest(canonical(config))
+
+
+def learner_from(results: Results) -> Weights:
+    """The weights in a folder of results.
+
+    Raises:
+        BadInput: the file is missing or damaged.
+    """
+    return read_tensors(results.weights, mend="make it again with `dvc repro`").tensors
+
+
+def _gallery(training: Training, outcome: Outcome, verdicts: Verdicts) -> Gallery:
+    """The first test image of each class, then the second of each, and so on: nobody picked them."""
+    config, dataset = training.config, training.dataset
+    split = first(dataset.test, config.evaluation.images)
+    labels = np.asarray(split.labels)
+    turn = np.array([np.count_nonzero(labels[:index] == label) for index, label in enumerate(labels)])
+    shown = np.lexsort((labels, turn))[:GALLERY]
+    clean = to_unit(torch.from_numpy(np.array(split.images[shown])))
+    attacked = torch.from_numpy(verdicts.adversarial[shown])
+
+    def probabilities(weights: Weights) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        model = _model(config, dataset, weights)
+        with torch.no_grad():
+            return tuple(model.decision(model(images)).softmax(1).cpu().numpy() for images in (clean, attacked))
+
+    return Gallery(
+        images=clean.numpy(),
+        adversarial=attacked.numpy(),
+        labels=labels[shown],
+        class_names=dataset.class_names,
+        predictions={name: probabilities(weights) for name, weights in outcome.learners.items()},
+    )
+
+
+def _commands() -> dict[str, str]:
+    return {
+        "this training": "generalist train --params outputs/params.yaml",
+        "everything, where it is stale": "dvc repro",
+        "the origin of the model": "generalist trace outputs/model.onnx",
+    }
+
+
+def _lineage(training: Training, outcome: Outcome, evaluation: Evaluation) -> dict[str, str]:
+    code = code_version()
+    return {
+        "git commit": f"{code.commit or 'none'}{' (changed since)' if code.dirty else ''}",
+        "configuration": params_digest(training.config),
+        "data": training.dataset.digest,
+        "weights": outcome.chosen.digest,
+        "protocol": evaluation.protocol.digest(),
+    }
+
+
+def _deployed(config: Config) -> str:
+    return config.deploy.removeprefix("expert:")
+
+
+def _model(config: Config, dataset: Dataset, weights: Weights) -> Any:
+    return engine.model_with(config.model, dataset.shape, weights, on=engine.device(config.training.device))

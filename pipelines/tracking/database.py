@@ -1,0 +1,131 @@
+"""The connection to MLflow: its database is made whole or not at all, and nothing depends on global state."""
+
+import logging
+import os
+import urllib.error
+import urllib.request
+import warnings
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+
+from generalist.errors import BadInput
+from pipelines.workspace import Workspace
+
+with warnings.catch_warnings():
+    # MLflow's own use of a loader that SQLAlchemy 2.1 has deprecated; nothing of ours, and harmless.
+    warnings.filterwarnings("ignore", message="The ``noload`` loader strategy", category=DeprecationWarning)
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it tells of each migration at level INFO
+
+EXPERIMENT = "generalist"
+_SQLITE = b"SQLite format 3\0"
+_PATIENCE = 5.0  # seconds for a server's first answer; MLflow's own retries go on for minutes
+
+
+def migrate(workspace: Workspace) -> None:
+    """Make the tracking database where it is a SQLite file that does not exist yet; takes some seconds then.
+
+    MLflow makes it in many steps, and one that was stopped between them can never be opened again. So it is made
+    under a temporary name, and is there whole or not at all.
+
+    Raises:
+        BadInput: the file is not a database, or its folder can't be written.
+    """
+    database = workspace.tracking_database
+    if database is None or _is_made(database):
+        return
+    with workspace.one_at_a_time("migrate"):
+        if _is_made(database):  # another process was faster
+            return
+        _make(database, workspace.artifacts)
+
+
+def connect(workspace: Workspace) -> MlflowClient:
+    """A client for the workspace's tracking server or database; threads may share it.
+
+    Raises:
+        BadInput: the server does not answer, or the database can't be opened.
+    """
+    migrate(workspace)
+    uri = workspace.tracking_uri
+    if uri.startswith(("http://", "https://")):
+        _check_that_it_answers(uri)
+    try:
+        return MlflowClient(tracking_uri=uri)
+    except (MlflowException, SQLAlchemyError) as error:
+        reason = str(error).splitlines()[0].partition(". ")[0]
+        raise BadInput(
+            f"MLflow can't open {uri} ({reason}): if an older MLflow made it, run `mlflow db upgrade {uri}`,"
+            " else move it away"
+        ) from None
+
+
+def experiment_id(workspace: Workspace, client: MlflowClient) -> str:
+    """The experiment that all runs belong to; it is made where there is none.
+
+    Raises:
+        BadInput: it was deleted in MLflow, or belongs to a project in another folder.
+    """
+    server_decides = workspace.tracking_uri.startswith(("http://", "https://"))
+    artifacts = None if server_decides else str(workspace.artifacts)
+    found = client.get_experiment_by_name(EXPERIMENT)
+    if found is None:
+        try:
+            return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts))
+        except MlflowException:
+            found = client.get_experiment_by_name(EXPERIMENT)  # another process was faster
+            if found is None:
+                raise
+    if found.lifecycle_stage != "active":
+        raise BadInput(
+            f"MLflow's experiment '{EXPERIMENT}' was deleted: run"
+            f" `mlflow experiments restore --experiment-id {found.experiment_id}`"
+        )
+    own = workspace.tracking_database == workspace.root / "mlflow.db"
+    if own and found.artifact_location != artifacts:
+        raise BadInput(
+            f"{workspace.tracking_database} belongs to the project in {Path(found.artifact_location).parent}, where its"
+            " runs keep their files: move the project back there, or move mlflow.db and mlruns/ away to start afresh"
+        )
+    return str(found.experiment_id)
+
+
+def _is_made(database: Path) -> bool:
+    """Whether the file is there; an empty one is none."""
+    try:
+        with database.open("rb") as file:
+            start = file.read(len(_SQLITE))
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise BadInput(f"{database} can't be read ({error.strerror}): it must be MLflow's SQLite file") from None
+    if start and start != _SQLITE:  # MLflow would try again and again, for minutes
+        raise BadInput(f"{database} is not an SQLite database: move it away, or set MLFLOW_TRACKING_URI to another")
+    return bool(start)
+
+
+def _make(database: Path, artifacts: Path) -> None:
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        for left in database.parent.glob(f".{database.name}.*.making*"):  # by a process that was killed
+            left.unlink()
+        making = database.with_name(f".{database.name}.{os.getpid()}.making")
+        making.touch()
+    except OSError as error:
+        raise BadInput(f"MLflow's database can't be made in {database.parent} ({error.strerror}): make that folder writable") from None
+    SqlAlchemyStore(f"sqlite:///{making}", str(artifacts)).engine.dispose()
+    making.replace(database)
+
+
+def _check_that_it_answers(uri: str) -> None:
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_PATIENCE):  # noqa: S310  http or https
+            pass
+    except urllib.error.HTTPError:
+        pass  # it answers, if only to ask who we are
+    except OSError:
+        raise BadInput(f"no MLflow server answers at {uri}: start it, or unset MLFLOW_TRACKING_URI") from None

@@ -1,0 +1,121 @@
+"""What is told to MLflow: names, parameters, metrics and tags, as plain values. No MLflow here."""
+
+from collections.abc import Iterator, Mapping
+
+from generalist.config import Config, Steps, canonical, digest, flattened
+from generalist.records import EpochRecord, Evaluation, GlobalRecord, LearnerEvaluation, Measured, RoundRecord
+from pipelines.workspace import CodeVersion
+
+LONGEST_PARAM = 6000  # characters; MLflow's limit
+LONGEST_TAG = 8000
+Fact = EpochRecord | GlobalRecord | RoundRecord
+
+
+def run_name(config: Config) -> str:
+    """A name for people, such as `digits · natural + robust · t'=25 c=2 · seed 0`."""
+    if config.mixing is None:
+        schedule = f"{config.training.epochs} epochs"
+    else:
+        every = config.mixing.interval
+        interval = f"{every.steps} steps" if isinstance(every, Steps) else str(every)
+        schedule = f"t'={config.mixing.warm_up} c={interval}"
+    return " · ".join([config.data.name, " + ".join(config.experts), schedule, f"seed {config.seed}"])
+
+
+def params(config: Config) -> dict[str, str]:
+    """Every option by its dotted path, no longer than MLflow takes."""
+    return {path: _cut(value, LONGEST_PARAM) for path, value in flattened(config).items()}
+
+
+def origin(config: Config, *, data_digest: str, code: CodeVersion) -> dict[str, str]:
+    """Tags that say what a run was made from; what is not known is left out."""
+    known = {
+        "params_digest": digest(canonical(config)),
+        "data_digest": data_digest,
+        "git_commit": code.commit,
+        "mlflow.source.git.commit": code.commit,  # MLflow has a column for it
+        "git_dirty": None if code.dirty is None else str(code.dirty).lower(),
+    }
+    return {key: value for key, value in known.items() if value is not None}
+
+
+def outcome(evaluation: Evaluation) -> dict[str, str]:
+    """Tags that say what came of a run."""
+    return {
+        "weights_sha256": evaluation.headline.digest,
+        "protocol_digest": evaluation.protocol.digest(),
+        "mlflow.note.content": summary(evaluation),  # MLflow shows it on the run's page
+    }
+
+
+def summary(evaluation: Evaluation) -> str:
+    """One sentence on the deployed learner, every number with its interval and n."""
+    learner, chosen = evaluation.headline, evaluation.chosen.validation
+    robust = "; ".join(f"{threat.threat} {threat.cascade}" for threat in learner.threats)
+    return _cut(
+        f"Learner {learner.name} after {learner.epoch} epochs, on {learner.natural.n} images of the"
+        f" {evaluation.protocol.split} split: natural {learner.natural}; {evaluation.protocol.cascade}: {robust}."
+        f" Chosen on the validation split by {evaluation.criterion} = {chosen.by(evaluation.criterion):.4f}.",
+        LONGEST_TAG,
+    )
+
+
+def metrics(fact: Fact, *, deployed: str) -> dict[str, float]:
+    """The numbers of one fact by name; `deployed` is the name of the learner that rounds are about."""
+    match fact:
+        case EpochRecord():
+            return _of_epoch(fact)
+        case GlobalRecord():
+            return dict(_validation("global", fact.validation))
+        case RoundRecord():
+            weights = {f"mixing/weight_{expert}": weight for expert, weight in fact.weights.items()}
+            return {**weights, "mixing/round": fact.round, **dict(_validation(deployed, fact.validation))}
+
+
+def of_learner(learner: LearnerEvaluation) -> dict[str, float]:
+    """The final accuracies of one learner."""
+    found = {f"test/{learner.name}/natural": learner.natural.value}
+    for threat in learner.threats:
+        # MLflow groups by slash: that of `linf:8/255` would tear the threat apart.
+        name = threat.threat.replace("/", "_")
+        found[f"test/{learner.name}/{name}/pgd"] = threat.pgd.value
+        found[f"test/{learner.name}/{name}/cascade"] = threat.cascade.value
+    return found
+
+
+def of_choice(evaluation: Evaluation) -> dict[str, float]:
+    """The numbers by which runs compare, under the same names whatever is deployed."""
+    learner, chosen = evaluation.headline, evaluation.chosen
+    return {
+        "test/natural": learner.natural.value,
+        "test/robust": learner.threats[0].cascade.value,
+        "chosen/epoch": chosen.epoch,
+        **dict(_validation("chosen", chosen.validation)),
+    }
+
+
+def _of_epoch(record: EpochRecord) -> dict[str, float]:
+    found = {
+        "loss": record.loss,
+        "train_accuracy": record.accuracy,
+        "learning_rate": record.learning_rate,
+        "images_per_second": record.images / record.seconds if record.seconds > 0 else 0.0,
+        "seconds": record.seconds,
+    }
+    validation = {} if record.validation is None else dict(_validation(record.expert, record.validation))
+    return {**{f"{record.expert}/{name}": value for name, value in found.items()}, **validation}
+
+
+def _validation(name: str, measured: Measured) -> Iterator[tuple[str, float]]:
+    yield f"{name}/validation_natural", measured.natural.value
+    yield f"{name}/validation_robust", measured.robust.value
+    yield f"{name}/validation_harmonic", measured.harmonic
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def tags_of(given: Mapping[str, str]) -> dict[str, str]:
+    """Tags of a caller, no longer than MLflow takes."""
+    return {key: _cut(value, LONGEST_TAG) for key, value in given.items()}

@@ -1,0 +1,221 @@
+"""One MLflow run for one training, from its start to its end, whatever the end."""
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sized
+from pathlib import Path
+from typing import Literal, Protocol
+
+from filelock import FileLock, Timeout
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+
+from generalist.config import Config
+from generalist.records import EpochRecord, Evaluation, GlobalRecord, RoundRecord
+from pipelines.tracking import facts
+from pipelines.tracking.database import connect, experiment_id
+from pipelines.tracking.model import log_model
+from pipelines.tracking.outputs import Outputs, sha256_of
+from pipelines.workspace import CodeVersion, Workspace, code_version
+
+ONNX_SHA256 = "onnx_sha256"
+_ALIVE = "generalist.alive"  # tag: the name of a lock that the run's process holds
+_PARAMS_A_CALL, _METRICS_A_CALL = 100, 1000  # MLflow's limits
+_LONGEST_DIGEST = 36
+
+
+class Prepared(Protocol):
+    """What a run says of its data; `generalist.data.Dataset` has it all."""
+
+    @property
+    def train(self) -> Sized: ...  # noqa: D102
+    @property
+    def validation(self) -> Sized: ...  # noqa: D102
+    @property
+    def test(self) -> Sized: ...  # noqa: D102
+    @property
+    def digest(self) -> str: ...  # noqa: D102
+
+
+class Tracker:
+    """An open run. Threads may share it: each call is one request to MLflow.
+
+    Attributes:
+        run_id, experiment_id: MLflow's.
+        name: the run's, for people.
+    """
+
+    def __init__(self, client: MlflowClient, run_id: str, config: Config, *, alive: FileLock | None = None) -> None:
+        run = client.get_run(run_id)
+        self.run_id, self.experiment_id, self.name = run_id, str(run.info.experiment_id), str(run.info.run_name)
+        self._client, self._config, self._alive = client, config, alive
+        self._told: set[tuple[str, int]] = set()
+        self._telling = threading.Lock()
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Log one epoch of one expert."""
+        self.log(record)
+
+    def course(self, record: GlobalRecord) -> None:
+        """Log one measurement of the global learner."""
+        self.log(record)
+
+    def round(self, record: RoundRecord) -> None:
+        """Log the end of one round."""
+        self.log(record)
+
+    def log(self, *records: facts.Fact) -> None:
+        """Log facts at their epochs, in one request; what was logged before is left out."""
+        now = int(time.time() * 1000)
+        deployed = self._config.deploy.removeprefix("expert:")
+        points: list[Metric] = []
+        with self._telling:
+            for record in records:
+                for key, value in facts.metrics(record, deployed=deployed).items():
+                    if (key, record.epoch) not in self._told:
+                        self._told.add((key, record.epoch))
+                        points.append(Metric(key, value, now, record.epoch))
+        _log_metrics(self._client, self.run_id, points)
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Set tags, such as the id of the Prefect flow run."""
+        self._client.log_batch(self.run_id, tags=_tags(tags))
+
+    def finish(self, folder: Path) -> None:
+        """Log what a finished training put down in a folder (final metrics, files, model) and end the run.
+
+        Raises:
+            BadInput: a file is missing or damaged, or MLflow holds other bytes of the model afterwards.
+        """
+        outputs = Outputs(folder)
+        evaluation, files = outputs.evaluation(), outputs.files()
+        for path in files:
+            self._client.log_artifact(self.run_id, str(path))
+        sha256 = sha256_of(outputs.model)
+        model = log_model(
+            self._client,
+            outputs.model,
+            run_id=self.run_id,
+            name=evaluation.deployed,
+            step=evaluation.chosen.epoch,
+            params=facts.params(self._config),
+            tags={ONNX_SHA256: sha256},
+        )
+        self._log_evaluation(evaluation, model.model_id)
+        # The last: a run with this tag is complete.
+        self.tag({**facts.outcome(evaluation), ONNX_SHA256: sha256})
+        self._end("FINISHED")
+
+    def fail(self, status: Literal["FAILED", "KILLED"] = "FAILED", *, reason: str = "") -> None:
+        """End the run of a training that failed, or that was stopped."""
+        if reason:
+            self.tag({"reason": reason})
+        self._end(status)
+
+    def _log_evaluation(self, evaluation: Evaluation, model_id: str) -> None:
+        now, chosen = int(time.time() * 1000), evaluation.chosen.epoch
+        data = (f"{self._config.data.name} {evaluation.protocol.split}", evaluation.protocol.test_digest)
+        points = [
+            Metric(key, value, now, learner.epoch)
+            for name, learner in evaluation.learners.items()
+            if name != evaluation.deployed
+            for key, value in facts.of_learner(learner).items()
+        ]
+        deployed = {**facts.of_learner(evaluation.headline), **facts.of_choice(evaluation)}
+        points += [
+            Metric(key, value, now, chosen, model_id, data[0], data[1][:_LONGEST_DIGEST])
+            for key, value in deployed.items()
+        ]
+        _log_metrics(self._client, self.run_id, points)
+
+    def _end(self, status: str) -> None:
+        self._client.set_terminated(self.run_id, status)
+        if self._alive is not None:
+            self._alive.release()
+            Path(self._alive.lock_file).unlink(missing_ok=True)
+
+
+def start(
+    workspace: Workspace, config: Config, dataset: Prepared, *, tags: Mapping[str, str] | None = None
+) -> Tracker:
+    """Open a run for a training; runs whose process was killed are ended first.
+
+    Raises:
+        BadInput: MLflow can't be reached, or its database can't be opened.
+    """
+    client = connect(workspace)
+    experiment = experiment_id(workspace, client)
+    end_killed(workspace, client, experiment)
+    tracker = open_run(
+        workspace, client, experiment, config, data_digest=dataset.digest, code=code_version(), tags=tags or {}
+    )
+    client.log_inputs(tracker.run_id, [_dataset_input(config.data.name, dataset)])
+    return tracker
+
+
+def open_run(
+    workspace: Workspace,
+    client: MlflowClient,
+    experiment: str,
+    config: Config,
+    *,
+    data_digest: str,
+    code: CodeVersion,
+    tags: Mapping[str, str],
+) -> Tracker:
+    """Make a run with its parameters and tags; while its process lives, a lock shows that it does."""
+    token = f"run-{uuid.uuid4().hex}"
+    workspace.locks.mkdir(parents=True, exist_ok=True)
+    alive = FileLock(workspace.locks / f"{token}.lock")
+    alive.acquire()
+    process = f"{os.getpid()} on {socket.gethostname()}"
+    given = {**facts.origin(config, data_digest=data_digest, code=code), **facts.tags_of(tags)}
+    run = client.create_run(
+        experiment, run_name=facts.run_name(config), tags={**given, _ALIVE: token, "generalist.process": process}
+    )
+    told = [Param(path, value) for path, value in facts.params(config).items()]
+    for begin in range(0, len(told), _PARAMS_A_CALL):
+        client.log_batch(run.info.run_id, params=told[begin : begin + _PARAMS_A_CALL])
+    return Tracker(client, run.info.run_id, config, alive=alive)
+
+
+def end_killed(workspace: Workspace, client: MlflowClient, experiment: str) -> list[str]:
+    """End the runs of this workspace whose process was killed, and return their ids.
+
+    A lock goes with its process, so a free one tells of its end for certain, which a process id does not.
+    Runs of other workspaces have no lock here and are left alone.
+    """
+    ended = []
+    for run in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
+        path = workspace.locks / f"{run.data.tags.get(_ALIVE, 'none')}.lock"
+        if not path.is_file():
+            continue
+        try:
+            with FileLock(path, timeout=0):
+                client.set_terminated(run.info.run_id, "KILLED")
+                ended.append(str(run.info.run_id))
+        except Timeout:
+            continue
+        path.unlink(missing_ok=True)
+    return ended
+
+
+def _dataset_input(name: str, dataset: Prepared) -> DatasetInput:
+    """The data as MLflow lists them; its digests are short, so the whole one is a tag of the run."""
+    sizes = {"train": len(dataset.train), "validation": len(dataset.validation), "test": len(dataset.test)}
+    digest = dataset.digest[:_LONGEST_DIGEST]
+    entity = Dataset(name, digest, "local", json.dumps({"uri": "data/prepared"}), profile=json.dumps(sizes))
+    return DatasetInput(entity, tags=[InputTag("mlflow.data.context", "training")])
+
+
+def _log_metrics(client: MlflowClient, run_id: str, points: list[Metric]) -> None:
+    for begin in range(0, len(points), _METRICS_A_CALL):
+        client.log_batch(run_id, metrics=points[begin : begin + _METRICS_A_CALL])
+
+
+def _tags(tags: Mapping[str, str]) -> list[RunTag]:
+    return [RunTag(key, value) for key, value in facts.tags_of(tags).items()]

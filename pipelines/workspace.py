@@ -1,0 +1,233 @@
+"""Where things lie, who may write them, and which code is running."""
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from filelock import FileLock, Timeout
+
+from generalist.errors import BadInput
+
+_QUIET = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DVC_NO_ANALYTICS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # one bar for each small file
+}
+
+
+def quiet_telemetry() -> None:
+    """Switch usage reports of all tools off, unless the user has decided otherwise; children inherit it."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folders of a project.
+
+    `dvc exp run --temp` and `--queue` run in a copy of the project, and `DVC_ROOT` names the original: parameters
+    are read and outputs written here, in the copy, but the store, the tracking database and Prefect's home are the
+    original's, so that experiments share their work and appear side by side.
+
+    Attributes:
+        root: the project, absolute.
+        here: where `params.yaml` is read and `outputs/` written: the project, or DVC's copy of it.
+    """
+
+    root: Path
+    here: Path
+
+    @classmethod
+    def find(cls, start: Path | None = None) -> Self:
+        """The workspace around `start` (default: the current folder).
+
+        It is the nearest folder upwards with a `dvc.yaml`, or `start` itself where there is none.
+        """
+        start = (start or Path.cwd()).resolve()
+        here = _nearest(start, "dvc.yaml") or start
+        original = os.environ.get("DVC_ROOT")
+        if not original:
+            return cls(here, here)
+        # The project may lie in a subfolder of DVC's repository, and does so in its copy, too.
+        repository = _nearest(here, ".dvc") or here
+        return cls((Path(original) / here.relative_to(repository)).resolve(), here)
+
+    @property
+    def params(self) -> Path:
+        """The configuration."""
+        return self.here / "params.yaml"
+
+    @property
+    def prepared(self) -> Path:
+        """The prepared data that DVC versions."""
+        return self.here / "data" / "prepared"
+
+    @property
+    def outputs(self) -> Path:
+        """What the DVC stage writes."""
+        return self.here / "outputs"
+
+    @property
+    def runs(self) -> Path:
+        """Where runs of the Prefect deployment write, each into a folder of its own."""
+        return self.root / "runs"
+
+    @property
+    def work(self) -> Path:
+        """Work in progress and caches; safe to delete while nothing runs."""
+        return self.root / ".generalist"
+
+    @property
+    def store(self) -> Path:
+        """States of experts, by their keys."""
+        return self.work / "store"
+
+    @property
+    def data_cache(self) -> Path:
+        """Prepared data of other requests than `params.yaml`, by the digest of the request."""
+        return self.work / "data"
+
+    @property
+    def staging(self) -> Path:
+        """Results in the making."""
+        return self.work / "staging"
+
+    @property
+    def prefect_home(self) -> Path:
+        """Prefect's database and profile."""
+        return self.work / "prefect"
+
+    @property
+    def locks(self) -> Path:
+        """Files that show which process does what."""
+        return self.work / "locks"
+
+    @property
+    def artifacts(self) -> Path:
+        """What MLflow keeps as files where no server keeps them."""
+        return self.root / "mlruns"
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's address: `MLFLOW_TRACKING_URI`, or `mlflow.db` in the project.
+
+        A relative SQLite path is meant from the project, wherever the command runs.
+
+        Raises:
+            BadInput: it names a folder (MLflow keeps no runs in folders any more), or a path that can't be an address.
+        """
+        given = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or "sqlite:///mlflow.db"
+        if "://" not in given or given.startswith("file:"):
+            raise BadInput(
+                f"MLFLOW_TRACKING_URI is '{given}', a folder, and MLflow keeps no runs in folders any more:"
+                " use sqlite:///mlflow.db or a server's address, or unset it"
+            )
+        if not given.startswith("sqlite:///"):
+            return given
+        path = self.root / given.removeprefix("sqlite:///")
+        if set("%?#") & set(str(path)):
+            raise BadInput(f"MLflow can't address a database at {path}: use a path without the characters % ? #")
+        return f"sqlite:///{path}"
+
+    @property
+    def tracking_database(self) -> Path | None:
+        """The file of MLflow's SQLite database; None where a server keeps it."""
+        path = self.tracking_uri.removeprefix("sqlite:///")
+        return None if path == self.tracking_uri else Path(path)
+
+    @contextmanager
+    def lock(self, outputs: Path) -> Iterator[None]:
+        """Be the one writer of a folder of outputs; a killed writer's lock is free at once.
+
+        Raises:
+            BadInput: another process is writing there.
+        """
+        outputs = outputs.resolve()
+        name = f"{outputs.name}-{hashlib.sha256(str(outputs).encode()).hexdigest()[:12]}"
+        # Beside the lock: opening a lock file may empty it, whoever holds it.
+        note = self._locks() / f"{name}.pid"
+        lock = FileLock(self._locks() / f"{name}.lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise BadInput(_busy(outputs.name, note)) from None
+        try:
+            note.write_text(str(os.getpid()), encoding="ascii")
+            yield
+        finally:
+            note.unlink(missing_ok=True)
+            lock.release()
+
+    @contextmanager
+    def one_at_a_time(self, what: str) -> Iterator[None]:
+        """Wait until no other process or thread does `what` in this project, then do it."""
+        with FileLock(self._locks() / f"{what}.lock"):
+            yield
+
+    def _locks(self) -> Path:
+        try:
+            self.locks.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(f"{self.locks} can't be made ({error.strerror}): it must be a folder to write in") from None
+        return self.locks
+
+
+@dataclass(frozen=True)
+class CodeVersion:
+    """Which code is running.
+
+    Attributes:
+        commit: of git; None where the code is not under version control, as when installed from a wheel.
+        dirty: whether the code differs from the commit (not parameters or outputs); None without a commit.
+    """
+
+    commit: str | None
+    dirty: bool | None
+
+
+def code_version() -> CodeVersion:
+    """The version of these packages."""
+    here = Path(__file__)
+    packages = [here.parent.name, "generalist"]
+    # An installed package may lie inside somebody's repository without being part of it.
+    if _git(here.parent.parent, "ls-files", "--error-unmatch", str(here)) is None:
+        return CodeVersion(None, None)
+    commit = _git(here.parent.parent, "rev-parse", "HEAD")
+    if commit is None:
+        return CodeVersion(None, None)
+    changes = _git(here.parent.parent, "status", "--porcelain", "--", *packages)
+    return CodeVersion(commit, changes != "")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """What git prints, or None where it can't answer."""
+    # A hook's environment names the repository that is being committed to, which may be another one.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], env=environment, capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _busy(name: str, note: Path) -> str:
+    try:
+        pid = note.read_text(encoding="ascii")
+    except FileNotFoundError:  # it has just begun, or is just ending
+        return f"another training is writing {name}/; wait for it"
+    return f"another training (process {pid}) is writing {name}/; wait for it, or stop it with kill {pid}"
+
+
+def _nearest(start: Path, name: str) -> Path | None:
+    """The nearest folder upwards from `start` in which `name` exists."""
+    return next((folder for folder in (start, *start.parents) if (folder / name).exists()), None)
