@@ -80,7 +80,7 @@ class Recipe:
 def initial_state(weights: Weights, recipe: Recipe) -> State:
     """The state before the first step; the shares of all experts sum to the common initial weights."""
     share = None if recipe.course is None else Average(weights, float(recipe.course.weight[0])).weights
-    average = dict(weights) if recipe.options.averaging is not False else None
+    average = None if recipe.options.averaging is False else {name: own.clone() for name, own in weights.items()}
     return State(epoch=0, weights=weights, optimizer={}, average=average, share=share)
 
 

@@ -47,7 +47,9 @@ class ImageStreams:
         self.keys = keys
 
     @classmethod
-    def of(cls, images: Float[Tensor, "batch channels height width"], labels: Int[Tensor, " batch"], *, seed: int) -> "ImageStreams":
+    def of(
+        cls, images: Float[Tensor, "batch channels height width"], labels: Int[Tensor, " batch"], *, seed: int
+    ) -> "ImageStreams":
         """Streams of these images: keyed by the seed and the SHA-256 of float32 pixels and label."""
         pixels = images.detach().to("cpu", torch.float32).contiguous().numpy()
         classes = labels.detach().to("cpu", torch.int64).numpy()

@@ -14,7 +14,7 @@ from generalist.errors import BadInput
 from generalist.randomness import ImageStreams
 from generalist.tensors import Images
 
-PerImage = Float[Tensor, "batch 1 1 1"]
+Scale = Float[Tensor, "batch 1 1 1"]
 """One number per image, ready to multiply images with."""
 
 
@@ -27,11 +27,10 @@ class Ball(ABC):
 
     def __init__(self, images: Images, eps: float) -> None:
         self.images = images
-        self.radius = self.rounded_in(float(eps), math.prod(images.shape[1:]), torch.finfo(images.dtype).eps)
+        self.radius = max(self.rounded_in(float(eps), torch.finfo(images.dtype).eps), 0.0)
 
-    @staticmethod
     @abstractmethod
-    def rounded_in(eps: float, pixels: int, unit: float) -> float:
+    def rounded_in(self, eps: float, unit: float) -> float:
         """The radius whose rounded points lie within `eps`; `unit` is the gap between 1 and the next number."""
 
     @staticmethod
@@ -65,10 +64,9 @@ class LinfBall(Ball):
         self.low = (images - self.radius).clamp_(0, 1)
         self.high = (images + self.radius).clamp_(0, 1)
 
-    @staticmethod
-    def rounded_in(eps: float, pixels: int, unit: float) -> float:
-        # A pixel below 1 is rounded by a quarter of `unit` at most, and the radius itself by less than that.
-        return max(eps - unit / 2, 0.0)
+    def rounded_in(self, eps: float, unit: float) -> float:
+        # A pixel below 1 is rounded by a quarter of `unit` at most, and so is a radius below 1.
+        return eps - unit / 2
 
     @staticmethod
     def length(offsets: Images) -> Float64[Tensor, " batch"]:
@@ -97,10 +95,9 @@ class L2Ball(Ball):
     That is not the nearest point of their intersection, but in it: clipping brings a pixel nearer to its image's.
     """
 
-    @staticmethod
-    def rounded_in(eps: float, pixels: int, unit: float) -> float:
+    def rounded_in(self, eps: float, unit: float) -> float:
         # The scaling errs by some units relative to eps, each of the pixels by a quarter of one at most.
-        return max(eps * (1 - 4 * unit) - math.sqrt(pixels) * unit / 4, 0.0)
+        return eps * (1 - 4 * unit) - math.sqrt(math.prod(self.images.shape[1:])) * unit / 4
 
     @staticmethod
     def length(offsets: Images) -> Float64[Tensor, " batch"]:
@@ -108,7 +105,7 @@ class L2Ball(Ball):
         return offsets.double().square_().sum(dim=(1, 2, 3)).sqrt_()
 
     @classmethod
-    def _length(cls, offsets: Images) -> PerImage:
+    def _length(cls, offsets: Images) -> Scale:
         return cls.length(offsets).to(offsets.dtype).view(-1, 1, 1, 1)
 
     @classmethod

@@ -17,9 +17,9 @@ _declared: list[torch.library.Library] = []  # a declaration lasts as long as it
 
 
 def _declare_operators() -> None:
-    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+    library = torch.library.Library("torchvision", "FRAGMENT")
     for name in ("nms", "qnms"):
-        library.define(name + _SIGNATURE)  # type: ignore[no-untyped-call]
+        library.define(name + _SIGNATURE)
     _declared.append(library)
 
 

@@ -212,8 +212,12 @@ def _git(folder: Path, *arguments: str) -> str | None:
     # A hook's environment names the repository that is being committed to, which may be another one.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], env=environment, capture_output=True, text=True, check=False
+        done = subprocess.run(  # noqa: S603  arguments of ours only
+            ["git", "-C", str(folder), *arguments],  # noqa: S607  the user's git, wherever it is
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
     except OSError:
         return None

@@ -177,7 +177,7 @@ def test_reading_the_module_loads_no_torch() -> None:
 def test_weights_of_a_left_out_expert_take_the_rest() -> None:
     """The natural expert's weight is one less the robust one's, at every progress."""
     weights = load(PARAMS).mixing_weights()
-    for progress in (0, 0.3, 0.8, 1):
+    for progress in (0.0, 0.3, 0.8, 1.0):
         assert weights["natural"].at(progress) + weights["robust"].at(progress) == pytest.approx(1)
 
 

@@ -73,18 +73,21 @@ def apgd(
     """
     if steps < 1:
         raise BadInput(f"APGD has {steps} steps; give it one at least")
-    points = threat.ball(images).project_(start.clone())
+    ball = threat.ball(images)
+    points = ball.project_(start.clone())
     slopes = slopes_of(network, points, labels, loss)
     state = _State.at(points, images, labels, slopes, step_size=2 * threat.eps)
     found = _Record(points, slopes)
     found.note(state, slopes.logits)
     windows = _windows(steps)
     for done in range(1, steps + 1):
-        if stop_when_broken:
-            state = state.kept(~found.broken[state.rows])
+        going_on = ~found.broken[state.rows]
+        if stop_when_broken and not bool(going_on.all()):
+            state = state.kept(going_on)
+            ball = threat.ball(state.images)
         if not len(state.rows):
             break
-        state.move(threat.ball(state.images), momentum=1.0 if done == 1 else MOMENTUM)
+        state.move(ball, momentum=1.0 if done == 1 else MOMENTUM)
         slopes = slopes_of(network, state.points, state.labels, loss)
         state.observe(slopes)
         found.note(state, slopes.logits)
@@ -156,8 +159,8 @@ class _State:
         )
 
     def kept(self, mask: Mask) -> "_State":
-        """The images of a mask; itself if that is all."""
-        return self if bool(mask.all()) else _State(**{name: tensor[mask] for name, tensor in vars(self).items()})
+        """The images of a mask."""
+        return _State(**{name: tensor[mask] for name, tensor in vars(self).items()})
 
     def move(self, ball: Ball, *, momentum: float) -> None:
         """A step along the gradient, blended with the last movement, inside the ball."""

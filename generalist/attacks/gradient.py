@@ -97,6 +97,7 @@ def fgsm(
 
     The arguments are those of `pgd`; nothing is drawn from the generator.
     """
+    del generator  # for the sake of callers that take either attack
     size = float(threat.eps if step_size is None else step_size)
     return pgd(network, images, labels, threat, steps=1, step_size=size, random_start=False, loss=loss, start=start)
 

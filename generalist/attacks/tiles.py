@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from generalist.attacks.losses import Loss, Network
+from generalist.errors import BadInput
 from generalist.tensors import Images, Labels, Logits, PerImage
 
 _TILE = 64  # images per pass on a CPU: more gain little there, and cost more where few are left
@@ -32,15 +33,22 @@ class Slopes:
 
 
 def logits_of(network: Network, images: Images) -> Logits:
-    """Logits of one image at least, in float32 or better; no gradients."""
+    """Logits of one image at least, in float32 or better; no gradients.
+
+    Raises:
+        BadInput: the network's output is no matrix of one row per image.
+    """
     tile = tile_size(images.device)
     with torch.no_grad():
-        parts = [network(_filled(part, tile))[: len(part)] for part in images.split(tile)]
-    return _wide(torch.cat(parts))
+        return torch.cat([_ask(network, _filled(part, tile))[: len(part)] for part in images.split(tile)])
 
 
 def slopes_of(network: Network, images: Images, labels: Labels, loss: Loss) -> Slopes:
-    """Logits, losses and gradients at one image at least; what is not a number in a gradient is 0."""
+    """Logits, losses and gradients at one image at least; what is not a number in a gradient is 0.
+
+    Raises:
+        BadInput: the network's output is no matrix of one row per image.
+    """
     tile = tile_size(images.device)
     with torch.enable_grad():
         parts = [
@@ -57,7 +65,7 @@ def slopes_of(network: Network, images: Images, labels: Labels, loss: Loss) -> S
 def _slopes(network: Network, tile: Images, labels: Labels, loss: Loss, count: int) -> Slopes:
     """The first `count` of a tile."""
     leaf = tile.detach().requires_grad_()
-    logits = _wide(network(leaf))
+    logits = _ask(network, leaf)
     losses = loss(logits, labels)
     if losses.requires_grad:
         (gradients,) = torch.autograd.grad(losses.sum(), leaf, allow_unused=True, materialize_grads=True)
@@ -72,5 +80,11 @@ def _filled(part: Tensor, tile: int) -> Tensor:
     return torch.cat([part, part[-1:].expand(missing, *part.shape[1:])]) if missing else part
 
 
-def _wide(logits: Tensor) -> Tensor:
-    return logits if logits.dtype == torch.float64 else logits.float()
+def _ask(network: Network, tile: Images) -> Logits:
+    output = network(tile)
+    if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(tile):
+        found = f"shape {list(output.shape)}" if isinstance(output, Tensor) else f"type {type(output).__name__}"
+        raise BadInput(
+            f"the model must map {len(tile)} images to logits [{len(tile)}, classes], but gave an output of {found}"
+        )
+    return output if output.dtype == torch.float64 else output.float()

@@ -75,8 +75,8 @@ class TorchvisionSource(Source):
             content = (folder / name).read_bytes()
             if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
                 raise BadInput(
-                    f"{folder / name} is not the official file of {self.name} (its MD5 is not {md5}), so it is not read;"
-                    " delete it, and let data.download=true fetch it"
+                    f"{folder / name} is not the official file of {self.name}: its MD5 is not {md5}; delete it,"
+                    " and put the official file there or let data.download=true fetch it"
                 )
             digests[name] = hashlib.sha256(content).hexdigest()
         return combined_sha256(digests)

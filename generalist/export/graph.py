@@ -51,12 +51,21 @@ def export(model: Classifier, path: Path, *, metadata: Mapping[str, str], opset:
     """
     if opset < OLDEST_OPSET:
         raise BadInput(f"export.opset is {opset}, but torch exports from {OLDEST_OPSET} on: raise it")
-    if path.is_dir():
-        raise BadInput(f"{path} is a folder, where the ONNX file should be written: choose another name")
+    _check_place(path)
     content = sealed(_stripped(_traced(model, opset)), metadata)
     onnx.checker.check_model(content, full_check=True)
     write_atomically(path, content)
     return hashlib.sha256(content).hexdigest()
+
+
+def _check_place(path: Path) -> None:
+    """Before seconds of work: a file can be written there."""
+    if path.is_dir():
+        raise BadInput(f"{path} is a folder, where the ONNX file should be written: choose another name")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{path} can't be written ({error.strerror}): choose another folder") from None
 
 
 def _traced(model: Classifier, opset: int) -> onnx.ModelProto:

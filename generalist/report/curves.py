@@ -107,7 +107,7 @@ def _series(chart: Chart, points: list[Point], look: Look) -> None:
     chart.line(points, look.style)
     if len(points) <= DENSE:
         for point in points[:-1]:
-            chart.mark(point, look.shape, look.style, radius=1.8)
+            chart.mark(point, look.shape, f"dot {look.style}", radius=2.0)
     for point in points[-1:]:
         chart.mark(point, look.shape, look.style)
 

@@ -16,6 +16,9 @@ Probabilities = Float[NDArray[np.floating], "k classes"]
 LARGEST = 96
 """Pixels: larger images show every second, third, … pixel, so that a page stays small."""
 
+ROUNDING = 1e-6
+"""Changes below this are rounding, not an attack."""
+
 LESS, NONE, MORE = (np.array(colour, dtype=np.float32) for colour in ((0, 90, 181), (247, 247, 247), (200, 80, 0)))
 """Blue, near-white and orange: colours of a darkened, an unchanged and a brightened pixel, told apart by all eyes."""
 
@@ -54,7 +57,7 @@ class Card:
     Attributes:
         label: name of the true class.
         clean, perturbation, adversarial: PNG data URIs.
-        largest: the largest change of a pixel value.
+        largest: the largest change of a pixel value; 0 for none.
         verdicts: by learner, of the clean and of the adversarial image.
     """
 
@@ -74,12 +77,13 @@ def cards(gallery: Gallery, *, limit: int = 12) -> list[Card]:
 def _card(gallery: Gallery, index: int) -> Card:
     clean, adversarial = gallery.images[index], gallery.adversarial[index]
     label, names = int(gallery.labels[index]), gallery.class_names
+    change = np.where(np.abs(adversarial - clean) < ROUNDING, np.float32(0), adversarial - clean)
     return Card(
         label=names[label],
         clean=_png(_bytes(clean)),
-        perturbation=_png(_diverging(adversarial - clean)),
+        perturbation=_png(_diverging(change)),
         adversarial=_png(_bytes(adversarial)),
-        largest=float(np.abs(adversarial - clean).max()),
+        largest=float(np.abs(change).max()),
         verdicts={
             learner: (_verdict(before[index], label, names), _verdict(after[index], label, names))
             for learner, (before, after) in gallery.predictions.items()

@@ -52,8 +52,8 @@ def build(
         attack=attack,
         curves=curves(history, evaluation.chosen, look, attack=attack, largest=config.training.epochs),
         planes=[
-            *on_validation(history, evaluation.chosen, look, deployed=evaluation.deployed, attack=attack),
             *(on_test(evaluation, index, look) for index in threats),
+            *on_validation(history, evaluation.chosen, look, deployed=evaluation.deployed, attack=attack),
         ],
         numbers=_numbers(history),
         classes=list(classes),

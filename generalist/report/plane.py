@@ -28,8 +28,8 @@ def on_validation(
     figures = []
     if len(by_expert(history)) > 1:
         figures.append(Figure("Validation: experts and candidates", _among_experts(history, chosen, path, looks, look).markup(), attack))
-    name = "global learner" if course else "candidates"
-    return [*figures, Figure(f"Validation: {name}, close up", _close_up(chosen, path, look).markup(), attack)]
+    title = f"Validation: {'global learner' if course else 'candidates'}{', close up' if figures else ''}"
+    return [*figures, Figure(title, _close_up(chosen, path, look).markup(), attack)]
 
 
 def on_test(evaluation: Evaluation, index: int, looks: Mapping[str, Look]) -> Figure:
@@ -94,23 +94,30 @@ def _draw(chart: Chart, path: Path, look: Look) -> None:
 
 def _frame(points: list[Point], where: str) -> Chart:
     """Axes around the points, and curves of equal harmonic mean behind them."""
-    x, y = Scale.of_shares(x for x, _ in points), Scale.of_shares(y for _, y in points)
+    x, y = Scale.of_shares((x for x, _ in points), least=3), Scale.of_shares(y for _, y in points)
     label = f"Natural accuracy (across) against robust accuracy (up) {where}"
     chart = Chart(
         x, y, label=label, x_title="natural accuracy →", y_title="↑ robust accuracy", height=HEIGHT, lines=False
     )
     levels = [_harmonic(x.low, y.low), _harmonic(x.high, y.high)]
+    crowded = sum(x.share(point[0]) for point in points) > len(points) / 2
     for level in ticks(*levels) if levels[1] > levels[0] else []:
         across = [x.low + (x.high - x.low) * index / SAMPLES for index in range(SAMPLES + 1)]
         curve = [(a, level * a / (2 * a - level)) for a in across if 2 * a > level]
         curve = [point for point in curve if y.low <= point[1] <= y.high]
-        chart.line(curve, "contour")
-        if len(curve) > SAMPLES // 8:
-            right, up = chart.at(curve[-1])
-            name = f"mean {100 * level:.10g} %"
-            chart.text(right - 2, up - 3, name, "contour-name", anchor="end")
-            chart.taken.append((right - 2 - CHARACTER * len(name), up - 12, right, up))
+        if len(curve) > SAMPLES // 3:
+            _contour(chart, curve, f"mean {100 * level:.10g} %", "start" if crowded else "end")
     return chart
+
+
+def _contour(chart: Chart, curve: list[Point], name: str, anchor: str) -> None:
+    """The curve, and its name above its left (start) or right end."""
+    chart.line(curve, "contour")
+    width = 0.85 * CHARACTER * len(name)
+    left = chart.at(curve[0])[0] + 2 if anchor == "start" else chart.at(curve[-1])[0] - 2 - width
+    top = min(y for x, y in map(chart.at, curve) if left - 4 <= x <= left + width) - 3
+    chart.text(left if anchor == "start" else left + width, top, name, "contour-name", anchor=anchor)
+    chart.taken.append((left, top - 9, left + width, top + 2))
 
 
 def _harmonic(natural: float, robust: float) -> float:

@@ -17,7 +17,7 @@ Point = tuple[float, float]
 Box = tuple[float, float, float, float]
 
 WIDTH = 400.0
-LEFT, RIGHT, TOP, BOTTOM = 42.0, 10.0, 18.0, 36.0
+LEFT, RIGHT, TOP, BOTTOM = 42.0, 18.0, 18.0, 36.0
 CHARACTER, LINE = 6.8, 12.0
 """Rough size of one character in the charts' font, on the large side: enough to keep labels apart."""
 
@@ -43,12 +43,12 @@ class Scale:
     ticks: tuple[tuple[float, str], ...]
 
     @classmethod
-    def of_shares(cls, values: Iterable[float]) -> "Scale":
-        """Around shares in [0, 1], shown in per cent; never narrower than 4 points."""
+    def of_shares(cls, values: Iterable[float], *, least: int = 4) -> "Scale":
+        """Around shares in [0, 1], shown in per cent; never narrower than 4 points, if there is room below 1."""
         low, high = _extent(values)
         margin = max(0.06 * (high - low), 0.02 - (high - low) / 2)
         low, high = max(0.0, low - margin), min(1.0, high + margin)
-        return cls(low, high, tuple((tick, f"{100 * tick:.10g} %") for tick in ticks(low, high)))
+        return cls(low, high, tuple((tick, f"{100 * tick:.10g} %") for tick in ticks(low, high, least=least)))
 
     @classmethod
     def from_zero(cls, values: Iterable[float]) -> "Scale":
@@ -72,10 +72,11 @@ def _extent(values: Iterable[float]) -> Point:
     return (min(finite), max(finite)) if finite else (0.0, 1.0)
 
 
-def ticks(low: float, high: float) -> list[float]:
-    """Four to eight multiples of 1, 2 or 5 times a power of ten."""
-    power = 10.0 ** math.floor(math.log10((high - low) / 4))
-    step = max((power * factor for factor in (1, 2, 5) if power * factor <= (high - low) / 4), default=power)
+def ticks(low: float, high: float, *, least: int = 4) -> list[float]:
+    """Multiples of 1, 2 or 5 times a power of ten: `least` steps fit in, and not many more."""
+    widest = (high - low) / least
+    power = 10.0 ** math.floor(math.log10(widest))
+    step = max(power * factor for factor in (1, 2, 5) if power * factor <= widest * (1 + 1e-9))
     return [step * index for index in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
@@ -154,7 +155,7 @@ class Chart:
         node = self._add("text", {"x": f"{x:.1f}", "y": f"{y:.1f}", "text-anchor": anchor, "class": style})
         node.text = text
 
-    def label(self, point: Point, text: str, style: str, *, gap: float = 8.0) -> None:
+    def label(self, point: Point, text: str, style: str, *, gap: float = 9.0) -> None:
         """A text beside a point, where it covers as little as possible of marks and earlier labels."""
         x, y = self.at(point)
         found = []
@@ -190,7 +191,7 @@ class Chart:
         return ElementTree.SubElement(self.root, tag, attributes)
 
     def _outside(self, box: Box) -> float:
-        inside = (LEFT, TOP - 6, WIDTH, self.height - BOTTOM)
+        inside = (LEFT, TOP - 6, WIDTH - 4, self.height - BOTTOM)
         return (box[2] - box[0]) * (box[3] - box[1]) - _overlap(box, inside)
 
 

@@ -52,7 +52,7 @@ def connect(workspace: Workspace) -> MlflowClient:
     """
     migrate(workspace)
     uri = workspace.tracking_uri
-    if uri.startswith(("http://", "https://")):
+    if has_server(uri):
         _check_that_it_answers(uri)
     try:
         return MlflowClient(tracking_uri=uri)
@@ -70,8 +70,7 @@ def experiment_id(workspace: Workspace, client: MlflowClient) -> str:
     Raises:
         BadInput: it was deleted in MLflow, or belongs to a project in another folder.
     """
-    server_decides = workspace.tracking_uri.startswith(("http://", "https://"))
-    artifacts = None if server_decides else str(workspace.artifacts)
+    artifacts = None if has_server(workspace.tracking_uri) else str(workspace.artifacts)
     found = client.get_experiment_by_name(EXPERIMENT)
     if found is None:
         try:
@@ -92,6 +91,11 @@ def experiment_id(workspace: Workspace, client: MlflowClient) -> str:
             " runs keep their files: move the project back there, or move mlflow.db and mlruns/ away to start afresh"
         )
     return str(found.experiment_id)
+
+
+def has_server(uri: str) -> bool:
+    """Whether an address is that of a server, which also decides where files are kept."""
+    return uri.startswith(("http://", "https://"))
 
 
 def _is_made(database: Path) -> bool:
@@ -116,8 +120,11 @@ def _make(database: Path, artifacts: Path) -> None:
         making = database.with_name(f".{database.name}.{os.getpid()}.making")
         making.touch()
     except OSError as error:
-        raise BadInput(f"MLflow's database can't be made in {database.parent} ({error.strerror}): make that folder writable") from None
-    SqlAlchemyStore(f"sqlite:///{making}", str(artifacts)).engine.dispose()
+        raise BadInput(
+            f"MLflow's database can't be made in {database.parent} ({error.strerror}): make that folder writable"
+        ) from None
+    store = SqlAlchemyStore(f"sqlite:///{making}", str(artifacts))  # type: ignore[no-untyped-call]  # MLflow's has none
+    store.engine.dispose()
     making.replace(database)
 
 

@@ -1,5 +1,6 @@
 """The ONNX file as a model of MLflow's: byte for byte, with its signature, tied to its final metrics."""
 
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -16,7 +17,8 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from generalist.errors import BadInput
-from pipelines.tracking.outputs import MODEL, sha256_of
+
+_FILE = "model.onnx"  # MLflow's name for it
 
 
 def log_model(
@@ -50,13 +52,33 @@ def log_model(
     return client.finalize_logged_model(model.model_id, "READY")
 
 
+def model_of(client: MlflowClient, run_id: str) -> LoggedModel:
+    """The model that a complete run has made; if its logging was tried twice, the last."""
+    outputs = client.get_run(run_id).outputs
+    made = [client.get_logged_model(output.model_id) for output in (outputs.model_outputs if outputs else [])]
+    return max((model for model in made if model.status == "READY"), key=lambda model: model.creation_timestamp)
+
+
 def stored_file(client: MlflowClient, location: str, folder: Path) -> Path:
     """The ONNX file of a model at an artifact location: where it lies, or fetched into `folder`."""
     return Path(
         download_artifacts(
-            artifact_uri=f"{location.rstrip('/')}/{MODEL}", dst_path=str(folder), tracking_uri=client.tracking_uri
+            artifact_uri=f"{location.rstrip('/')}/{_FILE}", dst_path=str(folder), tracking_uri=client.tracking_uri
         )
     )
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 (hex) of a file.
+
+    Raises:
+        BadInput: it can't be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BadInput(f"{path} can't be read ({error.strerror}): make it with `dvc repro`") from None
 
 
 def _write(path: Path, folder: Path, description: Model) -> None:
@@ -72,7 +94,7 @@ def _write(path: Path, folder: Path, description: Model) -> None:
         onnx_execution_providers=["CPUExecutionProvider"],
         save_as_external_data=False,
     )
-    shutil.copyfile(path, folder / MODEL)
+    shutil.copyfile(path, folder / _FILE)
 
 
 def _schema(values: list[onnx.ValueInfoProto]) -> Schema:

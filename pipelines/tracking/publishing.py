@@ -1,26 +1,26 @@
 """A run for a training that MLflow knows nothing of: DVC's run cache restores outputs without running anything."""
 
-from pathlib import Path
-
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from generalist.config import load
 from generalist.errors import BadInput
 from generalist.export import Lineage, read_metadata
+from generalist.records import History
+from pipelines.results import Results
 from pipelines.tracking.database import connect, experiment_id
-from pipelines.tracking.outputs import Outputs
+from pipelines.tracking.model import sha256_of
 from pipelines.tracking.tracker import ONNX_SHA256, end_killed, open_run
 from pipelines.workspace import CodeVersion, Workspace
 
 
-def publish(workspace: Workspace, folder: Path) -> str:
-    """The id of the run that made the ONNX file in a folder of outputs; if there is none, it is made from them.
+def publish(workspace: Workspace, results: Results) -> str:
+    """The id of the run that made the ONNX file among the results; if there is none, it is made from them.
 
     Raises:
         BadInput: a file is missing or damaged, or MLflow can't be reached.
     """
-    outputs = Outputs(folder)
-    sha256 = outputs.sha256()
+    sha256 = sha256_of(results.onnx)
     client = connect(workspace)
     experiment = experiment_id(workspace, client)
     with workspace.one_at_a_time("publish"):
@@ -28,7 +28,7 @@ def publish(workspace: Workspace, folder: Path) -> str:
         if known:
             return str(known[0].info.run_id)
         end_killed(workspace, client, experiment)
-        return _made_from(outputs, workspace, client, experiment)
+        return _made_from(results, workspace, client, experiment)
 
 
 def finished_runs(client: MlflowClient, experiment: str, sha256: str) -> list[Run]:
@@ -37,9 +37,9 @@ def finished_runs(client: MlflowClient, experiment: str, sha256: str) -> list[Ru
     return list(client.search_runs([experiment], query, order_by=["attributes.start_time DESC"]))
 
 
-def _made_from(outputs: Outputs, workspace: Workspace, client: MlflowClient, experiment: str) -> str:
-    config, history = outputs.config(), outputs.history()
-    lineage = Lineage.from_metadata(read_metadata(outputs.model))
+def _made_from(results: Results, workspace: Workspace, client: MlflowClient, experiment: str) -> str:
+    config, history = load(results.params), _history(results)
+    lineage = Lineage.from_metadata(read_metadata(results.onnx))
     tracker = open_run(
         workspace,
         client,
@@ -47,12 +47,19 @@ def _made_from(outputs: Outputs, workspace: Workspace, client: MlflowClient, exp
         config,
         data_digest=lineage.data_digest,
         code=CodeVersion(lineage.git_commit, lineage.dirty),
-        tags={"published": "from outputs that were there already"},
+        tags={"published": "from results that were there already"},
     )
     try:
         tracker.log(*history.epochs, *history.course, *history.rounds)
-        tracker.finish(outputs.folder)
-    except BadInput:
-        tracker.fail(reason="its outputs are damaged")
+        tracker.finish(results)
+    except BaseException:
+        tracker.fail()
         raise
     return tracker.run_id
+
+
+def _history(results: Results) -> History:
+    try:
+        return History.read(results.history)
+    except (OSError, ValueError):
+        raise BadInput(f"{results.history} is missing or damaged: make it with `dvc repro`") from None

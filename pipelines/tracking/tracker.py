@@ -3,23 +3,25 @@
 import json
 import os
 import socket
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Mapping, Sized
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
 from generalist.config import Config
+from generalist.errors import BadInput
 from generalist.records import EpochRecord, Evaluation, GlobalRecord, RoundRecord
+from pipelines.results import Results
 from pipelines.tracking import facts
-from pipelines.tracking.database import connect, experiment_id
-from pipelines.tracking.model import log_model
-from pipelines.tracking.outputs import Outputs, sha256_of
+from pipelines.tracking.database import connect, experiment_id, has_server
+from pipelines.tracking.model import log_model, sha256_of
 from pipelines.workspace import CodeVersion, Workspace, code_version
 
 ONNX_SHA256 = "onnx_sha256"
@@ -32,29 +34,36 @@ class Prepared(Protocol):
     """What a run says of its data; `generalist.data.Dataset` has it all."""
 
     @property
-    def train(self) -> Sized: ...  # noqa: D102
+    def train(self) -> Sized: ...
     @property
-    def validation(self) -> Sized: ...  # noqa: D102
+    def validation(self) -> Sized: ...
     @property
-    def test(self) -> Sized: ...  # noqa: D102
+    def test(self) -> Sized: ...
     @property
-    def digest(self) -> str: ...  # noqa: D102
+    def digest(self) -> str: ...
 
 
 class Tracker:
     """An open run. Threads may share it: each call is one request to MLflow.
 
     Attributes:
-        run_id, experiment_id: MLflow's.
+        run_id: MLflow's.
         name: the run's, for people.
     """
 
     def __init__(self, client: MlflowClient, run_id: str, config: Config, *, alive: FileLock | None = None) -> None:
         run = client.get_run(run_id)
-        self.run_id, self.experiment_id, self.name = run_id, str(run.info.experiment_id), str(run.info.run_name)
+        self.run_id, self.name, self._experiment = run_id, str(run.info.run_name), str(run.info.experiment_id)
         self._client, self._config, self._alive = client, config, alive
         self._told: set[tuple[str, int]] = set()
         self._telling = threading.Lock()
+        self._ended = False
+
+    @property
+    def link(self) -> str | None:
+        """The run's page; None where no server is named, only a database."""
+        uri = str(self._client.tracking_uri).rstrip("/")
+        return f"{uri}/#/experiments/{self._experiment}/runs/{self.run_id}" if has_server(uri) else None
 
     def epoch(self, record: EpochRecord) -> None:
         """Log one epoch of one expert."""
@@ -85,20 +94,21 @@ class Tracker:
         """Set tags, such as the id of the Prefect flow run."""
         self._client.log_batch(self.run_id, tags=_tags(tags))
 
-    def finish(self, folder: Path) -> None:
-        """Log what a finished training put down in a folder (final metrics, files, model) and end the run.
+    def finish(self, results: Results) -> None:
+        """Log what a finished training put down (final metrics, files, model) and end the run; once.
 
         Raises:
             BadInput: a file is missing or damaged, or MLflow holds other bytes of the model afterwards.
         """
-        outputs = Outputs(folder)
-        evaluation, files = outputs.evaluation(), outputs.files()
-        for path in files:
-            self._client.log_artifact(self.run_id, str(path))
-        sha256 = sha256_of(outputs.model)
+        if self._ended:
+            return
+        evaluation, sha256 = results.read_evaluation(), sha256_of(results.onnx)
+        for path in results.all():
+            if path != results.onnx:  # it comes with the model
+                self._log_file(path)
         model = log_model(
             self._client,
-            outputs.model,
+            results.onnx,
             run_id=self.run_id,
             name=evaluation.deployed,
             step=evaluation.chosen.epoch,
@@ -110,11 +120,23 @@ class Tracker:
         self.tag({**facts.outcome(evaluation), ONNX_SHA256: sha256})
         self._end("FINISHED")
 
-    def fail(self, status: Literal["FAILED", "KILLED"] = "FAILED", *, reason: str = "") -> None:
-        """End the run of a training that failed, or that was stopped."""
-        if reason:
-            self.tag({"reason": reason})
-        self._end(status)
+    def fail(self) -> None:
+        """End the run of a training that failed, or was stopped; called where its exception is handled.
+
+        What fails after `finish` is not the training: the run stays finished.
+        """
+        if self._ended:
+            return
+        error = sys.exception()
+        stopped = error is not None and not isinstance(error, Exception)  # Ctrl-C, or a task that was cancelled
+        # Only our own sentences: others' messages may hold anything, secrets included.
+        self.tag({"reason": str(error) if isinstance(error, BadInput) else type(error).__name__})
+        self._end("KILLED" if stopped else "FAILED")
+
+    def _log_file(self, path: Path) -> None:
+        if not path.is_file():
+            raise BadInput(f"{path} is missing: make it with `dvc repro`")
+        self._client.log_artifact(self.run_id, str(path))
 
     def _log_evaluation(self, evaluation: Evaluation, model_id: str) -> None:
         now, chosen = int(time.time() * 1000), evaluation.chosen.epoch
@@ -134,14 +156,13 @@ class Tracker:
 
     def _end(self, status: str) -> None:
         self._client.set_terminated(self.run_id, status)
+        self._ended = True
         if self._alive is not None:
             self._alive.release()
             Path(self._alive.lock_file).unlink(missing_ok=True)
 
 
-def start(
-    workspace: Workspace, config: Config, dataset: Prepared, *, tags: Mapping[str, str] | None = None
-) -> Tracker:
+def start(workspace: Workspace, config: Config, dataset: Prepared, *, tags: Mapping[str, str] | None = None) -> Tracker:
     """Open a run for a training; runs whose process was killed are ended first.
 
     Raises:

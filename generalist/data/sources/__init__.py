@@ -1,0 +1,1 @@
+"""Each file here is one source of images, found by its name."""

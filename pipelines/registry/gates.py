@@ -1,0 +1,132 @@
+"""What stands between a model and the alias `champion`: a gate says why it stays shut, or nothing. No MLflow here."""
+
+import zipfile
+import zlib
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from generalist.errors import BadInput
+from generalist.export import Parity
+from generalist.records import Evaluation
+from pipelines.results import Results
+
+Criterion = Literal["harmonic", "natural", "robust"]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a model's deployed learner.
+
+    Attributes:
+        evaluation: the accuracies.
+        natural: bool [n], which test images are classified correctly.
+        robust: bool [n], which stand against the cascade under the headline threat.
+    """
+
+    evaluation: Evaluation
+    natural: Flags
+    robust: Flags
+
+    @classmethod
+    def read(cls, results: Results) -> "Evidence":
+        """The evidence in a folder of results.
+
+        Raises:
+            BadInput: a file is missing or damaged, or the verdicts are not those of the evaluation.
+        """
+        evaluation = results.read_evaluation()
+        learner, threat = evaluation.headline, evaluation.headline.threats[0]
+        try:
+            with np.load(results.verdicts, allow_pickle=False) as arrays:
+                natural = arrays[f"{learner.name}/prediction"] == arrays["label"]
+                robust = arrays[f"{learner.name}/{threat.threat}/cascade"]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            raise BadInput(f"{results.verdicts} is missing or damaged: make it with `dvc repro`") from None
+        found = (natural.shape, robust.shape, natural.sum(), robust.sum())
+        n = (learner.natural.n,)
+        if found != (n, n, learner.natural.correct, threat.cascade.correct):
+            raise BadInput(f"{results.verdicts} is not of the evaluation beside it: make both with `dvc repro`")
+        return cls(evaluation, natural, robust)
+
+
+def parity(found: Parity) -> str | None:
+    """The ONNX file must say what the classifier says."""
+    if found.passed:
+        return None
+    return (
+        f"the ONNX file disagrees with torch on {found.disagreements} of {found.n} images"
+        f" (largest difference of a logit: {found.max_difference:.2g})"
+    )
+
+
+def doubt(candidate: Evaluation) -> str | None:
+    """Nothing may make its robust accuracy doubtful."""
+    return f"its robust accuracy is doubtful ({'; '.join(candidate.flags)})" if candidate.flags else None
+
+
+def same_protocol(candidate: Evaluation, champion: Evaluation) -> str | None:
+    """Only what was measured alike, on the same data, compares."""
+    own, other = candidate.protocol.model_dump(), champion.protocol.model_dump()
+    differing = [name for name, value in own.items() if value != other[name]]
+    return f"the champion was evaluated by another protocol ({', '.join(differing)})" if differing else None
+
+
+def better(candidate: Evaluation, champion: Evaluation, *, by: Criterion) -> str | None:
+    """It must be better by the declared criterion on the validation split."""
+    own, other = candidate.chosen.validation.by(by), champion.chosen.validation.by(by)
+    if own > other:
+        return None
+    return f"on the validation split its {by} value {own:.4f} is not above the champion's {other:.4f}"
+
+
+def not_worse(what: str, candidate: Flags, champion: Flags, *, level: float) -> str | None:
+    """It must not be significantly worse on the test split, image by image.
+
+    Args:
+        what: which accuracy the verdicts are of, for the reason.
+        candidate: bool [n], which test images it gets right.
+        champion: bool [n], the same of the champion, on the same images.
+        level: of the test.
+    """
+    lost, won = int((champion & ~candidate).sum()), int((candidate & ~champion).sum())
+    probability = mcnemar(lost, won)
+    if probability >= level:
+        return None
+    return (
+        f"its {what} accuracy on the test split is significantly worse than the champion's"
+        f" ({lost} images lost, {won} won, p = {probability:.2g} in McNemar's test at level {level:g})"
+    )
+
+
+def mcnemar(lost: int, won: int) -> float:
+    """Probability of at least `lost` losses if losses and wins were equally likely.
+
+    McNemar's test of paired verdicts, exact and one-sided (McNemar, Psychometrika 12, 1947).
+    Without a discordant pair nothing speaks against equality: 1.
+    """
+    if lost + won == 0:
+        return 1.0
+    return float(binomtest(lost, lost + won, 0.5, alternative="greater").pvalue)
+
+
+def alone(candidate: Evaluation, found: Parity) -> tuple[str, ...]:
+    """The reasons against a model on its own."""
+    return tuple(reason for reason in (parity(found), doubt(candidate)) if reason)
+
+
+def against(champion: Evidence, candidate: Evidence, *, by: Criterion, level: float) -> tuple[str, ...]:
+    """The reasons against a model where there is a champion."""
+    protocols = same_protocol(candidate.evaluation, champion.evaluation)
+    if protocols:  # nothing else can be compared then
+        return (protocols,)
+    verdicts = (
+        better(candidate.evaluation, champion.evaluation, by=by),
+        not_worse("natural", candidate.natural, champion.natural, level=level),
+        not_worse("robust", candidate.robust, champion.robust, level=level),
+    )
+    return tuple(reason for reason in verdicts if reason)

@@ -1,0 +1,214 @@
+"""A finished model to the registry: once for each file, and champion only through all gates."""
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from generalist.config import Config, load
+from generalist.errors import BadInput
+from generalist.export import Parity
+from generalist.records import Record
+from pipelines.registry import gates
+from pipelines.registry.gates import Evidence
+from pipelines.registry.versions import (
+    CHALLENGER,
+    CHAMPION,
+    Version,
+    crown,
+    described,
+    with_alias,
+    with_sha256,
+)
+from pipelines.results import Results
+from pipelines.tracking import ONNX_SHA256, connect, model_of, publish, sha256_of, summary
+from pipelines.workspace import Workspace
+
+Reevaluate = Callable[[Results], Results]
+"""Evaluates the champion, whose files lie in the given folder, by the present protocol.
+
+It returns a folder with at least `evaluation.json` and `verdicts.npz`; `chosen.validation` was measured anew, too. It raises
+BadInput where that is impossible, as when the data have other classes.
+"""
+
+_DECIDED = "decided"  # tag: the gates have spoken, and the aliases are set
+_AGAIN = "reevaluated"  # folder among a run's artifacts: evaluations by later protocols, by their digests
+
+
+class Registration(Record):
+    """How a model is registered.
+
+    Attributes:
+        name, version: of the registered model.
+        alias: champion or challenger; None for a version that has lost it to another.
+        reasons: why it did not become champion; empty if it did.
+        sha256: of the ONNX file.
+        run_id: the MLflow run that made it.
+        new: whether this call registered it.
+    """
+
+    name: str
+    version: int
+    alias: str | None
+    reasons: tuple[str, ...]
+    sha256: str
+    run_id: str
+    new: bool
+
+    @property
+    def sentence(self) -> str:
+        """For people: which version it is, its alias, and why it is not champion."""
+        known = "" if self.new else ", registered before"
+        because = f": {'; '.join(self.reasons)}" if self.reasons else ""
+        return f"{self.name} version {self.version}, {self.alias or 'without an alias now'}{known}{because}"
+
+
+def register(
+    workspace: Workspace,
+    results: Results,
+    *,
+    reevaluate: Reevaluate | None = None,
+    flow_run_id: str | None = None,
+) -> Registration:
+    """Register the ONNX file among the results, unless it is registered; the gates decide on its alias.
+
+    Args:
+        workspace: whose MLflow.
+        results: of a finished training.
+        reevaluate: evaluates the champion again where the protocol has changed since.
+        flow_run_id: of Prefect, kept as a tag.
+
+    Raises:
+        BadInput: a file is missing or damaged, or MLflow can't be reached.
+    """
+    config, sha256 = load(results.params), sha256_of(results.onnx)
+    name = config.registry.name
+    run_id = publish(workspace, results)
+    client = connect(workspace)
+    with workspace.one_at_a_time("registry"):
+        same = [version for version in with_sha256(client, sha256) if version.name == name]
+        if same and _DECIDED in same[0].tags:
+            return _registration(same[0], new=False)
+        reasons = _decide(client, results, config, reevaluate)
+        version = same[0] if same else _create(client, results, name, run_id, sha256)
+        if flow_run_id is not None:
+            client.set_model_version_tag(name, str(version.version), "prefect_flow_run_id", flow_run_id)
+        _settle(client, version, reasons)
+        return _registration(described(client, name, str(version.version)), new=True)
+
+
+def _decide(client: MlflowClient, results: Results, config: Config, reevaluate: Reevaluate | None) -> tuple[str, ...]:
+    """The reasons against the model as champion; none if it is to be champion."""
+    candidate = Evidence.read(results)
+    reasons = gates.alone(candidate.evaluation, _parity(results))
+    present = with_alias(client, config.registry.name, CHAMPION)
+    if reasons or present is None:
+        return reasons
+    try:
+        champion = _champion(client, present, candidate, reevaluate)
+    except BadInput as error:
+        why = " ".join(str(error).split())
+        return (f"it can't be compared with the champion, version {present.version} ({why}): promote it by hand",)
+    options = config.registry
+    return gates.against(champion, candidate, by=options.criterion, level=float(options.significance))
+
+
+def _champion(client: MlflowClient, present: Version, candidate: Evidence, reevaluate: Reevaluate | None) -> Evidence:
+    """The champion's evidence, by the candidate's protocol if it can be had."""
+    with tempfile.TemporaryDirectory() as folder:
+        results = _kept(client, present.run_id, "", Path(folder))
+        evidence = _evidence(results, present.run_id)
+        if gates.same_protocol(candidate.evaluation, evidence.evaluation) is None:
+            return evidence
+        place = f"{_AGAIN}/{candidate.evaluation.protocol.digest()}"
+        again = _kept(client, present.run_id, place, Path(folder))
+        if again.evaluation.is_file() and again.verdicts.is_file():
+            return _evidence(again, present.run_id)
+        if reevaluate is None:
+            return evidence
+        again = reevaluate(results)
+        evidence = Evidence.read(again)
+        for path in (again.evaluation, again.verdicts):
+            client.log_artifact(present.run_id, str(path), place)
+        return evidence
+
+
+def _kept(client: MlflowClient, run_id: str, place: str, folder: Path) -> Results:
+    """What a run keeps at a place among its artifacts, fetched."""
+    try:
+        for file in client.list_artifacts(run_id, place or None):
+            if not file.is_dir:
+                client.download_artifacts(run_id, file.path, str(folder))
+    except (MlflowException, OSError):
+        raise BadInput(f"the files of its run {run_id} are gone") from None
+    return Results(folder / place)
+
+
+def _evidence(kept: Results, run_id: str) -> Evidence:
+    try:
+        return Evidence.read(kept)
+    except BadInput:  # its sentence names a temporary folder
+        raise BadInput(f"the evaluation that its run {run_id} keeps is missing or damaged") from None
+
+
+def _parity(results: Results) -> Parity:
+    try:
+        return Parity.model_validate_json(results.parity.read_bytes())
+    except (OSError, ValueError):
+        raise BadInput(f"{results.parity} is missing or damaged: make it with `dvc repro`") from None
+
+
+def _create(client: MlflowClient, results: Results, name: str, run_id: str, sha256: str) -> Version:
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    evaluation, model = results.read_evaluation(), model_of(client, run_id)
+    tags = {
+        ONNX_SHA256: sha256,
+        "criterion": evaluation.criterion,
+        "criterion_value": str(evaluation.chosen.validation.by(evaluation.criterion)),
+        "protocol_digest": evaluation.protocol.digest(),
+        "mlflow_run_id": run_id,
+    }
+    version = client.create_model_version(
+        name,
+        model.artifact_location,
+        run_id=run_id,
+        tags=tags,
+        description=summary(evaluation),
+        model_id=model.model_id,
+    )
+    # As MLflow's own registration does: the model's page shows its versions.
+    shown = [{"name": name, "version": version.version}]
+    client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": json.dumps(shown)})
+    return described(client, name, str(version.version))
+
+
+def _settle(client: MlflowClient, version: Version, reasons: tuple[str, ...]) -> None:
+    """Set the alias; the tag that says so comes last, so a registration that was killed is taken up again."""
+    name, number = version.name, str(version.version)
+    if reasons:
+        client.set_model_version_tag(name, number, "reasons", "\n".join(reasons))
+        client.set_registered_model_alias(name, CHALLENGER, number)
+    else:
+        crown(client, version)
+    client.set_model_version_tag(name, number, _DECIDED, CHALLENGER if reasons else CHAMPION)
+
+
+def _registration(version: Version, *, new: bool) -> Registration:
+    alias = next((alias for alias in (CHAMPION, CHALLENGER) if alias in version.aliases), None)
+    reasons = () if alias == CHAMPION else tuple(version.tags.get("reasons", "").splitlines())
+    return Registration(
+        name=version.name,
+        version=version.version,
+        alias=alias,
+        reasons=reasons,
+        sha256=version.sha256,
+        run_id=version.run_id,
+        new=new,
+    )

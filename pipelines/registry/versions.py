@@ -1,0 +1,210 @@
+"""Versions of the registered model and their aliases: who is champion, who was, and how to get its file."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from generalist.errors import BadInput
+from generalist.records import Record
+from pipelines.tracking import ONNX_SHA256, connect, experiment_id, finished_runs, sha256_of, stored_file
+from pipelines.workspace import Workspace
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+FORMER = "former_champion"
+"""Tag of a version that became champion: the version before it."""
+_MISSING = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
+
+
+class Version(Record):
+    """A version of a registered model.
+
+    Attributes:
+        name: of the registered model.
+        version: from 1.
+        aliases: such as champion.
+        sha256: of its ONNX file; empty where somebody else registered it.
+        run_id: the MLflow run that made it.
+        source: where MLflow keeps its files.
+        tags: all of them.
+    """
+
+    name: str
+    version: int
+    aliases: tuple[str, ...]
+    sha256: str
+    run_id: str
+    source: str
+    tags: dict[str, str]
+
+
+class Found(Record):
+    """What MLflow knows of an ONNX file: ids of complete runs, newest first, and registered versions."""
+
+    runs: tuple[str, ...]
+    versions: tuple[Version, ...]
+
+
+class Move(Record):
+    """A change of champion; `before` is None where there was none."""
+
+    name: str
+    before: int | None
+    now: int
+
+    def __str__(self) -> str:
+        instead = "" if self.before is None else f" instead of version {self.before}"
+        return f"{self.name} version {self.now} is champion now{instead}"
+
+
+def find(workspace: Workspace, sha256: str) -> Found:
+    """The runs and versions of the ONNX file with this SHA-256 (hex)."""
+    client = connect(workspace)
+    runs = finished_runs(client, experiment_id(workspace, client), sha256)
+    return Found(runs=tuple(str(run.info.run_id) for run in runs), versions=with_sha256(client, sha256))
+
+
+def download(workspace: Workspace, target: Path, *, name: str, reference: str = CHAMPION) -> Path:
+    """Copy the ONNX file of a version out of the registry, whole or not at all, and return its path.
+
+    Args:
+        workspace: whose MLflow.
+        target: the file, or an existing folder for `model.onnx`.
+        name: the registered model.
+        reference: an alias or a number of a version.
+
+    Raises:
+        BadInput: there is no such version, its file is gone or was changed, or the target can't be written.
+    """
+    client = connect(workspace)
+    version = referred(client, name, reference)
+    path = target / "model.onnx" if target.is_dir() else target
+    with tempfile.TemporaryDirectory() as folder:
+        source = _fetched(client, version, Path(folder))
+        if sha256_of(source) != version.sha256:
+            raise BadInput(
+                f"the file of {name} version {version.version} was changed after it was registered: restore {source}"
+            )
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(f".{path.name}.{os.getpid()}.part")
+            shutil.copyfile(source, part)
+            part.replace(path)
+        except OSError as error:
+            raise BadInput(f"{path} can't be written ({error.strerror}): name another file") from None
+    return path
+
+
+def promote(workspace: Workspace, version: int, *, name: str, reason: str) -> Move:
+    """Make a version champion by hand; the reason is kept as its tag.
+
+    Raises:
+        BadInput: there is no such version, or it is champion already.
+    """
+    client = connect(workspace)
+    with workspace.one_at_a_time("registry"):
+        chosen = referred(client, name, str(version))
+        if CHAMPION in chosen.aliases:
+            raise BadInput(f"{name} version {version} is champion already")
+        client.set_model_version_tag(name, str(version), "promoted_by_hand", reason)
+        return crown(client, chosen)
+
+
+def rollback(workspace: Workspace, *, name: str) -> Move:
+    """Make the former champion champion again.
+
+    Raises:
+        BadInput: there is no champion, it had no predecessor, or that was deleted.
+    """
+    client = connect(workspace)
+    with workspace.one_at_a_time("registry"):
+        present = referred(client, name, CHAMPION)
+        former = present.tags.get(FORMER)
+        if former is None:
+            raise BadInput(f"{name} version {present.version} is the first champion: there is none to go back to")
+        back = referred(client, name, former)
+        client.set_model_version_tag(name, str(present.version), "rolled_back", f"to version {former}")
+        client.set_registered_model_alias(name, CHAMPION, former)
+        return Move(name=name, before=present.version, now=back.version)
+
+
+def crown(client: MlflowClient, version: Version) -> Move:
+    """Give a version the alias champion and note which version had it before."""
+    name, number = version.name, str(version.version)
+    before = with_alias(client, name, CHAMPION)
+    if before is not None:
+        client.set_model_version_tag(name, number, FORMER, str(before.version))
+    client.set_registered_model_alias(name, CHAMPION, number)
+    if CHALLENGER in version.aliases:
+        client.delete_registered_model_alias(name, CHALLENGER)
+    return Move(name=name, before=before.version if before else None, now=version.version)
+
+
+def referred(client: MlflowClient, name: str, reference: str) -> Version:
+    """The version with an alias or a number.
+
+    Raises:
+        BadInput: there is none; it says which there are.
+    """
+    try:
+        if reference.isdecimal():
+            return described(client, name, reference)
+        found = with_alias(client, name, reference)
+    except MlflowException as error:
+        if error.error_code not in _MISSING:
+            raise
+        found = None
+    if found is None:
+        known = client.search_model_versions(f"name = '{name}'")
+        numbers = ", ".join(str(number) for number in sorted(int(version.version) for version in known))
+        aliases = ", ".join(sorted(_aliases(client, name)))
+        there = f"it has versions {numbers} and aliases {aliases or 'none'}" if known else "nothing is registered yet"
+        raise BadInput(f"{name} has no version '{reference}': {there}")
+    return found
+
+
+def with_alias(client: MlflowClient, name: str, alias: str) -> Version | None:
+    """The version with an alias, if there is one."""
+    number = _aliases(client, name).get(alias)
+    return None if number is None else described(client, name, str(number))
+
+
+def with_sha256(client: MlflowClient, sha256: str) -> tuple[Version, ...]:
+    """The versions whose ONNX file has this SHA-256 (hex), of whatever registered model."""
+    same = client.search_model_versions(f"tags.{ONNX_SHA256} = '{sha256}'")
+    return tuple(described(client, version.name, str(version.version)) for version in same)
+
+
+def described(client: MlflowClient, name: str, number: str) -> Version:
+    """A version as it is now."""
+    found = client.get_model_version(name, number)
+    return Version(
+        name=name,
+        version=int(found.version),
+        aliases=tuple(found.aliases),
+        sha256=found.tags.get(ONNX_SHA256, ""),
+        run_id=found.run_id or "",
+        source=found.source,
+        tags=dict(found.tags),
+    )
+
+
+def _aliases(client: MlflowClient, name: str) -> dict[str, str]:
+    try:
+        return dict(client.get_registered_model(name).aliases)
+    except MlflowException as error:
+        if error.error_code not in _MISSING:
+            raise
+        return {}
+
+
+def _fetched(client: MlflowClient, version: Version, folder: Path) -> Path:
+    try:
+        return stored_file(client, version.source, folder)
+    except (MlflowException, OSError):
+        raise BadInput(
+            f"the file of {version.name} version {version.version} is gone from {version.source}: restore it there"
+        ) from None

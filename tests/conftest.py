@@ -1,0 +1,78 @@
+"""What all tests share: telemetry off, the user's services out of reach, one thread, checked shapes."""
+
+import os
+import sysconfig
+import tempfile
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+
+# Before any import that reads them; the programs that tests start inherit them.
+_PREFECT_HOME = tempfile.TemporaryDirectory(prefix="generalist-tests-")
+os.environ |= {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DVC_NO_ANALYTICS": "1",
+    "PREFECT_HOME": _PREFECT_HOME.name,
+}
+for _name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "PREFECT_API_URL", "PREFECT_PROFILE"):
+    os.environ.pop(_name, None)
+
+import hypothesis  # noqa: E402  after the environment is set
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+
+# All annotated functions of the library are checked while tests run, with shapes and dtypes.
+install_import_hook("generalist", "shapes.checked")
+
+hypothesis.settings.register_profile(
+    "generalist",
+    deadline=None,  # a busy machine is slow now and then; that is no failure
+    derandomize=True,  # the same examples each time: a red test stays red
+    database=None,
+    max_examples=25,
+)
+hypothesis.settings.load_profile("generalist")
+
+
+def pytest_unconfigure() -> None:
+    """Remove Prefect's home."""
+    _PREFECT_HOME.cleanup()
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """One intra-op thread before and after each test: the number changes the bits of results."""
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's root."""
+    return ROOT
+
+
+@pytest.fixture
+def fresh_environment(tmp_path: Path) -> Path:
+    """An environment without this project in which the dependencies that run these tests can be imported.
+
+    Installing two gigabytes anew would take minutes. Here `bin/pip` finds every dependency installed
+    already, and so still checks that what is installed is what it is asked for.
+    """
+    place = tmp_path / "environment"
+    venv.create(place, symlinks=True)
+    site = sysconfig.get_path("purelib", "venv", {"base": str(place), "platbase": str(place)})
+    # Comes after the environment's own packages on sys.path, and the .pth files there (of this project, too) go unread.
+    Path(site, "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
+    pip = place / "bin" / "pip"
+    pip.write_text(
+        f"#!{place}/bin/python\nfrom pip._internal.cli.main import main\nraise SystemExit(main())\n", "utf-8"
+    )
+    pip.chmod(0o755)
+    return place

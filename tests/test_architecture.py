@@ -1,0 +1,84 @@
+"""The layers of the project, and what importing its parts costs."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LINT_IMPORTS = Path(sys.executable).with_name("lint-imports")
+
+
+def lint(folder: Path) -> subprocess.CompletedProcess[str]:
+    """What import-linter says of the packages in a folder."""
+    return subprocess.run(
+        [LINT_IMPORTS, "--no-cache", "--no-logo"], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture
+def copied(root: Path, tmp_path: Path) -> Path:
+    """A copy of both packages and their contracts, to be spoilt."""
+    for package in ("generalist", "pipelines"):
+        shutil.copytree(root / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(root / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def test_the_import_contracts_hold(root: Path) -> None:
+    """Every module imports only from earlier on the journey of the data."""
+    told = lint(root)
+    assert told.returncode == 0, told.stdout + told.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "contract"),
+    [
+        ("generalist/utils.py", "", "The library follows the journey of the data"),
+        ("generalist/threats.py", "import generalist.experts", "The library follows the journey of the data"),
+        ("generalist/mixing.py", "import mlflow", "The library knows nothing of its orchestration"),
+        ("generalist/records.py", "import torch", "Reading the configuration costs no torch"),
+        (
+            "generalist/attacks/square.py",
+            "import generalist.attacks.apgd",
+            "Attacks differ; their cascade composes them",
+        ),
+        ("pipelines/steps.py", "import prefect", "Flows and what serves them speak to Prefect"),
+        ("pipelines/steps.py", "import pipelines.cli", "Orchestration sits on steps, steps on the library"),
+    ],
+)
+def test_a_breach_is_reported(copied: Path, file: str, line: str, contract: str) -> None:
+    """The contracts notice a stray module and an import against the layers."""
+    place = copied / file
+    before = place.read_text(encoding="utf-8") if place.exists() else ""
+    place.write_text(f"{before}\n{line}\n", encoding="utf-8")
+    told = lint(copied)
+    assert told.returncode == 1
+    assert f"{contract} BROKEN" in told.stdout, told.stdout + told.stderr
+
+
+def test_reading_the_configuration_loads_no_torch(root: Path) -> None:
+    """`import generalist.config` stays as cheap as reading a file; import-linter sees edges, not what really loads."""
+    program = (
+        "import sys, generalist.config, generalist.records; print(*sorted({'torch', 'torchvision'} & set(sys.modules)))"
+    )
+    told = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
+    assert told.stdout.split() == []
+
+
+def test_the_library_works_without_the_pipelines_packages(root: Path) -> None:
+    """A GPU machine with nothing but torch and the library's own dependencies can import all of it."""
+    program = """
+import importlib, pkgutil, sys
+for absent in ("pipelines", "mlflow", "prefect", "dvc", "optuna", "typer", "rich", "fastapi", "filelock"):
+    sys.modules[absent] = None  # importing it fails from here on
+import generalist
+names = [module.name for module in pkgutil.walk_packages(generalist.__path__, "generalist.")]
+for name in names:
+    importlib.import_module(name)
+print(len(names))
+"""
+    told = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    assert int(told.stdout) > 20

@@ -1,0 +1,95 @@
+"""Laws of the batches of an epoch."""
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from generalist.data import Resident, Split, augment, epoch, steps_per_epoch
+from generalist.randomness import generator
+from generalist.tensors import Batch
+
+few = settings(max_examples=20)
+
+
+def split(count: int = 23) -> Split:
+    """Images whose pixels tell their position; labels are positions modulo 3."""
+    positions = np.arange(count)
+    images = np.broadcast_to(positions[:, None, None, None].astype(np.uint8), (count, 2, 8, 8))
+    return Split(np.ascontiguousarray(images), (positions % 3).astype(np.int64))
+
+
+def one_pass(
+    resident: Resident, *, seed: int = 0, number: int = 0, batch_size: int = 5, names: tuple[str, ...] = ()
+) -> list[Batch]:
+    """The batches of an epoch, by default the first of seed 0 without augmentation."""
+    return list(epoch(resident, seed=seed, epoch=number, batch_size=batch_size, augment=names))
+
+
+@few
+@given(count=st.integers(1, 40), batch_size=st.integers(1, 50), seed=st.integers(0, 9))
+def test_an_epoch_visits_each_sample_once(count: int, batch_size: int, seed: int) -> None:
+    """The ids are a permutation, cut into full batches and a last one that keeps the rest."""
+    batches = one_pass(Resident.of(split(count)), seed=seed, batch_size=batch_size)
+    assert len(batches) == steps_per_epoch(count, batch_size)
+    assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
+    assert sorted(torch.cat([batch.ids for batch in batches]).tolist()) == list(range(count))
+
+
+def test_batches_are_the_samples_of_their_ids() -> None:
+    """float32 pixels in [0, 1] and int64 labels, as the split has them."""
+    data = split()
+    for batch in one_pass(Resident.of(data)):
+        assert (batch.images.dtype, batch.labels.dtype, batch.ids.dtype) == (torch.float32, torch.int64, torch.int64)
+        expected = data.images[batch.ids.numpy()].astype(np.float32) / np.float32(255)
+        assert np.array_equal(batch.images.numpy(), expected)
+        assert np.array_equal(batch.labels.numpy(), data.labels[batch.ids.numpy()])
+
+
+def test_the_order_is_keyed_by_seed_and_epoch() -> None:
+    """The same key gives the same order, whatever the batch size; another seed or epoch another."""
+    resident = Resident.of(split())
+
+    def order(seed: int, number: int, batch_size: int) -> list[int]:
+        batches = one_pass(resident, seed=seed, number=number, batch_size=batch_size)
+        return torch.cat([batch.ids for batch in batches]).tolist()
+
+    assert order(0, 0, 5) == order(0, 0, 5) == order(0, 0, 7)
+    assert order(0, 0, 5) != order(1, 0, 5)
+    assert order(0, 0, 5) != order(0, 1, 5)
+
+
+def test_augmentation_is_keyed_by_seed_epoch_and_step() -> None:
+    """Each batch is the plain one augmented with the draws of its key, and the ids are the same."""
+    resident = Resident.of(split())
+    names = ("crop", "flip")
+    plain, augmented = one_pass(resident, number=3), one_pass(resident, number=3, names=names)
+    for step, (before, after) in enumerate(zip(plain, augmented, strict=True)):
+        expected = augment(before.images, names, generator(0, "augment", 3, step))
+        assert torch.equal(after.images, expected)
+        assert torch.equal(after.ids, before.ids)
+        assert torch.equal(after.labels, before.labels)
+
+
+def test_the_global_generator_is_neither_read_nor_moved() -> None:
+    """Batches don't depend on torch's global seed and leave it as it is."""
+    resident = Resident.of(split())
+    state = torch.get_rng_state()
+    first = one_pass(resident, names=("crop", "flip"))
+    assert torch.equal(torch.get_rng_state(), state)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        second = one_pass(resident, names=("crop", "flip"))
+    assert all(torch.equal(a.images, b.images) for a, b in zip(first, second, strict=True))
+
+
+def test_a_resident_split_is_a_copy() -> None:
+    """It takes read-only arrays, and a later change of them is not seen."""
+    data = split()
+    data.images.setflags(write=False)
+    resident = Resident.of(data)
+    data.images.setflags(write=True)
+    data.images[:] = 99
+    assert resident.images.dtype == torch.uint8
+    assert len(resident) == 23
+    assert resident.images[4].unique().tolist() == [4]

@@ -1,0 +1,241 @@
+"""Prediction by an exported file: the right model, the right images, probabilities, and no torch."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_models
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from onnx import TensorProto
+from onnx_models import CHANNELS, CLASSES, HEIGHT, WEIGHT, WIDTH
+from PIL import Image
+
+from generalist.data.decoding import decode
+from generalist.errors import BadInput
+from generalist.export import Predictor
+from generalist.export.runtime import TILE, Runtime
+from generalist.export.seal import sealed
+
+NAMES = ("cat", "dög", "owl", "yak")
+
+
+def written(folder: Path, model: onnx.ModelProto, names: Any = NAMES) -> Path:
+    path = folder / "model.onnx"
+    path.write_bytes(sealed(model, {"class_names": json.dumps(names)}))
+    return path
+
+
+@pytest.fixture
+def predictor(tmp_path: Path) -> Predictor:
+    return Predictor(written(tmp_path, onnx_models.linear()))
+
+
+@pytest.fixture
+def grey(tmp_path: Path) -> Predictor:
+    weight = WEIGHT[: HEIGHT * WIDTH]
+    return Predictor(written(tmp_path, onnx_models.linear(weight=weight, shape=("batch", 1, HEIGHT, WIDTH))))
+
+
+def pictures(count: int, seed: int = 0, size: tuple[int, int] = (HEIGHT, WIDTH)) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (count, *size, CHANNELS), dtype=np.uint8)
+
+
+def as_input(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return pictures.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
+
+
+@given(count=st.integers(0, 5), seed=st.integers(0, 99))
+def test_probabilities_are_the_softmax_of_the_logits(
+    count: int, seed: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """They are positive, sum to one, and follow exp(logit), for any number of images, none included."""
+    predictor = Predictor(written(tmp_path_factory.mktemp("model"), onnx_models.linear(weight=30 * WEIGHT)))
+    images = as_input(pictures(count, seed))
+    found = predictor.predict(images)
+    logits = images.reshape(count, onnx_models.PIXELS).astype(np.float64) @ (30 * WEIGHT.astype(np.float64))
+    expected = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+    expected /= expected.sum(axis=1, keepdims=True)
+    assert found.shape == (count, CLASSES)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
+
+
+def test_many_images_are_as_good_as_few(tmp_path: Path) -> None:
+    """Images beyond one tile get their own logits, in order."""
+    runtime = Runtime(written(tmp_path, onnx_models.linear()))
+    images = as_input(pictures(2 * TILE + 3))
+    expected = images.reshape(len(images), -1) @ WEIGHT
+    np.testing.assert_allclose(runtime(images), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_image_files_give_what_their_pixels_give(predictor: Predictor, tmp_path: Path) -> None:
+    """A lossless file of the model's size is predicted as the array in it; the best class has the best probability."""
+    shots = pictures(3)
+    files = [tmp_path / f"{index}.png" for index in range(3)]
+    for file, shot in zip(files, shots, strict=True):
+        Image.fromarray(shot).save(file)
+    rows = predictor.predict(as_input(shots))
+    predictions = predictor.predict_files(files)
+    assert [prediction.file for prediction in predictions] == files
+    for prediction, row in zip(predictions, rows, strict=True):
+        np.testing.assert_allclose(prediction.probabilities, row, rtol=1e-6)
+        assert prediction.probability == max(prediction.probabilities)
+        assert prediction.class_name == NAMES[int(row.argmax())]
+
+
+def test_folders_are_searched_in_the_order_of_names(predictor: Predictor, tmp_path: Path) -> None:
+    """Images at any depth are found by their suffix, hidden files and other files are left alone."""
+    folder = tmp_path / "pictures"
+    names = ["a/z.png", "b.JPG", "c/d/e.bmp", "c/f.webp"]
+    for name in [*names, "c/.hidden.png"]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pictures(1)[0]).save(folder / name)
+    (folder / "notes.txt").write_text("no image", encoding="utf-8")
+    found = predictor.predict_files([folder / "c", folder])
+    assert [p.file.relative_to(folder).as_posix() for p in found] == ["c/d/e.bmp", "c/f.webp", *names]
+    assert predictor.predict_files([]) == []
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "CMYK", "turned"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_files_are_decoded_as_training_images_are(
+    mode: str, channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of every mode, size and orientation, the model sees the pixels that `prepare` would have written."""
+    weight = WEIGHT[: channels * HEIGHT * WIDTH]
+    model = onnx_models.linear(weight=weight, shape=("batch", channels, HEIGHT, WIDTH))
+    predictor = Predictor(written(tmp_path, model))
+    image, exif, file = Image.fromarray(pictures(1, size=(13, 9))[0]), Image.Exif(), tmp_path / "image.tiff"
+    if mode == "turned":
+        exif[0x0112] = 6  # the tag of the orientation: a quarter turn
+    image.convert("RGB" if mode == "turned" else mode).save(file, exif=exif)
+    seen: list[NDArray[np.float32]] = []
+    monkeypatch.setattr(predictor, "predict", lambda images: (seen.append(images), np.eye(1, CLASSES))[1])
+    predictor.predict_files([file])
+    expected = decode(file.read_bytes(), size=(HEIGHT, WIDTH), grayscale=channels == 1, path=file)
+    np.testing.assert_array_equal(seen[0], expected[None].astype(np.float32) / np.float32(255))
+
+
+def test_unreadable_files_are_named(predictor: Predictor, tmp_path: Path) -> None:
+    """A missing, damaged, deep or other file, or a folder without images, is refused by name."""
+    damaged, text, deep = tmp_path / "damaged.png", tmp_path / "text.png", tmp_path / "deep.png"
+    Image.fromarray(pictures(1, size=(50, 50))[0]).save(damaged)
+    damaged.write_bytes(damaged.read_bytes()[:300])
+    text.write_text("no image", encoding="utf-8")
+    Image.fromarray(np.full((9, 9), 40_000, dtype=np.uint16)).save(deep)
+    with pytest.raises(BadInput, match=r"none\.png can't be read as an image \(No such file or directory\)"):
+        predictor.predict_files([tmp_path / "none.png"])
+    for file in (damaged, text):
+        with pytest.raises(BadInput, match=rf"{file.name} can't be read as an image \(.*\): replace or omit it"):
+            predictor.predict_files([file])
+    with pytest.raises(BadInput, match=r"deep\.png has more than 8 bits a channel"):
+        predictor.predict_files([deep])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadInput, match=r"folder .*empty holds no images \(\.bmp, \.gif"):
+        predictor.predict_files([tmp_path / "empty"])
+
+
+def test_damaged_bytes_of_any_kind_are_named(grey: Predictor, tmp_path: Path) -> None:
+    """Whatever a decoder raises for flipped bytes, the file is named; what can be read is predicted."""
+    file, outcomes = tmp_path / "image.png", set()
+    Image.fromarray(pictures(1, size=(9, 9))[0]).save(file)
+    content = file.read_bytes()
+    for offset in range(len(content)):
+        changed = bytearray(content)
+        changed[offset] ^= 0xFF
+        file.write_bytes(changed)
+        try:
+            outcomes.add(len(grey.predict_files([file])))
+        except BadInput as error:
+            outcomes.add("image.png" in str(error))
+    assert outcomes <= {1, True}
+    assert True in outcomes
+
+
+def test_files_have_one_or_three_channels(tmp_path: Path) -> None:
+    """A model of two channels can be asked for arrays alone."""
+    weight = WEIGHT[: 2 * HEIGHT * WIDTH]
+    predictor = Predictor(written(tmp_path, onnx_models.linear(weight=weight, shape=("batch", 2, HEIGHT, WIDTH))))
+    Image.fromarray(pictures(1)[0]).save(tmp_path / "image.png")
+    with pytest.raises(BadInput, match="takes 2 channels, and image files have 1 or 3"):
+        predictor.predict_files([tmp_path / "image.png"])
+    assert predictor.predict(np.zeros((1, 2, HEIGHT, WIDTH), dtype=np.float32)).shape == (1, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("images", "sentence"),
+    [
+        (np.zeros((2, 3, 4, 4), dtype=np.float32), r"takes images float32 \['n', 3, 4, 5\], found float32 \[2, 3, 4, 4\]"),
+        (np.zeros((2, 1, 4, 5), dtype=np.float32), r"found float32 \[2, 1, 4, 5\]"),
+        (np.full((1, 3, 4, 5), 1.01, dtype=np.float32), r"pixels must lie in \[0, 1\]"),
+        (np.full((1, 3, 4, 5), -0.01, dtype=np.float32), r"pixels must lie in \[0, 1\]"),
+        (np.full((1, 3, 4, 5), np.nan, dtype=np.float32), r"pixels must lie in \[0, 1\], found \[nan, nan\]"),
+    ],
+)
+def test_other_images_are_refused(predictor: Predictor, images: NDArray[np.float32], sentence: str) -> None:
+    """Shape and range are checked at the border."""
+    with pytest.raises(BadInput, match=sentence):
+        predictor.predict(images)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        onnx_models.linear(names=("x", "logits")),
+        onnx_models.linear(names=("images", "y")),
+        onnx_models.linear(shape=(1, CHANNELS, HEIGHT, WIDTH)),
+        onnx_models.linear(shape=("batch", CHANNELS, "height", WIDTH)),
+        onnx_models.linear(shape=("batch", CHANNELS, HEIGHT * WIDTH)),
+        onnx_models.linear(dtype=TensorProto.DOUBLE),
+    ],
+    ids=["input name", "output name", "fixed batch", "free height", "rank", "double"],
+)
+def test_a_model_of_another_interface_is_refused(model: onnx.ModelProto, tmp_path: Path) -> None:
+    """The sentence says what the file has and what is expected."""
+    with pytest.raises(BadInput, match=r"model\.onnx is no image classifier of ours: it has .*, expected images float32"):
+        Predictor(written(tmp_path, model))
+
+
+def test_a_model_that_the_runtime_does_not_know_is_refused(tmp_path: Path) -> None:
+    """An operator from elsewhere is a sentence, not a stack trace."""
+    with pytest.raises(BadInput, match=r"model\.onnx can't be run by ONNX Runtime .*MatMul"):
+        Predictor(written(tmp_path, onnx_models.linear(domain="elsewhere")))
+
+
+@pytest.mark.parametrize("names", [["cat"], "cats", {"a": 1}, None])
+def test_classes_must_be_named(names: Any, tmp_path: Path) -> None:
+    """Names that are missing, or too few, are refused when the model is loaded."""
+    with pytest.raises(BadInput, match="doesn't name its 4 classes"):
+        Predictor(written(tmp_path, onnx_models.linear(), names))
+    (tmp_path / "model.onnx").write_bytes(sealed(onnx_models.linear(), {}))
+    with pytest.raises(BadInput, match="doesn't name its 4 classes"):
+        Predictor(tmp_path / "model.onnx")
+
+
+def test_a_changed_file_is_not_loaded(tmp_path: Path) -> None:
+    """The seals are checked before anything is run."""
+    path = written(tmp_path, onnx_models.linear())
+    path.write_bytes(path.read_bytes().replace(b"made_by_hand", b"made_by_head"))
+    with pytest.raises(BadInput, match="was changed after export"):
+        Predictor(path)
+
+
+def test_prediction_needs_no_torch(tmp_path: Path, root: Path) -> None:
+    """A process that predicts has not imported torch, nor scipy for intervals that it doesn't show."""
+    path = written(tmp_path, onnx_models.linear())
+    Image.fromarray(pictures(1)[0]).save(tmp_path / "image.png")
+    script = (
+        "import sys; from pathlib import Path; from generalist.export import Predictor, read_metadata, verify\n"
+        f"print(len(Predictor(Path({str(path)!r})).predict_files([Path({str(tmp_path / 'image.png')!r})])))\n"
+        "print(sorted({'torch', 'scipy', 'onnxscript'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
+    assert (done.stdout.split("\n"), done.stderr) == (["1", "[]", ""], "")

@@ -1,0 +1,349 @@
+"""Training: the plan, and the bits of its result."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from generalist.data import Dataset
+from generalist.errors import BadInput
+from generalist.records import EpochRecord, RoundRecord
+from generalist.store import Store, tensors_digest
+from generalist.training import Outcome, Training, plan, run
+from tests.training_factory import digits, finish, small
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Prepared digits."""
+    return digits(tmp_path_factory.mktemp("digits") / "data")
+
+
+@pytest.fixture(scope="module")
+def outcome(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """The small training, finished in one go."""
+    return finish(small(), dataset, tmp_path_factory.mktemp("whole"))[1]
+
+
+def digests(outcome: Outcome) -> dict[str, str]:
+    """What must be the same to the bit."""
+    return {name: tensors_digest(weights) for name, weights in outcome.learners.items()}
+
+
+# --- the plan -----------------------------------------------------------------------------------
+
+
+def test_hand_backs_are_at_the_end_of_t_and_every_c_epochs_but_not_the_last() -> None:
+    """t', t'+c, … before the last epoch (Generalist, algorithm 1)."""
+    rounds = plan(small("training.epochs=10", "mixing.warm_up=4", "mixing.interval=3"))
+    assert [(r.start, r.stop, r.hand_back) for r in rounds] == [(0, 4, True), (4, 7, True), (7, 10, False)]
+
+
+def test_cuts_lie_at_checkpoints_and_at_the_end_of_each_round() -> None:
+    """States are stored there."""
+    rounds = plan(small("training.epochs=10", "mixing.warm_up=7", "training.checkpoint=3"))
+    assert rounds[0].cuts == (3, 6, 7)
+    assert rounds[1].cuts == (8,)
+
+
+def test_without_a_warm_up_the_first_round_is_an_interval() -> None:
+    """t' = 0: nothing to hand back at the start."""
+    assert plan(small("mixing.warm_up=0", "mixing.interval=2"))[0].stop == 2
+
+
+def test_experts_that_meet_between_steps_advance_together_after_the_warm_up() -> None:
+    """An interval in steps couples them; the warm-up stays apart."""
+    rounds = plan(small("mixing.interval={steps: 2}"))
+    assert rounds[0].units == (("natural",), ("robust",))
+    assert all(r.units == (("natural", "robust"),) and r.coupled for r in rounds[1:])
+
+
+def test_one_expert_without_mixing_has_a_candidate_at_each_checkpoint() -> None:
+    """Plain training is a plan, too."""
+    rounds = plan(small("mixing=null", "deploy=expert:robust", "training.checkpoint=2"))
+    assert [r.stop for r in rounds] == [2, 4, 5]
+    assert not any(r.hand_back for r in rounds)
+
+
+# --- the same bits --------------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(
+    dataset: Dataset, outcome: Outcome, tmp_path: Path
+) -> None:
+    """Twice in fresh stores."""
+    again = finish(small(), dataset, tmp_path / "again")[1]
+    other = finish(small("seed=1"), dataset, tmp_path / "other")[1]
+    assert digests(again) == digests(outcome)
+    assert not set(digests(other).values()) & set(digests(outcome).values())
+
+
+def test_cuts_do_not_change_bits(dataset: Dataset, outcome: Outcome, tmp_path: Path) -> None:
+    """Stored after each epoch or only at the rounds' ends: the same weights."""
+    assert digests(finish(small("training.checkpoint=4"), dataset, tmp_path)[1]) == digests(outcome)
+
+
+def test_a_training_resumed_after_any_epoch_gives_the_same_bits(
+    dataset: Dataset, outcome: Outcome, tmp_path: Path
+) -> None:
+    """Abandoned after k facts and started again, it goes on from the store."""
+    for facts in (1, 3, 9):
+        steps = run(small(), dataset, Store(tmp_path / str(facts)))
+        for _ in range(facts):
+            next(steps)
+        steps.close()
+        assert digests(finish(small(), dataset, tmp_path / str(facts))[1]) == digests(outcome)
+
+
+def test_a_finished_training_is_not_computed_again(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second run finds everything, and tells the same history."""
+    facts, first = finish(small(), dataset, tmp_path)
+    monkeypatch.setattr("generalist.experts.Unit.epoch", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("generalist.training.measuring.measure", lambda *_, **__: pytest.fail("measured again"))
+    again, second = finish(small(), dataset, tmp_path)
+    assert again == facts
+    assert digests(second) == digests(first)
+
+
+def test_a_training_killed_with_sigkill_goes_on_to_the_same_bits(
+    dataset: Dataset, outcome: Outcome, tmp_path: Path
+) -> None:
+    """`kill -9` in the midst of an epoch."""
+    store = tmp_path / "store"
+    process = _in_another_process(store, tmp_path)
+    while not list(store.glob("*/*.safetensors")) and process.poll() is None:
+        time.sleep(0.02)
+    time.sleep(0.3)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert digests(finish(small(), dataset, store)[1]) == digests(outcome)
+
+
+def test_experts_in_threads_give_the_same_bits(dataset: Dataset, outcome: Outcome, tmp_path: Path) -> None:
+    """Two Python threads, one store."""
+    training = Training(small(), dataset, Store(tmp_path))
+    positions = training.start()
+    for round_ in training.rounds:
+        cuts = {}
+
+        def advance(unit: tuple[str, ...], round_=round_, positions=positions, cuts=cuts) -> None:  # type: ignore[no-untyped-def]
+            steps = training.advance(round_, unit, positions)
+            while True:
+                try:
+                    next(steps)
+                except StopIteration as stop:
+                    cuts.update(stop.value)
+                    return
+
+        threads = [threading.Thread(target=advance, args=(unit,)) for unit in round_.units]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        _, candidate, positions = training.mix(round_, cuts)
+    last = {name: own[-1] for name, own in cuts.items()}
+    weights = training.learners(last)
+    assert {name: tensors_digest(own) for name, own in weights.items()} == {
+        name: digest for name, digest in digests(outcome).items() if name != "global"
+    }
+
+
+def test_experts_in_two_processes_give_the_same_bits(dataset: Dataset, outcome: Outcome, tmp_path: Path) -> None:
+    """Both train everything into one store at once; whoever comes first, the states are the same."""
+    store = tmp_path / "store"
+    processes = [_in_another_process(store, tmp_path) for _ in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
+    assert digests(finish(small(), dataset, store)[1]) == digests(outcome)
+
+
+def _in_another_process(store: Path, folder: Path) -> "subprocess.Popen[bytes]":
+    code = (
+        "from pathlib import Path; from tests.training_factory import *; import sys;"
+        "finish(small(), digits(Path(sys.argv[2])), Path(sys.argv[1]))"
+    )
+    data = folder / f"data-{time.monotonic_ns()}"
+    return subprocess.Popen([sys.executable, "-c", code, str(store), str(data)], cwd=Path(__file__).parent.parent)
+
+
+def test_torchs_global_generator_is_neither_used_nor_moved(dataset: Dataset, outcome: Outcome, tmp_path: Path) -> None:
+    """Another global seed changes nothing, and its state stays as it was."""
+    torch.manual_seed(1234)
+    before = torch.get_rng_state()
+    assert digests(finish(small(), dataset, tmp_path)[1]) == digests(outcome)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# --- re-use ---------------------------------------------------------------------------------------
+
+
+def _states(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("*/*.safetensors")}
+
+
+def _trained_epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that grows by the epoch whenever a unit trains one."""
+    from generalist.experts import Unit
+
+    trained: list[int] = []
+    epoch = Unit.epoch
+
+    def counted(self, data):  # type: ignore[no-untyped-def]
+        trained.extend(expert.epoch + 1 for expert in self.experts)
+        return epoch(self, data)
+
+    monkeypatch.setattr(Unit, "epoch", counted)
+    return trained
+
+
+def test_another_evaluation_trains_nothing(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what is measured anew is computed."""
+    finish(small(), dataset, tmp_path)
+    trained = _trained_epochs(monkeypatch)
+    finish(small("evaluation.choice.steps=1"), dataset, tmp_path)
+    assert trained == []
+
+
+def test_another_interval_uses_the_warm_up_again(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search over c pays neither for the warm-up twice nor for the epoch after the first hand-back."""
+    finish(small(), dataset, tmp_path)
+    trained = _trained_epochs(monkeypatch)
+    finish(small("mixing.interval=2"), dataset, tmp_path)
+    assert min(trained) == 4
+
+
+def test_a_longer_warm_up_uses_the_common_prefix(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search over t' goes on from the shorter warm-up."""
+    finish(small(), dataset, tmp_path)
+    trained = _trained_epochs(monkeypatch)
+    finish(small("mixing.warm_up=4"), dataset, tmp_path)
+    assert min(trained) == 3
+
+
+def test_a_baseline_goes_on_from_the_experts_warm_up_whatever_its_name(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PGD-AT is the robust expert's warm-up gone on: trajectories know neither mixing nor names."""
+    config = small()
+    finish(config, dataset, tmp_path)
+    trained = _trained_epochs(monkeypatch)
+    baseline = config.model_copy(
+        update={"mixing": None, "deploy": "expert:pgd_at", "experts": {"pgd_at": config.experts["robust"]}}
+    )
+    facts, _ = finish(baseline, dataset, tmp_path)
+    assert min(trained) == 3
+    assert {fact.expert for fact in facts if isinstance(fact, EpochRecord)} == {"pgd_at"}
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "experts.robust.optimizer.lr=0.01",
+        "experts.robust.optimizer.weight_decay=0",
+        "experts.robust.objective.threat.eps=0.1",
+        "experts.robust.augment=[crop]",
+        "experts.robust.schedule=[[0, 1], [0.5, 0.5]]",
+        "experts.robust.averaging=0.9",
+        "training.batch_size=128",
+        "training.threads=2",
+        "model.width=5",
+        "seed=7",
+    ],
+)
+def test_whatever_decides_a_trajectory_is_in_its_key(dataset: Dataset, tmp_path: Path, override: str) -> None:
+    """Each of these gives the robust expert other keys; none is mistaken for the other."""
+    keys = []
+    for config in (small(), small(override)):
+        training = Training(config, dataset, Store(tmp_path))
+        keys.append(training._keys.ahead(training.rounds[0], ("robust",), {"robust": training._keys.start("robust")}))
+    last = max(keys[0]["robust"])
+    assert keys[0]["robust"][last].trajectory != keys[1]["robust"][last].trajectory
+
+
+def test_mixing_is_in_the_key_of_the_share_alone(dataset: Dataset, tmp_path: Path) -> None:
+    """Before the first hand-back a trajectory knows nothing of weights and decay."""
+    keys = []
+    for config in (small(), small("mixing.decay=0.9", "mixing.weights.robust=0.5")):
+        training = Training(config, dataset, Store(tmp_path))
+        ahead = training._keys.ahead(training.rounds[0], ("robust",), {"robust": training._keys.start("robust")})
+        keys.append(ahead["robust"][2])
+    assert keys[0].trajectory == keys[1].trajectory
+    assert keys[0].share != keys[1].share
+
+
+# --- what is trained ------------------------------------------------------------------------------
+
+
+def test_coupled_experts_equal_independent_ones_where_the_interval_is_an_epoch(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    """c = 1 epoch given in steps: hand-backs between steps and between segments are one thing."""
+    steps = -(-len(dataset.train) // 256)
+    apart = finish(small(), dataset, tmp_path)[1]
+    together = finish(small(f"mixing.interval={{steps: {steps}}}"), dataset, tmp_path / "2")[1]
+    assert digests(together) == digests(apart)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "mixing.hand_back=mixture",
+        "mixing.momentum=reset",
+        "mixing.decay=0.5",
+        "mixing.interval={steps: 2}",
+        "experts.natural.averaging=0.5",
+        "experts.natural.optimizer={name: adam, lr: 1e-3}",
+    ],
+)
+def test_each_option_of_mixing_has_an_effect_and_resumes_to_the_same_bits(
+    dataset: Dataset, outcome: Outcome, tmp_path: Path, override: str
+) -> None:
+    """Another result than the default, and the same result after an interruption."""
+    whole = finish(small(override), dataset, tmp_path / "whole")[1]
+    assert digests(whole)["robust"] != digests(outcome)["robust"]
+    steps = run(small(override), dataset, Store(tmp_path / "cut"))
+    for _ in range(9):
+        next(steps)
+    steps.close()
+    assert digests(finish(small(override), dataset, tmp_path / "cut")[1]) == digests(whole)
+
+
+def test_a_single_expert_is_its_own_deployed_learner(dataset: Dataset, tmp_path: Path) -> None:
+    """Plain training, no global learner."""
+    config = small("mixing=null", "deploy=expert:natural")
+    facts, outcome = finish(config, dataset, tmp_path)
+    assert set(outcome.learners) == {"natural", "robust"}
+    assert all(fact.weights == {} for fact in facts if isinstance(fact, RoundRecord))
+    assert outcome.chosen.digest == digests(outcome)["natural"]
+
+
+def test_the_choice_is_the_best_round_on_the_validation_split(dataset: Dataset, tmp_path: Path) -> None:
+    """By the configured criterion; of equals the latest."""
+    for criterion in ("harmonic", "natural", "robust"):
+        facts, outcome = finish(small(f"registry.criterion={criterion}"), dataset, tmp_path)
+        rounds = [fact for fact in facts if isinstance(fact, RoundRecord)]
+        best = max(record.validation.by(criterion) for record in rounds)
+        assert outcome.chosen == [r for r in rounds if r.validation.by(criterion) == best][-1]
+
+
+def test_a_damaged_state_stops_the_training_with_its_name(dataset: Dataset, tmp_path: Path) -> None:
+    """Nothing is trained from it, and nothing is overwritten."""
+    finish(small(), dataset, tmp_path)
+    path = max(tmp_path.glob("*/*.safetensors"), key=lambda path: path.stat().st_size)
+    content = path.read_bytes()
+    for damaged in tmp_path.glob("*/*.safetensors"):
+        damaged.write_bytes(damaged.read_bytes()[:-3])
+    with pytest.raises(BadInput, match="is damaged"):
+        finish(small(), dataset, tmp_path)
+    assert path.read_bytes() == content[:-3]
