@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from generalist.attacks import attack_from, autoattack
+from generalist.attacks import attack_from, autoattack, fooled
+from generalist.attacks.tiles import logits_of
 from generalist.config import AttackOptions, Config, EvaluationOptions, ThreatOptions
 from generalist.data import Dataset, Split
 from generalist.models import Classifier
@@ -17,7 +18,7 @@ from generalist.tensors import Images, Labels, Logits, to_unit
 from generalist.threats import Threat, threat_from
 
 TILE = 256
-"""Images per forward pass. The size of a batch changes the last bits of its logits, so it is fixed."""
+"""Images that are attacked together. The size of a batch changes the last bits of its logits, so it is fixed."""
 
 Network = Callable[[Images], Logits]
 Flags = NDArray[np.bool_]
@@ -63,7 +64,8 @@ def evaluate(
     """Everything about one learner in eval mode on the test split."""
     network = _decision(model)
     labels = np.asarray(split.labels)
-    predictions = np.concatenate([network(tile).argmax(1).cpu().numpy() for tile, _ in _tiles(split, _device(model))])
+    tiles = _tiles(split, _device(model))
+    predictions = np.concatenate([logits_of(network, images).argmax(1).cpu().numpy() for images, _ in tiles])
     natural: Flags = predictions == labels
     arrays: dict[str, NDArray[np.generic]] = {"label": labels, f"{name}/prediction": predictions}
     threats: list[ThreatEvaluation] = []
@@ -142,11 +144,10 @@ def _attacked(
     ends = [np.zeros((0, *split.images.shape[1:]), dtype=np.float32)]
     for index, (images, labels) in enumerate(_tiles(split, on)):
         found = run(network, images, labels, ball, generator=generator(seed, "evaluation", index, device=on))
-        with torch.no_grad():
-            clean = network(images).argmax(1) == labels
-            natural.append(clean.cpu().numpy())
-            robust.append((clean & (network(found).argmax(1) == labels)).cpu().numpy())
-            ends.append(found.cpu().numpy())
+        clean = logits_of(network, images).argmax(1) == labels
+        natural.append(clean.cpu().numpy())
+        robust.append((clean & ~fooled(logits_of(network, found), labels)).cpu().numpy())
+        ends.append(found.cpu().numpy())
     return np.concatenate(natural), np.concatenate(robust), np.concatenate(ends)
 
 

@@ -7,19 +7,35 @@ from pathlib import Path
 
 import torch
 
-_CODE = ("tensors", "randomness", "data", "models", "threats", "attacks", "engine", "objectives", "mixing", "experts")
+_TRAINING = (
+    "tensors",
+    "randomness",
+    "data/augmentation",
+    "data/batches",
+    "models",
+    "threats",
+    "attacks/losses",
+    "attacks/gradient",
+    "engine",
+    "objectives",
+    "mixing",
+    "experts",
+)
 """Modules and packages whose code may change what a training step computes."""
+
+_EVALUATION = ("attacks", "evaluation")
+"""What may change a verdict, besides."""
 
 
 def fingerprint(device: str, threads: int, *, evaluation: bool = False) -> dict[str, str | int]:
     """Plain values that go into the key of every stored state, or (`evaluation`) of every measurement."""
     processor = torch.cuda.get_device_name() if device == "cuda" else "cpu"
-    modules = (*_CODE, "evaluation") if evaluation else _CODE
+    modules = (*_TRAINING, *_EVALUATION) if evaluation else _TRAINING
     return {"code": code_digest(modules), "torch": torch.__version__, "device": processor, "threads": threads}
 
 
 @functools.cache
-def code_digest(modules: tuple[str, ...] = _CODE) -> str:
+def code_digest(modules: tuple[str, ...] = _TRAINING) -> str:
     """SHA-256 (hex) of the code that computes; comments, docstrings and layout don't count.
 
     It takes the place of a version number that somebody would forget to raise.

@@ -102,7 +102,7 @@ class L2Ball(Ball):
     @staticmethod
     def length(offsets: Images) -> Float64[Tensor, " batch"]:
         # Float64 also keeps a single row, whose sum torch splits over threads, at the same float32 bits.
-        return offsets.double().square_().sum(dim=(1, 2, 3)).sqrt_()
+        return offsets.double().square().sum(dim=(1, 2, 3)).sqrt_()
 
     @classmethod
     def _length(cls, offsets: Images) -> Scale:

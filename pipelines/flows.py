@@ -7,27 +7,29 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, task
+from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
+from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from generalist.config import Config, load
 from generalist.errors import BadInput
 from generalist.evaluation import Verdicts
 from generalist.export import Parity
-from generalist.records import EpochRecord, Evaluation, RoundRecord
+from generalist.records import Evaluation
 from generalist.training import Candidate, Outcome, Position, Positions, Round, Training, outcome
 from pipelines import artifacts, steps
 from pipelines.job import Job, Watch
+from pipelines.progress import Progress
 from pipelines.registry import Registration, register
 from pipelines.results import Results, check_writable, put_down
 from pipelines.tracking import start
 from pipelines.workspace import Workspace
 
 
-def _worth_retrying(task: Any, task_run: Any, state: Any) -> bool:
+def _worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
     """Wrong input stays wrong; anything else may have been the machine, and work goes on from the store."""
     try:
         state.result()
@@ -101,18 +103,16 @@ def publish(label: str, job: Job, results: Results, run_id: str | None) -> Regis
     return register(job.workspace, results, reevaluate=steps.reevaluation(job.training), flow_run_id=run_id)
 
 
-class _Silent:
-    """Nobody watches."""
+class _Here:
+    """Who follows the flow in this process, and the sentence with which it refused: a flow's parameters and its
+    result must be plain values."""
 
-    def epoch(self, record: EpochRecord, total_epochs: int) -> None: ...
-
-    def round(self, record: RoundRecord) -> None: ...
-
-    def say(self, text: str) -> None: ...
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+        self.refusal: BadInput | None = None
 
 
-_watch: ContextVar[Watch] = ContextVar("watch", default=_Silent())  # noqa: B039  it has no state
-"""Who follows the run in this process; a flow's parameters must be plain values."""
+_here: ContextVar[_Here | None] = ContextVar("here", default=None)
 
 
 @flow(
@@ -122,10 +122,10 @@ _watch: ContextVar[Watch] = ContextVar("watch", default=_Silent())  # noqa: B039
 )
 def generalist_flow(
     preset: str | None = None,
-    overrides: list[str] | None = None,
+    overrides: list[str] = [],  # noqa: B006  so that the deployment's form shows an empty list; nobody changes it
     params: str | None = None,
     outputs: str | None = None,
-) -> dict[str, str]:
+) -> Any:
     """Train experts, mix them into a global learner, evaluate, export and register it.
 
     Args:
@@ -134,26 +134,47 @@ def generalist_flow(
         params: a configuration file instead of the project's.
         outputs: folder of the results; by default runs/ID, ID being the flow run's.
     """
-    workspace = Workspace.find()
-    path = None if preset else Path(params) if params else workspace.params
-    config = load(path, preset=preset, overrides=overrides or [])
-    target = Results(Path(outputs) if outputs else workspace.runs / str(flow_run.id))
-    check_writable(target.folder)
-    with workspace.lock(target.folder):
-        return _run(config, workspace, target)
-
-
-def run(config_of: Mapping[str, Any], *, watch: Watch) -> dict[str, str]:
-    """Run the flow in this process with somebody watching; `config_of` are the flow's parameters."""
-    token = _watch.set(watch)
+    here = _here.get() or _Here(Progress(write=get_run_logger().info))
     try:
-        return generalist_flow(**config_of)
+        workspace = Workspace.find()
+        path = None if preset else Path(params) if params else workspace.params
+        config = load(path, preset=preset, overrides=overrides)
+        target = Results(Path(outputs) if outputs else workspace.runs / str(flow_run.id))
+        check_writable(target.folder)
+        with workspace.lock(target.folder):
+            return _run(config, workspace, target, here.watch)
+    except BadInput as error:
+        here.refusal = error
+        return Failed(message=str(error), data=error)  # the sentence alone, where raising would show a traceback
+
+
+def run(
+    *, watch: Watch, params: Path | None = None, preset: str | None = None, overrides: list[str], outputs: Path
+) -> dict[str, str]:
+    """Run the flow in this process with somebody watching.
+
+    Raises:
+        BadInput: something a user can mend.
+    """
+    here = _Here(watch)
+    token = _here.set(here)
+    try:
+        state = generalist_flow(
+            preset=preset,
+            overrides=overrides,
+            params=None if params is None else str(params),
+            outputs=str(outputs),
+            return_state=True,
+        )
+        if here.refusal is not None:
+            raise here.refusal
+        result: dict[str, str] = state.result()
+        return result
     finally:
-        _watch.reset(token)
+        _here.reset(token)
 
 
-def _run(config: Config, workspace: Workspace, target: Results) -> dict[str, str]:
-    watch = _watch.get()
+def _run(config: Config, workspace: Workspace, target: Results, watch: Watch) -> dict[str, str]:
     training = prepare(f"prepare {config.data.name}", config, workspace)
     tracker = start(workspace, config, training.dataset)
     try:

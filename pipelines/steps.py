@@ -5,7 +5,8 @@ Training's own steps are `generalist.training.Training`; every door runs the sam
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,16 @@ from numpy.typing import NDArray
 
 from generalist import engine
 from generalist.config import Config, canonical, digest, to_yaml
+from generalist.config import load as load_config
 from generalist.data import Dataset, Manifest, load, prepare, request_digest
 from generalist.errors import BadInput
-from generalist.evaluation import Verdicts, evaluate, first, protocol
+from generalist.evaluation import Verdicts, evaluate, first, measure, protocol
 from generalist.export import Lineage, Parity, export, parity
 from generalist.numerics import fingerprint
 from generalist.records import Evaluation
 from generalist.report import Gallery, build, write_curves
 from generalist.store import Store, read_tensors, tensors_digest, write_atomically, write_tensors
-from generalist.tensors import Weights, to_unit
+from generalist.tensors import ImageShape, Weights, to_unit
 from generalist.training import Outcome, Training
 from pipelines.results import Results, metrics_json, verdicts_npz
 from pipelines.workspace import Workspace, code_version
@@ -131,7 +133,7 @@ def export_model(
             torch.from_numpy(adversarial),
             tolerance=float(config.export.tolerance),
         )
-    write_tensors(results.weights, weights, {"params": canonical(config), "data": dataset.digest})
+    write_tensors(results.weights, weights, {"data": dataset.digest, "shape": asdict(dataset.shape)})
     write_atomically(results.parity, (found.model_dump_json(indent=2) + "\n").encode())
     return found
 
@@ -183,13 +185,49 @@ def params_digest(config: Config) -> str:
     return digest(canonical(config))
 
 
-def learner_from(results: Results) -> Weights:
-    """The weights in a folder of results.
+def reevaluation(training: Training) -> Callable[[Results], Results]:
+    """What measures an older model by this training's protocol, on its data: for the gates of the registry."""
 
-    Raises:
-        BadInput: the file is missing or damaged.
-    """
-    return read_tensors(results.weights, mend="make it again with `dvc repro`").tensors
+    def again(older: Results) -> Results:
+        config, dataset = load_config(older.params), training.dataset
+        stored = read_tensors(older.weights, mend="promote the new model by hand")
+        facts = {**stored.facts["shape"], **{key: tuple(stored.facts["shape"][key]) for key in ("mean", "std")}}
+        shape = ImageShape(**facts)
+        before = older.read_evaluation()
+        names = tuple(before.headline.per_class)
+        if names != dataset.class_names or _size(shape) != _size(dataset.shape):
+            raise BadInput("its classes or image size are other ones")
+        options = training.config.evaluation
+        with engine.threads(training.config.training.threads):
+            on = engine.device(training.config.training.device)
+            model = engine.model_with(config.model, shape, stored.tensors, on=on)
+            validation = measure(model, dataset.validation, threat=options.threats[0], attack=options.choice)
+            verdicts = evaluate(
+                model,
+                first(dataset.test, options.images),
+                options=options,
+                class_names=dataset.class_names,
+                name=before.deployed,
+                epoch=before.headline.epoch,
+                digest=before.headline.digest,
+            )
+        evaluation = before.model_copy(
+            update={
+                "protocol": protocol(training.config, dataset),
+                "chosen": before.chosen.model_copy(update={"validation": validation}),
+                "learners": {before.deployed: verdicts.evaluation},
+            }
+        )
+        results = Results(older.folder / "again")
+        write_atomically(results.evaluation, evaluation.model_dump_json(indent=1).encode())
+        write_atomically(results.verdicts, verdicts_npz(verdicts.arrays))
+        return results
+
+    return again
+
+
+def _size(shape: ImageShape) -> tuple[int, int, int]:
+    return shape.channels, shape.height, shape.width
 
 
 def _gallery(training: Training, outcome: Outcome, verdicts: Verdicts) -> Gallery:

@@ -51,26 +51,26 @@ class Page:
 
 
 def annotated_tree(page: Page) -> dict[str, str]:
-    """The tree of files in the first code block that begins a line with `generalist/`: phrase by path.
+    """The tree of files in the first code block that has a line beginning with `generalist/`: phrase by path.
 
-    Each line is a name, or several with single spaces between, then two spaces or more and a phrase on what
-    it is. A line deeper than the one above that ends in `/` lies in that folder; a line deeper than that,
-    without a name of its own, goes on with the phrase.
+    A line is a name, or several with single spaces between, then two spaces or more and a phrase that says
+    what it is. What lies in a folder (its name ends in `/`) is indented below it. A line that begins below
+    the phrase of the line before goes on with that phrase.
     """
     block = next(block for block in page.blocks() if re.search(r"^generalist/", block, re.MULTILINE))
     tree: dict[str, str] = {}
     folders: list[tuple[int, str]] = []
+    column = 0
     for line in filter(str.strip, block.splitlines()):
         indent = len(line) - len(line.lstrip())
-        names, _, phrase = line.strip().partition("  ")
-        if indent >= 20:  # the phrase goes on
+        if column and indent >= column:
             tree[list(tree)[-1]] += " " + line.strip()
             continue
-        while folders and folders[-1][0] >= indent:
-            folders.pop()
+        names, _, phrase = line.strip().partition("  ")
+        column = line.rindex(phrase.strip()) if phrase else 0
+        folders = [(depth, path) for depth, path in folders if depth < indent]
         above = folders[-1][1] if folders else ""
-        for name in names.split():
-            tree[above + name] = phrase.strip()
+        tree |= {above + name: phrase.strip() for name in names.split()}
         if names.endswith("/"):
             folders.append((indent, above + names))
     return tree

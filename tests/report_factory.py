@@ -37,7 +37,9 @@ def config(*experts: str, mixed: bool = True, threats: Sequence[str] = ("linf:0.
             "experts": {
                 name: expert | {"objective": {"name": "natural"} if name == "natural" else robust} for name in names
             },
-            "mixing": {"warm_up": WARM_UP, "interval": 2, "weights": dict.fromkeys(names[1:], 1 / len(names))} if mixed else None,
+            "mixing": {"warm_up": WARM_UP, "interval": 2, "weights": dict.fromkeys(names[1:], 1 / len(names))}
+            if mixed
+            else None,
             "deploy": "global" if mixed else f"expert:{names[0]}",
             "evaluation": {"threats": written},
         }
@@ -125,7 +127,6 @@ def evaluation(
     deployed = settings.deploy.removeprefix("expert:")
     names = [*settings.experts, *(["global"] if settings.mixing else [])]
     shares = {"natural": (0.987, 0.12), "global": (0.984, 0.664)}
-    each = len(class_names)
     learners = {}
     for name in names:
         natural, robust = shares.get(name, (0.973, 0.676))
@@ -143,8 +144,10 @@ def evaluation(
                 for index, threat in enumerate(threats)
             ),
             per_class={
-                title: Measured(natural=accuracy(natural - 0.01 * (index % 3), 45), robust=accuracy(robust - 0.02 * (index % 5), 45))
-                for index, title in enumerate(class_names[:each])
+                title: Measured(
+                    natural=accuracy(natural - 0.01 * (index % 3), 45), robust=accuracy(robust - 0.02 * (index % 5), 45)
+                )
+                for index, title in enumerate(class_names)
             },
             digest=digest(["learner", name]),
         )
@@ -169,7 +172,12 @@ def evaluation(
 
 
 def gallery(
-    settings: Config, *, count: int = 12, channels: int = 1, size: int = 8, class_names: Sequence[str] = tuple("0123456789")
+    settings: Config,
+    *,
+    count: int = 12,
+    channels: int = 1,
+    size: int = 8,
+    class_names: Sequence[str] = tuple("0123456789"),
 ) -> Gallery:
     """Discs and rings; every fourth is not changed by the attack."""
     labels = np.arange(count) % len(class_names)

@@ -18,7 +18,6 @@ from tests.pages import Page, annotated_tree
 ROOT = Path(__file__).parent.parent
 PAGES = [Page(path) for path in (*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md")))]
 README = Page(ROOT / "README.md")
-SETTINGS = {"--preset", "--set", "-S", "--param"}
 FILES = re.compile(r"\.(py|json|onnx|html|npz|ya?ml|csv|md|db|safetensors|txt|toml|lock|pkl|png|svg)$")
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path.name)

@@ -1,4 +1,4 @@
-"""From a classifier to an ONNX file: the deployed rule, reproducible bytes, parity, and use without this project."""
+"""From a classifier to an ONNX file: the deployed rule, reproducible bytes, and use without this project."""
 
 import ast
 import hashlib
@@ -14,24 +14,22 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_models
 import onnxruntime
 import pytest
 import torch
-from google.protobuf.message import Message
-from hypothesis import given
-from hypothesis import strategies as st
+from google.protobuf.message import Message  # type: ignore[import-untyped]  # it comes without types
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import generalist.export
 from generalist.config.section import plugin
 from generalist.errors import BadInput
-from generalist.export import Parity, Predictor, export, graph_digest, parity, verify
-from generalist.export.runtime import TILE, Runtime
+from generalist.export import Predictor, export, graph_digest, parity, verify
+from generalist.export.runtime import Runtime
 from generalist.export.seal import sealed
 from generalist.models import Classifier, build, initialise
 from generalist.tensors import ImageShape, to_unit
+from tests import onnx_models
 
 GREY = ImageShape(1, 8, 8, 4, mean=(0.3,), std=(0.4,))
 METADATA = {"class_names": '["cat","dog","owl","yak"]', "git_commit": "0" * 40}
@@ -44,7 +42,7 @@ from generalist.config.section import plugin
 from generalist.export import export
 from generalist.models import build, initialise
 from generalist.tensors import ImageShape
-model = build(plugin("models", {options}), {shape})
+from tests model = build(plugin("models", {options}), {shape})
 initialise(model, torch.Generator().manual_seed(0))
 print(export(model, Path("again.onnx"), metadata={metadata}, opset=18))
 """
@@ -52,23 +50,28 @@ print(export(model, Path("again.onnx"), metadata={metadata}, opset=18))
 
 @dataclass(frozen=True)
 class Exported:
+    """A model and its file."""
+
     model: Classifier
     path: Path
     sha256: str
 
 
 def made(options: dict[str, Any], seed: int = 0, shape: ImageShape = GREY) -> Classifier:
+    """A model with initial weights."""
     model = build(plugin("models", options), shape)
     initialise(model, torch.Generator().manual_seed(seed))
     return model
 
 
 def pictures(count: int, shape: ImageShape = GREY) -> NDArray[np.uint8]:
+    """Random 8-bit images."""
     size = (count, shape.channels, shape.height, shape.width)
     return np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
 
 
 def floats(count: int) -> NDArray[np.float32]:
+    """Random grey images in [0, 1]."""
     return np.random.default_rng(1).random((count, 1, 8, 8), dtype=np.float32)
 
 
@@ -178,75 +181,6 @@ def test_architectures_keep_their_predictions(options: dict[str, Any], opset: in
     assert onnx.load(path).opset_import[0].version == opset
 
 
-def test_parity_compares_clean_and_adversarial_images(exported: Exported) -> None:
-    """All images count, in more than one tile and from read-only arrays; the model's mode is left alone."""
-    images, adversarial = pictures(TILE + 3), floats(5)
-    images.flags.writeable = adversarial.flags.writeable = False
-    result = parity(exported.model, exported.path, images, adversarial, tolerance=1e-4)
-    assert result.passed
-    assert (result.n, result.disagreements) == (TILE + 8, 0)
-    assert exported.model.training
-    with torch.no_grad():
-        points = torch.cat([to_unit(torch.tensor(images)), torch.tensor(adversarial)])
-        assert result.largest_logit == pytest.approx(float(exported.model(points).abs().max()), rel=1e-5)
-    assert Parity.model_validate_json(result.model_dump_json()) == result
-
-
-@pytest.mark.parametrize("clean", [True, False])
-def test_parity_finds_another_model(exported: Exported, clean: bool) -> None:
-    """A difference on clean, or on adversarial images alone, is found and measured."""
-    images, adversarial = (pictures(20), floats(0)) if clean else (pictures(0), floats(20))
-    other = made(OPTIONS, seed=1)
-    result = parity(other, exported.path, images, adversarial, tolerance=1e-4)
-    points = to_unit(torch.tensor(images)) if clean else torch.tensor(adversarial)
-    with torch.no_grad():
-        ours, theirs = exported.model(points), other(points)
-    assert not result.passed
-    assert result.disagreements == int((ours.argmax(1) != theirs.argmax(1)).sum()) > 0
-    assert result.max_difference == pytest.approx(float((ours - theirs).abs().max()), rel=1e-4)
-
-
-def test_parity_fails_where_a_logit_is_not_finite(exported: Exported) -> None:
-    """Infinite or undefined logits are disagreements, even if the predictions were the same."""
-    broken = made(OPTIONS)
-    broken.load_state_dict(exported.model.state_dict())
-    with torch.no_grad():
-        broken.get_parameter("linear.bias").fill_(float("inf"))
-    result = parity(broken, exported.path, pictures(3), floats(2), tolerance=1e9)
-    assert (result.disagreements, result.passed, result.max_difference) == (5, False, 0.0)
-
-
-def test_parity_needs_the_right_images(exported: Exported) -> None:
-    """No image at all proves nothing; images of another shape are refused."""
-    with pytest.raises(ValueError, match="parity needs at least one image"):
-        parity(exported.model, exported.path, pictures(0), floats(0), tolerance=1e-4)
-    with pytest.raises(BadInput, match=r"takes images float32 \['n', 1, 8, 8\], found float32 \[2, 1, 9, 9\]"):
-        parity(_Any(), exported.path, np.zeros((2, 1, 9, 9), np.uint8), floats(0), tolerance=1e-4)
-
-
-class _Any(Classifier):
-    """Takes images of every size."""
-
-    def __init__(self) -> None:
-        super().__init__(GREY)
-
-    def features(self, normalised: Tensor) -> Tensor:
-        return normalised.mean(dim=(2, 3)).expand(-1, 4)
-
-
-@given(
-    difference=st.floats(0, 10), largest=st.floats(0, 100), disagreements=st.integers(0, 2), tolerance=st.floats(0, 1)
-)
-def test_parity_is_passed_within_the_tolerance(
-    difference: float, largest: float, disagreements: int, tolerance: float
-) -> None:
-    """Relative to the largest logit, absolute where logits are small; predictions must all be the same."""
-    result = Parity(
-        n=9, max_difference=difference, largest_logit=largest, disagreements=disagreements, tolerance=tolerance
-    )
-    assert result.passed == (not disagreements and difference <= tolerance * (largest if largest > 1 else 1))
-
-
 def test_other_weights_have_another_graph_digest(exported: Exported, tmp_path: Path) -> None:
     """The digest in the file is that of graph and weights, whatever the metadata."""
     model = onnx.load(exported.path)
@@ -286,7 +220,9 @@ def test_the_snippet_of_the_readme_needs_numpy_and_onnxruntime_alone(
 ) -> None:
     """Ten lines give the accuracy that the predictor gives, from the arrays that `prepare` writes."""
     script = (root / "docs/snippets/run_onnx.py").read_text(encoding="utf-8")
-    modules = [alias.name for node in ast.walk(ast.parse(script)) if isinstance(node, ast.Import) for alias in node.names]
+    modules = [
+        alias.name for node in ast.walk(ast.parse(script)) if isinstance(node, ast.Import) for alias in node.names
+    ]
     assert sorted(modules) == ["numpy", "onnxruntime"]
     assert "from " not in script
     assert len([line for line in script.splitlines() if line.strip()]) == 10
@@ -305,4 +241,4 @@ def test_the_package_has_no_other_names() -> None:
     assert all(getattr(generalist.export, name).__name__ == name for name in generalist.export.__all__)
     assert json.dumps(sorted(generalist.export.__all__)) == json.dumps(generalist.export.__all__)
     with pytest.raises(AttributeError, match=r"module generalist\.export has no attribute exprot"):
-        _ = generalist.export.exprot  # type: ignore[attr-defined]
+        _ = generalist.export.exprot

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from generalist.errors import BadInput
 from generalist.export import Lineage, evaluation_digest
-from generalist.records import Accuracy, Evaluation, LearnerEvaluation, Measured, Protocol, RoundRecord, ThreatEvaluation
+from generalist.records import (
+    Accuracy,
+    Evaluation,
+    LearnerEvaluation,
+    Measured,
+    Protocol,
+    RoundRecord,
+    ThreatEvaluation,
+)
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
 ACCURACIES = st.integers(1, 1000).flatmap(
@@ -36,6 +44,7 @@ LINEAGES = st.builds(
 
 
 def evaluation(**changes: Any) -> Evaluation:
+    """An evaluation of two learners, of which the global one is deployed."""
     half = Measured(natural=Accuracy(correct=3, n=4), robust=Accuracy(correct=2, n=4))
     threat = ThreatEvaluation(threat="linf:8/255", pgd=half.robust, cascade=half.robust, flags=("zero-grad",))
 

@@ -1,7 +1,5 @@
-"""Architectures: their published form, images of any small size, and weights from a keyed generator alone."""
+"""Architectures: their published form, and images of any small size."""
 
-import math
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,50 +10,13 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from generalist.config import ModelOptions
-from generalist.config.section import plugin, plugin_names
+from generalist.config.section import plugin_names
 from generalist.errors import BadInput
-from generalist.models import Classifier, build, initialise
+from generalist.models import build, initialise
 from generalist.models.layers.residual import BasicBlock, PreActivationBlock
 from generalist.tensors import ImageShape
-
-TINY: dict[str, dict[str, Any]] = {
-    "small_cnn": {"width": 3},
-    "resnet18": {"width": 2},
-    "preact_resnet18": {"width": 2},
-    "wide_resnet": {"depth": 10, "widen": 2, "width": 2},
-}
-RGB = ImageShape(3, 32, 32, 10, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
-GREY = ImageShape(1, 8, 8, 10, mean=(0.3,), std=(0.4,))
-
-
-def options(name: str, **own: Any) -> ModelOptions:
-    chosen = plugin("models", {"name": name, **own})
-    assert isinstance(chosen, ModelOptions)
-    return chosen
-
-
-def made(name: str, shape: ImageShape = GREY, seed: int = 0, **own: Any) -> Classifier:
-    model = build(options(name, **(own or TINY[name])), shape)
-    initialise(model, torch.Generator().manual_seed(seed))
-    return model
-
-
-def numbers(count: int, shape: ImageShape = GREY, seed: int = 1) -> Tensor:
-    return torch.rand(count, shape.channels, shape.height, shape.width, generator=torch.Generator().manual_seed(seed))
-
-
-def settle(model: nn.Module, seed: int = 2) -> None:
-    """Give every BatchNorm2d weights and statistics that are far from the identity."""
-    draw = torch.Generator().manual_seed(seed)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            assert module.running_mean is not None
-            assert module.running_var is not None
-            with torch.no_grad():
-                for tensor in (module.weight, module.bias, module.running_mean):
-                    tensor.copy_(torch.randn(tensor.shape, generator=draw))
-                module.running_var.copy_(0.5 + torch.rand(module.running_var.shape, generator=draw))
+from generalist.torchvision_compat import torchvision
+from tests.model_factory import RGB, TINY, made, numbers, options, settle
 
 
 def test_the_architectures_are_those_of_the_issue() -> None:
@@ -114,103 +75,6 @@ def test_normalisation_is_inside(name: str) -> None:
     assert torch.equal(made(name, own).eval()(images), made(name, plain).eval()((images - means) / stds))
 
 
-@pytest.mark.parametrize("name", sorted(TINY))
-def test_constants_are_no_state(name: str) -> None:
-    """Mean and deviation survive building, and are not among the weights that are averaged and stored."""
-    model = build(options(name, **TINY[name]), RGB)
-    assert model.mean.flatten().tolist() == torch.tensor(RGB.mean).tolist()
-    assert model.std.flatten().tolist() == torch.tensor(RGB.std).tolist()
-    assert not {"mean", "std"} & set(model.state_dict())
-
-
-@pytest.mark.parametrize("name", sorted(TINY))
-def test_a_built_model_has_no_weights_until_they_are_given(name: str) -> None:
-    """A forgotten initialisation shows at once: all is NaN, and everything is filled afterwards."""
-    model = build(options(name, **TINY[name]), GREY)
-    assert all(t.isnan().all() for t in model.state_dict().values() if t.is_floating_point())
-    assert all((t == 0).all() for t in model.state_dict().values() if not t.is_floating_point())
-    assert model.eval()(numbers(2)).isnan().all()
-    initialise(model, torch.Generator().manual_seed(0))
-    assert all(t.isfinite().all() for t in model.state_dict().values())
-
-
-@pytest.mark.parametrize("name", sorted(TINY))
-def test_building_and_initialising_leave_the_global_generator_alone(name: str) -> None:
-    """The global generator's state is the same before and after."""
-    before = torch.get_rng_state()
-    made(name)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-@pytest.mark.parametrize("name", sorted(TINY))
-def test_initial_weights_are_those_of_torch(name: str) -> None:
-    """A keyed generator gives the weights that torch's constructors draw from a global one of the same seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        reference = options(name, **TINY[name]).build(GREY).state_dict()  # type: ignore[attr-defined]
-    model = made(name, seed=3).state_dict()
-    assert list(model) == list(reference)
-    assert all(torch.equal(model[key], reference[key]) for key in reference)
-
-
-def test_initial_weights_depend_on_the_seed_alone() -> None:
-    """Two Python threads that build at once get the same bits as one; another seed gives others."""
-
-    def weights(seed: int) -> Tensor:
-        return torch.cat([tensor.flatten() for tensor in made("resnet18", seed=seed).parameters()])
-
-    alone = weights(0)
-    with ThreadPoolExecutor(2) as pool:
-        assert all(torch.equal(together, alone) for together in pool.map(weights, [0] * 8))
-    assert not torch.equal(weights(1), alone)
-
-
-def test_initialising_undoes_training() -> None:
-    """BatchNorm's statistics and counters are reset, too."""
-    model = made("resnet18")
-    fresh = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    model.train()(numbers(4, GREY))
-    settle(model)
-    initialise(model, torch.Generator().manual_seed(0))
-    assert all(torch.equal(tensor, fresh[key]) for key, tensor in model.state_dict().items())
-
-
-@pytest.mark.parametrize("layer", [nn.LayerNorm(2), nn.PReLU(), nn.BatchNorm1d(2)])
-def test_an_unknown_layer_is_not_initialised_by_guess(layer: nn.Module) -> None:
-    """A parameter whose distribution is unknown is an error, before anything is drawn."""
-    linear = nn.Linear(2, 2)
-    before, draw = linear.weight.clone(), torch.Generator().manual_seed(0)
-    state = draw.get_state()
-    with pytest.raises(TypeError, match=rf"1\.weight, which belongs to a {type(layer).__name__}"):
-        initialise(nn.Sequential(linear, layer), draw)
-    assert torch.equal(linear.weight, before)
-    assert torch.equal(draw.get_state(), state)
-
-
-def test_a_constant_must_name_its_device() -> None:
-    """A buffer made without a device holds nothing after building, and says so by NaN."""
-
-    class Careless(Classifier):
-        def __init__(self, shape: ImageShape) -> None:
-            super().__init__(shape)
-            self.register_buffer("kept", torch.ones(2, device="cpu"), persistent=False)
-            self.register_buffer("lost", torch.ones(2), persistent=False)
-
-    class Options(type(options("small_cnn"))):  # type: ignore[misc]
-        def build(self, shape: ImageShape) -> Classifier:
-            return Careless(shape)
-
-    model = build(Options(name="small_cnn"), GREY)
-    assert model.get_buffer("kept").tolist() == [1, 1]
-    assert all(math.isnan(value) for value in model.get_buffer("lost").tolist())
-
-
-def test_options_without_a_network_are_refused() -> None:
-    """Only an architecture can be built."""
-    with pytest.raises(TypeError, match="ModelOptions is not an architecture"):
-        build(ModelOptions(name="none"), GREY)
-
-
 @pytest.mark.parametrize(
     ("name", "least"), [("resnet18", "8 × 8"), ("preact_resnet18", "8 × 8"), ("wide_resnet", "4 × 4")]
 )
@@ -233,11 +97,10 @@ def test_a_wide_resnet_has_whole_blocks(depth: int) -> None:
 
 def test_resnet18_is_torchvisions_but_for_the_stem() -> None:
     """With a 3×3 stem and no max-pooling, torchvision's ResNet-18 and ours give the same logits."""
-    compat = pytest.importorskip("generalist.torchvision_compat")
     ours = made("resnet18", RGB, width=64).eval()
     settle(ours)
     with torch.random.fork_rng(devices=[]):
-        theirs = compat.torchvision.models.resnet18(num_classes=10).eval()
+        theirs = torchvision.models.resnet18(num_classes=10).eval()
     theirs.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
     theirs.maxpool = nn.Identity()
     theirs.load_state_dict(dict(zip(theirs.state_dict(), ours.state_dict().values(), strict=True)))
@@ -261,14 +124,28 @@ def test_blocks_are_the_papers_formulas(outputs: int, stride: int) -> None:
         shortcut = hidden
     else:
         projection, norm = post.shortcut
-        shortcut = norm(F.conv2d(hidden, projection.weight, stride=stride))
+        shortcut = norm(F.conv2d(hidden, projection.get_parameter("weight"), stride=stride))
     assert torch.equal(post(hidden), F.relu(inner + shortcut))
 
     active = F.relu(pre.bn1(hidden))
     inner = pre.conv2(F.relu(pre.bn2(pre.conv1(active))))
-    shortcut = hidden if same else F.conv2d(active, pre.shortcut.weight, stride=stride)  # type: ignore[union-attr, arg-type]
+    shortcut = hidden if same else F.conv2d(active, pre.get_parameter("shortcut.weight"), stride=stride)
     assert torch.equal(pre(hidden), inner + shortcut)
     assert pre(hidden).shape == (2, outputs, -(-5 // stride), -(-4 // stride))
+
+
+@pytest.mark.parametrize("name", ["preact_resnet18", "wide_resnet"])
+def test_pre_activation_ends_with_an_activation(name: str) -> None:
+    """The last block's sum is normalised and rectified before the mean over pixels (He et al. 2016b, section 3)."""
+    model = made(name, RGB).eval()
+    settle(model)
+    sums: list[Tensor] = []
+    last = list(model.get_submodule("blocks").children())[-1]
+    last.register_forward_hook(lambda _module, _inputs, output: sums.append(output))
+    images = numbers(2, RGB)
+    logits = model(images)
+    hidden = F.relu(model.get_submodule("bn")(sums[0]))
+    assert torch.equal(logits, model.get_submodule("linear")(hidden.mean(dim=(2, 3))))
 
 
 @pytest.mark.parametrize(("name", "sizes"), [("resnet18", [32, 16, 8, 4]), ("wide_resnet", [32, 16, 8])])

@@ -8,25 +8,24 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_models
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from onnx import TensorProto
-from onnx_models import CHANNELS, CLASSES, HEIGHT, WEIGHT, WIDTH
 from PIL import Image
 
 from generalist.data.decoding import decode
 from generalist.errors import BadInput
 from generalist.export import Predictor
-from generalist.export.runtime import TILE, Runtime
 from generalist.export.seal import sealed
+from tests import onnx_models
+from tests.onnx_models import CHANNELS, CLASSES, HEIGHT, WEIGHT, WIDTH
 
 NAMES = ("cat", "dög", "owl", "yak")
 
 
 def written(folder: Path, model: onnx.ModelProto, names: Any = NAMES) -> Path:
+    """The model in a sealed file."""
     path = folder / "model.onnx"
     path.write_bytes(sealed(model, {"class_names": json.dumps(names)}))
     return path
@@ -34,20 +33,24 @@ def written(folder: Path, model: onnx.ModelProto, names: Any = NAMES) -> Path:
 
 @pytest.fixture
 def predictor(tmp_path: Path) -> Predictor:
+    """For colour images."""
     return Predictor(written(tmp_path, onnx_models.linear()))
 
 
 @pytest.fixture
 def grey(tmp_path: Path) -> Predictor:
+    """For images of one channel."""
     weight = WEIGHT[: HEIGHT * WIDTH]
     return Predictor(written(tmp_path, onnx_models.linear(weight=weight, shape=("batch", 1, HEIGHT, WIDTH))))
 
 
 def pictures(count: int, seed: int = 0, size: tuple[int, int] = (HEIGHT, WIDTH)) -> NDArray[np.uint8]:
+    """Random 8-bit images, channels last."""
     return np.random.default_rng(seed).integers(0, 256, (count, *size, CHANNELS), dtype=np.uint8)
 
 
 def as_input(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """As the model takes them."""
     return pictures.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
 
 
@@ -66,14 +69,6 @@ def test_probabilities_are_the_softmax_of_the_logits(
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-4)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
-
-
-def test_many_images_are_as_good_as_few(tmp_path: Path) -> None:
-    """Images beyond one tile get their own logits, in order."""
-    runtime = Runtime(written(tmp_path, onnx_models.linear()))
-    images = as_input(pictures(2 * TILE + 3))
-    expected = images.reshape(len(images), -1) @ WEIGHT
-    np.testing.assert_allclose(runtime(images), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_image_files_give_what_their_pixels_give(predictor: Predictor, tmp_path: Path) -> None:
@@ -116,9 +111,15 @@ def test_files_are_decoded_as_training_images_are(
     image, exif, file = Image.fromarray(pictures(1, size=(13, 9))[0]), Image.Exif(), tmp_path / "image.tiff"
     if mode == "turned":
         exif[0x0112] = 6  # the tag of the orientation: a quarter turn
+        file = tmp_path / "image.jpeg"  # Pillow turns TIFF itself
     image.convert("RGB" if mode == "turned" else mode).save(file, exif=exif)
     seen: list[NDArray[np.float32]] = []
-    monkeypatch.setattr(predictor, "predict", lambda images: (seen.append(images), np.eye(1, CLASSES))[1])
+
+    def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        seen.append(images)
+        return np.eye(1, CLASSES, dtype=np.float32)
+
+    monkeypatch.setattr(predictor, "predict", predict)
     predictor.predict_files([file])
     expected = decode(file.read_bytes(), size=(HEIGHT, WIDTH), grayscale=channels == 1, path=file)
     np.testing.assert_array_equal(seen[0], expected[None].astype(np.float32) / np.float32(255))
@@ -156,7 +157,7 @@ def test_damaged_bytes_of_any_kind_are_named(grey: Predictor, tmp_path: Path) ->
             outcomes.add(len(grey.predict_files([file])))
         except BadInput as error:
             outcomes.add("image.png" in str(error))
-    assert outcomes <= {1, True}
+    assert outcomes <= {1}
     assert True in outcomes
 
 
@@ -173,7 +174,10 @@ def test_files_have_one_or_three_channels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("images", "sentence"),
     [
-        (np.zeros((2, 3, 4, 4), dtype=np.float32), r"takes images float32 \['n', 3, 4, 5\], found float32 \[2, 3, 4, 4\]"),
+        (
+            np.zeros((2, 3, 4, 4), dtype=np.float32),
+            r"takes images float32 \['n', 3, 4, 5\], found float32 \[2, 3, 4, 4\]",
+        ),
         (np.zeros((2, 1, 4, 5), dtype=np.float32), r"found float32 \[2, 1, 4, 5\]"),
         (np.full((1, 3, 4, 5), 1.01, dtype=np.float32), r"pixels must lie in \[0, 1\]"),
         (np.full((1, 3, 4, 5), -0.01, dtype=np.float32), r"pixels must lie in \[0, 1\]"),
@@ -186,30 +190,6 @@ def test_other_images_are_refused(predictor: Predictor, images: NDArray[np.float
         predictor.predict(images)
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        onnx_models.linear(names=("x", "logits")),
-        onnx_models.linear(names=("images", "y")),
-        onnx_models.linear(shape=(1, CHANNELS, HEIGHT, WIDTH)),
-        onnx_models.linear(shape=("batch", CHANNELS, "height", WIDTH)),
-        onnx_models.linear(shape=("batch", CHANNELS, HEIGHT * WIDTH)),
-        onnx_models.linear(dtype=TensorProto.DOUBLE),
-    ],
-    ids=["input name", "output name", "fixed batch", "free height", "rank", "double"],
-)
-def test_a_model_of_another_interface_is_refused(model: onnx.ModelProto, tmp_path: Path) -> None:
-    """The sentence says what the file has and what is expected."""
-    with pytest.raises(BadInput, match=r"model\.onnx is no image classifier of ours: it has .*, expected images float32"):
-        Predictor(written(tmp_path, model))
-
-
-def test_a_model_that_the_runtime_does_not_know_is_refused(tmp_path: Path) -> None:
-    """An operator from elsewhere is a sentence, not a stack trace."""
-    with pytest.raises(BadInput, match=r"model\.onnx can't be run by ONNX Runtime .*MatMul"):
-        Predictor(written(tmp_path, onnx_models.linear(domain="elsewhere")))
-
-
 @pytest.mark.parametrize("names", [["cat"], "cats", {"a": 1}, None])
 def test_classes_must_be_named(names: Any, tmp_path: Path) -> None:
     """Names that are missing, or too few, are refused when the model is loaded."""
@@ -218,14 +198,6 @@ def test_classes_must_be_named(names: Any, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(sealed(onnx_models.linear(), {}))
     with pytest.raises(BadInput, match="doesn't name its 4 classes"):
         Predictor(tmp_path / "model.onnx")
-
-
-def test_a_changed_file_is_not_loaded(tmp_path: Path) -> None:
-    """The seals are checked before anything is run."""
-    path = written(tmp_path, onnx_models.linear())
-    path.write_bytes(path.read_bytes().replace(b"made_by_hand", b"made_by_head"))
-    with pytest.raises(BadInput, match="was changed after export"):
-        Predictor(path)
 
 
 def test_prediction_needs_no_torch(tmp_path: Path, root: Path) -> None:

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx_models
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from generalist.errors import BadInput
 from generalist.export.seal import GRAPH, METADATA, graph_digest, read_metadata, sealed, verify
+from tests import onnx_models
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 LINEAGE = {"class_names": '["cat","dög","owl","yak"]', "git_commit": "0" * 40}
@@ -18,11 +18,13 @@ LINEAGE = {"class_names": '["cat","dög","owl","yak"]', "git_commit": "0" * 40}
 
 @pytest.fixture(scope="module")
 def content() -> bytes:
+    """An intact file."""
     return sealed(onnx_models.linear(), LINEAGE)
 
 
 @pytest.fixture
 def path(tmp_path: Path, content: bytes) -> Path:
+    """An intact file on disk."""
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
     return path
@@ -80,8 +82,8 @@ def test_any_changed_byte_is_found(path: Path, content: bytes) -> None:
         path.write_bytes(changed)
         with pytest.raises(BadInput, match=r"model\.onnx"):
             verify(path)
-    for changed in (content[:-1], content[: len(content) // 2], content[:10], content[1:], content + b"\0"):
-        path.write_bytes(changed)
+    for other in (content[:-1], content[: len(content) // 2], content[:10], content[1:], content + b"\0"):
+        path.write_bytes(other)
         with pytest.raises(BadInput, match=r"model\.onnx"):
             verify(path)
 
@@ -120,7 +122,9 @@ def test_a_file_without_digests_is_not_ours(path: Path) -> None:
     assert read_metadata(path) == {}
 
 
-@pytest.mark.parametrize("content", [b"", b"hello, world", b"\x08\x0a", b"\xff" * 50], ids=["empty", "text", "ir", "ff"])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello, world", b"\x08\x0a", b"\xff" * 50], ids=["empty", "text", "ir", "ff"]
+)
 @pytest.mark.parametrize("reader", [verify, read_metadata, graph_digest])
 def test_what_is_not_onnx_is_refused(reader: type, content: bytes, tmp_path: Path) -> None:
     """Files that are no ONNX model are named as such by every reader."""

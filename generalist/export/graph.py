@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx
 import torch
-from google.protobuf.message import Message
+from google.protobuf.message import Message  # type: ignore[import-untyped]  # it comes without types
 from torch import Tensor, nn
 
 from generalist.errors import BadInput

@@ -67,12 +67,12 @@ def curves(
     return figures
 
 
-def _accuracies(
-    history: History, chosen: RoundRecord, looks: Mapping[str, Look], kind: str, largest: int
-) -> Chart:
+def _accuracies(history: History, chosen: RoundRecord, looks: Mapping[str, Look], kind: str, largest: int) -> Chart:
     of, series = KINDS[kind], measured(history)
     values = [of(m).value for points in series.values() for _, m in points]
-    chart = _frame(history, Scale.of_shares([*values, of(chosen.validation).value]), f"{kind} accuracy by epoch", largest)
+    chart = _frame(
+        history, Scale.of_shares([*values, of(chosen.validation).value]), f"{kind} accuracy by epoch", largest
+    )
     told: dict[int, list[str]] = {}
     for name, points in series.items():
         _series(chart, [(float(epoch), of(m).value) for epoch, m in points], looks[name])
@@ -98,7 +98,9 @@ def _weights(history: History, looks: Mapping[str, Look], largest: int) -> Chart
     chart = _frame(history, Scale.of_shares([0.0, 1.0]), "Mixing weight of each expert by epoch", largest)
     for name in dict.fromkeys(name for r in history.rounds for name in r.weights):
         _series(chart, [(float(r.epoch), r.weights[name]) for r in history.rounds if name in r.weights], looks[name])
-    _hover(chart, {r.epoch: [f"{looks[n].label}: {w:.3g}" for n, w in r.weights.items()] for r in history.rounds}, history)
+    _hover(
+        chart, {r.epoch: [f"{looks[n].label}: {w:.3g}" for n, w in r.weights.items()] for r in history.rounds}, history
+    )
     return chart
 
 
@@ -117,11 +119,12 @@ def _frame(history: History, y: Scale, label: str, largest: int) -> Chart:
     chart = Chart(Scale.of_epochs(largest), y, label=label, x_title="epochs done")
     if not history.course:
         return chart
-    warm_up = history.rounds[0].epoch
-    chart.column(0, warm_up, "warm-up")
+    warm_up, last = float(history.rounds[0].epoch), float(largest)
+    chart.column(0.0, warm_up, "warm-up")
     for r in history.rounds:
-        chart.segment((r.epoch, y.low), (r.epoch, y.high), "hand-back" if r.handed_back else "no-hand-back")
-    for start, end, text in ((0, warm_up, "warm-up"), (warm_up, largest, "mixing rounds")):
+        epoch = float(r.epoch)
+        chart.segment((epoch, y.low), (epoch, y.high), "hand-back" if r.handed_back else "no-hand-back")
+    for start, end, text in ((0.0, warm_up, "warm-up"), (warm_up, last, "mixing rounds")):
         (left, top), (right, _) = chart.at((start, y.high)), chart.at((end, y.high))
         if right - left > CHARACTER * len(text):
             chart.text((left + right) / 2, top - 5, text, "tick", anchor="middle")

@@ -1,6 +1,7 @@
 """One self-contained HTML page from records: the same records give the same bytes."""
 
 from collections.abc import Mapping
+from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -40,31 +41,36 @@ def build(
     attack = _attack(config.evaluation.choice, config.evaluation.threats[0])
     threats = range(len(evaluation.protocol.threats))
     classes = {name: None for learner in evaluation.learners.values() for name in learner.per_class}
-    return _environment().get_template("template.html.j2").render(
-        config=config,
-        yaml=to_yaml(config),
-        commands=commands,
-        lineage={**lineage, **{f"numerics: {name}": str(value) for name, value in evaluation.numerics.items()}},
-        history=history,
-        evaluation=evaluation,
-        looks=look,
-        drawn=[look[name] for name in measured(history)],
-        attack=attack,
-        curves=curves(history, evaluation.chosen, look, attack=attack, largest=config.training.epochs),
-        planes=[
-            *(on_test(evaluation, index, look) for index in threats),
-            *on_validation(history, evaluation.chosen, look, deployed=evaluation.deployed, attack=attack),
-        ],
-        numbers=_numbers(history),
-        classes=list(classes),
-        folded=len(classes) > FOLDED,
-        cards=cards(gallery),
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            config=config,
+            yaml=to_yaml(config),
+            commands=commands,
+            lineage={**lineage, **{f"numerics: {name}": str(value) for name, value in evaluation.numerics.items()}},
+            history=history,
+            evaluation=evaluation,
+            looks=look,
+            drawn=[look[name] for name in measured(history)],
+            attack=attack,
+            curves=curves(history, evaluation.chosen, look, attack=attack, largest=config.training.epochs),
+            planes=[
+                *(on_test(evaluation, index, look) for index in threats),
+                *on_validation(history, evaluation.chosen, look, deployed=evaluation.deployed, attack=attack),
+            ],
+            numbers=_numbers(history),
+            classes=list(classes),
+            folded=len(classes) > FOLDED,
+            cards=cards(gallery),
+        )
     )
 
 
+@cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("generalist.report", package_path=""),
+        loader=PackageLoader("generalist.report", package_path="templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -27,7 +27,13 @@ def on_validation(
     look = looks[GLOBAL if course else deployed]
     figures = []
     if len(by_expert(history)) > 1:
-        figures.append(Figure("Validation: experts and candidates", _among_experts(history, chosen, path, looks, look).markup(), attack))
+        figures.append(
+            Figure(
+                "Validation: experts and candidates",
+                _among_experts(history, chosen, path, looks, look).markup(),
+                attack,
+            )
+        )
     title = f"Validation: {'global learner' if course else 'candidates'}{', close up' if figures else ''}"
     return [*figures, Figure(title, _close_up(chosen, path, look).markup(), attack)]
 
@@ -36,21 +42,23 @@ def on_test(evaluation: Evaluation, index: int, looks: Mapping[str, Look]) -> Fi
     """Every learner on the test split under one threat, with intervals both ways."""
     written = evaluation.protocol.threats[index]
     places = {name: (one.natural, one.threats[index].cascade) for name, one in evaluation.learners.items()}
-    chart = _frame([corner for pair in places.values() for corner in _corners(*pair)], f"on the test split under {written}")
+    chart = _frame(
+        [corner for pair in places.values() for corner in _corners(*pair)], f"on the test split under {written}"
+    )
     for name, (natural, robust) in places.items():
         _cross(chart, natural, robust, looks[name].style)
     for name, (natural, robust) in places.items():
         told = f"{looks[name].label}\nnatural {percent(natural.value)} {interval(natural)}"
         told += f"\nrobust {percent(robust.value)} {interval(robust)}"
-        chart.mark((natural.value, robust.value), looks[name].shape, looks[name].style, radius=5, tooltip=told)
+        chart.mark((natural.value, robust.value), looks[name].shape, looks[name].style, radius=5.0, tooltip=told)
     for name, (natural, robust) in places.items():
         chart.label((natural.value, robust.value), looks[name].label, f"name {looks[name].style}")
-    return Figure(f"Test: {threat(written)}", chart.markup(), f"{evaluation.protocol.cascade}, n = {evaluation.protocol.n}")
+    return Figure(
+        f"Test: {threat(written)}", chart.markup(), f"{evaluation.protocol.cascade}, n = {evaluation.protocol.n}"
+    )
 
 
-def _among_experts(
-    history: History, chosen: RoundRecord, path: Path, looks: Mapping[str, Look], look: Look
-) -> Chart:
+def _among_experts(history: History, chosen: RoundRecord, path: Path, looks: Mapping[str, Look], look: Look) -> Chart:
     """Where each expert ended, and where its warm-up ended; the path between."""
     ends = {name: points[-1][1] for name, points in measured(history).items() if points and name != GLOBAL}
     starts = {name: m for name in ends if (m := _after_warm_up(history, name)) is not None}
@@ -61,13 +69,13 @@ def _among_experts(
         chart.mark(_point(m), looks[name].shape, f"hollow {looks[name].style}", radius=4.5, tooltip=told)
     _draw(chart, path, look)
     for name, m in ends.items():
-        chart.mark(_point(m), looks[name].shape, looks[name].style, radius=5, tooltip=_told(looks[name], m))
+        chart.mark(_point(m), looks[name].shape, looks[name].style, radius=5.0, tooltip=_told(looks[name], m))
     chart.mark(_point(chosen.validation), "circle", "ring", radius=7.5)
     for name, m in ends.items():
         chart.label(_point(m), looks[name].label, f"name {looks[name].style}")
     for name, m in starts.items():
         chart.label(_point(m), f"{name}, warm-up", f"name light {looks[name].style}")
-    chart.label(_point(chosen.validation), "chosen", "name", gap=10)
+    chart.label(_point(chosen.validation), "chosen", "name", gap=10.0)
     return chart
 
 
@@ -78,7 +86,7 @@ def _close_up(chosen: RoundRecord, path: Path, look: Look) -> Chart:
     _cross(chart, natural, robust, "")
     _draw(chart, path, look)
     chart.mark(_point(chosen.validation), "circle", "ring", radius=7.5)
-    chart.label(_point(chosen.validation), f"chosen, epoch {chosen.epoch}", "name", gap=10)
+    chart.label(_point(chosen.validation), f"chosen, epoch {chosen.epoch}", "name", gap=10.0)
     for epoch, m in dict((path[0], path[-1])).items():
         if epoch != chosen.epoch:
             chart.label(_point(m), f"epoch {epoch}", "tick")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from xml.etree import ElementTree
 
+import numpy as np
 from markupsafe import Markup
 
 Point = tuple[float, float]
@@ -84,7 +85,15 @@ class Chart:
     """Draws on one pair of axes; `markup()` hands the SVG over."""
 
     def __init__(
-        self, x: Scale, y: Scale, *, label: str, x_title: str, y_title: str = "", height: float = 250.0, lines: bool = True
+        self,
+        x: Scale,
+        y: Scale,
+        *,
+        label: str,
+        x_title: str,
+        y_title: str = "",
+        height: float = 250.0,
+        lines: bool = True,
     ) -> None:
         self.x, self.y, self.height, self.lines = x, y, height, lines
         self.taken: list[Box] = []
@@ -163,7 +172,7 @@ class Chart:
             at, middle = x + dx * gap, y + dy * (gap + LINE / 2)
             left = at - ANCHORS[anchor] * CHARACTER * len(text)
             box = (left, middle - LINE / 2, left + CHARACTER * len(text), middle + LINE / 2)
-            covered = sum(_overlap(box, other) for other in self.taken) + 3 * self._outside(box)
+            covered = _overlap(box, self.taken) + 3 * self._outside(box)
             found.append((covered + rank, at, anchor, box))
         _, at, anchor, box = min(found)
         self.taken.append(box)
@@ -176,7 +185,7 @@ class Chart:
     def _axes(self, x_title: str, y_title: str) -> None:
         for value, text in self.y.ticks:
             self.segment((self.x.low, value), (self.x.high if self.lines else self.x.low, value), "rule")
-            self.text(LEFT - 5, self.at((0, value))[1] + 4, text, "tick", anchor="end")
+            self.text(LEFT - 5, self.at((self.x.low, value))[1] + 4, text, "tick", anchor="end")
         for value, text in self.x.ticks:
             x, base = self.at((value, self.y.low))
             self._add("path", {"d": f"M{x:.1f} {base:.1f}v4", "class": "axis"})
@@ -184,15 +193,14 @@ class Chart:
         self.segment((self.x.low, self.y.low), (self.x.high, self.y.low), "axis")
         self.text((LEFT + WIDTH - RIGHT) / 2, self.height - 4, x_title, "tick", anchor="middle")
         if y_title:
-            self.text(LEFT + 5, TOP + 11, y_title, "tick")
-            self.taken.append((LEFT, TOP, LEFT + 5 + CHARACTER * len(y_title), TOP + LINE + 3))
+            self.text(2.0, TOP - 7, y_title, "tick")
 
     def _add(self, tag: str, attributes: dict[str, str]) -> ElementTree.Element:
         return ElementTree.SubElement(self.root, tag, attributes)
 
     def _outside(self, box: Box) -> float:
         inside = (LEFT, TOP - 6, WIDTH - 4, self.height - BOTTOM)
-        return (box[2] - box[0]) * (box[3] - box[1]) - _overlap(box, inside)
+        return (box[2] - box[0]) * (box[3] - box[1]) - _overlap(box, [inside])
 
 
 def outline(shape: str, centre: Point, radius: float) -> str:
@@ -200,13 +208,16 @@ def outline(shape: str, centre: Point, radius: float) -> str:
     x, y = centre
     corners = CORNERS[shape]
     if not corners:
-        return f"M{x - radius:.1f} {y:.1f}a{radius:g} {radius:g} 0 1 0 {2 * radius:g} 0a{radius:g} {radius:g} 0 1 0 {-2 * radius:g} 0Z"
+        half = f"a{radius:g} {radius:g} 0 1 0"
+        return f"M{x - radius:.1f} {y:.1f}{half} {2 * radius:g} 0{half} {-2 * radius:g} 0Z"
     reach = radius * math.sqrt(math.tau / (corners * math.sin(math.tau / corners)))
     angles = [TURN.get(shape, 0.0) + math.tau * index / corners for index in range(corners)]
     return "M" + "L".join(f"{x + reach * math.sin(a):.1f} {y - reach * math.cos(a):.1f}" for a in angles) + "Z"
 
 
-def _overlap(a: Box, b: Box) -> float:
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    return max(width, 0.0) * max(height, 0.0)
+def _overlap(box: Box, others: Sequence[Box]) -> float:
+    """The area that a box shares with each other box, summed."""
+    left, top, right, bottom = np.array(others, dtype=np.float64).reshape(-1, 4).T
+    width = np.minimum(box[2], right) - np.maximum(box[0], left)
+    height = np.minimum(box[3], bottom) - np.maximum(box[1], top)
+    return float((np.maximum(width, 0) * np.maximum(height, 0)).sum())

@@ -1,7 +1,6 @@
 """The curves as a table, for `dvc plots` and spreadsheets."""
 
 import csv
-import os
 from pathlib import Path
 
 from generalist.records import History, Measured
@@ -17,17 +16,18 @@ def write_curves(history: History, folder: Path) -> Path:
     accuracies in [0, 1]; empty at epochs that were not measured), loss (mean training loss; empty for the
     global learner, which is not trained itself).
     """
-    rows = [(r.epoch, r.expert, *_accuracies(r.validation), repr(r.loss)) for r in history.epochs]
-    rows += [(r.epoch, GLOBAL, *_accuracies(r.validation), "") for r in history.course]
+    rows = [_row(r.epoch, r.expert, r.validation, repr(r.loss)) for r in history.epochs]
+    rows += [_row(r.epoch, GLOBAL, r.validation, "") for r in history.course]
+    rows.sort(key=lambda row: row[0])
     path = folder / "curves.csv"
     part = path.with_name(path.name + ".part")
     with part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows(sorted(rows, key=lambda row: row[0]))
-    os.replace(part, path)
-    return path
+        writer.writerows(rows)
+    return part.replace(path)
 
 
-def _accuracies(validation: Measured | None) -> tuple[str, str]:
-    return (repr(validation.natural.value), repr(validation.robust.value)) if validation else ("", "")
+def _row(epoch: int, learner: str, validation: Measured | None, loss: str) -> tuple[int, str, str, str, str]:
+    natural, robust = (repr(validation.natural.value), repr(validation.robust.value)) if validation else ("", "")
+    return epoch, learner, natural, robust, loss

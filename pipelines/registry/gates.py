@@ -42,10 +42,11 @@ class Evidence:
         evaluation = results.read_evaluation()
         learner, threat = evaluation.headline, evaluation.headline.threats[0]
         try:
-            with np.load(results.verdicts, allow_pickle=False) as arrays:
+            # Opened here: numpy leaves a file open that it can't read.
+            with results.verdicts.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 natural = arrays[f"{learner.name}/prediction"] == arrays["label"]
                 robust = arrays[f"{learner.name}/{threat.threat}/cascade"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             raise BadInput(f"{results.verdicts} is missing or damaged: make it with `dvc repro`") from None
         found = (natural.shape, robust.shape, natural.sum(), robust.sum())
         n = (learner.natural.n,)

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -28,13 +28,15 @@ from pipelines.tracking import ONNX_SHA256, connect, model_of, publish, sha256_o
 from pipelines.workspace import Workspace
 
 Reevaluate = Callable[[Results], Results]
-"""Evaluates the champion, whose files lie in the given folder, by the present protocol.
+"""Evaluates the champion, whose configuration, weights and evaluation are given, by the present protocol.
 
-It returns a folder with at least `evaluation.json` and `verdicts.npz`; `chosen.validation` was measured anew, too. It raises
-BadInput where that is impossible, as when the data have other classes.
+It returns a folder with at least `evaluation.json` and `verdicts.npz`; `chosen.validation` is measured anew, too. It
+raises BadInput where that is impossible, as when the data have other classes.
 """
 
 _DECIDED = "decided"  # tag: the gates have spoken, and the aliases are set
+_EVIDENCE = ("evaluation.json", "verdicts.npz")
+_MODEL = ("params.yaml", "global.safetensors")
 _AGAIN = "reevaluated"  # folder among a run's artifacts: evaluations by later protocols, by their digests
 
 
@@ -118,40 +120,41 @@ def _decide(client: MlflowClient, results: Results, config: Config, reevaluate: 
 
 def _champion(client: MlflowClient, present: Version, candidate: Evidence, reevaluate: Reevaluate | None) -> Evidence:
     """The champion's evidence, by the candidate's protocol if it can be had."""
+    run = present.run_id
     with tempfile.TemporaryDirectory() as folder:
-        results = _kept(client, present.run_id, "", Path(folder))
-        evidence = _evidence(results, present.run_id)
+        then = _fetched(client, run, "", _EVIDENCE, Path(folder) / "then")
+        evidence = _evidence(then, run)
         if gates.same_protocol(candidate.evaluation, evidence.evaluation) is None:
             return evidence
         place = f"{_AGAIN}/{candidate.evaluation.protocol.digest()}"
-        again = _kept(client, present.run_id, place, Path(folder))
-        if again.evaluation.is_file() and again.verdicts.is_file():
-            return _evidence(again, present.run_id)
+        if len(client.list_artifacts(run, place)) == len(_EVIDENCE):  # it was done for another candidate
+            return _evidence(_fetched(client, run, place, _EVIDENCE, Path(folder) / "again"), run)
         if reevaluate is None:
             return evidence
-        again = reevaluate(results)
+        again = reevaluate(_fetched(client, run, "", _MODEL, then.folder))
         evidence = Evidence.read(again)
-        for path in (again.evaluation, again.verdicts):
-            client.log_artifact(present.run_id, str(path), place)
+        for name in _EVIDENCE:
+            client.log_artifact(run, str(again.folder / name), place)
         return evidence
 
 
-def _kept(client: MlflowClient, run_id: str, place: str, folder: Path) -> Results:
-    """What a run keeps at a place among its artifacts, fetched."""
+def _fetched(client: MlflowClient, run_id: str, place: str, names: Iterable[str], folder: Path) -> Results:
+    """Files that a run keeps at a place among its artifacts, fetched into a folder."""
+    folder.mkdir(exist_ok=True)
     try:
-        for file in client.list_artifacts(run_id, place or None):
-            if not file.is_dir:
-                client.download_artifacts(run_id, file.path, str(folder))
+        for name in names:
+            path = Path(client.download_artifacts(run_id, f"{place}/{name}" if place else name, str(folder)))
+            path.replace(folder / name)  # some stores keep the place's folders
     except (MlflowException, OSError):
         raise BadInput(f"the files of its run {run_id} are gone") from None
-    return Results(folder / place)
+    return Results(folder)
 
 
 def _evidence(kept: Results, run_id: str) -> Evidence:
     try:
         return Evidence.read(kept)
     except BadInput:  # its sentence names a temporary folder
-        raise BadInput(f"the evaluation that its run {run_id} keeps is missing or damaged") from None
+        raise BadInput(f"the evaluation that its run {run_id} keeps is damaged") from None
 
 
 def _parity(results: Results) -> Parity:

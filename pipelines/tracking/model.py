@@ -3,10 +3,10 @@
 import hashlib
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-import mlflow.onnx
 import numpy as np
 import onnx
 import onnxruntime
@@ -17,6 +17,12 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from generalist.errors import BadInput
+
+with warnings.catch_warnings():
+    # MLflow's own agent types have a field of type Any, and it warns of them when it reads them.
+    warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType", category=UserWarning)
+    import mlflow.pyfunc  # noqa: F401  what mlflow.onnx would import when it is first used
+    from mlflow.onnx import save_model
 
 _FILE = "model.onnx"  # MLflow's name for it
 
@@ -84,7 +90,7 @@ def sha256_of(path: Path) -> str:
 def _write(path: Path, folder: Path, description: Model) -> None:
     """A folder of MLflow's form around the file."""
     proto = onnx.load(path)
-    mlflow.onnx.save_model(
+    save_model(
         proto,
         folder,
         mlflow_model=description,

@@ -1,0 +1,167 @@
+"""The squares that Square Attack tries: one pattern per norm (Andriushchenko et al., ECCV 2020, section 3)."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from generalist.randomness import ImageStreams
+from generalist.tensors import Images
+from generalist.threats import Threat
+
+FIRST_SHARE = 0.8  # share of the image's area that the first squares cover; AutoAttack's p_init
+HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries after which that share is halved
+
+Candidates = Callable[[int, Images], Images]
+"""The points of the i-th planned query, made from the best points so far."""
+
+
+def side(query: int, height: int, width: int) -> int:
+    """The side of the square at a query, in pixels: at least 1, at most what fits."""
+    share = FIRST_SHARE / 2 ** sum(query > edge for edge in HALVED_AFTER)
+    return min(max(round(math.sqrt(share * height * width)), 1), height, width)
+
+
+class Pattern(ABC):
+    """How one norm fills the ball around some images with squares, drawn from their streams."""
+
+    def __init__(self, images: Images, threat: Threat, streams: ImageStreams) -> None:
+        self.images, self.threat, self.ball, self.streams = images, threat, threat.ball(images), streams
+
+    @abstractmethod
+    def start(self) -> Images:
+        """The points of the first query."""
+
+    @abstractmethod
+    def plan(self, queries: range) -> Candidates:
+        """Draw some queries for which `side` is the same."""
+
+    def window(self, name: str, queries: range, size: int) -> tuple[Tensor, Tensor]:
+        """Top row and left column of a window per query and image: int64 [queries, batch]."""
+        height, width = self.images.shape[2:]
+        tops = self.streams.child(name, "top").integers(queries, below=height - size + 1)
+        lefts = self.streams.child(name, "left").integers(queries, below=width - size + 1)
+        return tops.t(), lefts.t()
+
+    def within(self, edges: Tensor, size: int, length: int) -> Tensor:
+        """1 where a row (or column) lies in a window and 0 elsewhere: [queries, batch, length]."""
+        offsets = torch.arange(length, device=edges.device) - edges[..., None]
+        return ((offsets >= 0) & (offsets < size)).to(self.images.dtype)
+
+
+class _Corners(Pattern):
+    """Linf (algorithm 2 there): every pixel at a face of the ball, squares set to one sign per channel."""
+
+    def start(self) -> Images:
+        """Vertical stripes of random sign."""
+        channels, _, width = self.images.shape[1:]
+        return self.ball.project_(self.images + 2 * self.streams.child("stripes").signs(0, channels, 1, width))
+
+    def plan(self, queries: range) -> Candidates:
+        channels, height, width = self.images.shape[1:]
+        size = side(queries.start, height, width)
+        tops, lefts = self.window("window", queries, size)
+        signs = self.streams.child("sign").signs(queries, channels).transpose(0, 1)
+        bars = (2 * signs[..., None] * self.within(tops, size, height)[:, :, None])[..., None]
+        columns = self.within(lefts, size, width)[:, :, None, None]
+
+        def candidates(index: int, points: Images) -> Images:
+            # A push of 2 leads beyond the ball from anywhere, so projection leaves the face of its sign.
+            return self.ball.project_((bars[index] * columns[index]).add_(points))
+
+        return candidates
+
+
+class _Bumps(Pattern):
+    """L2 (algorithm 3 there): a square takes the budget of another one and what is left unused."""
+
+    def start(self) -> Images:
+        """Tiles of a fifth of the image's shorter side, each a bump of random sign."""
+        channels, height, width = self.images.shape[1:]
+        size = max(min(height, width) // 5, 1)
+        rows, inside_rows, row_tiles = _tiled(height, size, self.images.device)
+        columns, inside_columns, column_tiles = _tiled(width, size, self.images.device)
+        bump = _bump(size).to(self.images)[rows % size][:, columns % size]
+        bump = bump * inside_rows[:, None] * inside_columns
+        signs = self.streams.child("tiles").signs(0, channels, row_tiles, column_tiles)
+        offsets = bump * signs[:, :, rows // size][:, :, :, columns // size]
+        length = self.ball.length(offsets).to(offsets.dtype).view(-1, 1, 1, 1)
+        # Longer than eps by far, so projection leaves exactly eps of it.
+        return self.ball.project_(self.images + offsets / length * (2 * self.threat.eps))
+
+    def plan(self, queries: range) -> Candidates:
+        channels, height, width = self.images.shape[1:]
+        size = max(side(queries.start, height, width), 3)
+        size = min(size + 1 - size % 2, height, width)  # odd, so that the bump has a middle, where it fits
+        tops, lefts = self.window("gain", queries, size)
+        turned = self.streams.child("turned").integers(queries, below=2).t()
+        signs = self.streams.child("sign").signs(queries, channels).transpose(0, 1)
+        gains = self.within(tops, size, height)[..., None] * self.within(lefts, size, width)[:, :, None]
+        bumps = signs[..., None, None] * (self.bumps(tops, lefts, turned, size) * gains)[:, :, None]
+        tops, lefts = self.window("loss", queries, size)
+        losses = self.within(tops, size, height)[..., None] * self.within(lefts, size, width)[:, :, None]
+        touched = torch.maximum(gains, losses)
+
+        def candidates(index: int, points: Images) -> Images:
+            return self.moved(points, bumps[index], gains[index][:, None], touched[index][:, None])
+
+        return candidates
+
+    def moved(self, points: Images, bump: Images, gain: Tensor, touched: Tensor) -> Images:
+        """The points with a bump in one window, its budget what lay in both windows and what no pixel uses.
+
+        `gain` is 1 in the window of the bump and `touched` in either of them: [batch, 1, height, width].
+        """
+        offsets = points - self.images
+        squares = offsets.double().square()  # in float64, as float32 sums may depend on the batch
+        old = _root((squares * gain).sum(dim=(2, 3), keepdim=True))
+        fresh = bump + offsets * gain / old.to(offsets.dtype)
+        unused = (self.threat.eps**2 - squares.sum(dim=(1, 2, 3), keepdim=True)).clamp_min_(0) / offsets.shape[1]
+        budget = _root((squares * touched).sum(dim=(2, 3), keepdim=True) + unused)
+        scale = budget / _root(fresh.double().square().sum(dim=(2, 3), keepdim=True))
+        moved = offsets * (1 - touched) + fresh * scale.to(offsets.dtype)
+        return self.ball.project_(moved.add_(self.images))
+
+    def bumps(self, tops: Tensor, lefts: Tensor, turned: Tensor, size: int) -> Tensor:
+        """The bump, or its transpose, at each window; outside of it anything: [queries, batch, height, width]."""
+        height, width = self.images.shape[2:]
+        kernel = _bump(size).to(self.images)
+        both = torch.stack([kernel, kernel.t()]).flatten()
+        rows = (torch.arange(height, device=tops.device) - tops[..., None]).clamp_(0, size - 1)
+        columns = (torch.arange(width, device=tops.device) - lefts[..., None]).clamp_(0, size - 1)
+        return both[turned[..., None, None] * size**2 + rows[..., None] * size + columns[:, :, None]]
+
+
+def _root(squares: Tensor) -> Tensor:
+    """Square roots, kept from 0 so that 0 / 0 becomes 0."""
+    return squares.sqrt().clamp_min_(1e-30)
+
+
+def _tiled(length: int, size: int, device: torch.device) -> tuple[Tensor, Tensor, int]:
+    """Positions counted from the first of the centred tiles, clamped to them; 1 where a tile is; how many there are."""
+    count = length // size
+    positions = torch.arange(length, device=device) - (length - count * size) // 2
+    inside = (positions >= 0) & (positions < count * size)
+    return positions.clamp_(0, count * size - 1), inside.float(), count
+
+
+def _bump(size: int) -> Tensor:
+    """Two opposite halves of nested rectangles, of norm 1: float32 [size, size] (η in section 3.4 there)."""
+    upper = size // 2
+    bump = torch.cat([_pyramid(upper, size), -_pyramid(size - upper, size)])
+    return (bump / bump.square().sum().sqrt()).float()
+
+
+def _pyramid(height: int, width: int) -> Tensor:
+    """Rectangles around the middle, the k-th one smallest counted from 1 adding 1 / k^2; norm 1, or empty."""
+    pyramid = torch.zeros(height, width, dtype=torch.float64)
+    for k in range(max(height, width) // 2 + 1):
+        top, left = height // 2 - k, width // 2 - k
+        bottom, right = top + 2 * k + 1, left + 2 * k + 1
+        pyramid[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] += 1 / (k + 1) ** 2
+    return pyramid / pyramid.square().sum().sqrt() if height else pyramid
+
+
+PATTERNS: dict[str, type[Pattern]] = {"linf": _Corners, "l2": _Bumps}

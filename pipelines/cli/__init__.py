@@ -1,0 +1,26 @@
+"""The command line `generalist`. Heavy imports wait inside the commands: `generalist --help` answers at once."""
+
+from pipelines.cli import configuration, journey, models, service
+from pipelines.cli.shell import Commands, new_app
+
+app = new_app(cls=Commands, help=__doc__.splitlines()[0].partition(".")[0] + ".", no_args_is_help=True)
+
+for command in (
+    journey.run,
+    journey.prepare,
+    journey.train,
+    journey.register,
+    service.serve,
+    models.predict,
+    models.trace,
+    models.download,
+    models.promote,
+    models.rollback,
+):
+    app.command()(command)
+app.add_typer(configuration.app, name="config")
+
+
+def main() -> None:
+    """The program `generalist`."""
+    app(prog_name="generalist")

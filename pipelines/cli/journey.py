@@ -1,0 +1,129 @@
+"""The journey from params.yaml to a registered model: prepare, train, register, and run, which is all of it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipelines.cli import options
+from pipelines.cli.shell import going_on, same_command, tell
+
+if TYPE_CHECKING:
+    from generalist.config import Config
+    from pipelines.registry import Registration
+    from pipelines.results import Results
+    from pipelines.workspace import Workspace
+
+
+def prepare() -> None:
+    """Read the images that params.yaml names, split them, and write data/prepared."""
+    from pipelines.workspace import Workspace
+
+    workspace = Workspace.find()
+    with going_on(_by_dvc() or same_command()):
+        config = options.configuration(workspace, None, None, None)
+        from generalist.data import prepare as write
+
+        manifest = write(config.data, workspace.prepared, root=workspace.here)
+    sizes = ", ".join(f"{split} {sum(counts.values()):,}" for split, counts in manifest.counts.items())
+    typer.echo(f"{manifest.name}: {sizes} images of {len(manifest.class_names)} classes in {workspace.prepared}")
+
+
+def train(
+    params: options.Params = None,
+    preset: options.Preset = None,
+    overrides: options.Overrides = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where the results go; by default outputs.")
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only say what would be done, and what the store holds of it.")
+    ] = False,
+) -> None:
+    """Run the whole flow here: warm-up, mixing rounds, evaluation, ONNX export, registration."""
+    from pipelines.workspace import Workspace
+
+    workspace = Workspace.find()
+    options.only_one(params, preset)
+    with going_on(_by_dvc() or same_command()):
+        if plan:
+            from pipelines.cli.planning import planned
+
+            for line in planned(options.configuration(workspace, params, preset, overrides), workspace):
+                typer.echo(line)
+            return
+        _flow(workspace, params, preset, overrides or [], out or workspace.outputs)
+
+
+def register(
+    outputs: Annotated[
+        Path | None, typer.Option("--outputs", metavar="DIR", help="Results of a training; by default outputs.")
+    ] = None,
+) -> None:
+    """Register the model that lies in a folder of results, unless it is registered already."""
+    from pipelines.results import Results
+    from pipelines.workspace import Workspace
+
+    workspace = Workspace.find()
+    with going_on(same_command()):
+        typer.echo(_registered(workspace, Results(outputs or workspace.outputs)).sentence)
+
+
+def run() -> None:
+    """Do it all: `dvc repro`, registration where it is missing, and a table of what came out."""
+    from pipelines.cli import repro
+    from pipelines.cli.showing import closing, show
+    from pipelines.results import Results
+    from pipelines.workspace import Workspace, quiet_telemetry
+
+    quiet_telemetry()
+    workspace = Workspace.find()
+    with going_on(repro.run_command()):
+        typer.echo(_needs(options.configuration(workspace, None, None, None)))
+        repro.reproduce(workspace)
+        results = Results(workspace.outputs)
+        registration = _registered(workspace, results)
+    show(*closing(workspace, results, registration))
+
+
+def _flow(workspace: "Workspace", params: Path | None, preset: str | None, overrides: list[str], outputs: Path) -> None:
+    from pipelines import orchestration
+    from pipelines.progress import Progress
+
+    # The server starts first: it needs the seconds in which the flow's imports are read.
+    with orchestration.server(workspace, warn=tell) as ready, Progress() as progress:
+        options.configuration(workspace, params, preset, overrides)  # wrong input needs no server
+        from pipelines import flows
+
+        ready()
+        made = flows.run(watch=progress, params=params, preset=preset, overrides=overrides, outputs=outputs)
+    typer.echo(f"{made['registered']}\nresults in {made['outputs']}, weights {made['weights']}")
+
+
+def _registered(workspace: "Workspace", results: "Results") -> "Registration":
+    """The registration of results; made from the results themselves where the registry doesn't know them."""
+    from pipelines import registry
+
+    def reevaluate(champion: "Results") -> "Results":
+        from generalist.config import load
+        from pipelines import steps
+
+        return steps.reevaluation(steps.training(load(results.params), workspace))(champion)
+
+    return registry.register(workspace, results, reevaluate=reevaluate)
+
+
+def _needs(config: "Config") -> str:
+    rounds = "" if config.mixing is None else f", mixed from epoch {config.mixing.warm_up}"
+    return (
+        f"{config.data.name}, {config.model.name}: {config.training.epochs} epochs of {' and '.join(config.experts)}"
+        f"{rounds}, then {config.evaluation.attack} on the test split, ONNX, the registry.\n"
+        "What is up to date is not done again; the default configuration takes 3 minutes of two CPU cores, 1 GB of"
+        " memory and 100 MB of disk.\n"
+    )
+
+
+def _by_dvc() -> str | None:
+    from pipelines.cli import repro
+
+    return repro.dvc_command()

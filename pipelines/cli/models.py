@@ -1,0 +1,139 @@
+"""Commands around the exported model: predict, trace, download, promote, rollback."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from generalist.errors import BadInput
+from pipelines.cli import options
+
+if TYPE_CHECKING:
+    from generalist.export import Prediction
+    from pipelines.workspace import Workspace
+
+Model = Annotated[
+    Path | None, typer.Option("--model", metavar="FILE", help="The ONNX file; by default outputs/model.onnx.")
+]
+
+
+def predict(
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.", show_default=False)
+    ],
+    model: Model = None,
+    top: Annotated[int, typer.Option("--top", metavar="K", min=1, help="How many classes of each image.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with all probabilities.")] = False,
+) -> None:
+    """Say what is in images: class names and probabilities, by an exported model."""
+    from generalist.export import Predictor
+
+    predictor = Predictor(model or _own_model())
+    for prediction in predictor.predict_files(images):
+        typer.echo(
+            _json(prediction, predictor.class_names) if as_json else _text(prediction, predictor.class_names, top)
+        )
+
+
+def trace(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="An exported file.", show_default=False)],
+) -> None:
+    """Show where a model comes from: its lineage, and the MLflow runs and versions of this very file."""
+    from generalist.export import verify
+    from pipelines.cli.showing import lineage, show
+    from pipelines.workspace import Workspace
+
+    metadata = verify(model)
+    sha256, origin = _origin(Workspace.find(), model)
+    show(lineage(metadata, sha256=sha256))
+    for line in origin:
+        typer.echo(line)
+
+
+def download(
+    alias: options.Alias = "champion",
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="Where to; a folder gets model.onnx.")
+    ] = Path("model.onnx"),
+    name: options.Name = None,
+) -> None:
+    """Copy a registered model's ONNX file out of MLflow."""
+    from pipelines import registry
+    from pipelines.workspace import Workspace
+
+    workspace = Workspace.find()
+    path = registry.download(workspace, output, name=options.registered_name(workspace, name), reference=alias)
+    typer.echo(f"{path}\nits origin: generalist trace {path}")
+
+
+def promote(
+    version: Annotated[int, typer.Argument(metavar="VERSION", min=1, help="Its number.", show_default=False)],
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept as a tag.")] = "by hand",
+    name: options.Name = None,
+) -> None:
+    """Make a version champion whatever the gates said."""
+    from pipelines import registry
+    from pipelines.workspace import Workspace
+
+    workspace = Workspace.find()
+    name = options.registered_name(workspace, name)
+    typer.echo(str(registry.promote(workspace, version, name=name, reason=reason)))
+
+
+def rollback(name: options.Name = None) -> None:
+    """Make the former champion champion again."""
+    from pipelines import registry
+    from pipelines.workspace import Workspace
+
+    workspace = Workspace.find()
+    typer.echo(str(registry.rollback(workspace, name=options.registered_name(workspace, name))))
+
+
+def _own_model() -> Path:
+    from pipelines.results import Results
+    from pipelines.workspace import Workspace
+
+    path = Results(Workspace.find().outputs).onnx
+    if not path.exists():
+        raise BadInput(f"there is no {path}: make it with `dvc repro`, or name another model with --model")
+    return path
+
+
+def _json(prediction: "Prediction", classes: tuple[str, ...]) -> str:
+    probabilities = dict(zip(classes, prediction.probabilities, strict=True))
+    return json.dumps(
+        {"file": str(prediction.file), "class": prediction.class_name, "probabilities": probabilities},
+        ensure_ascii=False,
+    )
+
+
+def _text(prediction: "Prediction", classes: tuple[str, ...], top: int) -> str:
+    ranked = sorted(zip(prediction.probabilities, classes, strict=True), key=lambda pair: -pair[0])
+    shown = ", ".join(f"{name} {100 * probability:.1f} %" for probability, name in ranked[:top])
+    return f"{prediction.file}: {shown}"
+
+
+def _origin(workspace: "Workspace", model: Path) -> tuple[str, list[str]]:
+    """The file's SHA-256 (hex), and a line for each run and version that knows it."""
+    database = workspace.tracking_database
+    if database is not None and not database.exists():  # asking must not make one
+        return _digest(model), [f"MLflow: no database here ({database}); set MLFLOW_TRACKING_URI to ask another"]
+    from pipelines import registry, tracking
+
+    sha256 = tracking.sha256_of(model)
+    found = registry.find(workspace, sha256)
+    lines = [f"MLflow run: {run}" for run in found.runs]
+    for version in found.versions:
+        aliases = f", {' and '.join(version.aliases)}" if version.aliases else ""
+        flow_run = version.tags.get("prefect_flow_run_id")
+        made = f", Prefect flow run {flow_run}" if flow_run else ""
+        lines.append(f"registered: {version.name} version {version.version}{aliases}{made}")
+    return sha256, lines or [f"MLflow: nothing at {workspace.tracking_uri} knows this file"]
+
+
+def _digest(path: Path) -> str:
+    import hashlib
+
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

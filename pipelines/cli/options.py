@@ -1,0 +1,68 @@
+"""Options that several commands share, and what they mean."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from generalist.errors import BadInput
+
+if TYPE_CHECKING:
+    from generalist.config import Config
+    from pipelines.workspace import Workspace
+
+Params = Annotated[
+    Path | None, typer.Option("--params", metavar="FILE", help="A configuration file; by default params.yaml.")
+]
+Preset = Annotated[
+    str | None,
+    typer.Option("--preset", metavar="NAME", help="A preset instead; `generalist config presets` lists them."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", "-S", metavar="KEY=VALUE", help="Change one key, such as mixing.interval=3; may be repeated."
+    ),
+]
+Alias = Annotated[str, typer.Option("--alias", metavar="ALIAS", help="Which version: an alias, or its number.")]
+Name = Annotated[
+    str | None, typer.Option("--name", metavar="NAME", help="The registered model; by default the one of params.yaml.")
+]
+
+
+def configuration(
+    workspace: "Workspace", params: Path | None, preset: str | None, overrides: list[str] | None
+) -> "Config":
+    """The configuration that the options mean.
+
+    Raises:
+        BadInput: both a file and a preset are given, or what they name is wrong.
+    """
+    from generalist.config import load
+
+    only_one(params, preset)
+    path = None if preset is not None else params or workspace.params
+    return load(path, preset=preset, overrides=overrides or [])
+
+
+def only_one(params: Path | None, preset: str | None) -> None:
+    """Refuse two configurations.
+
+    Raises:
+        BadInput: both are given.
+    """
+    if params is not None and preset is not None:
+        raise BadInput("--params and --preset each name a whole configuration: give one of them")
+
+
+def registered_name(workspace: "Workspace", name: str | None) -> str:
+    """The registered model that is meant: by default that of params.yaml, where there is one.
+
+    Raises:
+        BadInput: params.yaml is wrong.
+    """
+    from generalist.config import RegistryOptions, load
+
+    if name is not None:
+        return name
+    return load(workspace.params).registry.name if workspace.params.exists() else RegistryOptions().name

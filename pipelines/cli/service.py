@@ -1,0 +1,15 @@
+"""`generalist serve`."""
+
+from typing import Annotated
+
+import typer
+
+Port = Annotated[int, typer.Option(min=1, max=65535, metavar="PORT")]
+
+
+def serve(prefect_port: Port = 4200, mlflow_port: Port = 5000) -> None:
+    """Serve Prefect's pages, the deployment generalist/train and MLflow's pages, until Ctrl-C; on this machine only."""
+    from pipelines import serving
+    from pipelines.workspace import Workspace
+
+    serving.serve(Workspace.find(), prefect_port=prefect_port, mlflow_port=mlflow_port, say=typer.echo)

@@ -1,0 +1,97 @@
+"""How commands end: wrong input in one sentence and exit code 2, Ctrl-C within seconds and with the way to go on."""
+
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from generalist.errors import BadInput
+
+WRONG_INPUT, INTERRUPTED = 2, 130  # exit codes; 130 is what shells give for a program ended by Ctrl-C
+GO_ON = "GENERALIST_GO_ON"
+"""Environment variable: the command that goes on, told to a child; empty if its parent will say it."""
+_STOPS_WITHIN = 5.0  # seconds
+
+
+class Commands(TyperGroup):
+    """Commands whose wrong input is told in one sentence, without a traceback."""
+
+    def invoke(self, context: Any) -> Any:
+        try:
+            return super().invoke(context)
+        except BadInput as error:
+            tell(str(error))
+            raise typer.Exit(WRONG_INPUT) from None
+
+
+def new_app(**options: Any) -> typer.Typer:
+    """An application without shell completion, and with Python's own tracebacks for what is our fault."""
+    return typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, **options)
+
+
+def tell(text: str) -> None:
+    """A line for people on standard error."""
+    typer.echo(text, err=True)
+
+
+def same_command() -> str:
+    """The command as it was typed."""
+    return shlex.join(["generalist", *sys.argv[1:]])
+
+
+@contextmanager
+def going_on(command: str) -> Iterator[None]:
+    """Whatever ends the work inside but wrong input, say which command goes on with it.
+
+    Ctrl-C and SIGTERM end it within seconds, also while threads of it compute: what they were writing is written
+    whole or not at all, so nothing is lost by not waiting for them.
+    """
+    farewell = _Farewell(os.environ.get(GO_ON, command))
+    before = {number: signal.signal(number, farewell.stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except KeyboardInterrupt:
+        farewell.say()
+        raise typer.Exit(INTERRUPTED) from None
+    except (BadInput, typer.Exit):
+        raise
+    except BaseException:
+        farewell.say()
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Farewell:
+    """The last words, said once, and the end that follows them."""
+
+    def __init__(self, command: str) -> None:
+        self._command, self._once = command, threading.Lock()
+        self._stopping = False
+
+    def say(self) -> None:
+        if self._once.acquire(blocking=False) and self._command:
+            tell(f"go on with: {self._command}")
+
+    def stop(self, _number: int, _frame: FrameType | None) -> NoReturn:
+        if self._stopping:  # somebody insists
+            self._end()
+        self._stopping = True
+        # Python waits for its threads when it ends, so this goes on after `going_on` is left.
+        watch = threading.Timer(_STOPS_WITHIN, self._end)
+        watch.daemon = True
+        watch.start()
+        raise KeyboardInterrupt
+
+    def _end(self) -> NoReturn:
+        self.say()
+        os._exit(INTERRUPTED)

@@ -1,0 +1,94 @@
+"""Tables for people at the end of a command."""
+
+from collections.abc import Iterator, Mapping
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from generalist.export import Lineage
+from generalist.records import Evaluation
+from pipelines.registry import Registration
+from pipelines.results import Results
+from pipelines.workspace import Workspace
+
+
+def show(*parts: RenderableType) -> None:
+    """Print tables and lines on standard output; plain text where that is not a terminal, and long lines whole."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=200)
+    for part in parts:
+        console.print(part, soft_wrap=isinstance(part, Text))
+
+
+def closing(workspace: Workspace, results: Results, registration: Registration) -> Iterator[RenderableType]:
+    """What came out of a run, where it lies, and what to do next."""
+    yield accuracies(results.read_evaluation())
+    yield Text(
+        f"model     {results.onnx}\n"
+        f"report    {results.report}\n"
+        f"registry  {registration.sentence}\n"
+        f"MLflow    {_run(workspace, registration.run_id)}\n\n"
+        "Next:\n"
+        "  generalist predict IMAGE...                 class names and probabilities\n"
+        f"  generalist trace {results.onnx.relative_to(workspace.here)}         where the model comes from\n"
+        "  make serve                                  the pages of MLflow and Prefect\n"
+        "  dvc exp run -S mixing.interval=3            an experiment; then dvc exp show"
+    )
+
+
+def accuracies(evaluation: Evaluation) -> Table:
+    """Every learner on the test split: natural accuracy, and under each threat PGD and the cascade."""
+    protocol = evaluation.protocol
+    table = Table(caption=f"{protocol.split} split, 95 % Wilson intervals; the deployed learner: {evaluation.deployed}")
+    table.add_column("learner")
+    table.add_column("n", justify="right")
+    table.add_column("natural")
+    for threat in protocol.threats:
+        table.add_column(f"PGD\n{threat}")
+        table.add_column(f"{protocol.cascade}\n{threat}")
+    experts = [name for name in evaluation.learners if name != "global"]
+    for name in [*experts, *(name for name in evaluation.learners if name == "global")]:
+        learner = evaluation.learners[name]
+        cells = [cell for threat in learner.threats for cell in (str(threat.pgd), str(threat.cascade))]
+        title = "global learner" if name == "global" else f"{name} expert"
+        table.add_row(title, f"{learner.natural.n}", str(learner.natural), *cells)
+    return table
+
+
+def lineage(metadata: Mapping[str, str], *, sha256: str) -> Table:
+    """What a sealed ONNX file says of its origin."""
+    told = Lineage.from_metadata(metadata)
+    table = Table(show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    table.add_row("SHA-256", sha256)
+    table.add_row("learner", f"{told.learner} ({told.model})")
+    table.add_row("classes", ", ".join(told.class_names))
+    table.add_row("natural accuracy", f"{told.natural}, n = {told.natural.n}")
+    for threat in told.threats:
+        doubt = f" (doubtful: {'; '.join(threat.flags)})" if threat.flags else ""
+        table.add_row(
+            f"under {threat.threat}", f"PGD {threat.pgd}, cascade {threat.cascade}{doubt}, n = {threat.cascade.n}"
+        )
+    table.add_row("git commit", (told.git_commit or "none") + (" (the code was changed since)" if told.dirty else ""))
+    for title, digest in (
+        ("data", told.data_digest),
+        ("params", told.params_digest),
+        ("weights", told.weights_digest),
+        ("evaluation", told.evaluation_digest),
+        ("protocol", told.protocol_digest),
+        ("graph", metadata["graph_digest"]),
+    ):
+        table.add_row(f"{title} digest", digest)
+    return table
+
+
+def _run(workspace: Workspace, run_id: str) -> str:
+    from pipelines import tracking
+
+    if workspace.tracking_database is None:
+        experiment = tracking.experiment_id(workspace, tracking.connect(workspace))
+        return f"{workspace.tracking_uri.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
+    return f"run {run_id}: see it with `make serve`"

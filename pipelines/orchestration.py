@@ -1,0 +1,219 @@
+"""What a Prefect flow needs around it: no noise, and a server that is there quickly and leaves with its run.
+
+Prefect's own temporary server starts only when the flow does, and first imports the whole server into the flow's
+process. Ours runs the same application, but in a process of its own from the first moment, beside the imports of
+torch and Prefect, and ends with its parent, however that ends.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from filelock import FileLock
+
+from generalist.errors import BadInput
+from pipelines.workspace import Workspace, quiet_telemetry
+
+_URL = "PREFECT_API_URL"
+_SERVER_ANSWERS_WITHIN = 1.0  # seconds, of a server that the user started
+_TEMPORARY_STARTS_WITHIN = 300.0  # seconds; 7 are usual, 20 the first time, much more on a busy machine
+_ENDS_WITHIN = 5.0  # seconds
+_DATABASE_URL = "PREFECT_API_DATABASE_CONNECTION_URL"
+
+
+def quiet(workspace: Workspace) -> None:
+    """Set Prefect's environment for this process and its children, where the user has not; before Prefect is imported.
+
+    What Prefect logs goes to its server all the same; the console belongs to our own lines.
+    """
+    quiet_telemetry()
+    os.environ.setdefault("PREFECT_HOME", str(workspace.prefect_home))
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+
+
+def answers(url: str, *, within: float) -> bool:
+    """Whether a Prefect API answers at `url` within some seconds."""
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=within):  # noqa: S310  the user's own address
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code in (401, 403)  # it answers, and will ask Prefect's client who we are
+    except (OSError, ValueError):
+        return False
+
+
+@contextmanager
+def server(workspace: Workspace, *, warn: Callable[[str], None]) -> Iterator[Callable[[], None]]:
+    """A Prefect server for the flows inside: the one that `PREFECT_API_URL` names, or a temporary one.
+
+    Gives a function that waits until the server is ready. Import `pipelines.flows` first, then call it:
+
+        with server(workspace, warn=print) as ready:
+            from pipelines import flows
+            ready()
+            flows.run(...)
+
+    Args:
+        workspace: whose Prefect database the temporary server uses.
+        warn: is told if the named server does not answer and a temporary one is used instead.
+    """
+    quiet(workspace)
+    named = os.environ.get(_URL, "").strip()
+    if named and answers(named, within=_SERVER_ANSWERS_WITHIN):
+        yield lambda: None
+        return
+    if named:
+        warn(f"no Prefect server answers at {named}: using a temporary one (unset {_URL}, or start it: make serve)")
+    with ExitStack() as stack:
+        temporary = stack.enter_context(_Temporary(workspace))
+        stack.enter_context(_environment(_URL, temporary.url))
+        if "prefect" in sys.modules:  # it has read its settings before
+            from prefect.settings import PREFECT_API_URL, temporary_settings
+
+            stack.enter_context(temporary_settings({PREFECT_API_URL: temporary.url}))
+        try:
+            yield temporary.wait
+        finally:
+            _send_what_is_left()
+
+
+class _Temporary:
+    """A server in a child process that listens on a free port of this machine alone."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._log = workspace.work / "logs" / "prefect-temporary.log"
+        try:
+            self._log.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(
+                f"{self._log.parent} can't be made ({error.strerror}): it must be a folder to write in"
+            ) from None
+        # The child inherits a listening socket: nobody can take the port before it, and early requests wait in line.
+        with socket.create_server(("127.0.0.1", 0)) as listening, self._log.open("wb") as log:
+            self.url = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
+            self._process = subprocess.Popen(  # noqa: S603  ourselves
+                [sys.executable, "-m", __name__, str(listening.fileno())],
+                stdin=subprocess.PIPE,  # its end, also by our death, is the child's sign to stop
+                stdout=log,
+                stderr=log,
+                pass_fds=[listening.fileno()],
+                start_new_session=True,  # Ctrl-C is for us; Prefect still has to tell the server about it
+            )
+
+    def wait(self) -> None:
+        """Return once the server answers.
+
+        Raises:
+            BadInput: it ended, or did not answer in time.
+        """
+        until = time.monotonic() + _TEMPORARY_STARTS_WITHIN
+        while self._process.poll() is None and time.monotonic() < until:
+            if answers(self.url, within=max(1.0, until - time.monotonic())):
+                return
+        raise BadInput(f"Prefect's temporary server did not start: {self._log} says why")
+
+    def __enter__(self) -> "_Temporary":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(_ENDS_WITHIN)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def _send_what_is_left() -> None:
+    """Let Prefect's background threads send their last logs and events while there is a server."""
+    if "prefect" in sys.modules:
+        from prefect.events.worker import EventsWorker
+        from prefect.logging.handlers import APILogWorker
+
+        for worker in (APILogWorker, EventsWorker):
+            worker.drain_all(timeout=_ENDS_WITHIN)
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def migrate(home: Path) -> None:
+    """Make Prefect's SQLite database in `home` where there is none: whole or not at all, which takes some seconds.
+
+    A database whose first migration was stopped half-way might never open again, so it is made under another name.
+    """
+    database = home / "prefect.db"
+    if database.exists() or os.environ.get(_DATABASE_URL):
+        return
+    home.mkdir(parents=True, exist_ok=True)
+    with FileLock(home / "prefect.db.lock"):
+        if database.exists():  # another process was faster
+            return
+        for left in home.glob("prefect.db.making*"):  # by a process that was killed
+            left.unlink()
+        making = home / "prefect.db.making"
+        _make(making)
+        making.replace(database)
+
+
+def _make(database: Path) -> None:
+    import asyncio
+    import sqlite3
+
+    from prefect.server.database import provide_database_interface
+    from prefect.server.database.configurations import AioSqliteConfiguration
+    from prefect.server.database.dependencies import temporary_database_config
+    from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, temporary_settings
+
+    url = f"sqlite+aiosqlite:///{database}"
+    with (
+        temporary_settings({PREFECT_API_DATABASE_CONNECTION_URL: url}),
+        temporary_database_config(AioSqliteConfiguration(connection_url=url)),
+    ):
+        asyncio.run(provide_database_interface().create_db())
+    connection = sqlite3.connect(database)
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # everything into the one file that is renamed
+    connection.close()
+
+
+def _serve(descriptor: int) -> None:
+    """Be the temporary server on an inherited socket until standard input ends."""
+    import prefect.settings
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    migrate(prefect.settings.get_current_settings().home)
+    application = create_app(ephemeral=True, final=True)
+    own = uvicorn.Server(uvicorn.Config(application, log_level="warning", lifespan="on", timeout_graceful_shutdown=2))
+
+    def end_with_parent() -> None:
+        sys.stdin.buffer.read()
+        own.should_exit = True
+        time.sleep(_ENDS_WITHIN)
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    own.run(sockets=[socket.socket(fileno=descriptor)])
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))

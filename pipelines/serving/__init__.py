@@ -1,0 +1,187 @@
+"""`generalist serve`: Prefect's server, what serves the deployment `generalist/train`, and MLflow's pages, together.
+
+All of it listens on this machine's loopback address only, since none of it asks who you are.
+"""
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from generalist.errors import BadInput
+from pipelines.orchestration import migrate, quiet
+from pipelines.serving.deployment import abandon_runs, polled_since
+from pipelines.serving.pages import announcement
+from pipelines.serving.process import Process, answers
+from pipelines.workspace import Workspace
+
+_HOST = "127.0.0.1"
+_STARTS_WITHIN = 180.0  # seconds, each; ten are usual
+_LOOKS_EVERY = 0.5  # seconds
+
+
+def serve(workspace: Workspace, *, prefect_port: int, mlflow_port: int, say: Callable[[str], None]) -> None:
+    """Start everything, say where it is, and keep it up until Ctrl-C or SIGTERM; then end everything, in order.
+
+    Args:
+        workspace: whose runs are shown and made.
+        prefect_port, mlflow_port: to listen on.
+        say: is told a line for people.
+
+    Raises:
+        BadInput: a port is in use, or a part of it ended on its own.
+    """
+    ports = {"--prefect-port": prefect_port}
+    if workspace.tracking_database is not None:
+        ports["--mlflow-port"] = mlflow_port
+    check_ports(ports)
+    quiet(workspace)
+    running: list[Process] = []
+    with _interruptible():
+        try:
+            say("starting: Prefect's server, the deployment, MLflow; this takes about 20 seconds")
+            _start(workspace, prefect_port, mlflow_port, running, say)
+            while True:
+                _check(running)
+                time.sleep(_LOOKS_EVERY)
+        except KeyboardInterrupt:
+            say("ending")
+        finally:
+            _end(running, f"http://{_HOST}:{prefect_port}/api")
+    say("ended")
+
+
+def check_ports(ports: dict[str, int]) -> None:
+    """Refuse ports that can't be listened on.
+
+    Args:
+        ports: by the option that chooses them.
+
+    Raises:
+        BadInput: a port is in use, asked for twice, or reserved.
+    """
+    if len(set(ports.values())) < len(ports):
+        raise BadInput(f"{' and '.join(ports)} are both {next(iter(ports.values()))}: choose two ports")
+    for option, port in ports.items():
+        try:
+            socket.create_server((_HOST, port)).close()
+        except PermissionError:
+            raise BadInput(f"port {port} is reserved for the system: choose one above 1023 with {option}") from None
+        except OSError:
+            raise BadInput(
+                f"port {port} is in use: end what listens there, or choose another: generalist serve {option} {port + 1}"
+            ) from None
+
+
+def _start(
+    workspace: Workspace, prefect_port: int, mlflow_port: int, running: list[Process], say: Callable[[str], None]
+) -> None:
+    """Start the three, each when what it needs is there."""
+    origin, logs = f"http://{_HOST}:{prefect_port}", workspace.work / "logs"
+    api, since = f"{origin}/api", datetime.now(UTC)
+    migrate(Path(os.environ["PREFECT_HOME"]))
+    environment = _environment(origin)
+    running.append(
+        Process(
+            "Prefect's server",
+            ["prefect", "server", "start", "--host", _HOST, "--port", str(prefect_port)],
+            environment,
+            logs / "prefect.log",
+            folder=workspace.root,
+        )
+    )
+    mlflow = _mlflow(workspace, mlflow_port, environment, running, logs)
+    _wait(running, lambda: answers(f"{api}/health"))
+    running.insert(
+        0,
+        Process(
+            "the deployment",
+            ["pipelines.serving.deployment"],
+            environment | {"GENERALIST_MLFLOW_PAGES": mlflow.partition("/#")[0]},
+            logs / "deployment.log",
+            folder=workspace.root,
+        ),
+    )
+    if workspace.tracking_database is not None:
+        _wait(running, lambda: answers(f"http://{_HOST}:{mlflow_port}/health"))
+    _wait(running, lambda: polled_since(api, since))
+    say(announcement(prefect=origin, mlflow=mlflow, logs=logs))
+
+
+def _mlflow(workspace: Workspace, port: int, environment: dict[str, str], running: list[Process], logs: Path) -> str:
+    """Start MLflow's pages, unless a server of the user's has them, and return where the runs are listed."""
+    from pipelines import tracking
+
+    experiment = tracking.experiment_id(workspace, tracking.connect(workspace))
+    if workspace.tracking_database is None:
+        return f"{workspace.tracking_uri.rstrip('/')}/#/experiments/{experiment}/runs"
+    command = ["mlflow", "server", "--host", _HOST, "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", workspace.tracking_uri, "--default-artifact-root", str(workspace.artifacts)]
+    running.append(Process("MLflow", command, environment, logs / "mlflow.log", folder=workspace.root))
+    return f"http://{_HOST}:{port}/#/experiments/{experiment}/runs"
+
+
+def _environment(origin: str) -> dict[str, str]:
+    """What the three processes are told; their consoles are log files, so Prefect may speak there."""
+    return {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "PREFECT_API_URL": f"{origin}/api",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO",
+        # Only Prefect's own pages may ask from within a browser; by default all of the web may.
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origin,
+        # `--watch` shows the lines of a run as they come.
+        "PREFECT_SERVER_LOGS_STREAM_OUT_ENABLED": "true",
+        "PREFECT_SERVER_LOGS_STREAM_PUBLISHING_ENABLED": "true",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "PREFECT_RUNNER_POLL_FREQUENCY": "2",  # seconds; by default ten
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # for its GenAI parts; more processes
+    }
+
+
+def _wait(running: list[Process], ready: Callable[[], bool]) -> None:
+    until = time.monotonic() + _STARTS_WITHIN
+    while not ready():
+        _check(running)
+        if time.monotonic() > until:
+            raise BadInput(f"it did not start within {_STARTS_WITHIN:.0f} seconds; see {running[0].log.parent}")
+        time.sleep(_LOOKS_EVERY)
+
+
+def _check(running: list[Process]) -> None:
+    """Refuse to go on without one of them."""
+    for process in running:
+        if process.ended:
+            raise BadInput(f"{process.name} ended on its own: {process.log} says why")
+
+
+def _end(running: list[Process], api: str) -> None:
+    """The deployment first, and its runs with it, while there is a server that they can tell; then the others."""
+    for process in running:
+        process.end()
+        if process.name == "the deployment" and answers(f"{api}/health"):
+            abandon_runs(api)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C and SIGTERM raise KeyboardInterrupt once; the second leaves ending, which is under way, alone."""
+
+    def stop(number: int, _frame: FrameType | None) -> NoReturn:
+        for again in before:
+            signal.signal(again, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

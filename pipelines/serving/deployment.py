@@ -1,0 +1,61 @@
+"""The deployment `generalist/train`: run as a module, it serves it; and what can be asked about it."""
+
+import json
+import urllib.error
+import urllib.request
+from datetime import datetime
+from typing import Any
+
+_FLOW, _DEPLOYMENT = "generalist", "train"
+_UNDER_WAY = ["PENDING", "RUNNING", "CANCELLING"]
+
+
+def polled_since(api: str, since: datetime) -> bool:
+    """Whether something has asked for runs of the deployment since then: it is being served."""
+    try:
+        polled = _asked(f"{api}/deployments/name/{_FLOW}/{_DEPLOYMENT}")["last_polled"]
+    except OSError:
+        return False
+    return polled is not None and datetime.fromisoformat(polled) > since
+
+
+def abandon_runs(api: str) -> None:
+    """Mark runs whose process was ended with this service as crashed; else they would be shown as running for ever."""
+    state = {"type": "CRASHED", "name": "Crashed", "message": "generalist serve was ended"}
+    wanted = {
+        "deployments": {"name": {"any_": [_DEPLOYMENT]}},
+        "flow_runs": {"state": {"type": {"any_": _UNDER_WAY}}},
+    }
+    try:
+        for run in _asked(f"{api}/flow_runs/filter", wanted):
+            _asked(f"{api}/flow_runs/{run['id']}/set_state", {"state": state, "force": True})
+    except OSError:
+        return  # they are marked by hand then; ending goes on
+
+
+def _asked(url: str, body: Any = None) -> Any:
+    request = urllib.request.Request(  # noqa: S310  an address of ours
+        url, None if body is None else json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310  as above
+        return json.load(answer)
+
+
+def main() -> None:
+    """Serve the deployment until SIGTERM."""
+    from prefect.flows import EntrypointType
+
+    from pipelines.flows import generalist_flow
+
+    generalist_flow.serve(
+        name=_DEPLOYMENT,
+        description="Train experts, mix them into a global learner, evaluate, export and register it.",
+        entrypoint_type=EntrypointType.MODULE_PATH,  # the flow as installed, wherever this runs
+        pause_on_shutdown=False,  # it has no schedule
+        print_starting_message=False,
+        limit=1,  # two trainings at once only slow each other down
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""Where everything is, told once it is there."""
+
+import shlex
+import sys
+from pathlib import Path
+
+
+def announcement(*, prefect: str, mlflow: str, logs: Path) -> str:
+    """Lines for people: the pages, and what to type in a second shell.
+
+    Args:
+        prefect: address of Prefect's pages, whose API is below it.
+        mlflow: address of the list of runs.
+        logs: folder of the logs.
+    """
+    programs = shlex.quote(str(Path(sys.executable).parent))
+    return f"""
+Prefect   {prefect}
+MLflow    {mlflow}
+logs      {logs}
+
+The deployment generalist/train is served. In a second shell:
+  export PREFECT_API_URL={prefect}/api PATH={programs}:$PATH
+  prefect deployment run generalist/train --watch
+  prefect deployment run generalist/train --watch --param preset=digits --param 'overrides=["mixing.interval=3"]'
+Each run writes to runs/ID. Ctrl-C ends all of this, and a run that is under way."""

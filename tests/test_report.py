@@ -1,0 +1,412 @@
+"""The report: one page that stands alone, says what the records say, and is the same bytes each time."""
+
+import base64
+import csv
+import io
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import report_factory as factory
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from generalist.config import Config
+from generalist.records import Evaluation, History
+from generalist.report import Gallery, build, write_curves
+from generalist.report.gallery import cards
+from generalist.report.looks import looks
+from generalist.report.svg import Chart, Scale
+
+VOID = {"meta", "link", "br", "img"}
+SHARES = st.lists(st.floats(0.0, 1.0), min_size=1, max_size=8)
+
+
+class Parsed(HTMLParser):
+    """Elements of a page in order, with their texts; an element closed out of order fails."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.texts: dict[str, list[str]] = {}
+        self._open: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        self.texts.setdefault(tag, [])
+        if tag not in VOID:
+            self._open.append(tag)
+            self.texts[tag].append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        for tag in set(self._open):
+            self.texts[tag][-1] += data
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        """The attributes of each element of a kind."""
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    def of_class(self, name: str) -> list[dict[str, str]]:
+        """The attributes of each element of a class."""
+        return [attributes for _, attributes in self.elements if name in attributes.get("class", "").split()]
+
+    def text(self, tag: str) -> list[str]:
+        """The texts of a kind of element, white space made single spaces."""
+        return [" ".join(text.split()) for text in self.texts.get(tag, [])]
+
+
+def page(
+    config: Config, history: History | None = None, evaluation: Evaluation | None = None, gallery: Gallery | None = None
+) -> str:
+    """The report of a made-up training."""
+    history = history or factory.history(config)
+    return build(
+        history,
+        evaluation or factory.evaluation(config, history),
+        gallery or factory.gallery(config),
+        config=config,
+        commands=factory.COMMANDS,
+        lineage=factory.LINEAGE,
+    )
+
+
+def section(html: str, name: str) -> Parsed:
+    """One section of a page."""
+    start = html.index(f'<section id="{name}"')
+    return Parsed(html[start : html.index("</section>", start)])
+
+
+@pytest.fixture(scope="module")
+def usual() -> str:
+    """Two experts, one threat, no flags."""
+    return page(factory.config())
+
+
+def test_the_same_training_gives_the_same_bytes(usual: str) -> None:
+    """Neither a second build nor other wall-clock times change the page."""
+    config = factory.config()
+    slower = factory.history(config, seconds=77.0)
+    assert page(config) == usual
+    assert page(config, slower, factory.evaluation(config, slower, seconds=88.0)) == usual
+
+
+def test_the_page_needs_nothing_else(usual: str) -> None:
+    """No element loads anything but data in the page; there are no scripts and no imports in the style sheet."""
+    parsed = Parsed(usual)
+    assert not {"script", "iframe", "object", "embed", "base"} & {tag for tag, _ in parsed.elements}
+    for tag, attributes in parsed.elements:
+        loaded = [value for name, value in attributes.items() if name in {"src", "srcset", "data", "poster", "action"}]
+        assert all(value.startswith("data:") for value in loaded)
+        allowed = ("#", "http") if tag == "a" else ("data:",)
+        assert attributes.get("href", allowed[0]).startswith(allowed)
+    assert "url(" not in usual
+    assert "@import" not in usual
+    policy = next(a["content"] for a in parsed.all("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'")
+
+
+def test_the_results_are_those_of_the_records(usual: str) -> None:
+    """Each learner's row holds every accuracy with its interval and n, in the order of the columns."""
+    config = factory.config()
+    evaluation = factory.evaluation(config, factory.history(config))
+    rows = Parsed(usual).text("tr")
+    for one in evaluation.learners.values():
+        row = next(row for row in rows if "epoch" in row and one.name in row)
+        expected = []
+        for accuracy in (one.natural, one.threats[0].pgd, one.threats[0].cascade):
+            low, high = accuracy.interval
+            value = f"{100 * accuracy.value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+            expected.append(f"{value} {accuracy.correct} of {accuracy.n}")
+        assert row.endswith(" ".join(expected))
+
+
+def test_the_first_sentence_says_what_is_deployed_and_how_good_it_is(usual: str) -> None:
+    """It names learner, experts, n, threat, attack and both accuracies with intervals."""
+    lede = Parsed(usual).text("p")[1]
+    for part in ("global learner", "natural, robust", "450 test images", "L∞ 0.15", "apgd-ce+square", "95 % intervals"):
+        assert part in lede
+    assert re.search(r"98\.4 % \[96\.8, 99\.2\] correctly, and 66\.4 % \[62\.0, 70\.7\] under attack", lede)
+
+
+def test_flags_make_a_result_doubtful() -> None:
+    """A flag shows at the number, above the fold and in words; without flags none of it is there."""
+    config = factory.config()
+    history = factory.history(config)
+    flagged = page(config, history, factory.evaluation(config, history, flags=("Square finds what APGD misses",)))
+    assert len(Parsed(flagged).of_class("alert")) == 2
+    assert "Square finds what APGD misses" in flagged
+    assert [cell for cell in Parsed(flagged).text("td") if "doubtful" in cell] == [
+        "66.4 % doubtful [62.0, 70.7] 299 of 450"
+    ]
+    plain = Parsed(page(config))
+    assert not plain.of_class("alert")
+    assert not plain.of_class("warning")
+
+
+def test_names_from_outside_are_text_and_never_markup() -> None:
+    """Class names, commands and lineage with tags in them make no elements."""
+    config = factory.config()
+    history = factory.history(config)
+    evil = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "a & b", "{{ 7 * 7 }}")
+    html = build(
+        history,
+        factory.evaluation(config, history, class_names=evil),
+        factory.gallery(config, class_names=evil),
+        config=config,
+        commands={"<i>run</i>": "cat <b>x</b>"},
+        lineage={"<u>file</u>": "'\"<a href=http://x>"},
+    )
+    parsed = Parsed(html)
+    assert not {"script", "i", "b", "u"} & {tag for tag, _ in parsed.elements}
+    assert not [name for _, attributes in parsed.elements for name in attributes if name.startswith("on")]
+    assert {*evil} <= {*parsed.text("th")}
+    assert "cat <b>x</b>" in parsed.text("code")
+
+
+@pytest.mark.parametrize("threats", [("linf:8/255",), ("linf:8/255", "l2:0.5")])
+def test_every_threat_has_its_columns_and_its_plane(threats: tuple[str, ...]) -> None:
+    """One pair of columns and one test plane for each threat, under the name it was given."""
+    parsed = Parsed(page(factory.config(threats=threats)))
+    shown = ["L∞ 8/255", "L2 0.5"][: len(threats)]
+    assert [head for head in parsed.text("th") if head.startswith("Robust, ")] == [f"Robust, {t}" for t in shown]
+    assert [title for title in parsed.text("strong") if title.startswith("Test: ")] == [f"Test: {t}" for t in shown]
+
+
+def test_mixing_rounds_are_marked_in_every_curve(usual: str) -> None:
+    """Each of the four charts by epoch has a line at each round: one kind with hand-back, one without."""
+    rounds = factory.history(factory.config()).rounds
+    body = section(usual, "curves")
+    legend = 1
+    assert len(body.of_class("hand-back")) == 4 * sum(r.handed_back for r in rounds) + legend
+    assert len(body.of_class("no-hand-back")) == 4 * sum(not r.handed_back for r in rounds) + legend
+    assert len(body.of_class("warm-up")) == 4
+
+
+def test_every_round_lies_on_the_path_of_the_trade_off_plane(usual: str) -> None:
+    """Each epoch at which a round ended is a mark of the global learner with that epoch in its tooltip."""
+    titles = section(usual, "plane").texts["title"]
+    for r in factory.history(factory.config()).rounds:
+        point = [
+            f"natural {100 * r.validation.natural.value:.1f}\xa0%",
+            f"robust {100 * r.validation.robust.value:.1f}\xa0%",
+        ]
+        assert "\n".join(["global learner", *point, f"epoch {r.epoch}"]) in titles
+
+
+def test_an_expert_on_its_own_has_no_mixing_on_its_page() -> None:
+    """Without mixing there are no rounds, no weights and no global learner; the candidates are still listed."""
+    html = page(factory.config("natural", mixed=False))
+    parsed = Parsed(html)
+    assert "trained on its own" in parsed.text("p")[1]
+    assert not {"hand-back", "no-hand-back", "warm-up"} & {a.get("class") for _, a in parsed.elements}
+    assert "global learner" not in html
+    assert "Mixing weights" not in html
+    assert "The candidates" in parsed.text("summary")
+
+
+def test_epochs_that_were_not_measured_are_no_obstacle() -> None:
+    """A training measured at every fifth epoch shows a dash for the others, and its losses."""
+    config = factory.config()
+    history = factory.history(config, checkpoint=5)
+    rows = [row.replace(" ", "") for row in Parsed(page(config, history)).text("tr")]
+    assert "1––0.6377––1.873–––" in rows
+
+
+def test_a_loss_that_is_no_number_leaves_a_gap() -> None:
+    """A diverged epoch is drawn nowhere, and the other epochs still are."""
+    config = factory.config("natural", mixed=False)
+    history = factory.history(config)
+    epochs = list(history.epochs)
+    epochs[9] = epochs[9].model_copy(update={"loss": math.nan})
+    parsed = Parsed(page(config, history.model_copy(update={"epochs": tuple(epochs)})))
+    lines = [a["d"] for a in parsed.of_class("line")]
+    assert not [line for line in lines if "nan" in line]
+    assert [line.count("M") for line in lines].count(2) == 1
+
+
+@pytest.mark.parametrize(("classes", "folded"), [(10, False), (100, True)])
+def test_many_classes_are_folded(classes: int, folded: bool) -> None:
+    """Every class has its row; a hundred of them wait behind a summary."""
+    config = factory.config()
+    history = factory.history(config)
+    names = [f"kind {index}" for index in range(classes)]
+    parsed = Parsed(
+        page(
+            config,
+            history,
+            factory.evaluation(config, history, class_names=names),
+            factory.gallery(config, class_names=names),
+        )
+    )
+    assert {*names} <= {*parsed.text("th")}
+    assert (f"All {classes} classes" in parsed.text("summary")) == folded
+
+
+def test_the_page_can_be_read_without_seeing_it(usual: str) -> None:
+    """One first heading, labelled charts, described images, scoped heads, unique ids that all links find."""
+    parsed = Parsed(usual)
+    assert len(parsed.all("h1")) == 1
+    assert not [tag for tag, _ in parsed.elements if re.fullmatch("h[3-6]", tag)]
+    assert all(image["alt"] for image in parsed.all("img"))
+    assert all("scope" in head for head in parsed.all("th"))
+    assert all(chart.get("aria-label") or chart.get("aria-hidden") for chart in parsed.all("svg"))
+    ids = [attributes["id"] for _, attributes in parsed.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {a["href"][1:] for a in parsed.all("a")} <= {*ids}
+    assert parsed.all("html")[0]["lang"] == "en-GB"
+
+
+def test_wide_tables_scroll_inside_their_own_box(usual: str) -> None:
+    """Each table outside the gallery lies in a labelled region that the keyboard reaches."""
+    parsed = Parsed(usual)
+    boxes = parsed.of_class("scroll")
+    assert len(boxes) == len(parsed.all("table")) - 12
+    assert all(box["tabindex"] == "0" and box["role"] == "region" and box["aria-label"] for box in boxes)
+
+
+def test_the_configuration_is_on_the_page(usual: str) -> None:
+    """The resolved configuration and every command and digest can be copied from the page."""
+    code = Parsed(usual).texts["code"]
+    assert any("warm_up: 25" in text and "eps: '0.15'" in text for text in code)
+    assert {*factory.COMMANDS.values(), *factory.LINEAGE.values()} <= {*code}
+
+
+@pytest.mark.parametrize(("count", "shown"), [(0, 0), (5, 5), (20, 12)])
+def test_the_gallery_shows_at_most_a_dozen(count: int, shown: int) -> None:
+    """Three pictures for each image; no images, no gallery."""
+    config = factory.config()
+    html = page(config, gallery=factory.gallery(config, count=count))
+    assert len(Parsed(html).all("img")) == 3 * shown
+    assert ('id="gallery"' in html) == bool(shown)
+
+
+def pixels(uri: str) -> np.ndarray:
+    """The picture in a data URI, uint8 [height, width, 3]."""
+    head, data = uri.split(",")
+    assert head == "data:image/png;base64"
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_hold_the_exact_pixels(channels: int) -> None:
+    """Clean and adversarial pictures are the images as bytes, grey as three equal channels."""
+    gallery = factory.gallery(factory.config(), channels=channels, size=32)
+    for index, card in enumerate(cards(gallery)):
+        for uri, image in ((card.clean, gallery.images[index]), (card.adversarial, gallery.adversarial[index])):
+            expected = np.rint(image * 255).astype(np.uint8).transpose(1, 2, 0)
+            np.testing.assert_array_equal(pixels(uri), np.broadcast_to(expected, (32, 32, 3)))
+
+
+def test_large_pictures_are_thinned() -> None:
+    """No picture is more than 96 pixels wide, and each pixel shown is one of the image."""
+    gallery = factory.gallery(factory.config(), count=1, size=200)
+    shown = pixels(cards(gallery)[0].clean)[:, :, 0]
+    assert shown.shape == (67, 67)
+    np.testing.assert_array_equal(shown, np.rint(gallery.images[0, 0, ::3, ::3] * 255))
+
+
+def test_the_perturbation_is_orange_where_brighter_and_blue_where_darker() -> None:
+    """Unchanged pixels are near white; the strongest change has full colour whatever its size."""
+    config = factory.config()
+    clean = np.full((1, 1, 1, 3), 0.5, np.float32)
+    adversarial = clean + np.array([-0.01, 0, 0.005], np.float32)
+    plain = factory.gallery(config, count=1)
+    card = cards(Gallery(clean, adversarial, plain.labels, plain.class_names, plain.predictions))[0]
+    np.testing.assert_array_equal(pixels(card.perturbation)[0], [(0, 90, 181), (247, 247, 247), (224, 164, 124)])
+    assert card.largest == pytest.approx(0.01)
+
+
+def test_an_image_that_the_attack_left_alone_is_called_unchanged() -> None:
+    """Its perturbation is one neutral colour, and rounding does not count as a change."""
+    config = factory.config()
+    gallery = factory.gallery(config, count=1)
+    gallery = Gallery(
+        gallery.images, gallery.images + np.float32(1e-7), gallery.labels, gallery.class_names, gallery.predictions
+    )
+    assert cards(gallery)[0].largest == 0
+    assert (pixels(cards(gallery)[0].perturbation) == 247).all()
+    assert "unchanged" in Parsed(page(config, gallery=gallery)).text("span")
+
+
+def test_verdicts_are_the_most_probable_classes() -> None:
+    """Each learner's class is the largest probability's, right if it is the label."""
+    gallery = factory.gallery(factory.config())
+    for index, card in enumerate(cards(gallery)):
+        for learner, verdicts in card.verdicts.items():
+            for verdict, probabilities in zip(verdicts, gallery.predictions[learner], strict=True):
+                assert verdict.name == gallery.class_names[probabilities[index].argmax()]
+                assert verdict.probability == probabilities[index].max()
+                assert verdict.correct == (verdict.name == card.label)
+
+
+def test_the_table_of_curves_holds_every_measurement(tmp_path: Path) -> None:
+    """Rows by epoch: experts with loss, the global learner without, empty where nothing was measured."""
+    history = factory.history(factory.config(), checkpoint=5)
+    path = write_curves(history, tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["curves.csv"]
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == sorted(int(row["epoch"]) for row in rows)
+    found = {(int(row["epoch"]), row["learner"]): (row["natural"], row["robust"], row["loss"]) for row in rows}
+    assert len(found) == len(rows) == len(history.epochs) + len(history.course)
+    for record in history.epochs:
+        natural, robust, loss = found[record.epoch, record.expert]
+        assert float(loss) == record.loss
+        if record.validation is None:
+            assert natural == robust == ""
+        else:
+            assert (float(natural), float(robust)) == (record.validation.natural.value, record.validation.robust.value)
+    assert {found[record.epoch, "global"][2] for record in history.course} == {""}
+
+
+def test_up_to_twelve_experts_look_different() -> None:
+    """Colour and dash together tell a dozen experts apart, and the global learner from all of them."""
+    found = looks([f"expert{index}" for index in range(12)])
+    assert len({look.style for look in found.values()}) == 13
+
+
+@settings(max_examples=50, deadline=None)
+@given(SHARES)
+def test_an_axis_of_shares_holds_its_values(values: list[float]) -> None:
+    """Every value lies on the axis, and so do two to a dozen rising ticks within [0, 1]."""
+    scale = Scale.of_shares(values)
+    assert all(0 <= scale.share(value) <= 1 for value in values)
+    ticks = [tick for tick, _ in scale.ticks]
+    assert 2 <= len(ticks) <= 12
+    assert ticks == sorted(set(ticks))
+    assert all(-1e-9 <= tick <= 1 + 1e-9 for tick in ticks)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 2000))
+def test_ticks_of_epochs_are_whole_epochs(last: int) -> None:
+    """The axis of epochs starts at 0, ends just after the last, and is labelled at whole numbers only."""
+    scale = Scale.of_epochs(last)
+    assert scale.ticks[0] == (0.0, "0")
+    assert all(tick == int(label) and tick <= last for tick, label in scale.ticks)
+    assert 0.95 < scale.share(float(last)) < 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_a_label_never_covers_its_own_mark(x: float, y: float) -> None:
+    """Wherever a single point lies, its label stays beside it and inside the chart."""
+    chart = Chart(Scale.of_shares([0.0, 1.0]), Scale.of_shares([0.0, 1.0]), label="", x_title="")
+    chart.mark((x, y), "circle", "")
+    chart.label((x, y), "some expert", "")
+    (a, b, c, d), (left, top, right, bottom) = chart.taken
+    assert right <= a or left >= c or bottom <= b or top >= d
+    assert left >= 0
+    assert right <= 400

@@ -1,0 +1,404 @@
+"""MLflow's runs: complete, tied to their model, ended whatever the end, and no secret in them."""
+
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+import tracking_factory as factory
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from generalist.config import canonical, digest, flattened
+from generalist.errors import BadInput
+from generalist.records import RoundRecord
+from pipelines.results import Results
+from pipelines.tracking import connect, experiment_id, facts, finished_runs, migrate, publish, sha256_of, start
+from pipelines.tracking.database import EXPERIMENT
+from pipelines.tracking.tracker import Tracker
+from pipelines.workspace import Workspace
+
+forking = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # the child has one
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """A project with an empty database."""
+    return factory.workspace(tmp_path)
+
+
+@pytest.fixture
+def client(workspace: Workspace) -> MlflowClient:
+    """A client of its database."""
+    return connect(workspace)
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    """A finished training."""
+    return factory.Model().write(tmp_path / "outputs")
+
+
+@pytest.fixture
+def tracker(workspace: Workspace) -> Tracker:
+    """An open run."""
+    return start(workspace, factory.config(), factory.DATA, tags={"door": "test"})
+
+
+@contextmanager
+def another_process(work: Callable[[], object]) -> Iterator[int]:
+    """A process that works, and is killed with `kill -9`; forked, because imports would take it ten seconds."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    try:
+        yield pid
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for what another process does."""
+    give_up = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
+def steps(client: MlflowClient, run_id: str, key: str) -> dict[int, float]:
+    """A metric by step; each step once."""
+    points = client.get_metric_history(run_id, key)
+    found = {point.step: point.value for point in points}
+    assert len(found) == len(points)
+    return found
+
+
+@forking
+def test_a_killed_migration_leaves_nothing_broken(tmp_path: Path) -> None:
+    """`kill -9` while the database is made: it is not there, the rest is cleared away, the next one is whole."""
+    place = Workspace(tmp_path, tmp_path)
+    with another_process(lambda: migrate(place)):
+        until(lambda: any(path.stat().st_size for path in tmp_path.glob(".mlflow.db.*.making")))
+    assert not (tmp_path / "mlflow.db").exists()
+    (tmp_path / "mlflow.db").touch()  # an empty file is no database either
+    assert connect(place).get_experiment("0").artifact_location == str(tmp_path / "mlruns" / "0")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".generalist", "mlflow.db"]
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    """At once: MLflow itself would try for minutes."""
+    (tmp_path / "mlflow.db").write_text("not a database", encoding="utf-8")
+    with pytest.raises(BadInput, match="is not an SQLite database: move it away"):
+        migrate(Workspace(tmp_path, tmp_path))
+
+
+def test_a_folder_in_place_of_the_database_is_refused(tmp_path: Path) -> None:
+    """It can't be read as a file."""
+    (tmp_path / "mlflow.db").mkdir()
+    with pytest.raises(BadInput, match=r"mlflow\.db can't be read"):
+        migrate(Workspace(tmp_path, tmp_path))
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file where the database's folder should be."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///file/below/mlflow.db")
+    with pytest.raises(BadInput, match=r"can't be (made|read)"):
+        migrate(Workspace(tmp_path, tmp_path))
+
+
+def test_a_damaged_database_is_refused(workspace: Workspace) -> None:
+    """As an older MLflow, or a migration by hand that was killed, would leave it."""
+    with sqlite3.connect(workspace.root / "mlflow.db") as database:
+        database.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
+    database.close()
+    with pytest.raises(BadInput, match=r"can't open .*out-of-date.*mlflow db upgrade"):
+        connect(workspace)
+
+
+def test_a_server_that_does_not_answer_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once: MLflow itself would try for minutes."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(BadInput, match=r"no MLflow server answers at http://127\.0\.0\.1:9: start it"):
+        connect(Workspace(tmp_path, tmp_path))
+
+
+def test_a_deleted_experiment_is_refused(workspace: Workspace, client: MlflowClient) -> None:
+    """It says how to restore it."""
+    number = experiment_id(workspace, client)
+    client.delete_experiment(number)
+    with pytest.raises(BadInput, match=f"was deleted: run `mlflow experiments restore --experiment-id {number}`"):
+        experiment_id(workspace, client)
+
+
+def test_a_copied_project_does_not_write_into_the_original(workspace: Workspace, client: MlflowClient) -> None:
+    """MLflow notes absolute paths, so a database belongs to the folder in which it was made."""
+    experiment_id(workspace, client)
+    copy = workspace.root / "copy"
+    copy.mkdir()
+    (copy / "mlflow.db").write_bytes((workspace.root / "mlflow.db").read_bytes())
+    moved = Workspace(copy, copy)
+    with pytest.raises(BadInput, match=f"belongs to the project in {workspace.root}, where"):
+        experiment_id(moved, connect(moved))
+
+
+def test_a_run_says_what_it_is_made_from(workspace: Workspace, client: MlflowClient, tracker: Tracker) -> None:
+    """Name, every option, digests of parameters and data, the data as an input, the caller's tags."""
+    run = client.get_run(tracker.run_id)
+    assert run.info.run_name == tracker.name == "digits · natural + other · t'=4 c=2 · seed 0"
+    assert run.info.artifact_uri.startswith(str(workspace.root / "mlruns"))
+    assert run.data.params == flattened(factory.config())
+    assert run.data.params["evaluation.threats"] == "[{'norm': 'linf', 'eps': '8/255'}]"
+    assert run.data.tags["params_digest"] == digest(canonical(factory.config()))
+    assert run.data.tags["data_digest"] == factory.DATA.digest
+    assert run.data.tags["door"] == "test"
+    (data,) = run.inputs.dataset_inputs
+    assert (data.dataset.name, data.dataset.digest) == ("digits", factory.DATA.digest[:36])
+    assert data.dataset.profile == '{"train": 50, "validation": 20, "test": 100}'
+
+
+def test_a_run_is_no_global_state(tracker: Tracker) -> None:
+    """No active run, no address: other threads and other projects in this process are not touched."""
+    assert mlflow.active_run() is None
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+    assert tracker.link is None  # a database has no page
+
+
+def test_no_secret_of_the_environment_is_logged(
+    workspace: Workspace, client: MlflowClient, monkeypatch: pytest.MonkeyPatch, results: Results
+) -> None:
+    """Neither in tags, nor in parameters, nor in files."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2hunter2")
+    tracker = start(workspace, factory.config(), factory.DATA)
+    tracker.finish(results)
+    data = client.get_run(tracker.run_id).data
+    assert "hunter2" not in str([data.tags, data.params])
+    kept = [path for path in workspace.artifacts.rglob("*") if path.is_file()]
+    assert len(kept) > len(results.all())
+    assert not any(b"hunter2" in path.read_bytes() for path in kept)
+
+
+def test_metrics_lie_at_their_epochs(client: MlflowClient, tracker: Tracker) -> None:
+    """Each expert under its name, the global learner under its; what is told twice is logged once."""
+    course = factory.history()
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(tracker.epoch, [*course.epochs, *course.epochs]))
+    for _ in range(2):
+        tracker.course(course.course[0])
+        tracker.round(course.rounds[0])
+    assert steps(client, tracker.run_id, "natural/loss") == {epoch: 1 / epoch for epoch in range(1, 7)}
+    assert steps(client, tracker.run_id, "other/images_per_second") == dict.fromkeys(range(1, 7), 50.0)
+    assert steps(client, tracker.run_id, "natural/validation_robust") == {6: 0.25}
+    assert steps(client, tracker.run_id, "global/validation_natural") == {4: 0.8}
+    assert steps(client, tracker.run_id, "mixing/weight_other") == {4: 0.5}
+    assert tracker.run_id in [run.info.run_id for run in client.search_runs(["1"], "metrics.`other/loss` > 0")]
+
+
+def test_rounds_of_an_unmixed_training_are_the_experts_own() -> None:
+    """The candidate is the expert itself: its metrics have the expert's name."""
+    record: RoundRecord = factory.history().rounds[0].model_copy(update={"weights": {}})
+    names = set(facts.metrics(record, deployed="natural"))
+    assert {"natural/validation_natural", "natural/validation_robust"} < names
+    assert not any(name.startswith(("global", "mixing/weight")) for name in names)
+
+
+def test_the_run_name_tells_the_schedule() -> None:
+    """Mixing in steps, and no mixing at all."""
+    stepwise = {"warm_up": 4, "interval": {"steps": 10}, "weights": {"other": 0.5}}
+    assert facts.run_name(factory.config(mixing=stepwise, seed=7)).endswith("t'=4 c=10 steps · seed 7")
+    alone = factory.config(mixing=None, deploy="expert:other")
+    assert facts.run_name(alone) == "digits · natural + other · 6 epochs · seed 0"
+
+
+def test_long_values_are_cut(tmp_path: Path) -> None:
+    """MLflow refuses longer ones."""
+    settings = factory.config(data={"name": "folder", "path": "x" * 7000})
+    assert len(facts.params(settings)["data.path"]) == facts.LONGEST_PARAM
+    assert len(facts.tags_of({"reason": "x" * 9000})["reason"]) == facts.LONGEST_TAG
+
+
+def test_the_logged_model_is_the_file(client: MlflowClient, tracker: Tracker, results: Results) -> None:
+    """Byte for byte, as one file, with its signature, and MLflow can load it."""
+    tracker.finish(results)
+    run = client.get_run(tracker.run_id)
+    (output,) = run.outputs.model_outputs
+    model = client.get_logged_model(output.model_id)
+    stored = Path(model.artifact_location)
+    assert (stored / "model.onnx").read_bytes() == results.onnx.read_bytes()
+    assert not list(stored.glob("*.data"))
+    described = mlflow.models.Model.load(str(stored))
+    assert described.get_input_schema().to_dict()[0]["tensor-spec"]["shape"] == (-1, 3, 4, 5)
+    assert described.get_output_schema().input_names() == ["logits"]
+    assert (model.name, model.status, output.step) == ("global", "READY", 6)
+
+
+def test_final_metrics_are_tied_to_the_model(client: MlflowClient, tracker: Tracker, results: Results) -> None:
+    """At the chosen epoch, with the test split's digest; every learner's are in the run."""
+    tracker.finish(results)
+    run = client.get_run(tracker.run_id)
+    model = client.get_logged_model(run.outputs.model_outputs[0].model_id)
+    tied = {metric.key: metric for metric in model.metrics}
+    assert tied["test/robust"].value == 0.6
+    assert tied["test/global/linf:8_255/cascade"].dataset_digest == factory.PROTOCOL.test_digest[:36]
+    assert {metric.step for metric in tied.values()} == {6}
+    assert run.data.metrics["test/other/natural"] == 0.9
+    assert run.data.metrics["chosen/validation_natural"] == 0.9
+    assert "test/other/natural" not in tied
+
+
+def test_a_finished_run_is_complete(client: MlflowClient, tracker: Tracker, results: Results) -> None:
+    """Its files, its digests, a sentence for people, and its end; finishing again changes nothing."""
+    tracker.finish(results)
+    tracker.finish(results)
+    run = client.get_run(tracker.run_id)
+    kept = {file.path for file in client.list_artifacts(tracker.run_id)}
+    assert kept == {path.name for path in results.all()} - {"model.onnx"}
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["onnx_sha256"] == sha256_of(results.onnx)
+    assert run.data.tags["weights_sha256"] == factory.Model().evaluation().headline.digest
+    assert run.data.tags["protocol_digest"] == factory.PROTOCOL.digest()
+    assert "natural 90.0 % [82.6, 94.5]" in run.data.tags["mlflow.note.content"]
+    assert len(run.outputs.model_outputs) == 1
+
+
+def test_other_bytes_in_mlflow_are_noticed(
+    client: MlflowClient, tracker: Tracker, results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that damages the file is found out, and the run is no complete one."""
+    upload = MlflowClient.log_model_artifacts
+
+    def damaged(self: MlflowClient, model_id: str, local_dir: str) -> None:
+        path = Path(local_dir, "model.onnx")
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+        upload(self, model_id, local_dir)
+
+    monkeypatch.setattr(MlflowClient, "log_model_artifacts", damaged)
+    with pytest.raises(BadInput, match=r"MLflow holds other bytes than .* after the upload"):
+        tracker.finish(results)
+    assert not finished_runs(client, "1", sha256_of(results.onnx))
+
+
+@pytest.mark.parametrize("name", ["report.html", "model.onnx", "evaluation.json"])
+def test_results_that_lack_a_file_are_refused(
+    client: MlflowClient, tracker: Tracker, results: Results, name: str
+) -> None:
+    """The sentence names the file and how to make it."""
+    (results.folder / name).unlink()
+    with pytest.raises(BadInput, match=rf"{name} .*: make it with `dvc repro`"):
+        tracker.finish(results)
+    assert client.get_run(tracker.run_id).info.status == "RUNNING"
+
+
+def failed(tracker: Tracker, client: MlflowClient, error: BaseException) -> Run:
+    """The run of a training that ended with an exception."""
+    try:
+        raise error
+    except BaseException:  # noqa: BLE001  as a flow does
+        tracker.fail()
+    return client.get_run(tracker.run_id)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (BadInput("the data changed"), "FAILED", "the data changed"),
+        (RuntimeError("password=hunter2"), "FAILED", "RuntimeError"),
+        (KeyboardInterrupt(), "KILLED", "KeyboardInterrupt"),
+    ],
+)
+def test_a_failure_is_told(
+    client: MlflowClient, tracker: Tracker, error: BaseException, status: str, reason: str
+) -> None:
+    """The status tells a failure from a stop; of other people's exceptions only the type is kept."""
+    run = failed(tracker, client, error)
+    assert (run.info.status, run.data.tags["reason"]) == (status, reason)
+
+
+def test_what_fails_later_is_not_the_training(client: MlflowClient, tracker: Tracker, results: Results) -> None:
+    """A finished run stays finished."""
+    tracker.finish(results)
+    assert failed(tracker, client, RuntimeError()).info.status == "FINISHED"
+
+
+@forking
+def test_killed_runs_are_ended_and_living_ones_are_not(workspace: Workspace) -> None:
+    """`kill -9` leaves a run that seems to run; the next start ends it, and no other."""
+    note = workspace.root / "run"
+
+    def train() -> None:
+        tracker = start(workspace, factory.config(), factory.DATA)
+        note.write_text(tracker.run_id, encoding="ascii")
+        time.sleep(600)
+        tracker.fail()
+
+    with another_process(train):
+        until(lambda: note.exists() and note.read_text(encoding="ascii") != "")
+        killed, client = note.read_text(encoding="ascii"), connect(workspace)
+        foreign = client.create_run("1", run_name="of another workspace").info.run_id
+        living = start(workspace, factory.config(), factory.DATA)
+        assert {run.info.status for run in client.search_runs(["1"])} == {"RUNNING"}
+    started = start(workspace, factory.config(), factory.DATA)
+    status = {run.info.run_id: run.info.status for run in client.search_runs(["1"])}
+    assert status == {killed: "KILLED", foreign: "RUNNING", living.run_id: "RUNNING", started.run_id: "RUNNING"}
+    assert len(list(workspace.locks.glob("run-*.lock"))) == 2
+
+
+def test_outputs_without_a_run_get_one(workspace: Workspace, client: MlflowClient, results: Results) -> None:
+    """As complete as one that was followed; a second time, and after a followed one, there is nothing to do."""
+    run_id = publish(workspace, results)
+    run = client.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params == flattened(factory.config())
+    assert run.data.tags["data_digest"] == factory.DATA.digest
+    assert (run.data.tags["git_commit"], run.data.tags["git_dirty"]) == ("c0ffee", "false")
+    assert steps(client, run_id, "natural/loss")[6] == 1 / 6
+    assert steps(client, run_id, "global/validation_natural") == {4: 0.8, 6: 0.9}
+    assert publish(workspace, results) == run_id
+    assert len(client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])) == 1
+
+
+def test_a_followed_run_is_not_published_again(workspace: Workspace, tracker: Tracker, results: Results) -> None:
+    """The file's SHA-256 finds it."""
+    tracker.finish(results)
+    assert publish(workspace, results) == tracker.run_id
+
+
+def test_damaged_outputs_are_not_published(workspace: Workspace, client: MlflowClient, results: Results) -> None:
+    """No run is complete that lacks something, and the sentence says what."""
+    results.report.unlink()
+    with pytest.raises(BadInput, match=r"report\.html is missing"):
+        publish(workspace, results)
+    assert [run.info.status for run in client.search_runs(["1"])] == ["FAILED"]
+    results.history.write_text("{", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"history\.json is missing or damaged"):
+        publish(workspace, results)
+
+
+def test_a_server_decides_where_files_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The experiment of a server gets no path of this machine; its runs have pages."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example/")
+    asked: dict[str, Any] = {}
+
+    class Server:
+        tracking_uri = "https://mlflow.example/"
+
+        def get_experiment_by_name(self, name: str) -> None:
+            return None
+
+        def create_experiment(self, name: str, artifact_location: str | None) -> str:
+            asked.update(name=name, artifact_location=artifact_location)
+            return "12"
+
+    assert experiment_id(Workspace(tmp_path, tmp_path), Server()) == "12"  # type: ignore[arg-type]
+    assert asked == {"name": "generalist", "artifact_location": None}
