@@ -50,7 +50,7 @@ def test_the_import_contracts_hold(root: Path) -> None:
             "One more objective, source or architecture touches no other",
         ),
         ("pipelines/steps.py", "import mlflow", "Two packages speak to MLflow"),
-        ("pipelines/steps.py", "import prefect", "Flows, their artifacts and their server speak to Prefect"),
+        ("pipelines/steps.py", "import prefect", "Flows, their artifacts, servers and deployment speak to Prefect"),
         ("pipelines/steps.py", "import pipelines.cli", "Orchestration sits on steps, steps on the library"),
     ],
 )

@@ -13,7 +13,7 @@ import numpy as np
 import onnx_models
 from numpy.typing import NDArray
 
-from generalist.config import Config, canonical, check, digest, to_yaml
+from generalist.config import Config, check, digest, to_yaml
 from generalist.export import Lineage, Parity
 from generalist.export.seal import sealed
 from generalist.records import (
@@ -144,7 +144,7 @@ class Model:
         )
 
     def write(self, folder: Path, *, settings: Config | None = None) -> Results:
-        """All files of its training."""
+        """All files of its training; the ONNX file depends on the model alone, not on the settings."""
         settings, results, evaluation = settings or config(), Results(folder), self.evaluation()
         folder.mkdir(parents=True)
         lineage = Lineage.of(
@@ -152,7 +152,7 @@ class Model:
             model="small_cnn",
             class_names=("a", "b", "c", "d"),
             data_digest=DATA.digest,
-            params_digest=digest(canonical(settings)),
+            params_digest="9a4a" * 16,
             git_commit="c0ffee",
             dirty=False,
         )

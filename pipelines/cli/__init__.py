@@ -3,7 +3,11 @@
 from pipelines.cli import configuration, journey, models, service
 from pipelines.cli.shell import Commands, new_app
 
-app = new_app(cls=Commands, help=__doc__.splitlines()[0].partition(".")[0] + ".", no_args_is_help=True)
+app = new_app(
+    cls=Commands,
+    no_args_is_help=True,
+    help="Image classifiers that are both accurate and adversarially robust. The main job is `generalist run`.",
+)
 
 for command in (
     journey.run,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def prepare() -> None:
-    """Read the images that params.yaml names, split them, and write data/prepared."""
+    """Read, split and write the images to data/prepared."""
     from pipelines.workspace import Workspace
 
     workspace = Workspace.find()
@@ -40,7 +40,10 @@ def train(
         bool, typer.Option("--plan", help="Only say what would be done, and what the store holds of it.")
     ] = False,
 ) -> None:
-    """Run the whole flow here: warm-up, mixing rounds, evaluation, ONNX export, registration."""
+    """Run the whole flow in this process.
+
+    Warm-up of each expert, mixing rounds, evaluation, ONNX export, registration.
+    """
     from pipelines.workspace import Workspace
 
     workspace = Workspace.find()
@@ -60,7 +63,7 @@ def register(
         Path | None, typer.Option("--outputs", metavar="DIR", help="Results of a training; by default outputs.")
     ] = None,
 ) -> None:
-    """Register the model that lies in a folder of results, unless it is registered already."""
+    """Register the model among some results, once."""
     from pipelines.results import Results
     from pipelines.workspace import Workspace
 
@@ -70,7 +73,10 @@ def register(
 
 
 def run() -> None:
-    """Do it all: `dvc repro`, registration where it is missing, and a table of what came out."""
+    """Do all of it that is not up to date.
+
+    Runs `dvc repro`, registers the model if nothing did, and shows what came out.
+    """
     from pipelines.cli import repro
     from pipelines.cli.showing import closing, show
     from pipelines.results import Results

@@ -26,20 +26,22 @@ def predict(
     top: Annotated[int, typer.Option("--top", metavar="K", min=1, help="How many classes of each image.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with all probabilities.")] = False,
 ) -> None:
-    """Say what is in images: class names and probabilities, by an exported model."""
+    """Say what is in images: classes and probabilities."""
     from generalist.export import Predictor
 
     predictor = Predictor(model or _own_model())
     for prediction in predictor.predict_files(images):
-        typer.echo(
-            _json(prediction, predictor.class_names) if as_json else _text(prediction, predictor.class_names, top)
-        )
+        show = _json(prediction, predictor.class_names) if as_json else _text(prediction, predictor.class_names, top)
+        typer.echo(show)
 
 
 def trace(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="An exported file.", show_default=False)],
 ) -> None:
-    """Show where a model comes from: its lineage, and the MLflow runs and versions of this very file."""
+    """Show where a model comes from, if it is unchanged.
+
+    Its lineage, and the MLflow runs and registered versions of this very file. Fails if a byte of it differs.
+    """
     from generalist.export import verify
     from pipelines.cli.showing import lineage, show
     from pipelines.workspace import Workspace
@@ -58,7 +60,7 @@ def download(
     ] = Path("model.onnx"),
     name: options.Name = None,
 ) -> None:
-    """Copy a registered model's ONNX file out of MLflow."""
+    """Copy a registered model's ONNX file here."""
     from pipelines import registry
     from pipelines.workspace import Workspace
 

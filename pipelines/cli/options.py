@@ -16,7 +16,7 @@ Params = Annotated[
 ]
 Preset = Annotated[
     str | None,
-    typer.Option("--preset", metavar="NAME", help="A preset instead; `generalist config presets` lists them."),
+    typer.Option("--preset", metavar="NAME", help="A preset instead, of those that `generalist config presets` lists."),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -61,7 +61,8 @@ def registered_name(workspace: "Workspace", name: str | None) -> str:
     Raises:
         BadInput: params.yaml is wrong.
     """
-    from generalist.config import RegistryOptions, load
+    from generalist.config import load
+    from generalist.config.tree import RegistryOptions
 
     if name is not None:
         return name

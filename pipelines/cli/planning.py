@@ -23,11 +23,11 @@ def planned(config: Config, workspace: Workspace) -> Iterator[str]:
 
 def _title(config: Config, round_: Round) -> str:
     warm_up = config.mixing is not None and round_.stop <= config.mixing.warm_up
+    first, last = round_.start + 1, round_.stop
+    epochs = f"epoch {last}" if first == last else f"epochs {first} to {last}"
     who = ", ".join(" with ".join(unit) for unit in round_.units)
-    end = " then hand back," if round_.hand_back else ""
-    return (
-        f"{'warm-up' if warm_up else f'round {round_.index}'}: epochs {round_.start + 1} to {round_.stop},{end} {who}"
-    )
+    end = ", then hand back" if round_.hand_back else ""
+    return f"{'warm-up' if warm_up else f'round {round_.index}'}: {epochs} of {who}{end}"
 
 
 def _stored(config: Config, workspace: Workspace, rounds: tuple[Round, ...]) -> dict[int, str]:

@@ -32,7 +32,8 @@ def serve(workspace: Workspace, *, prefect_port: int, mlflow_port: int, say: Cal
 
     Args:
         workspace: whose runs are shown and made.
-        prefect_port, mlflow_port: to listen on.
+        prefect_port: where Prefect listens.
+        mlflow_port: where MLflow listens; not used where `MLFLOW_TRACKING_URI` names a server.
         say: is told a line for people.
 
     Raises:
@@ -76,7 +77,8 @@ def check_ports(ports: dict[str, int]) -> None:
             raise BadInput(f"port {port} is reserved for the system: choose one above 1023 with {option}") from None
         except OSError:
             raise BadInput(
-                f"port {port} is in use: end what listens there, or choose another: generalist serve {option} {port + 1}"
+                f"port {port} is in use: end what listens there, or choose another,"
+                f" such as: generalist serve {option} {port + 1}"
             ) from None
 
 
@@ -174,7 +176,7 @@ def _end(running: list[Process], api: str) -> None:
 def _interruptible() -> Iterator[None]:
     """Ctrl-C and SIGTERM raise KeyboardInterrupt once; the second leaves ending, which is under way, alone."""
 
-    def stop(number: int, _frame: FrameType | None) -> NoReturn:
+    def stop(_number: int, _frame: FrameType | None) -> NoReturn:
         for again in before:
             signal.signal(again, signal.SIG_IGN)
         raise KeyboardInterrupt

@@ -43,7 +43,7 @@ def _asked(url: str, body: Any = None) -> Any:
 
 def main() -> None:
     """Serve the deployment until SIGTERM."""
-    from prefect.flows import EntrypointType
+    from prefect.types.entrypoint import EntrypointType
 
     from pipelines.flows import generalist_flow
 

@@ -10,11 +10,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-import psutil
-
 from generalist.errors import BadInput
 
-_ENDS_WITHIN = 8.0  # seconds, when asked to
+_ENDS_WITHIN = 5.0  # seconds, when asked to
 
 
 class Process:
@@ -45,7 +43,7 @@ class Process:
         except OSError as error:
             raise BadInput(f"{log} can't be written ({error.strerror}): make its folder writable") from None
         with output:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603  modules of ours
                 [sys.executable, "-m", *module],
                 cwd=folder,
                 env=environment,
@@ -62,22 +60,11 @@ class Process:
 
     def end(self) -> None:
         """End it and all of its children; those that don't go when asked are killed."""
-        children = self._children()
-        for child in children:  # first, while their parent can still report how they ended
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.terminate()
-        psutil.wait_procs(children, _ENDS_WITHIN / 2)
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
             if self._is_gone(within=_ENDS_WITHIN):
                 return
-
-    def _children(self) -> list[psutil.Process]:
-        try:
-            return psutil.Process(self._process.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            return []
 
     def _is_gone(self, *, within: float) -> bool:
         """Whether nothing of its group is left, after at most some seconds."""

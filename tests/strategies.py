@@ -1,0 +1,97 @@
+"""Hypothesis strategies and small networks that several tests share."""
+
+import math
+
+import hypothesis.strategies as st
+import torch
+from torch import Tensor, nn
+
+from generalist.threats import Threat
+
+seeds = st.integers(0, 2**31)
+norms = st.sampled_from(["linf", "l2"])
+
+
+def generator(seed: int) -> torch.Generator:
+    """A generator of its own: tests don't move the global one either."""
+    return torch.Generator().manual_seed(seed)
+
+
+@st.composite
+def images(draw: st.DrawFn, *, smallest: int = 1, largest: int = 9) -> Tensor:
+    """float32 images in [0, 1]: one or three channels, any height and width; smooth, black and white, or flat."""
+    batch, channels = draw(st.integers(1, 4)), draw(st.sampled_from([1, 3]))
+    height, width = draw(st.integers(smallest, largest)), draw(st.integers(smallest, largest))
+    pixels = torch.rand(batch, channels, height, width, generator=generator(draw(seeds)))
+    kind = draw(st.sampled_from(["smooth", "black and white", "flat"]))
+    if kind == "black and white":
+        return pixels.round()
+    return pixels if kind == "smooth" else pixels[:, :1, :1, :1].expand_as(pixels).contiguous()
+
+
+@st.composite
+def threats(draw: st.DrawFn) -> Threat:
+    """Any norm, from no radius at all to one that holds every image."""
+    return Threat(draw(norms), draw(st.sampled_from([0.0, 1e-4, 1 / 255, 8 / 255, 0.15, 0.5, 1.0, 20.0])))
+
+
+def conv_net(shape: tuple[int, int, int], *, classes: int = 4, seed: int = 0) -> nn.Sequential:
+    """A small random network for images of [channels, height, width], in eval mode; curved, so that attacks differ."""
+    channels, height, width = shape
+    network = nn.Sequential(
+        nn.Conv2d(channels, 8, kernel_size=3, padding=1),
+        nn.Tanh(),
+        nn.Conv2d(8, 8, kernel_size=3, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(8 * height * width, classes),
+    ).eval()
+    numbers = generator(seed)
+    for parameter in network.parameters():
+        fan_in = math.prod(parameter.shape[1:])
+        parameter.data.normal_(0, 1.5 / math.sqrt(fan_in), generator=numbers)
+    return network
+
+
+def linear_net(weights: Tensor, bias: Tensor) -> nn.Sequential:
+    """Logits W x + b for weights [classes, pixels]."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(weights.shape[1], weights.shape[0])).to(weights.dtype).eval()
+    network[1].weight.data.copy_(weights)
+    network[1].bias.data.copy_(bias)
+    return network
+
+
+def exact_distances(weights: Tensor, bias: Tensor, points: Tensor, labels: Tensor, norm: str) -> Tensor:
+    """The smallest adversarial distance of each image to a linear model in the pixel range: float64 [batch].
+
+    Towards a class t, with w = w_t - w_y: a budget e moves pixel i by min(e, room_i) along the sign of w_i in
+    Linf and by min(λ |w_i|, room_i) in L2. What that gains grows with e (or λ), so bisection finds the least.
+    """
+    flat, weights, bias = points.double().flatten(1), weights.double(), bias.double()
+    return torch.stack(
+        [
+            min(
+                _distance(flat[row], weights[t] - weights[y], bias[t] - bias[y], norm)
+                for t in range(len(weights))
+                if t != y
+            )
+            for row, y in enumerate(labels.tolist())
+        ]
+    )
+
+
+def _distance(point: Tensor, slope: Tensor, offset: Tensor, norm: str) -> Tensor:
+    need = -(point @ slope + offset)
+    room = torch.where(slope > 0, 1 - point, point)
+    speed = slope.abs() if norm == "l2" else torch.ones_like(slope)
+    if need <= 0:
+        return torch.zeros((), dtype=torch.float64)
+    if (slope.abs() * room).sum() < need:
+        return torch.full((), torch.inf, dtype=torch.float64)
+    low, high = 0.0, 1e9
+    for _ in range(200):
+        middle = (low + high) / 2
+        gained = (slope.abs() * torch.minimum(middle * speed, room)).sum()
+        low, high = (middle, high) if gained < need else (low, middle)
+    moved = torch.minimum(high * speed, room) * (slope != 0)
+    return moved.square().sum().sqrt() if norm == "l2" else moved.amax()

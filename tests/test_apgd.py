@@ -1,0 +1,213 @@
+"""Auto-PGD against a slow, plain account of its published description, closed forms, and the original's own steps."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.testing import assert_close
+
+from generalist.attacks import apgd, cross_entropy
+from generalist.attacks.apgd import _windows
+from generalist.errors import BadInput
+from generalist.threats import Threat
+from tests import aa_reference
+from tests.strategies import conv_net, exact_distances, generator, images, linear_net, norms, seeds, threats
+
+
+class Recorder:
+    """A network that remembers the first `count` rows of what it was asked."""
+
+    def __init__(self, network, count):
+        self.network, self.count, self.seen = network, count, []
+
+    def __call__(self, points):
+        self.seen.append(points[: self.count].detach().clone())
+        return self.network(points)
+
+
+class Textbook:
+    """APGD for one image, written from the description with lists and loops; float64."""
+
+    def __init__(self, network, image, label, norm, eps):
+        self.network, self.image, self.label, self.norm, self.eps = network, image, label, norm, eps
+        self.halvings = self.jumps = 0
+
+    def project(self, point):
+        offset = point - self.image
+        if self.norm == "linf":
+            offset = offset.clamp(-self.eps, self.eps)
+        elif offset.norm() > self.eps:
+            offset = offset / offset.norm() * self.eps
+        return (self.image + offset).clamp(0, 1)
+
+    def direction(self, gradient):
+        return gradient.sign() if self.norm == "linf" else gradient / (gradient.norm() + 1e-12)
+
+    def loss(self, point):
+        leaf = point.clone().requires_grad_()
+        loss = nn.functional.cross_entropy(self.network(leaf[None]), self.label[None])
+        return loss.item(), torch.autograd.grad(loss, leaf)[0]
+
+    def run(self, start, steps, checks):
+        """All iterates, the start first; `checks` are the iterations after which the step size is looked at."""
+        point, older, eta = start, start, 2 * self.eps
+        best_loss, gradient = self.loss(point)
+        best, best_gradient = point, gradient
+        losses, best_losses, reduced, path = [], [best_loss], True, [point]
+        for k in range(steps):
+            share = 1.0 if k == 0 else 0.75
+            ahead = self.project(point + eta * self.direction(gradient))
+            newer = self.project(point + share * (ahead - point) + (1 - share) * (point - older))
+            older, point = point, newer
+            loss, gradient = self.loss(point)
+            path.append(point)
+            losses.append(loss)
+            if loss > best_loss:
+                best_loss, best, best_gradient = loss, point, gradient
+            if k + 1 in checks:
+                window = k + 1 - max([check for check in checks if check < k + 1], default=0)
+                rises = sum(losses[i] > (losses[i - 1] if i else 0.0) for i in range(k + 1 - window, k + 1))
+                stuck = not reduced and best_losses[-1] >= best_loss
+                reduced = rises <= 0.75 * window or stuck
+                best_losses.append(best_loss)
+                if reduced:
+                    self.halvings += 1
+                    self.jumps += not torch.equal(point, best)
+                    eta, point, gradient = eta / 2, best, best_gradient
+        return path, best, best_loss
+
+
+CHECKS_OF_100 = (22, 41, 57, 70, 80, 87, 93, 99)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_every_step_is_that_of_a_plain_account(norm):
+    """Momentum, step sizes, check points, restarts from the best point: to 1e-9 over 100 steps, for each image."""
+    numbers = generator(3)
+    pixels = torch.rand(5, 2, 4, 5, dtype=torch.float64, generator=numbers)
+    network = conv_net((2, 4, 5), seed=1).double()
+    labels = network(pixels).argmax(1)
+    threat = Threat(norm, 0.3 if norm == "linf" else 0.8)
+    start = threat.random_start(pixels, numbers)
+    asked = Recorder(network, 5)
+    found = apgd(asked, pixels, labels, threat, start=start, stop_when_broken=False)
+    halvings = jumps = 0
+    for row in range(5):
+        account = Textbook(network, pixels[row], labels[row], norm, float(threat.eps))
+        path, best, best_loss = account.run(start[row], 100, CHECKS_OF_100)
+        assert_close(torch.stack(asked.seen)[:, row], torch.stack(path), atol=1e-9, rtol=0)
+        assert_close(found.best[row], best, atol=1e-9, rtol=0)
+        assert found.best_loss[row].item() == pytest.approx(best_loss, abs=1e-9)
+        halvings, jumps = halvings + account.halvings, jumps + account.jumps
+    assert halvings >= 10 and jumps >= 5, "the comparison must have met what it compares"
+
+
+def test_the_check_points_are_the_published_ones():
+    """For 100 steps; and for few steps there is a window of one at least."""
+    assert tuple(_windows(100)) == CHECKS_OF_100
+    assert list(_windows(100).values()) == [22, 19, 16, 13, 10, 7, 6, 6]
+    assert _windows(3) == {1: 1, 2: 1, 3: 1}
+
+
+@given(images(smallest=2, largest=6), threats(), seeds, st.integers(1, 30))
+def test_every_point_asked_is_allowed(pixels, threat, seed, steps):
+    """In ball and pixel range, at each step, from any start; what is returned is among them."""
+    network = Recorder(conv_net(tuple(pixels.shape[1:]), seed=seed), len(pixels))
+    start = pixels + torch.randn(pixels.shape, generator=generator(seed))
+    labels = torch.zeros(len(pixels), dtype=torch.int64)
+    found = apgd(network, pixels, labels, threat, start=start, steps=steps, stop_when_broken=False)
+    assert len(network.seen) == steps + 1
+    for points in [*network.seen, found.best, found.adversarial]:
+        assert (points >= 0).all() and (points <= 1).all()
+        assert (threat.distance(points, pixels) <= float(threat.eps) * (1 + 1e-6)).all()
+
+
+@given(seeds, norms)
+def test_the_best_point_is_the_one_of_the_highest_loss_seen(seed, norm):
+    """And its loss is that loss."""
+    network = conv_net((1, 4, 4), seed=seed)
+    pixels = torch.rand(3, 1, 4, 4, generator=generator(seed))
+    labels, threat = network(pixels).argmax(1), Threat(norm, 0.2)
+    asked = Recorder(network, 3)
+    start = threat.random_start(pixels, generator(seed))
+    found = apgd(asked, pixels, labels, threat, start=start, steps=25, stop_when_broken=False)
+    losses = torch.stack([cross_entropy(network(points), labels) for points in asked.seen]).detach()
+    assert_close(found.best_loss, losses.amax(0), atol=1e-5, rtol=1e-5)
+    assert_close(cross_entropy(network(found.best), labels).detach(), found.best_loss, atol=1e-5, rtol=1e-5)
+
+
+@given(seeds, norms)
+def test_leaving_at_the_first_success_changes_no_verdict(seed, norm):
+    """It only saves passes: an image takes them up to its first misclassified point, which is then returned."""
+    network = conv_net((1, 4, 4), seed=seed)
+    pixels = torch.rand(20, 1, 4, 4, generator=generator(seed))
+    labels, threat = network(pixels).argmax(1), Threat(norm, 0.15 if norm == "linf" else 0.4)
+    start = threat.random_start(pixels, generator(seed))
+    asked = Recorder(network, 20)
+    whole = apgd(asked, pixels, labels, threat, start=start, steps=20, stop_when_broken=False)
+    early = apgd(network, pixels, labels, threat, start=start, steps=20)
+    wrong = torch.stack([network(points).argmax(1) != labels for points in asked.seen])
+    assert torch.equal(whole.broken, wrong.any(0)) and torch.equal(early.broken, whole.broken)
+    assert (whole.passes == 21).all()
+    for row in range(20):
+        hits = wrong[:, row].nonzero().flatten().tolist()
+        assert early.passes[row] == (hits[0] + 1 if hits else 21)
+        assert torch.equal(early.adversarial[row], asked.seen[hits[0]][row] if hits else start[row])
+        assert torch.equal(whole.adversarial[row], asked.seen[hits[-1]][row] if hits else start[row])
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_on_a_linear_model_of_two_classes_it_breaks_exactly_what_can_be_broken(norm):
+    """Every image whose exact distance is below eps (by 1 %), and none above."""
+    numbers = generator(0)
+    pixels = torch.rand(60, 1, 5, 5, generator=numbers).round(decimals=1)
+    weights = torch.randn(25, generator=numbers)
+    network = linear_net(torch.stack([weights, -weights]), torch.zeros(2))
+    labels = network(pixels).argmax(1)
+    exact = exact_distances(network[1].weight.detach(), network[1].bias.detach(), pixels, labels, norm)
+    eps = exact.median().item()
+    threat = Threat(norm, eps)
+    found = apgd(network, pixels, labels, threat, start=threat.random_start(pixels, numbers))
+    assert found.broken[exact < 0.99 * eps].all()
+    assert not found.broken[exact > eps].any()
+    assert 10 < found.broken.sum() < 50
+
+
+def test_no_gradient_is_noticed():
+    """An image that no gradient reaches is called blind, and is not broken; the others are not blind."""
+    weight = torch.eye(4)[:2]
+
+    def network(points: torch.Tensor) -> torch.Tensor:
+        flat = points.flatten(1)
+        return torch.where(flat[:, :1] > 0.5, torch.tensor([[1.0, 0.0]]), flat @ weight.T + torch.tensor([5.0, 0.0]))
+
+    pixels = torch.tensor([0.9, 0.1]).view(2, 1, 1, 1).repeat(1, 1, 2, 2)
+    found = apgd(network, pixels, torch.zeros(2).long(), Threat("linf", 0.1), start=pixels, steps=3)
+    assert found.blind.tolist() == [True, False] and not found.broken.any()
+
+
+def test_a_run_without_steps_is_refused():
+    """Rather than returning its start."""
+    pixels = torch.rand(1, 1, 3, 3)
+    with pytest.raises(BadInput, match="0 steps"):
+        apgd(conv_net((1, 3, 3)), pixels, torch.zeros(1).long(), Threat("linf", 0.1), start=pixels, steps=0)
+
+
+@pytest.mark.parametrize("name", ["plain_at", "bn_at"])
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_every_step_is_that_of_the_original(name, norm):
+    """The original's 101 iterates in float64 from its own start, its best point and its last success: to 1e-6."""
+    network = aa_reference.network(name).double()
+    with np.load(aa_reference.folder() / f"golden_trajectories_{name}.npz") as arrays:
+        golden = {key: torch.from_numpy(arrays[key]) for key in arrays.files if key[0] in "xyL" or "_ce_" in key}
+    asked = Recorder(network, len(golden["x"]))
+    threat = Threat(norm.lower(), golden[f"{norm}_eps"].item())
+    run = apgd(asked, golden["x"], golden["y"], threat, start=golden[f"{norm}_x0"], stop_when_broken=False)
+    expected = {key.removeprefix(f"apgd_{norm}_ce_"): value for key, value in golden.items()}
+    assert_close(torch.stack(asked.seen), expected["iterates"], atol=1e-6, rtol=0)
+    assert_close(run.best, expected["x_best"], atol=1e-6, rtol=0)
+    assert_close(run.best_loss, expected["loss_best"], atol=1e-6, rtol=0)
+    assert_close(run.adversarial, expected["x_best_adv"], atol=1e-6, rtol=0)
+    assert torch.equal(~run.broken, expected["acc"])

@@ -1,0 +1,296 @@
+"""Losses, the fixed tile, FGSM and PGD."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.testing import assert_close
+
+from generalist.attacks import attack_from, cross_entropy, fgsm, fooled, margin, pgd
+from generalist.attacks.tiles import logits_of, slopes_of, tile_size
+from generalist.config import AttackOptions
+from generalist.errors import BadInput
+from generalist.threats import Threat
+from tests.strategies import conv_net, generator, images, linear_net, norms, seeds, threats
+
+LINF, L2 = Threat("linf", 0.1), Threat("l2", 0.5)
+
+
+class Recorder:
+    """A network that remembers what it was asked."""
+
+    def __init__(self, network):
+        self.network, self.seen = network, []
+
+    def __call__(self, points):
+        self.seen.append(points.detach().clone())
+        return self.network(points)
+
+
+def labels_for(pixels: torch.Tensor, classes: int = 4) -> torch.Tensor:
+    return torch.arange(len(pixels)) % classes
+
+
+# Losses.
+
+
+def test_losses_in_closed_form():
+    """Cross-entropy is -log softmax at the label; the margin is the label's lead over the best other class."""
+    logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0]])
+    labels = torch.tensor([0, 2])
+    assert_close(cross_entropy(logits, labels), -logits.log_softmax(1)[[0, 1], [0, 2]])
+    assert_close(margin(logits, labels), torch.tensor([1.0, -2.0]))
+    assert fooled(logits, labels).tolist() == [False, True]
+
+
+def test_a_tie_counts_as_broken_and_so_does_what_is_not_a_number():
+    """The label must win strictly, in any place of the row."""
+    nan, inf = torch.nan, torch.inf
+    logits = torch.tensor([[1.0, 1.0], [1.0, 0.5], [nan, 0.0], [1.0, nan], [inf, inf], [0.0, -inf]])
+    assert fooled(logits, torch.zeros(6, dtype=torch.int64)).tolist() == [True, False, True, True, True, False]
+
+
+# The fixed tile.
+
+
+def network_for_tiles() -> nn.Module:
+    return conv_net((3, 6, 5))
+
+
+@given(st.integers(1, 150), seeds)
+def test_the_bits_of_an_image_do_not_depend_on_its_company(count, seed):
+    """Logits, losses and gradients of an image are the same alone, in any order and in any number."""
+    network, numbers = network_for_tiles(), generator(seed)
+    pixels = torch.rand(count, 3, 6, 5, generator=numbers)
+    labels = labels_for(pixels)
+    logits, slopes = logits_of(network, pixels), slopes_of(network, pixels, labels, cross_entropy)
+    rows = torch.randperm(count, generator=numbers)[: max(count // 2, 1)]
+    fewer = slopes_of(network, pixels[rows], labels[rows], cross_entropy)
+    assert torch.equal(logits_of(network, pixels[rows]), logits[rows])
+    assert torch.equal(fewer.logits, slopes.logits[rows]) and torch.equal(fewer.losses, slopes.losses[rows])
+    assert torch.equal(fewer.gradients, slopes.gradients[rows])
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 200])
+def test_every_pass_has_a_whole_tile(count):
+    """Also the last one, filled with copies of a real image."""
+    network, tile = Recorder(network_for_tiles()), tile_size(torch.device("cpu"))
+    pixels = torch.rand(count, 3, 6, 5, generator=generator(0))
+    logits_of(network, pixels)
+    slopes_of(network, pixels, labels_for(pixels), cross_entropy)
+    assert {len(seen) for seen in network.seen} == {tile}
+    assert torch.equal(torch.cat(network.seen[: -(-count // tile)])[:count], pixels)
+    assert all((seen[-1] == pixels[-1]).all() or len(pixels) % tile == 0 for seen in network.seen[-1:])
+
+
+def test_slopes_are_what_autograd_gives():
+    """Of the loss of each image by itself, to rounding."""
+    network, pixels = network_for_tiles(), torch.rand(5, 3, 6, 5, generator=generator(0))
+    slopes = slopes_of(network, pixels, labels_for(pixels), cross_entropy)
+    leaf = pixels.clone().requires_grad_()
+    logits = network(leaf)
+    losses = nn.functional.cross_entropy(logits, labels_for(pixels), reduction="none")
+    assert_close(slopes.logits, logits.detach())
+    assert_close(slopes.losses, losses.detach())
+    assert_close(slopes.gradients, torch.autograd.grad(losses.sum(), leaf)[0])
+
+
+def test_a_black_box_has_a_gradient_of_zero():
+    """Whether nothing leads back to the input, or something else than the input."""
+    weight = torch.ones(18, 2, requires_grad=True)
+    pixels, labels = torch.rand(3, 2, 3, 3, generator=generator(0)), torch.zeros(3, dtype=torch.int64)
+    for network in (lambda x: torch.zeros(len(x), 2), lambda x: x.detach().flatten(1) @ weight):
+        assert torch.equal(slopes_of(network, pixels, labels, cross_entropy).gradients, torch.zeros_like(pixels))
+
+
+def test_what_is_not_a_number_in_a_gradient_is_zero():
+    """A norm has no gradient at the origin; its image stays where it is, the others move."""
+    pixels = torch.stack([torch.zeros(1, 2, 2), torch.ones(1, 2, 2)])
+
+    def network(points: torch.Tensor) -> torch.Tensor:
+        length = points.square().sum((1, 2, 3)).sqrt()
+        return torch.stack([length, -length], dim=1)
+
+    gradients = slopes_of(network, pixels, torch.zeros(2, dtype=torch.int64), cross_entropy).gradients
+    assert torch.equal(gradients[0], torch.zeros(1, 2, 2)) and (gradients[1] != 0).all()
+
+
+def test_half_precision_logits_are_judged_in_float32():
+    """And double precision stays double."""
+    pixels = torch.rand(3, 1, 2, 2, generator=generator(0))
+    assert logits_of(lambda x: x.flatten(1).bfloat16(), pixels).dtype == torch.float32
+    assert logits_of(lambda x: x.flatten(1).double(), pixels).dtype == torch.float64
+
+
+@pytest.mark.parametrize("output", [lambda x: (x.flatten(1), x), lambda x: x, lambda x: x.flatten(1)[:1]])
+def test_a_network_that_gives_no_logits_is_refused(output):
+    """Tuples, images, too few rows."""
+    with pytest.raises(BadInput, match="must map 64 images to logits"):
+        logits_of(output, torch.rand(3, 1, 2, 2))
+
+
+# FGSM and PGD.
+
+
+def two_class(weights: torch.Tensor) -> nn.Sequential:
+    """Logits (w·x, -w·x)."""
+    return linear_net(torch.stack([weights, -weights]), torch.zeros(2, dtype=weights.dtype))
+
+
+@given(images(), seeds)
+def test_pgd_attains_the_linf_optimum_of_a_linear_classifier(pixels, seed):
+    """On w·x the worst point is x - eps sign(w) in the pixel range, from any start."""
+    pixels = pixels.double()
+    weights = torch.randn(pixels[0].numel(), dtype=torch.float64, generator=generator(seed))
+    worst = (pixels - 0.1 * weights.sign().view_as(pixels[0])).clamp(0, 1)
+    labels = torch.zeros(len(pixels), dtype=torch.int64)
+    found = pgd(two_class(weights), pixels, labels, LINF, steps=10, generator=generator(seed))
+    assert_close(found, worst, atol=1e-12, rtol=0)
+    assert_close(fgsm(two_class(weights), pixels, labels, LINF), worst, atol=1e-12, rtol=0)
+
+
+@given(seeds, st.integers(1, 6), st.integers(1, 6))
+def test_pgd_attains_the_l2_optimum_of_a_linear_classifier(seed, height, width):
+    """Where the pixel range does not bind, the worst point is x - eps w / |w|."""
+    weights = torch.randn(height * width, dtype=torch.float64, generator=generator(seed))
+    pixels = torch.full((2, 1, height, width), 0.5, dtype=torch.float64)
+    labels = torch.zeros(2, dtype=torch.int64)
+    threat = Threat("l2", 0.4)
+    worst = pixels - (0.4 * weights / weights.norm()).view(1, height, width)
+    # Steps of the radius: each halves the angle between the offset and the gradient, or more.
+    found = pgd(two_class(weights), pixels, labels, threat, steps=40, step_size=0.4, generator=generator(seed))
+    assert_close(found, worst, atol=1e-8, rtol=0)
+    assert_close(fgsm(two_class(weights), pixels, labels, threat), worst, atol=1e-9, rtol=0)
+
+
+@given(images(smallest=2, largest=6), threats(), seeds, st.integers(1, 4), st.booleans())
+def test_adversarial_images_are_allowed_points(pixels, threat, seed, steps, random_start):
+    """In the ball and in the pixel range, float32 like the images, which are left as they are."""
+    network, before = conv_net(tuple(pixels.shape[1:]), seed=seed), pixels.clone()
+    found = pgd(
+        network,
+        pixels,
+        labels_for(pixels),
+        threat,
+        steps=steps,
+        random_start=random_start,
+        generator=generator(seed),
+    )
+    assert found.dtype == torch.float32 and found.shape == pixels.shape and not found.requires_grad
+    assert (found >= 0).all() and (found <= 1).all()
+    assert (threat.distance(found, pixels) <= float(threat.eps) * (1 + 1e-6)).all()
+    assert torch.equal(pixels, before)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 7])
+def test_pgd_takes_exactly_its_steps(steps):
+    """One forward and one backward pass a step, none more, at `steps` different points."""
+    backward = []
+    network = conv_net((1, 4, 4))
+    network[0].register_full_backward_hook(lambda *_: backward.append(1))
+    asked, pixels = Recorder(network), torch.rand(3, 1, 4, 4, generator=generator(0))
+    pgd(asked, pixels, labels_for(pixels), LINF, steps=steps, step_size=0.01, generator=generator(0))
+    assert len(asked.seen) == len(backward) == steps
+    assert len(torch.stack(asked.seen).unique(dim=0)) == steps
+
+
+def path(**options) -> list[torch.Tensor]:
+    """The points of a PGD run along a straight line far inside the ball, the last one included."""
+    weights = torch.ones(4, dtype=torch.float64)
+    pixels = torch.full((1, 1, 2, 2), 0.5, dtype=torch.float64)
+    network = Recorder(two_class(weights))
+    end = pgd(network, pixels, torch.zeros(1, dtype=torch.int64), Threat("l2", 0.4), random_start=False, **options)
+    return [*network.seen, end]
+
+
+def lengths(points: list[torch.Tensor]) -> list[float]:
+    return [round((b - a).norm().item(), 9) for a, b in zip(points, points[1:], strict=False)]
+
+
+def test_step_sizes():
+    """2.5 eps / steps by default, or as given; FGSM steps eps, or as given; no random start means the image."""
+    assert lengths(path(steps=10))[:3] == [0.1, 0.1, 0.1]
+    assert lengths(path(steps=4, step_size=0.03)) == [0.03] * 4
+    assert torch.equal(path(steps=4)[0], torch.full((1, 1, 2, 2), 0.5, dtype=torch.float64))
+    pixels, labels = torch.full((1, 1, 2, 2), 0.5, dtype=torch.float64), torch.zeros(1, dtype=torch.int64)
+    network = two_class(torch.ones(4, dtype=torch.float64))
+    for size, expected in ((None, 0.4), (0.03, 0.03)):
+        moved = fgsm(network, pixels, labels, Threat("l2", 0.4), step_size=size) - pixels
+        assert moved.norm().item() == pytest.approx(expected)
+
+
+def test_a_given_start_is_projected_and_used():
+    """Instead of a random one; it is not changed."""
+    network, pixels = Recorder(conv_net((1, 3, 3))), torch.full((2, 1, 3, 3), 0.5)
+    start = torch.rand(2, 1, 3, 3, generator=generator(0))
+    before = start.clone()
+    pgd(network, pixels, labels_for(pixels), LINF, steps=2, start=start)
+    assert torch.equal(network.seen[0], LINF.project(start, pixels)) and torch.equal(start, before)
+
+
+@given(norms)
+def test_a_random_start_is_the_threats(norm):
+    """Drawn by the given generator, as `random_start` draws it; the same generator gives the same images."""
+    threat, pixels = Threat(norm, 0.2), torch.rand(3, 1, 4, 4, generator=generator(1))
+    network = Recorder(conv_net((1, 4, 4)))
+    ends = [pgd(network, pixels, labels_for(pixels), threat, steps=2, generator=generator(5)) for _ in range(2)]
+    assert torch.equal(network.seen[0], threat.random_start(pixels, generator(5)))
+    assert torch.equal(*ends)
+
+
+def test_any_loss_can_be_raised():
+    """Lowering one logit of a linear network moves against its weights."""
+    weights = torch.randn(3, 4, generator=generator(0), dtype=torch.float64)
+    network = linear_net(weights, torch.zeros(3, dtype=torch.float64))
+    pixels = torch.full((1, 1, 2, 2), 0.5, dtype=torch.float64)
+
+    def lower_the_third(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return -logits[:, 2]
+
+    found = fgsm(network, pixels, torch.zeros(1, dtype=torch.int64), LINF, loss=lower_the_third)
+    assert_close(found, pixels - 0.1 * weights[2].sign().view(1, 1, 2, 2), atol=1e-12, rtol=0)
+
+
+def test_nothing_of_the_callers_is_touched():
+    """Global generator, modes, requires_grad, .grad; and it works where gradients are switched off."""
+    network, pixels = conv_net((1, 4, 4)), torch.rand(3, 1, 4, 4, generator=generator(0))
+    network[0].train()
+    network[2].weight.requires_grad_(False)
+    before = torch.get_rng_state()
+    with torch.no_grad():
+        found = pgd(network, pixels, labels_for(pixels), LINF, steps=2, generator=generator(0))
+        assert not torch.is_grad_enabled()
+    assert (found != pixels).any()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert [part.training for part in network] == [True] + [False] * 5
+    assert [parameter.requires_grad for parameter in network.parameters()] == [True, True, False, True, True, True]
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [({"steps": 0}, "0 steps; give it one at least"), ({"steps": 2}, "a random start needs a generator")],
+)
+def test_an_attack_that_cannot_run_says_so(options, reason):
+    """Before the first pass."""
+    network, pixels = Recorder(conv_net((1, 3, 3))), torch.rand(1, 1, 3, 3)
+    with pytest.raises(BadInput, match=reason):
+        pgd(network, pixels, labels_for(pixels), LINF, **options)
+    assert not network.seen
+
+
+def test_the_configuration_names_the_attack():
+    """PGD with its options, and FGSM that draws nothing, behind one signature."""
+    network, pixels = conv_net((1, 4, 4)), torch.rand(3, 1, 4, 4, generator=generator(0))
+    labels = labels_for(pixels)
+    options = AttackOptions.model_validate({"steps": 3, "step_size": "1/50"})
+    named = attack_from(options)(network, pixels, labels, L2, generator=generator(4))
+    assert torch.equal(named, pgd(network, pixels, labels, L2, steps=3, step_size=0.02, generator=generator(4)))
+    from_images = attack_from(AttackOptions(steps=3, random_start=False))(network, pixels, labels, L2)
+    assert torch.equal(from_images, pgd(network, pixels, labels, L2, steps=3, random_start=False))
+    single, numbers = attack_from(AttackOptions(name="fgsm")), generator(4)
+    assert torch.equal(single(network, pixels, labels, LINF, generator=numbers), fgsm(network, pixels, labels, LINF))
+    assert torch.equal(numbers.get_state(), generator(4).get_state())
+    given = attack_from(options)(network, pixels, labels, L2, start=pixels, loss=lambda z, y: -cross_entropy(z, y))
+    assert (cross_entropy(network(given), labels) <= cross_entropy(network(pixels), labels)).all()
