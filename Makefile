@@ -69,4 +69,5 @@ clean: ## remove everything that the targets above made, the registered models t
 	@echo "Removing the environment, data, results, caches, and MLflow's runs and registered models:"
 	@echo "  $(or $(wildcard $(MADE)),nothing is there)"
 	@rm -rf $(MADE)
+	@rmdir data 2>/dev/null || true
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -20,6 +20,7 @@ _TRAINING = (
     "objectives",
     "mixing",
     "experts",
+    "units",
 )
 """Modules and packages whose code may change what a training step computes."""
 

@@ -41,18 +41,18 @@ def prepared(config: Config, workspace: Workspace) -> Path:
         BadInput: the source is missing or damaged.
     """
     wanted = request_digest(config.data)
-    for folder in (workspace.prepared, workspace.data_cache / wanted):
-        if _fits(folder, wanted):
-            return folder
+    if _request_of(workspace.prepared) == wanted:
+        return workspace.prepared
+    # Nobody watches these sources for changes, so they are read again: that takes seconds.
     prepare(config.data, workspace.data_cache / wanted, root=workspace.here)
     return workspace.data_cache / wanted
 
 
-def _fits(folder: Path, wanted: str) -> bool:
+def _request_of(folder: Path) -> str | None:
     try:
-        return Manifest.read(folder).request_digest == wanted
+        return Manifest.read(folder).request_digest
     except BadInput:
-        return False
+        return None
 
 
 def training(config: Config, workspace: Workspace) -> Training:

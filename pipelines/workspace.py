@@ -20,11 +20,12 @@ _QUIET = {
     "DVC_NO_ANALYTICS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # one bar for each small file
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # between our own lines
 }
 
 
 def quiet_telemetry() -> None:
-    """Switch usage reports of all tools off, unless the user has decided otherwise; children inherit it."""
+    """Switch usage reports and chatter of all tools off, unless the user has decided otherwise; children inherit it."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
 

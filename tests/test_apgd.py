@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
@@ -124,6 +124,7 @@ def test_every_point_asked_is_allowed(pixels, threat, seed, steps):
         assert (threat.distance(points, pixels) <= float(threat.eps) * (1 + 1e-6)).all()
 
 
+@settings(max_examples=8)
 @given(seeds, norms)
 def test_the_best_point_is_the_one_of_the_highest_loss_seen(seed, norm):
     """And its loss is that loss."""
@@ -138,6 +139,7 @@ def test_the_best_point_is_the_one_of_the_highest_loss_seen(seed, norm):
     assert_close(cross_entropy(network(found.best), labels).detach(), found.best_loss, atol=1e-5, rtol=1e-5)
 
 
+@settings(max_examples=8)
 @given(seeds, norms)
 def test_leaving_at_the_first_success_changes_no_verdict(seed, norm):
     """It only saves passes: an image takes them up to its first misclassified point, which is then returned."""

@@ -111,6 +111,16 @@ def test_the_digest_ignores_spelling_and_sees_values() -> None:
     assert digests[0] == digests[1] != digests[2]
 
 
+def test_the_digest_ignores_the_spelling_of_schedules() -> None:
+    """`1/4` and `0.25` are one decay, alone and in knots."""
+    for one, other in (("1/4", "0.25"), ("[[0, 1/4], [1, 1e-3]]", "[[0.0, 0.25], [1.0, 0.001]]")):
+        digests = {
+            configuration.digest(configuration.canonical(load(PARAMS, overrides=[f"mixing.decay={text}"])))
+            for text in (one, other)
+        }
+        assert len(digests) == 1
+
+
 def test_yaml_mistakes_name_the_line(tmp_path: Path) -> None:
     """Broken YAML, a key given twice, a missing file, a folder, no text."""
     path = tmp_path / "params.yaml"

@@ -1,70 +1,15 @@
 """The report: one page that stands alone, says what the records say, and is the same bytes each time."""
 
-import base64
-import csv
-import io
 import math
 import re
-from html.parser import HTMLParser
-from pathlib import Path
 
-import numpy as np
 import pytest
 import report_factory as factory
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image
+from report_parser import Parsed, section
 
 from generalist.config import Config
 from generalist.records import Evaluation, History
-from generalist.report import Gallery, build, write_curves
-from generalist.report.gallery import cards
-from generalist.report.looks import looks
-from generalist.report.svg import Chart, Scale
-
-VOID = {"meta", "link", "br", "img"}
-SHARES = st.lists(st.floats(0.0, 1.0), min_size=1, max_size=8)
-
-
-class Parsed(HTMLParser):
-    """Elements of a page in order, with their texts; an element closed out of order fails."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.texts: dict[str, list[str]] = {}
-        self._open: list[str] = []
-        self.feed(page)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-        self.texts.setdefault(tag, [])
-        if tag not in VOID:
-            self._open.append(tag)
-            self.texts[tag].append("")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        for tag in set(self._open):
-            self.texts[tag][-1] += data
-
-    def all(self, tag: str) -> list[dict[str, str]]:
-        """The attributes of each element of a kind."""
-        return [attributes for name, attributes in self.elements if name == tag]
-
-    def of_class(self, name: str) -> list[dict[str, str]]:
-        """The attributes of each element of a class."""
-        return [attributes for _, attributes in self.elements if name in attributes.get("class", "").split()]
-
-    def text(self, tag: str) -> list[str]:
-        """The texts of a kind of element, white space made single spaces."""
-        return [" ".join(text.split()) for text in self.texts.get(tag, [])]
+from generalist.report import Gallery, build
 
 
 def page(
@@ -80,12 +25,6 @@ def page(
         commands=factory.COMMANDS,
         lineage=factory.LINEAGE,
     )
-
-
-def section(html: str, name: str) -> Parsed:
-    """One section of a page."""
-    start = html.index(f'<section id="{name}"')
-    return Parsed(html[start : html.index("</section>", start)])
 
 
 @pytest.fixture(scope="module")
@@ -292,121 +231,8 @@ def test_the_gallery_shows_at_most_a_dozen(count: int, shown: int) -> None:
     assert ('id="gallery"' in html) == bool(shown)
 
 
-def pixels(uri: str) -> np.ndarray:
-    """The picture in a data URI, uint8 [height, width, 3]."""
-    head, data = uri.split(",")
-    assert head == "data:image/png;base64"
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_pictures_hold_the_exact_pixels(channels: int) -> None:
-    """Clean and adversarial pictures are the images as bytes, grey as three equal channels."""
-    gallery = factory.gallery(factory.config(), channels=channels, size=32)
-    for index, card in enumerate(cards(gallery)):
-        for uri, image in ((card.clean, gallery.images[index]), (card.adversarial, gallery.adversarial[index])):
-            expected = np.rint(image * 255).astype(np.uint8).transpose(1, 2, 0)
-            np.testing.assert_array_equal(pixels(uri), np.broadcast_to(expected, (32, 32, 3)))
-
-
-def test_large_pictures_are_thinned() -> None:
-    """No picture is more than 96 pixels wide, and each pixel shown is one of the image."""
-    gallery = factory.gallery(factory.config(), count=1, size=200)
-    shown = pixels(cards(gallery)[0].clean)[:, :, 0]
-    assert shown.shape == (67, 67)
-    np.testing.assert_array_equal(shown, np.rint(gallery.images[0, 0, ::3, ::3] * 255))
-
-
-def test_the_perturbation_is_orange_where_brighter_and_blue_where_darker() -> None:
-    """Unchanged pixels are near white; the strongest change has full colour whatever its size."""
-    config = factory.config()
-    clean = np.full((1, 1, 1, 3), 0.5, np.float32)
-    adversarial = clean + np.array([-0.01, 0, 0.005], np.float32)
-    plain = factory.gallery(config, count=1)
-    card = cards(Gallery(clean, adversarial, plain.labels, plain.class_names, plain.predictions))[0]
-    np.testing.assert_array_equal(pixels(card.perturbation)[0], [(0, 90, 181), (247, 247, 247), (224, 164, 124)])
-    assert card.largest == pytest.approx(0.01)
-
-
-def test_an_image_that_the_attack_left_alone_is_called_unchanged() -> None:
-    """Its perturbation is one neutral colour, and rounding does not count as a change."""
-    config = factory.config()
-    gallery = factory.gallery(config, count=1)
-    gallery = Gallery(
-        gallery.images, gallery.images + np.float32(1e-7), gallery.labels, gallery.class_names, gallery.predictions
-    )
-    assert cards(gallery)[0].largest == 0
-    assert (pixels(cards(gallery)[0].perturbation) == 247).all()
-    assert "unchanged" in Parsed(page(config, gallery=gallery)).text("span")
-
-
-def test_verdicts_are_the_most_probable_classes() -> None:
-    """Each learner's class is the largest probability's, right if it is the label."""
-    gallery = factory.gallery(factory.config())
-    for index, card in enumerate(cards(gallery)):
-        for learner, verdicts in card.verdicts.items():
-            for verdict, probabilities in zip(verdicts, gallery.predictions[learner], strict=True):
-                assert verdict.name == gallery.class_names[probabilities[index].argmax()]
-                assert verdict.probability == probabilities[index].max()
-                assert verdict.correct == (verdict.name == card.label)
-
-
-def test_the_table_of_curves_holds_every_measurement(tmp_path: Path) -> None:
-    """Rows by epoch: experts with loss, the global learner without, empty where nothing was measured."""
-    history = factory.history(factory.config(), checkpoint=5)
-    path = write_curves(history, tmp_path)
-    assert [file.name for file in tmp_path.iterdir()] == ["curves.csv"]
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [int(row["epoch"]) for row in rows] == sorted(int(row["epoch"]) for row in rows)
-    found = {(int(row["epoch"]), row["learner"]): (row["natural"], row["robust"], row["loss"]) for row in rows}
-    assert len(found) == len(rows) == len(history.epochs) + len(history.course)
-    for record in history.epochs:
-        natural, robust, loss = found[record.epoch, record.expert]
-        assert float(loss) == record.loss
-        if record.validation is None:
-            assert natural == robust == ""
-        else:
-            assert (float(natural), float(robust)) == (record.validation.natural.value, record.validation.robust.value)
-    assert {found[record.epoch, "global"][2] for record in history.course} == {""}
-
-
-def test_up_to_twelve_experts_look_different() -> None:
-    """Colour and dash together tell a dozen experts apart, and the global learner from all of them."""
-    found = looks([f"expert{index}" for index in range(12)])
-    assert len({look.style for look in found.values()}) == 13
-
-
-@settings(max_examples=50, deadline=None)
-@given(SHARES)
-def test_an_axis_of_shares_holds_its_values(values: list[float]) -> None:
-    """Every value lies on the axis, and so do two to a dozen rising ticks within [0, 1]."""
-    scale = Scale.of_shares(values)
-    assert all(0 <= scale.share(value) <= 1 for value in values)
-    ticks = [tick for tick, _ in scale.ticks]
-    assert 2 <= len(ticks) <= 12
-    assert ticks == sorted(set(ticks))
-    assert all(-1e-9 <= tick <= 1 + 1e-9 for tick in ticks)
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.integers(1, 2000))
-def test_ticks_of_epochs_are_whole_epochs(last: int) -> None:
-    """The axis of epochs starts at 0, ends just after the last, and is labelled at whole numbers only."""
-    scale = Scale.of_epochs(last)
-    assert scale.ticks[0] == (0.0, "0")
-    assert all(tick == int(label) and tick <= last for tick, label in scale.ticks)
-    assert 0.95 < scale.share(float(last)) < 1
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.floats(0, 1), st.floats(0, 1))
-def test_a_label_never_covers_its_own_mark(x: float, y: float) -> None:
-    """Wherever a single point lies, its label stays beside it and inside the chart."""
-    chart = Chart(Scale.of_shares([0.0, 1.0]), Scale.of_shares([0.0, 1.0]), label="", x_title="")
-    chart.mark((x, y), "circle", "")
-    chart.label((x, y), "some expert", "")
-    (a, b, c, d), (left, top, right, bottom) = chart.taken
-    assert right <= a or left >= c or bottom <= b or top >= d
-    assert left >= 0
-    assert right <= 400
+def test_the_page_says_which_images_the_attack_left_alone(usual: str) -> None:
+    """Every fourth image of the made-up gallery is unchanged, the others are adversarial."""
+    captions = section(usual, "gallery").text("span")
+    assert captions.count("unchanged") == captions.count("no change") == 3
+    assert captions.count("adversarial") == 9

@@ -106,7 +106,7 @@ def test_a_finished_training_is_not_computed_again(
 ) -> None:
     """The second run finds everything, and tells the same history."""
     facts, first = finish(small(), dataset, tmp_path)
-    monkeypatch.setattr("generalist.experts.Unit.epoch", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("generalist.units.Unit.epoch", lambda *_: pytest.fail("trained again"))
     monkeypatch.setattr("generalist.training.measuring.measure", lambda *_, **__: pytest.fail("measured again"))
     again, second = finish(small(), dataset, tmp_path)
     assert again == facts
@@ -190,7 +190,7 @@ def _states(folder: Path) -> set[str]:
 
 def _trained_epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A list that grows by the epoch whenever a unit trains one."""
-    from generalist.experts import Unit
+    from generalist.units import Unit
 
     trained: list[int] = []
     epoch = Unit.epoch

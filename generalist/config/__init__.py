@@ -13,11 +13,10 @@ from generalist.config.reading import (
 )
 from generalist.config.schedule import Schedule
 from generalist.config.section import Plugin, Section
-from generalist.config.tree import (
+from generalist.config.sections import (
     Adam,
     AdamW,
     AttackOptions,
-    Config,
     DataOptions,
     EvaluationOptions,
     ExpertOptions,
@@ -28,8 +27,8 @@ from generalist.config.tree import (
     Steps,
     ThreatOptions,
     TrainingOptions,
-    Weight,
 )
+from generalist.config.tree import Config, Weight
 
 __all__ = [
     "Adam",

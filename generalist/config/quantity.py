@@ -33,9 +33,9 @@ class Quantity(float):
         self.written = written.written if isinstance(written, Quantity) else written
         return self
 
-    def __getnewargs__(self) -> tuple[float | str]:
-        """Copies and processes get the same spelling."""
-        return (self.written,)
+    def __reduce__(self) -> tuple[type[Self], tuple[float | str]]:
+        """Copies, also those for another process, keep the spelling."""
+        return type(self), (self.written,)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

@@ -18,7 +18,7 @@ class _Loader(yaml.SafeLoader):
     """YAML without silent surprises: a key given twice is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         twice = next((key for index, key in enumerate(keys) if key in keys[:index]), None)
         if twice is not None:
             raise yaml.MarkedYAMLError(problem=f"key '{twice}' is given twice", problem_mark=node.start_mark)
@@ -187,11 +187,10 @@ def _place(loc: tuple[str | int, ...], tree: Any) -> tuple[list[str | int], Any]
     """The part of an error's location that is in the file: pydantic's has the tags of unions, too."""
     path: list[str | int] = []
     for key in loc:
-        if (isinstance(tree, Mapping) and key in tree) or (
-            isinstance(tree, list | tuple) and isinstance(key, int) and key < len(tree)
-        ):
+        known = tree if isinstance(tree, Mapping) else dict(enumerate(tree)) if isinstance(tree, list | tuple) else {}
+        if key in known:
             path.append(key)
-            tree = tree[key]
+            tree = known[key]
     return path, tree
 
 

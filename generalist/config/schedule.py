@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, SerializationInfo, model_serializer, model_validator
 from pydantic_core import PydanticCustomError
 
 from generalist.config.quantity import Quantity
@@ -45,10 +45,10 @@ class Schedule(BaseModel):
         return self
 
     @model_serializer
-    def _to_yaml(self) -> int | float | str | list[list[int | float | str]]:
-        if len(self.knots) == 1:
-            return self.knots[0][1].written
-        return [[p.written, v.written] for p, v in self.knots]
+    def _to_yaml(self, info: SerializationInfo) -> int | float | str | list[list[int | float | str]]:
+        canonical = isinstance(info.context, dict) and info.context.get("canonical")
+        shown = [[float(own) if canonical else own.written for own in knot] for knot in self.knots]
+        return shown[0][1] if len(shown) == 1 else shown
 
     def at(self, progress: float) -> float:
         """The value at `progress` in [0, 1]."""

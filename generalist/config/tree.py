@@ -1,204 +1,23 @@
-"""The tree of `params.yaml`: every option with its unit, its range and its meaning."""
+"""The tree of `params.yaml`, and what must hold between its sections."""
 
-import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, SerializeAsAny, Tag, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 from pydantic_core import PydanticCustomError
 
-from generalist.config.quantity import Quantity
 from generalist.config.schedule import Schedule
-from generalist.config.section import Plugin, Section, plugin
-
-Positive = Annotated[Quantity, Field(gt=0)]
-NonNegative = Annotated[Quantity, Field(ge=0)]
-Fraction = Annotated[Quantity, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
-
-
-def _checked_name(name: str) -> str:
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise PydanticCustomError(
-            "name", "the name '{name}' must be of lower-case letters, digits and _", {"name": name}
-        )
-    return name
-
-
-Name = Annotated[str, AfterValidator(_checked_name)]
-
-
-class ThreatOptions(Section):
-    """What the adversary may do to an image: move it within a ball, inside the pixel range."""
-
-    norm: Literal["linf", "l2"] = Field(description="the norm of the ball: linf or l2")
-    eps: Positive = Field(description="radius of the ball, in pixel units (pixels lie in [0, 1]), such as 8/255")
-
-
-class AttackOptions(Section):
-    """Projected gradient ascent (Madry et al. 2018); `fgsm` is its single full step (Goodfellow et al. 2015)."""
-
-    name: Literal["pgd", "fgsm"] = "pgd"
-    steps: Count = Field(10, description="gradient steps actually taken")
-    step_size: Positive | None = Field(None, description="pixel units; by default 2.5 eps / steps, and eps for fgsm")
-    random_start: bool = Field(True, description="start at a random point of the ball (fgsm: at the image)")
-
-    @model_validator(mode="after")
-    def _one_step_is_one_step(self) -> "AttackOptions":
-        if self.name == "fgsm" and "steps" in self.model_fields_set and self.steps != 1:
-            raise PydanticCustomError("fgsm", "fgsm takes one step: leave 'steps' out, or name the attack pgd")
-        return self
-
-
-class DataOptions(Plugin):
-    """Where the images come from and how they are split; each source adds its own options."""
-
-    validation: Fraction = Field(Quantity("0.2"), description="share of the training images held back for choices")
-    seed: int = Field(0, ge=0, description="seed of the validation split (and of the test split where the source has none)")
-
-
-class ModelOptions(Plugin):
-    """The network; each architecture adds its own options."""
-
-
-class ObjectiveOptions(Plugin):
-    """What an expert minimises; each objective adds its own options."""
-
-
-class Sgd(Section):
-    """Stochastic gradient descent, `torch.optim.SGD`."""
-
-    name: Literal["sgd"]
-    lr: Positive = Field(description="learning rate before its schedule")
-    momentum: Annotated[Quantity, Field(ge=0, lt=1)] = Quantity(0.9)
-    weight_decay: NonNegative = Quantity(0)
-    nesterov: bool = False
-
-
-class Adam(Section):
-    """`torch.optim.Adam`: weight decay is added to the gradient."""
-
-    name: Literal["adam"]
-    lr: Positive = Field(description="learning rate before its schedule")
-    betas: tuple[Annotated[Quantity, Field(ge=0, lt=1)], Annotated[Quantity, Field(ge=0, lt=1)]] = (
-        Quantity(0.9),
-        Quantity(0.999),
-    )
-    weight_decay: NonNegative = Quantity(0)
-
-
-class AdamW(Adam):
-    """`torch.optim.AdamW`: weight decay is decoupled from the gradient."""
-
-    name: Literal["adamw"]  # type: ignore[assignment]
-
-
-Optimizer = Annotated[Sgd | Adam | AdamW, Field(discriminator="name")]
-
-
-class ExpertOptions(Section):
-    """One expert: its own objective, data augmentation, optimizer, schedule and averaging."""
-
-    objective: Annotated[
-        SerializeAsAny[ObjectiveOptions], BeforeValidator(lambda written: plugin("objectives", written))
-    ] = Field(description="what this expert minimises, such as {name: natural}")
-    augment: tuple[Literal["crop", "flip"], ...] = Field((), description="augmentations of its training images, in order")
-    optimizer: Optimizer = Field(description="such as {name: sgd, lr: 0.05}")
-    schedule: Schedule = Field(Schedule.model_validate(1), description="factor on the learning rate over training progress")
-    averaging: Schedule | Literal[False] = Field(
-        False, description="decay of the expert's own weight average, which is then what is mixed; false for none"
-    )
-
-    @model_validator(mode="after")
-    def _ranges(self) -> "ExpertOptions":
-        if self.schedule.extremes()[0] < 0:
-            raise PydanticCustomError("schedule", "'schedule' must not fall below 0: it multiplies the learning rate")
-        if self.averaging is not False:
-            _check_decay("averaging", self.averaging)
-        return self
-
-
-class Steps(Section):
-    """An interval given in optimizer steps."""
-
-    steps: Count = Field(description="optimizer steps between two hand-backs")
-
-
-Interval = Annotated[
-    Annotated[Count, Tag("epochs")] | Annotated[Steps, Tag("steps")],
-    Discriminator(lambda written: "steps" if isinstance(written, Mapping | Steps) else "epochs"),
-]
-
-
-class MixingOptions(Section):
-    """How the experts become a global learner (Generalist, CVPR 2023, algorithm 1)."""
-
-    warm_up: int = Field(ge=0, description="t': epochs before the first hand-back")
-    interval: Interval = Field(description="c: epochs between two hand-backs, or {steps: n}")
-    decay: Schedule = Field(
-        Schedule.model_validate(0.999),
-        description="alpha': decay per step of the moving average, ramped up as (s+1)/(s+10)",
-    )
-    weights: dict[Name, Schedule] = Field(
-        description="gamma: weight of each expert in the mixture over training progress; one expert may be left out and takes the rest"
-    )
-    hand_back: Literal["average", "mixture"] = Field(
-        "average", description="what the experts go on from: the global learner, or the plain mixture of this step"
-    )
-    momentum: Literal["keep", "reset"] = Field("keep", description="what a hand-back does to the optimizers' state")
-
-    @model_validator(mode="after")
-    def _ranges(self) -> "MixingOptions":
-        _check_decay("decay", self.decay)
-        return self
-
-
-class TrainingOptions(Section):
-    """What all experts share."""
-
-    epochs: Count = Field(description="passes over the training images")
-    batch_size: Count = Field(description="images per optimizer step; the last batch of an epoch may be smaller")
-    threads: Count = Field(1, description="intra-op threads per expert; the number changes the bits of the result")
-    checkpoint: Count = Field(
-        5, description="epochs between stored states; a learner that is not mixed is chosen among these"
-    )
-    device: Literal["cpu", "cuda"] = Field("cpu", description="where experts are trained and evaluated")
-
-
-class EvaluationOptions(Section):
-    """What is measured. The test split is used once, after all choices; these are made on the validation split."""
-
-    threats: tuple[ThreatOptions, ...] = Field(min_length=1, description="threats to measure; the first is the headline")
-    choice: AttackOptions = Field(
-        AttackOptions(steps=10), description="attack on the validation split, for curves and for the choice of the round"
-    )
-    pgd: AttackOptions = Field(AttackOptions(steps=50), description="attack on the test split beside the cascade")
-    attack: Literal["apgd-ce+square"] = Field("apgd-ce+square", description="the cascade on the test split")
-    square_queries: Count = Field(5000, description="queries of Square per image")
-    images: Count | Literal["all"] = Field("all", description="the first n images of the test split, or all")
-    seed: int = Field(0, ge=0, description="seed of the attacks; apart from the training's, so that trainings compare")
-    batch_size: Count = Field(512, description="images at a time in the cascade: a cap on memory, without effect on verdicts")
-
-
-class ExportOptions(Section):
-    """The ONNX file."""
-
-    opset: int = Field(18, ge=17, le=23, description="ONNX operator set")
-    tolerance: Positive = Field(
-        Quantity("1e-4"), description="largest difference of a logit between torch and ONNX Runtime, relative to the largest logit"
-    )
-
-
-class RegistryOptions(Section):
-    """Under which name, and by which measure, a model may become champion."""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] = "generalist"
-    criterion: Literal["harmonic", "natural", "robust"] = Field(
-        "harmonic", description="on the validation split: harmonic mean of natural and robust accuracy, or one of them"
-    )
-    significance: Fraction = Field(
-        Quantity("0.05"), description="level of the paired test by which a champion must not be worse on the test split"
-    )
+from generalist.config.section import Section, plugin
+from generalist.config.sections import (
+    DataOptions,
+    EvaluationOptions,
+    ExpertOptions,
+    ExportOptions,
+    MixingOptions,
+    ModelOptions,
+    Name,
+    RegistryOptions,
+    TrainingOptions,
+)
 
 
 class Config(Section):
@@ -256,14 +75,6 @@ class Weight:
         return 1.0 - sum(schedule.at(progress) for schedule in self._given)
 
 
-def _check_decay(key: str, schedule: Schedule) -> None:
-    low, high = schedule.extremes()
-    if low < 0 or high >= 1:
-        raise PydanticCustomError(
-            "decay", "'{key}' must lie in [0, 1): it is the share of the old average kept at each step", {"key": key}
-        )
-
-
 def _check_mixing(mixing: MixingOptions, names: list[str], epochs: int) -> None:
     if mixing.warm_up >= epochs:
         raise PydanticCustomError(
@@ -293,10 +104,9 @@ def _check_simplex(weights: dict[str, Schedule], *, complete: bool) -> None:
         values = [schedule.at(progress) for schedule in weights.values()]
         total = sum(values)
         if min(values, default=0.0) < 0 or total > 1 + 1e-6 or (complete and abs(total - 1) > 1e-6):
-            written: dict[str, Any] = {"total": round(total, 6), "progress": round(progress, 6)}
             raise PydanticCustomError(
                 "mixing",
                 "mixing.weights must not be negative and must sum to one; at progress {progress} they sum to {total}"
                 " (leave one expert out and it takes the rest)",
-                written,
+                {"total": round(total, 6), "progress": round(progress, 6)},
             )

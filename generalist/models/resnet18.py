@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from generalist.config.tree import Count
+from generalist.config.sections import Count
 from generalist.models.contract import Architecture, Classifier
 from generalist.models.layers.residual import BasicBlock, check_size, convolution, stages
 from generalist.tensors import Images, ImageShape

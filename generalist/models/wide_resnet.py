@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from generalist.config.tree import Count
+from generalist.config.sections import Count
 from generalist.models.contract import Architecture, Classifier
 from generalist.models.layers.preactivation import PreActivationResNet
 from generalist.models.layers.residual import check_size

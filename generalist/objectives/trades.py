@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from generalist.attacks import attack_from
 from generalist.config import AttackOptions, Quantity, ThreatOptions
-from generalist.config.tree import NonNegative
+from generalist.config.sections import NonNegative
 from generalist.objectives.contract import Learner, Loss, Objective
 from generalist.tensors import Batch, Labels, Logits, PerImage
 from generalist.threats import threat_from

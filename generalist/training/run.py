@@ -43,9 +43,9 @@ def run(config: Config, dataset: Dataset, store: Store) -> Generator[Fact, None,
             cuts |= yield from _collected(steps, facts)
         course, candidate, positions = training.mix(round_, cuts)
         candidates.append(candidate)
-        for fact in (*course, candidate.record):
-            facts.append(fact)
-            yield fact
+        told: list[Fact] = [*course, candidate.record]
+        facts += told
+        yield from told
     return outcome(training, facts, candidates, {name: own[-1] for name, own in cuts.items()})
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from generalist import engine
 from generalist.config import Config, digest
 from generalist.data import Dataset, Resident, steps_per_epoch
-from generalist.experts import EpochResult, Recipe, Unit, handed_back, initial_state
+from generalist.experts import Recipe, handed_back, initial_state
 from generalist.mixing import courses
 from generalist.numerics import fingerprint
 from generalist.records import EpochRecord, GlobalRecord, RoundRecord
@@ -20,6 +20,7 @@ from generalist.training.keys import Key, Keys, Position, Positions
 from generalist.training.measuring import Measuring
 from generalist.training.plan import Round, plan
 from generalist.training.states import States
+from generalist.units import EpochResult, Unit
 
 Cuts = Mapping[str, Sequence[Position]]
 """Each expert's positions at the cuts of a round."""

@@ -174,7 +174,7 @@ def _create(client: MlflowClient, results: Results, name: str, run_id: str, sha2
     tags = {
         ONNX_SHA256: sha256,
         "criterion": evaluation.criterion,
-        "criterion_value": str(evaluation.chosen.validation.by(evaluation.criterion)),
+        "criterion_value": f"{evaluation.chosen.validation.by(evaluation.criterion):.6f}",
         "protocol_digest": evaluation.protocol.digest(),
         "mlflow_run_id": run_id,
     }

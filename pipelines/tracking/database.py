@@ -19,7 +19,7 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="The ``noload`` loader strategy", category=DeprecationWarning)
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it tells of each migration at level INFO
+logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of each migration and each new version
 
 EXPERIMENT = "generalist"
 _SQLITE = b"SQLite format 3\0"

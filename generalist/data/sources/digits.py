@@ -9,7 +9,7 @@ from pydantic import Field
 from sklearn.datasets import load_digits
 
 from generalist.config import Quantity
-from generalist.config.tree import Fraction
+from generalist.config.sections import Fraction
 from generalist.data.contract import Raw, Source, Split
 from generalist.data.splitting import hold_back
 

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from generalist.config import Quantity
-from generalist.config.tree import Count, Fraction
+from generalist.config.sections import Count, Fraction
 from generalist.data.contract import Raw, Source, Split
 from generalist.data.decoding import decode
 from generalist.data.manifest import combined_sha256
