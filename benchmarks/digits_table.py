@@ -17,11 +17,11 @@ from pathlib import Path
 
 import torch
 
+from generalist import engine
 from generalist.config import Config, load
 from generalist.data import Dataset, prepare
 from generalist.data import load as load_data
 from generalist.evaluation import evaluate, first
-from generalist import engine
 from generalist.records import LearnerEvaluation
 from generalist.store import Store
 from generalist.training import Outcome, run
@@ -51,8 +51,10 @@ def main() -> None:
             print(f"# {title}, seed {seed}: {time.perf_counter() - began:.0f} s", flush=True)
     _print(rows, load(preset="digits", overrides=arguments.set), arguments.seeds)
     cores = os.cpu_count()
-    print(f"\n{datetime.date.today()}, {platform.machine()}, {cores} cores, torch {torch.__version__}: "  # noqa: DTZ011
-          f"{time.perf_counter() - began:.0f} s in all; `make table`")
+    print(
+        f"\n{datetime.date.today()}, {platform.machine()}, {cores} cores, torch {torch.__version__}: "  # noqa: DTZ011
+        f"{time.perf_counter() - began:.0f} s in all; `make table`"
+    )
 
 
 def _digits(config: Config, folder: Path) -> Dataset:
@@ -90,7 +92,10 @@ def _print(rows: dict[str, list[LearnerEvaluation]], config: Config, seeds: int)
     options = config.evaluation
     threat = rows["PGD-AT"][0].threats[0].threat
     n = rows["PGD-AT"][0].natural.n
-    print(f"\n{threat}, test split, n = {n}, mean ± standard deviation over {seeds} seeds, {config.training.epochs} epochs\n")
+    print(
+        f"\n{threat}, test split, n = {n}, {config.training.epochs} epochs,"
+        f" mean ± standard deviation over {seeds} seeds\n"
+    )
     print(f"| training | natural | PGD-{options.pgd.steps} | {options.attack} |")
     print("|---|---|---|---|")
     for title, own in rows.items():

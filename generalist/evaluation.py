@@ -46,9 +46,7 @@ def measure(model: Classifier, split: Split, *, threat: ThreatOptions, attack: A
     network = _decision(model)
     natural, robust, _ = _attacked(network, _device(model), split, threat, attack, seed=0)
     n = len(split)
-    return Measured(
-        natural=Accuracy(correct=int(natural.sum()), n=n), robust=Accuracy(correct=int(robust.sum()), n=n)
-    )
+    return Measured(natural=Accuracy(correct=int(natural.sum()), n=n), robust=Accuracy(correct=int(robust.sum()), n=n))
 
 
 def evaluate(
@@ -138,7 +136,7 @@ def _tiles(split: Split, on: torch.device) -> Iterator[tuple[Images, Labels]]:
 def _attacked(
     network: Network, on: torch.device, split: Split, threat: ThreatOptions, attack: AttackOptions, *, seed: int
 ) -> tuple[Flags, Flags, Float32]:
-    """Which images are classified correctly, clean and after the attack (a clean mistake is not robust); and its ends."""
+    """Which images are classified correctly, clean and after the attack, and where it ended; a mistake isn't robust."""
     run, ball = attack_from(attack), threat_from(threat)
     natural, robust = [np.zeros(0, dtype=np.bool_)], [np.zeros(0, dtype=np.bool_)]
     ends = [np.zeros((0, *split.images.shape[1:]), dtype=np.float32)]

@@ -77,7 +77,9 @@ def handed_back(state: State, weights: Weights, *, reset_momentum: bool) -> Stat
 class Expert:
     """A state brought to life on a device."""
 
-    def __init__(self, recipe: Recipe, state: State, model_options: ModelOptions, shape: ImageShape, on: torch.device) -> None:
+    def __init__(
+        self, recipe: Recipe, state: State, model_options: ModelOptions, shape: ImageShape, on: torch.device
+    ) -> None:
         self.recipe, self.epoch = recipe, state.epoch
         objective = recipe.options.objective
         if not isinstance(objective, Objective):

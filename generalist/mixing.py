@@ -27,7 +27,7 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Course:
-    """One expert's mixing weight w_k(s) and the decay a_s after each step: float64 [total + 1]; entry 0 is the start."""
+    """One expert's mixing weight w_k(s) and the decay a_s after each step: float64 [total + 1], from the start."""
 
     weight: Values
     decay: Values
@@ -85,5 +85,6 @@ def combined(shares: Sequence[Mapping[str, torch.Tensor]], factors: Sequence[flo
     for share, factor in zip(shares[1:], factors[1:], strict=True):
         total.update(share, 1.0, factor)
     return {
-        name: tensor if tensor.is_floating_point() else shares[0][name].clone() for name, tensor in total.weights.items()
+        name: tensor if tensor.is_floating_point() else shares[0][name].clone()
+        for name, tensor in total.weights.items()
     }

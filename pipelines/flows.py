@@ -104,8 +104,10 @@ def publish(label: str, job: Job, results: Results, run_id: str | None) -> Regis
 
 
 class _Here:
-    """Who follows the flow in this process, and the sentence with which it refused: a flow's parameters and its
-    result must be plain values."""
+    """Who follows the flow in this process, and the sentence with which it refused.
+
+    A flow's own parameters and result must be plain values.
+    """
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
@@ -113,6 +115,11 @@ class _Here:
 
 
 _here: ContextVar[_Here | None] = ContextVar("here", default=None)
+
+
+def _present() -> _Here:
+    """Who follows this flow run. Apart from the flow, which Prefect pickles with the globals that it names."""
+    return _here.get() or _Here(Progress(write=get_run_logger().info))
 
 
 @flow(
@@ -134,7 +141,7 @@ def generalist_flow(
         params: a configuration file instead of the project's.
         outputs: folder of the results; by default runs/ID, ID being the flow run's.
     """
-    here = _here.get() or _Here(Progress(write=get_run_logger().info))
+    here = _present()
     try:
         workspace = Workspace.find()
         path = None if preset else Path(params) if params else workspace.params

@@ -26,11 +26,23 @@ def sentence(*overrides: str) -> str:
     ("override", "expected"),
     [
         ("mixing.intervall=3", "params.yaml: mixing: unknown key 'intervall'; did you mean 'interval'?"),
-        ("experts.robust.optimizer.momentumm=0", "experts.robust.optimizer: unknown key 'momentumm'; did you mean 'momentum'?"),
-        ("experts.robust.objective.beta=6", "experts.robust.objective: unknown key 'beta'; known here: attack, name, threat"),
-        ("mixing.warm_up=50", "mixing.warm_up is 50, but training.epochs is 40: the warm-up must end before the last epoch"),
+        (
+            "experts.robust.optimizer.momentumm=0",
+            "experts.robust.optimizer: unknown key 'momentumm'; did you mean 'momentum'?",
+        ),
+        (
+            "experts.robust.objective.beta=6",
+            "experts.robust.objective: unknown key 'beta'; known here: attack, name, threat",
+        ),
+        (
+            "mixing.warm_up=50",
+            "mixing.warm_up is 50, but training.epochs is 40: the warm-up must end before the last epoch",
+        ),
         ("experts.robust.objective.threat.eps=-8/255", 'eps is "-8/255", but it should be greater than 0'),
-        ("experts.robust.objective={name: adversarial}", "experts.robust.objective: 'threat' is missing: what this expert is trained against"),
+        (
+            "experts.robust.objective={name: adversarial}",
+            "experts.robust.objective: 'threat' is missing: what this expert is trained against",
+        ),
         ("mixing.weights.robust=1.2", "mixing.weights must not be negative and must sum to one"),
         ("mixing.weights={natural: 0.5, robust: 0.4}", "at progress 0.0 they sum to 0.9"),
         ("mixing.weights={other: 1}", "mixing.weights names 'other', but the experts are: natural, robust"),
@@ -42,7 +54,10 @@ def sentence(*overrides: str) -> str:
         ("experts.natural.schedule=[1, 2]", "a schedule is a number or a list of [progress, value] pairs"),
         ("model.name=smal_cnn", "model: unknown name 'smal_cnn'; did you mean 'small_cnn'?"),
         ("model={}", "model: 'name' is missing: one of"),
-        ("deploy=expert:x", "deploy is 'expert:x', but this configuration has only: expert:natural, expert:robust, global"),
+        (
+            "deploy=expert:x",
+            "deploy is 'expert:x', but this configuration has only: expert:natural, expert:robust, global",
+        ),
         ("training.epochs=two", 'training.epochs is "two", but it should be a valid integer'),
         ("training.epochs=0", "training.epochs is 0, but it should be greater than or equal to 1"),
         ("data.validation=1", "data.validation is 1, but it should be less than 1"),
@@ -73,7 +88,9 @@ def test_all_mistakes_are_told_at_once() -> None:
 def test_the_expert_named_global_is_refused() -> None:
     """The mixture has that name already."""
     expert = "{objective: {name: natural}, optimizer: {name: sgd, lr: 0.1}}"
-    assert "name the expert otherwise" in sentence(f"experts.global={expert}", "mixing.weights.natural=0", "mixing.weights.robust=0")
+    assert "name the expert otherwise" in sentence(
+        f"experts.global={expert}", "mixing.weights.natural=0", "mixing.weights.robust=0"
+    )
 
 
 def test_fractions_and_exponents_are_numbers_and_are_shown_as_written() -> None:
@@ -124,7 +141,11 @@ def test_the_digest_ignores_the_spelling_of_schedules() -> None:
 def test_yaml_mistakes_name_the_line(tmp_path: Path) -> None:
     """Broken YAML, a key given twice, a missing file, a folder, no text."""
     path = tmp_path / "params.yaml"
-    for text, expected in [("seed: 0\nseed: 1\n", "'seed' is given twice"), ("seed: [\n", "line"), ("- 1\n", "should be a valid dictionary")]:
+    for text, expected in [
+        ("seed: 0\nseed: 1\n", "'seed' is given twice"),
+        ("seed: [\n", "line"),
+        ("- 1\n", "should be a valid dictionary"),
+    ]:
         path.write_text(text, encoding="utf-8")
         with pytest.raises(BadInput, match=expected):
             load(path)
@@ -133,7 +154,7 @@ def test_yaml_mistakes_name_the_line(tmp_path: Path) -> None:
         load(path)
     with pytest.raises(BadInput, match="can't be read: No such file"):
         load(tmp_path / "none.yaml")
-    with pytest.raises(BadInput, match="there is no preset 'digit'; did you mean 'digits'?"):
+    with pytest.raises(BadInput, match=r"there is no preset 'digit'; did you mean 'digits'\?"):
         load(preset="digit")
 
 
@@ -193,5 +214,9 @@ def test_weights_of_a_left_out_expert_take_the_rest() -> None:
 
 def test_a_single_expert_needs_no_mixing() -> None:
     """Plain training is a valid configuration."""
-    overrides = ["mixing=null", "deploy=expert:natural", "experts={natural: {objective: {name: natural}, optimizer: {name: adamw, lr: 1e-3}}}"]
+    overrides = [
+        "mixing=null",
+        "deploy=expert:natural",
+        "experts={natural: {objective: {name: natural}, optimizer: {name: adamw, lr: 1e-3}}}",
+    ]
     assert isinstance(load(PARAMS, overrides=overrides), Config)

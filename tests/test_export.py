@@ -42,7 +42,7 @@ from generalist.config.section import plugin
 from generalist.export import export
 from generalist.models import build, initialise
 from generalist.tensors import ImageShape
-from tests model = build(plugin("models", {options}), {shape})
+model = build(plugin("models", {options}), {shape})
 initialise(model, torch.Generator().manual_seed(0))
 print(export(model, Path("again.onnx"), metadata={metadata}, opset=18))
 """

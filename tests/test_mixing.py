@@ -1,11 +1,12 @@
 """The algebra of mixing."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pathlib import Path
 
 from generalist.config import Schedule, load
 from generalist.mixing import Average, combined, courses, ramped

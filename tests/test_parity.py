@@ -62,6 +62,7 @@ def test_clean_and_adversarial_images_are_compared(path: Path) -> None:
     expected = logits(WEIGHT, images.astype(np.float32) / np.float32(255), adversarial)
     assert result.largest_logit == pytest.approx(np.abs(expected).max(), rel=1e-5)
     assert model.training
+    assert parity(model, path, images, torch.tensor(adversarial), tolerance=1e-5) == result
     assert Parity.model_validate_json(result.model_dump_json()) == result
 
 

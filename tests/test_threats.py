@@ -74,9 +74,7 @@ def test_l2_projects_along_the_ray_and_then_on_the_pixel_range(pixels, seed):
     expected = pixels + 0.4 * offsets / offsets.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
     points = pixels + offsets
     outside = offsets.flatten(1).norm(dim=1) > 0.4
-    assert_close(
-        Threat("l2", 0.4).project(points, pixels)[outside], expected.clamp(0, 1)[outside], atol=1e-5, rtol=0
-    )
+    assert_close(Threat("l2", 0.4).project(points, pixels)[outside], expected.clamp(0, 1)[outside], atol=1e-5, rtol=0)
 
 
 @given(images(), threats(), seeds)

@@ -30,7 +30,8 @@ class Schedule(BaseModel):
         if isinstance(written, Sequence) and not isinstance(written, str):
             if not all(isinstance(knot, Sequence) and not isinstance(knot, str) and len(knot) == 2 for knot in written):
                 raise PydanticCustomError(
-                    "schedule", "a schedule is a number or a list of [progress, value] pairs, such as [[0, 1], [1, 0.1]]"
+                    "schedule",
+                    "a schedule is a number or a list of [progress, value] pairs, such as [[0, 1], [1, 0.1]]",
                 )
             return {"knots": written}
         return {"knots": [(0, written)]}

@@ -67,7 +67,9 @@ def plugin(kind: str, written: Any) -> Any:
     if isinstance(written, Plugin):
         return written
     if not isinstance(written, Mapping) or "name" not in written:
-        raise PydanticCustomError("plugin", "'name' is missing: one of {known}", {"known": ", ".join(plugin_names(kind))})
+        raise PydanticCustomError(
+            "plugin", "'name' is missing: one of {known}", {"known": ", ".join(plugin_names(kind))}
+        )
     name, known = written["name"], plugin_names(kind)
     if name not in known:
         raise PydanticCustomError(

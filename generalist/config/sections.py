@@ -54,7 +54,9 @@ class DataOptions(Plugin):
     """Where the images come from and how they are split; each source adds its own options."""
 
     validation: Fraction = Field(Quantity("0.2"), description="share of the training images held back for choices")
-    seed: int = Field(0, ge=0, lt=2**32, description="seed of the validation split (and of the test split where the source has none)")
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="seed of the validation split (and of the test split where the source has none)"
+    )
 
 
 class ModelOptions(Plugin):
@@ -102,9 +104,13 @@ class ExpertOptions(Section):
     objective: Annotated[
         SerializeAsAny[ObjectiveOptions], BeforeValidator(lambda written: plugin("objectives", written))
     ] = Field(description="what this expert minimises, such as {name: natural}")
-    augment: tuple[Literal["crop", "flip"], ...] = Field((), description="augmentations of its training images, in order")
+    augment: tuple[Literal["crop", "flip"], ...] = Field(
+        (), description="augmentations of its training images, in order"
+    )
     optimizer: Optimizer = Field(description="such as {name: sgd, lr: 0.05}")
-    schedule: Schedule = Field(Schedule.model_validate(1), description="factor on the learning rate over training progress")
+    schedule: Schedule = Field(
+        Schedule.model_validate(1), description="factor on the learning rate over training progress"
+    )
     averaging: Schedule | Literal[False] = Field(
         False, description="decay of the expert's own weight average, which is then what is mixed; false for none"
     )
@@ -140,7 +146,8 @@ class MixingOptions(Section):
         description="alpha': decay per step of the moving average, ramped up as (s+1)/(s+10)",
     )
     weights: dict[Name, Schedule] = Field(
-        description="gamma: weight of each expert in the mixture over training progress; one expert may be left out and takes the rest"
+        description="gamma: weight of each expert in the mixture over training progress; one expert may be left out"
+        " and takes the rest"
     )
     hand_back: Literal["average", "mixture"] = Field(
         "average", description="what the experts go on from: the global learner, or the plain mixture of this step"
@@ -168,24 +175,30 @@ class TrainingOptions(Section):
 class EvaluationOptions(Section):
     """What is measured. The test split is used once, after all choices; these are made on the validation split."""
 
-    threats: tuple[ThreatOptions, ...] = Field(min_length=1, description="threats to measure; the first is the headline")
+    threats: tuple[ThreatOptions, ...] = Field(
+        min_length=1, description="threats to measure; the first is the headline"
+    )
     choice: AttackOptions = Field(
-        AttackOptions(steps=10), description="attack on the validation split, for curves and for the choice of the round"
+        AttackOptions(steps=10),
+        description="attack on the validation split, for curves and for the choice of the round",
     )
     pgd: AttackOptions = Field(AttackOptions(steps=50), description="attack on the test split beside the cascade")
     attack: Literal["apgd-ce+square"] = Field("apgd-ce+square", description="the cascade on the test split")
     square_queries: Count = Field(5000, description="queries of Square per image")
     images: Count | Literal["all"] = Field("all", description="the first n images of the test split, or all")
     seed: int = Field(0, ge=0, description="seed of the attacks; apart from the training's, so that trainings compare")
-    batch_size: Count = Field(512, description="images at a time in the cascade: a cap on memory, without effect on verdicts")
+    batch_size: Count = Field(
+        512, description="images at a time in the cascade: a cap on memory, without effect on verdicts"
+    )
 
 
 class ExportOptions(Section):
     """The ONNX file."""
 
-    opset: int = Field(18, ge=17, le=23, description="ONNX operator set")
+    opset: int = Field(18, ge=18, le=23, description="ONNX operator set")
     tolerance: Positive = Field(
-        Quantity("1e-4"), description="largest difference of a logit between torch and ONNX Runtime, relative to the largest logit"
+        Quantity("1e-4"),
+        description="largest difference of a logit between torch and ONNX Runtime, relative to the largest logit",
     )
 
 

@@ -24,8 +24,8 @@ class Config(Section):
     """The whole of `params.yaml`."""
 
     seed: int = Field(0, ge=0, lt=2**63, description="seed of every random draw of the training")
-    data: Annotated[SerializeAsAny[DataOptions], BeforeValidator(lambda written: plugin("data.sources", written))] = Field(
-        description="such as {name: digits}"
+    data: Annotated[SerializeAsAny[DataOptions], BeforeValidator(lambda written: plugin("data.sources", written))] = (
+        Field(description="such as {name: digits}")
     )
     model: Annotated[SerializeAsAny[ModelOptions], BeforeValidator(lambda written: plugin("models", written))] = Field(
         description="such as {name: small_cnn}"
@@ -33,7 +33,9 @@ class Config(Section):
     training: TrainingOptions = Field(description="such as {epochs: 40, batch_size: 64}")
     experts: dict[Name, ExpertOptions] = Field(min_length=1, description="a map of experts by name")
     mixing: MixingOptions | None = Field(None, description="how experts are mixed; null for a single expert on its own")
-    deploy: str = Field("global", description="which learner is evaluated first, exported and registered: global or expert:NAME")
+    deploy: str = Field(
+        "global", description="which learner is evaluated first, exported and registered: global or expert:NAME"
+    )
     evaluation: EvaluationOptions = Field(description="such as {threats: [{norm: linf, eps: 8/255}]}")
     export: ExportOptions = ExportOptions()
     registry: RegistryOptions = RegistryOptions()
@@ -51,7 +53,9 @@ class Config(Section):
                 {"deploy": self.deploy, "learners": ", ".join(learners)},
             )
         if "global" in names:
-            raise PydanticCustomError("experts", "experts: 'global' is the name of the mixture; name the expert otherwise")
+            raise PydanticCustomError(
+                "experts", "experts: 'global' is the name of the mixture; name the expert otherwise"
+            )
         return self
 
     def mixing_weights(self) -> dict[str, "Weight"]:
@@ -92,7 +96,9 @@ def _check_mixing(mixing: MixingOptions, names: list[str], epochs: int) -> None:
     left_out = len(names) - len(mixing.weights)
     if left_out > 1:
         raise PydanticCustomError(
-            "mixing", "mixing.weights leaves out {left_out} experts; one at most may be left out, and takes the rest", {"left_out": left_out}
+            "mixing",
+            "mixing.weights leaves out {left_out} experts; one at most may be left out, and takes the rest",
+            {"left_out": left_out},
         )
     _check_simplex(mixing.weights, complete=left_out == 0)
 

@@ -44,7 +44,7 @@ def parity(
     model: Classifier,
     path: Path,
     images: NDArray[np.uint8],
-    adversarial: Float32,
+    adversarial: Float32 | Images,
     *,
     tolerance: float,
     threads: int = 1,
@@ -55,7 +55,7 @@ def parity(
         model: on any device; it is left as it was.
         path: the ONNX file.
         images: uint8 [n, channels, height, width].
-        adversarial: float32 [m, channels, height, width] in [0, 1]; m need not be n.
+        adversarial: float32 [m, channels, height, width] in [0, 1], array or tensor on the CPU; m need not be n.
         tolerance: see `Parity`.
         threads: of ONNX Runtime.
 
@@ -79,12 +79,12 @@ def parity(
     )
 
 
-def _tiles(images: NDArray[np.uint8], adversarial: Float32) -> Iterator[Images]:
+def _tiles(images: NDArray[np.uint8], adversarial: Float32 | Images) -> Iterator[Images]:
     """Both as float32 on the CPU; torch.tensor copies, so the arrays may be read-only or mapped from disk."""
     for start in range(0, len(images), TILE):
         yield to_unit(torch.tensor(images[start : start + TILE]))
     for start in range(0, len(adversarial), TILE):
-        yield torch.tensor(adversarial[start : start + TILE])
+        yield torch.tensor(np.asarray(adversarial[start : start + TILE]))
 
 
 def _by_torch(rule: Deployed, images: Images) -> Float32:

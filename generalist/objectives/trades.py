@@ -19,7 +19,7 @@ has no gradient (Zhang et al.'s published code)."""
 
 
 class Trades(Objective):
-    """CE(f(x), y) + beta KL(f(x) || f(x')), x' found by ascent on the divergence (Zhang et al., ICML 2019, equation 5)."""
+    """CE(f(x), y) + beta KL(f(x) || f(x')), x' by ascent on the divergence (Zhang et al., ICML 2019, equation 5)."""
 
     name: Literal["trades"]
     threat: ThreatOptions = Field(
@@ -35,7 +35,7 @@ class Trades(Objective):
             clean = F.log_softmax(learner.attackable(batch.images), dim=1)
         noise = torch.empty_like(batch.images).normal_(0, _START_NOISE, generator=generator)
 
-        def divergence(logits: Logits, labels: Labels) -> PerImage:
+        def divergence(logits: Logits, _labels: Labels) -> PerImage:
             attacked = F.log_softmax(logits, dim=1)
             return F.kl_div(attacked, clean, reduction="none", log_target=True).sum(dim=1)
 

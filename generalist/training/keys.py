@@ -54,7 +54,9 @@ class Keys:
         for epoch in range(round_.start, round_.stop):
             group = self._group(unit, here, epoch) if round_.coupled else None
             for index, name in enumerate(unit):
-                trajectory = digest(["epoch", here[name].trajectory, self._epoch(name, epoch), group and [group, index]])
+                trajectory = digest(
+                    ["epoch", here[name].trajectory, self._epoch(name, epoch), group and [group, index]]
+                )
                 share = here[name].share
                 if share is not None:
                     share = digest(["share", share, trajectory, self._course(name, epoch)])
@@ -99,7 +101,8 @@ class Keys:
         assert mixing is not None and isinstance(mixing.interval, Steps)  # only such experts are coupled
         how = [mixing.interval.steps, mixing.warm_up * self._per_epoch, mixing.hand_back, mixing.momentum]
         members = [
-            [here[name].trajectory, here[name].share, self._epoch(name, epoch), self._course(name, epoch)] for name in unit
+            [here[name].trajectory, here[name].share, self._epoch(name, epoch), self._course(name, epoch)]
+            for name in unit
         ]
         last = self._recipes[unit[0]].total == (epoch + 1) * self._per_epoch
         return digest(["group", members, how, last])

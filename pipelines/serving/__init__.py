@@ -137,8 +137,9 @@ def _environment(origin: str) -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "PREFECT_API_URL": f"{origin}/api",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO",
-        # Only Prefect's own pages may ask from within a browser; by default all of the web may.
+        # Within a browser only Prefect's own pages may ask and change things; by default all of the web may.
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origin,
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
         # `--watch` shows the lines of a run as they come.
         "PREFECT_SERVER_LOGS_STREAM_OUT_ENABLED": "true",
         "PREFECT_SERVER_LOGS_STREAM_PUBLISHING_ENABLED": "true",

@@ -1,8 +1,9 @@
 """The deployment `generalist/train`: run as a module, it serves it; and what can be asked about it."""
 
 import json
-import urllib.error
 import urllib.request
+import uuid
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -22,20 +23,25 @@ def polled_since(api: str, since: datetime) -> bool:
 def abandon_runs(api: str) -> None:
     """Mark runs whose process was ended with this service as crashed; else they would be shown as running for ever."""
     state = {"type": "CRASHED", "name": "Crashed", "message": "generalist serve was ended"}
+    client = str(uuid.uuid4())
     wanted = {
         "deployments": {"name": {"any_": [_DEPLOYMENT]}},
         "flow_runs": {"state": {"type": {"any_": _UNDER_WAY}}},
     }
     try:
-        for run in _asked(f"{api}/flow_runs/filter", wanted):
-            _asked(f"{api}/flow_runs/{run['id']}/set_state", {"state": state, "force": True})
+        token = _asked(f"{api}/csrf-token?client={client}")["token"]
+        proof = {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": client}
+        for run in _asked(f"{api}/flow_runs/filter", wanted, proof):
+            _asked(f"{api}/flow_runs/{run['id']}/set_state", {"state": state, "force": True}, proof)
     except OSError:
         return  # they are marked by hand then; ending goes on
 
 
-def _asked(url: str, body: Any = None) -> Any:
+def _asked(url: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:
     request = urllib.request.Request(  # noqa: S310  an address of ours
-        url, None if body is None else json.dumps(body).encode(), {"Content-Type": "application/json"}
+        url,
+        None if body is None else json.dumps(body).encode(),
+        {"Content-Type": "application/json", **(headers or {})},
     )
     with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310  as above
         return json.load(answer)
@@ -47,8 +53,10 @@ def main() -> None:
 
     from pipelines.flows import generalist_flow
 
+    # Runs start as children with the flow pickled, so a refusal is told in its one sentence; Prefect's engine,
+    # which `prefect.serve` would start, adds a traceback to every failure.
     generalist_flow.serve(
-        name=_DEPLOYMENT,
+        _DEPLOYMENT,
         description="Train experts, mix them into a global learner, evaluate, export and register it.",
         entrypoint_type=EntrypointType.MODULE_PATH,  # the flow as installed, wherever this runs
         pause_on_shutdown=False,  # it has no schedule
