@@ -1,22 +1,27 @@
 """Charts by epoch: validation accuracies, training loss, mixing weights."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 from markupsafe import Markup
+from matplotlib.axes import Axes
 
 from generalist.records import Accuracy, EpochRecord, GlobalRecord, History, Measured, RoundRecord
-from generalist.report.looks import GLOBAL, Look, interval, percent
-from generalist.report.svg import CHARACTER, Chart, Point, Scale
-
-DENSE = 30
-"""Marks on one line above which they are drawn smaller."""
+from generalist.report.figures import FAINT, INK, MUTED, chart, from_zero, percentages, shares, steps, swatch
+from generalist.report.looks import GLOBAL, Look
 
 KINDS: dict[str, Callable[[Measured], Accuracy]] = {"Natural": lambda m: m.natural, "Robust": lambda m: m.robust}
 
+HAND_BACK = {"color": MUTED, "alpha": 0.4, "linewidth": 1.0, "linestyle": "-"}
+NO_HAND_BACK = {"color": MUTED, "alpha": 0.8, "linewidth": 1.0, "linestyle": ":"}
+"""Lines at the rounds' ends: experts go on from the mixture, or on their own."""
+
+Points = Sequence[tuple[int, float]]
+
 
 @dataclass(frozen=True)
-class Figure:
+class Panel:
     """A chart, its heading, and a remark on what is measured."""
 
     title: str
@@ -42,9 +47,20 @@ def measured(history: History) -> dict[str, list[tuple[int, Measured]]]:
     return found | ({GLOBAL: [(r.epoch, r.validation) for r in course]} if course else {})
 
 
+def legend(history: History, looks: Mapping[str, Look]) -> list[tuple[Markup, str]]:
+    """The signs in the charts by epoch, and what they mean."""
+    signs = [(looks[name].swatch(), looks[name].label) for name in measured(history)]
+    if history.course:
+        signs += [
+            (swatch(lambda axes: axes.axvline(0.5, **HAND_BACK)), "mixing round, experts go on from the mixture"),
+            (swatch(lambda axes: axes.axvline(0.5, **NO_HAND_BACK)), "round without hand-back"),
+        ]
+    return [*signs, (swatch(lambda axes: ring(axes, 0.5, 0.5, size=11)), "chosen")]
+
+
 def curves(
-    history: History, chosen: RoundRecord, looks: Mapping[str, Look], *, attack: str, largest: int
-) -> list[Figure]:
+    history: History, chosen: RoundRecord, looks: Mapping[str, Look], *, attack: str, last: int
+) -> list[Panel]:
     """Charts of both validation accuracies, the training loss and, where experts are mixed, their weights.
 
     Args:
@@ -52,88 +68,80 @@ def curves(
         chosen: the round whose candidate was chosen; a ring marks it.
         looks: by learner.
         attack: how robust accuracy was measured on the validation split, for readers.
-        largest: number of epochs.
+        last: number of epochs.
     """
     notes = {"Natural": "validation split, clean images", "Robust": f"validation split, {attack}"}
-    figures = []
-    for kind in KINDS:
-        chart = _accuracies(history, chosen, looks, kind, largest)
-        figures.append(Figure(f"{kind} accuracy", chart.markup(), notes[kind]))
+    drawn: list[tuple[str, str, Callable[[Axes], None]]] = [
+        (f"{kind} accuracy", notes[kind], partial(accuracies, history=history, chosen=chosen, looks=looks, kind=kind))
+        for kind in KINDS
+    ]
     note = "each expert's own objective: compare shapes, not heights"
-    figures.append(Figure("Training loss", _losses(history, looks, largest).markup(), note))
+    drawn.append(("Training loss", note, partial(losses, history=history, looks=looks)))
     if history.course:
         note = "share of each expert in the mixture at the end of a round"
-        figures.append(Figure("Mixing weights", _weights(history, looks, largest).markup(), note))
-    return figures
+        drawn.append(("Mixing weights", note, partial(weights, history=history, looks=looks)))
+
+    def framed(axes: Axes, draw: Callable[[Axes], None]) -> None:
+        draw(axes)
+        frame(axes, history=history, last=last)
+
+    return [Panel(title, chart(partial(framed, draw=draw), label=f"{title} by epoch"), note) for title, note, draw in drawn]
 
 
-def _accuracies(history: History, chosen: RoundRecord, looks: Mapping[str, Look], kind: str, largest: int) -> Chart:
-    of, series = KINDS[kind], measured(history)
-    values = [of(m).value for points in series.values() for _, m in points]
-    chart = _frame(
-        history, Scale.of_shares([*values, of(chosen.validation).value]), f"{kind} accuracy by epoch", largest
-    )
-    told: dict[int, list[str]] = {}
-    for name, points in series.items():
-        _series(chart, [(float(epoch), of(m).value) for epoch, m in points], looks[name])
-        for epoch, m in points:
-            told.setdefault(epoch, []).append(f"{looks[name].label}: {percent(of(m).value)} {interval(of(m))}")
-    chart.mark((float(chosen.epoch), of(chosen.validation).value), "circle", "ring", radius=7.5)
-    _hover(chart, told, history)
-    return chart
+def accuracies(axes: Axes, *, history: History, chosen: RoundRecord, looks: Mapping[str, Look], kind: str) -> None:
+    """Each learner's accuracy in per cent by epoch, the global learner's marked at every round, the chosen ringed."""
+    rounds = {r.epoch for r in history.rounds}
+    ringed = 100 * KINDS[kind](chosen.validation).value
+    everything = [ringed]
+    for name, found in measured(history).items():
+        points = [(epoch, 100 * KINDS[kind](m).value) for epoch, m in found]
+        everything += [value for _, value in points]
+        line(axes, points, looks[name], marked=rounds if name == GLOBAL else ())
+    ring(axes, chosen.epoch, ringed)
+    axes.set_ylim(*shares(everything))
+    axes.yaxis.set_major_formatter(percentages())
 
 
-def _losses(history: History, looks: Mapping[str, Look], largest: int) -> Chart:
-    chart = _frame(history, Scale.from_zero(r.loss for r in history.epochs), "Training loss by epoch", largest)
-    told: dict[int, list[str]] = {}
+def losses(axes: Axes, *, history: History, looks: Mapping[str, Look]) -> None:
+    """Each expert's training loss by epoch; one that is no finite number leaves a gap."""
     for name, records in by_expert(history).items():
-        _series(chart, [(float(r.epoch), r.loss) for r in records], looks[name])
-        for r in records:
-            told.setdefault(r.epoch, []).append(f"{looks[name].label}: {r.loss:.4g}")
-    _hover(chart, told, history)
-    return chart
+        line(axes, [(r.epoch, r.loss) for r in records], looks[name])
+    axes.set_ylim(*from_zero(r.loss for r in history.epochs))
 
 
-def _weights(history: History, looks: Mapping[str, Look], largest: int) -> Chart:
-    chart = _frame(history, Scale.of_shares([0.0, 1.0]), "Mixing weight of each expert by epoch", largest)
+def weights(axes: Axes, *, history: History, looks: Mapping[str, Look]) -> None:
+    """Each expert's mixing weight in per cent at the end of every round."""
     for name in dict.fromkeys(name for r in history.rounds for name in r.weights):
-        _series(chart, [(float(r.epoch), r.weights[name]) for r in history.rounds if name in r.weights], looks[name])
-    _hover(
-        chart, {r.epoch: [f"{looks[n].label}: {w:.3g}" for n, w in r.weights.items()] for r in history.rounds}, history
-    )
-    return chart
+        points = [(r.epoch, 100 * r.weights[name]) for r in history.rounds if name in r.weights]
+        line(axes, points, looks[name], marked=[epoch for epoch, _ in points])
+    axes.set_ylim(0, 100)
+    axes.yaxis.set_major_formatter(percentages())
 
 
-def _series(chart: Chart, points: list[Point], look: Look) -> None:
-    """A line with a mark at each measurement, a larger one at the last."""
-    chart.line(points, look.style)
-    if len(points) <= DENSE:
-        for point in points[:-1]:
-            chart.mark(point, look.shape, f"dot {look.style}", radius=2.0)
-    for point in points[-1:]:
-        chart.mark(point, look.shape, look.style)
+def line(axes: Axes, points: Points, look: Look, *, marked: Collection[int] = ()) -> None:
+    """A line through the points, small marks at some epochs and a larger one at the end."""
+    style = {"color": look.colour, "marker": look.marker}
+    small = [index for index, (epoch, _) in enumerate(points[:-1]) if epoch in marked]
+    x, y = [epoch for epoch, _ in points], [value for _, value in points]
+    axes.plot(x, y, linestyle=look.dash, label=look.label, **style, markersize=5, markevery=small or [-1])
+    axes.plot(x[-1:], y[-1:], linestyle="none", **style)
 
 
-def _frame(history: History, y: Scale, label: str, largest: int) -> Chart:
-    """Axes over all epochs; where experts are mixed, the warm-up shaded and every round marked."""
-    chart = Chart(Scale.of_epochs(largest), y, label=label, x_title="epochs done")
+def ring(axes: Axes, x: float, y: float, *, size: float = 15.0, label: str = "chosen") -> None:
+    """The sign of the chosen candidate, so many points wide."""
+    axes.scatter(x, y, s=size**2, facecolors="none", edgecolors=INK, linewidths=1.6, zorder=4, label=label)
+
+
+def frame(axes: Axes, *, history: History, last: int) -> None:
+    """An axis over all epochs; where experts are mixed, the warm-up shaded and the end of every round marked."""
+    axes.set(xlim=(0, last * 1.02), xlabel="epochs done")
+    axes.xaxis.set_major_locator(steps(integer=True))
+    axes.yaxis.set_major_locator(steps())
+    axes.grid(visible=True)
     if not history.course:
-        return chart
-    warm_up, last = float(history.rounds[0].epoch), float(largest)
-    chart.column(0.0, warm_up, "warm-up")
+        return
+    warm_up, top = history.rounds[0].epoch, axes.get_xaxis_transform()
+    axes.axvspan(0, warm_up, color=FAINT, alpha=0.55, linewidth=0, zorder=0)
+    axes.text(warm_up / 2, 1.02, "warm-up", color=MUTED, transform=top, ha="center")
     for r in history.rounds:
-        epoch = float(r.epoch)
-        chart.segment((epoch, y.low), (epoch, y.high), "hand-back" if r.handed_back else "no-hand-back")
-    for start, end, text in ((0.0, warm_up, "warm-up"), (warm_up, last, "mixing rounds")):
-        (left, top), (right, _) = chart.at((start, y.high)), chart.at((end, y.high))
-        if right - left > CHARACTER * len(text):
-            chart.text((left + right) / 2, top - 5, text, "tick", anchor="middle")
-    return chart
-
-
-def _hover(chart: Chart, told: Mapping[int, list[str]], history: History) -> None:
-    """A column at each epoch that shows its values while the pointer is on it."""
-    rounds = {r.epoch: f", round {r.round}" + (" (handed back)" if r.handed_back else "") for r in history.rounds}
-    for epoch, lines in sorted(told.items()):
-        tooltip = "\n".join([f"epoch {epoch}{rounds.get(epoch, '')}", *lines])
-        chart.column(epoch - 0.5, min(epoch + 0.5, chart.x.high), "hover", tooltip=tooltip)
+        axes.axvline(r.epoch, **HAND_BACK if r.handed_back else NO_HAND_BACK, zorder=1)

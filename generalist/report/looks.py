@@ -4,44 +4,53 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from markupsafe import Markup
+from matplotlib.axes import Axes
 
 from generalist.records import Accuracy
-from generalist.report.svg import outline
+from generalist.report.figures import EXPERTS, INK, PANEL, swatch
 
 GLOBAL = "global"
 SPACE = "\u00a0"
 """A space at which no line breaks."""
 
-SHAPES = ("square", "triangle", "diamond", "pentagon")
+MARKERS = ("s", "^", "D", "p")
+DASHES = ("-", "--", ":")
 NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
 
 
 @dataclass(frozen=True)
 class Look:
-    """A learner's name for readers, its class in the style sheet and the shape of its marks."""
+    """A learner's name for readers, and matplotlib's colour, line style and marker for it."""
 
     label: str
-    style: str
-    shape: str
+    colour: str
+    dash: str
+    marker: str
 
-    @property
     def swatch(self) -> Markup:
         """Its line and mark, for a legend."""
-        mark = outline(self.shape, (14.0, 7.0), 4.0)
-        return Markup(
-            '<svg class="swatch" viewBox="0 0 28 14" aria-hidden="true">'
-            '<path class="line {0}" d="M0 7L28 7"/><path class="mark {0}" d="{1}"/></svg>'
-        ).format(self.style, mark)
+
+        def draw(axes: Axes) -> None:
+            axes.plot([0, 1], [0.5, 0.5], color=self.colour, linestyle=self.dash)
+            # A single point of `scatter` is drawn in place, without an id: swatches are repeated on a page.
+            axes.scatter(0.5, 0.5, s=64, color=self.colour, marker=self.marker, edgecolors=PANEL, zorder=3)
+
+        return swatch(draw)
 
 
 def looks(names: Iterable[str]) -> dict[str, Look]:
     """One look per learner, by its order; colours repeat after four experts, with another dash and without end."""
     experts = [name for name in dict.fromkeys(names) if name != GLOBAL]
     found = {
-        name: Look(f"{name} expert", f"e{index % 4} d{index // 4 % 3}", SHAPES[index % len(SHAPES)])
+        name: Look(
+            f"{name} expert",
+            EXPERTS[index % len(EXPERTS)],
+            DASHES[index // len(EXPERTS) % len(DASHES)],
+            MARKERS[index % len(MARKERS)],
+        )
         for index, name in enumerate(experts)
     }
-    return found | {GLOBAL: Look("global learner", "eg", "circle")}
+    return found | {GLOBAL: Look("global learner", INK, "-", "o")}
 
 
 def percent(share: float, digits: int = 1) -> str:

@@ -1,22 +1,27 @@
 """The trade-off plane: natural against robust accuracy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+from matplotlib.axes import Axes
 
 from generalist.records import Accuracy, Evaluation, History, Measured, RoundRecord
-from generalist.report.curves import Figure, by_expert, measured
-from generalist.report.looks import GLOBAL, Look, interval, percent, threat
-from generalist.report.svg import CHARACTER, Chart, Point, Scale, ticks
+from generalist.report.curves import Panel, by_expert, measured, ring
+from generalist.report.figures import INK, MUTED, PANEL, RULE, SMALL, chart, percentages, shares, steps
+from generalist.report.looks import GLOBAL, Look, threat
 
 HEIGHT = 340.0
 SAMPLES = 60
-"""Points that draw one curve of equal harmonic mean."""
+"""Points across the plane, and up, at which the harmonic mean is computed."""
 
+Point = tuple[float, float]
 Path = Sequence[tuple[int, Measured]]
 
 
 def on_validation(
     history: History, chosen: RoundRecord, looks: Mapping[str, Look], *, deployed: str, attack: str
-) -> list[Figure]:
+) -> list[Panel]:
     """How the candidates moved: among the experts (if there are several), and close up.
 
     The path is the global learner's from round to round; where nothing is mixed, the candidates'.
@@ -25,111 +30,94 @@ def on_validation(
     course = [(r.epoch, r.validation) for r in history.course if r.epoch in ends]
     path = course or [(r.epoch, r.validation) for r in history.rounds]
     look = looks[GLOBAL if course else deployed]
-    figures = []
+    panels = []
     if len(by_expert(history)) > 1:
-        figures.append(
-            Figure(
+        draw = partial(among_experts, history=history, chosen=chosen, path=path, looks=looks, look=look)
+        panels.append(
+            Panel(
                 "Validation: experts and candidates",
-                _among_experts(history, chosen, path, looks, look).markup(),
+                chart(draw, label=_label("on the validation split"), height=HEIGHT),
                 attack,
             )
         )
-    title = f"Validation: {'global learner' if course else 'candidates'}{', close up' if figures else ''}"
-    return [*figures, Figure(title, _close_up(chosen, path, look).markup(), attack)]
+    title = f"Validation: {'global learner' if course else 'candidates'}{', close up' if panels else ''}"
+    draw = partial(close_up, chosen=chosen, path=path, look=look)
+    return [*panels, Panel(title, chart(draw, label=_label("of the candidates"), height=HEIGHT), attack)]
 
 
-def on_test(evaluation: Evaluation, index: int, looks: Mapping[str, Look]) -> Figure:
+def on_test(evaluation: Evaluation, index: int, looks: Mapping[str, Look]) -> Panel:
     """Every learner on the test split under one threat, with intervals both ways."""
     written = evaluation.protocol.threats[index]
+    label = _label(f"on the test split under {written}")
+    drawn = chart(partial(final, evaluation=evaluation, index=index, looks=looks), label=label, height=HEIGHT)
+    return Panel(f"Test: {threat(written)}", drawn, f"{evaluation.protocol.cascade}, n = {evaluation.protocol.n}")
+
+
+def final(axes: Axes, *, evaluation: Evaluation, index: int, looks: Mapping[str, Look]) -> None:
+    """Each learner's accuracies under one threat, in per cent, as a mark in a cross of intervals."""
     places = {name: (one.natural, one.threats[index].cascade) for name, one in evaluation.learners.items()}
-    chart = _frame(
-        [corner for pair in places.values() for corner in _corners(*pair)], f"on the test split under {written}"
-    )
     for name, (natural, robust) in places.items():
-        _cross(chart, natural, robust, looks[name].style)
-    for name, (natural, robust) in places.items():
-        told = f"{looks[name].label}\nnatural {percent(natural.value)} {interval(natural)}"
-        told += f"\nrobust {percent(robust.value)} {interval(robust)}"
-        chart.mark((natural.value, robust.value), looks[name].shape, looks[name].style, radius=5.0, tooltip=told)
-    for name, (natural, robust) in places.items():
-        chart.label((natural.value, robust.value), looks[name].label, f"name {looks[name].style}")
-    return Figure(
-        f"Test: {threat(written)}", chart.markup(), f"{evaluation.protocol.cascade}, n = {evaluation.protocol.n}"
-    )
+        _cross(axes, natural, robust, looks[name].colour, fmt=looks[name].marker, label=looks[name].label)
+    _frame(axes, [corner for pair in places.values() for corner in _corners(*pair)])
 
 
-def _among_experts(history: History, chosen: RoundRecord, path: Path, looks: Mapping[str, Look], look: Look) -> Chart:
-    """Where each expert ended, and where its warm-up ended; the path between."""
+def among_experts(
+    axes: Axes, *, history: History, chosen: RoundRecord, path: Path, looks: Mapping[str, Look], look: Look
+) -> None:
+    """Where each expert ended (filled), where its warm-up ended (hollow), and the path of the candidates."""
     ends = {name: points[-1][1] for name, points in measured(history).items() if points and name != GLOBAL}
     starts = {name: m for name in ends if (m := _after_warm_up(history, name)) is not None}
-    everything = [*ends.values(), *starts.values(), *(m for _, m in path), chosen.validation]
-    chart = _frame([_point(m) for m in everything], "on the validation split")
-    for name, m in starts.items():
-        told = f"{_told(looks[name], m)}\nwarm-up done"
-        chart.mark(_point(m), looks[name].shape, f"hollow {looks[name].style}", radius=4.5, tooltip=told)
-    _draw(chart, path, look)
     for name, m in ends.items():
-        chart.mark(_point(m), looks[name].shape, looks[name].style, radius=5.0, tooltip=_told(looks[name], m))
-    chart.mark(_point(chosen.validation), "circle", "ring", radius=7.5)
-    for name, m in ends.items():
-        chart.label(_point(m), looks[name].label, f"name {looks[name].style}")
+        _mark(axes, m, looks[name], filled=True, label=looks[name].label)
     for name, m in starts.items():
-        chart.label(_point(m), f"{name}, warm-up", f"name light {looks[name].style}")
-    chart.label(_point(chosen.validation), "chosen", "name", gap=10.0)
-    return chart
+        _mark(axes, m, looks[name], filled=False)
+    _path(axes, path, look)
+    ring(axes, *_point(chosen.validation))
+    _frame(axes, map(_point, [*ends.values(), *starts.values(), *(m for _, m in path), chosen.validation]))
 
 
-def _close_up(chosen: RoundRecord, path: Path, look: Look) -> Chart:
-    """The path and the chosen candidate's intervals."""
+def close_up(axes: Axes, *, chosen: RoundRecord, path: Path, look: Look) -> None:
+    """The path, and the chosen candidate's intervals."""
     natural, robust = chosen.validation.natural, chosen.validation.robust
-    chart = _frame([*(_point(m) for _, m in path), *_corners(natural, robust)], "on the validation split, close up")
-    _cross(chart, natural, robust, "")
-    _draw(chart, path, look)
-    chart.mark(_point(chosen.validation), "circle", "ring", radius=7.5)
-    chart.label(_point(chosen.validation), f"chosen, epoch {chosen.epoch}", "name", gap=10.0)
+    _cross(axes, natural, robust, INK)
+    _path(axes, path, look)
+    ring(axes, *_point(chosen.validation), label=f"chosen, epoch {chosen.epoch}")
     for epoch, m in dict((path[0], path[-1])).items():
-        if epoch != chosen.epoch:
-            chart.label(_point(m), f"epoch {epoch}", "tick")
-    return chart
+        text = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "color": MUTED}
+        axes.annotate(f"epoch {epoch}", _point(m), **text, fontsize=SMALL, zorder=5)
+    _frame(axes, [*(_point(m) for _, m in path), *_corners(natural, robust)])
 
 
-def _draw(chart: Chart, path: Path, look: Look) -> None:
-    chart.line([_point(m) for _, m in path], look.style)
-    chart.keep_clear([_point(m) for _, m in path])
-    for epoch, m in path:
-        chart.mark(_point(m), look.shape, look.style, radius=2.6, tooltip=f"{_told(look, m)}\nepoch {epoch}")
+def _mark(axes: Axes, m: Measured, look: Look, *, filled: bool, label: str = "") -> None:
+    face, edge = (look.colour, PANEL) if filled else (PANEL, look.colour)
+    style = {"linestyle": "none", "marker": look.marker, "markersize": 9, "markeredgewidth": 1.5}
+    axes.plot(*_point(m), **style, markerfacecolor=face, markeredgecolor=edge, label=label, zorder=3)
 
 
-def _frame(points: list[Point], where: str) -> Chart:
-    """Axes around the points, and curves of equal harmonic mean behind them."""
-    x, y = Scale.of_shares((x for x, _ in points), least=3), Scale.of_shares(y for _, y in points)
-    label = f"Natural accuracy (across) against robust accuracy (up) {where}"
-    chart = Chart(
-        x, y, label=label, x_title="natural accuracy →", y_title="↑ robust accuracy", height=HEIGHT, lines=False
-    )
-    levels = [_harmonic(x.low, y.low), _harmonic(x.high, y.high)]
-    crowded = sum(x.share(point[0]) for point in points) > len(points) / 2
-    for level in ticks(*levels) if levels[1] > levels[0] else []:
-        across = [x.low + (x.high - x.low) * index / SAMPLES for index in range(SAMPLES + 1)]
-        curve = [(a, level * a / (2 * a - level)) for a in across if 2 * a > level]
-        curve = [point for point in curve if y.low <= point[1] <= y.high]
-        if len(curve) > SAMPLES // 3:
-            _contour(chart, curve, f"mean {100 * level:.10g} %", "start" if crowded else "end")
-    return chart
+def _path(axes: Axes, path: Path, look: Look) -> None:
+    x, y = zip(*(_point(m) for _, m in path), strict=True)
+    axes.plot(x, y, color=look.colour, marker=look.marker, markersize=6, label=f"{look.label}, by round")
 
 
-def _contour(chart: Chart, curve: list[Point], name: str, anchor: str) -> None:
-    """The curve, and its name above its left (start) or right end."""
-    chart.line(curve, "contour")
-    width = 0.85 * CHARACTER * len(name)
-    left = chart.at(curve[0])[0] + 2 if anchor == "start" else chart.at(curve[-1])[0] - 2 - width
-    top = min(y for x, y in map(chart.at, curve) if left - 4 <= x <= left + width) - 3
-    chart.text(left if anchor == "start" else left + width, top, name, "contour-name", anchor=anchor)
-    chart.taken.append((left, top - 9, left + width, top + 2))
+def _cross(axes: Axes, natural: Accuracy, robust: Accuracy, colour: str, *, fmt: str = "none", label: str = "") -> None:
+    x, y = 100 * natural.value, 100 * robust.value
+    reach = [[[at - 100 * of.interval[0]], [100 * of.interval[1] - at]] for at, of in ((x, natural), (y, robust))]
+    style = {"color": colour, "elinewidth": 1.4, "markersize": 10, "markeredgecolor": PANEL}
+    axes.errorbar(x, y, xerr=reach[0], yerr=reach[1], fmt=fmt, label=label, **style)
 
 
-def _harmonic(natural: float, robust: float) -> float:
-    return 2 * natural * robust / (natural + robust) if natural + robust else 0.0
+def _frame(axes: Axes, points: Iterable[Point]) -> None:
+    """Axes around the points, curves of equal harmonic mean behind them, and a legend where there is room."""
+    x, y = (shares(values) for values in zip(*points, strict=True))
+    axes.set(xlim=x, ylim=y, xlabel="natural accuracy →", title="↑ robust accuracy")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(steps())
+        axis.set_major_formatter(percentages())
+    across, up = np.meshgrid(np.linspace(*x, SAMPLES), np.linspace(*y, SAMPLES))
+    mean = 2 * across * up / np.maximum(across + up, 1e-9)
+    contours = axes.contour(across, up, mean, levels=steps(), colors=RULE, linewidths=1, zorder=0)
+    axes.clabel(contours, fmt="mean %.10g %%", fontsize=SMALL, colors=MUTED)
+    axes.legend(loc="best")
 
 
 def _after_warm_up(history: History, name: str) -> Measured | None:
@@ -140,17 +128,14 @@ def _after_warm_up(history: History, name: str) -> Measured | None:
     return next((r.validation for r in by_expert(history)[name] if r.epoch == epoch), None)
 
 
+def _label(where: str) -> str:
+    return f"Natural accuracy (across) against robust accuracy (up) {where}"
+
+
 def _point(m: Measured) -> Point:
-    return m.natural.value, m.robust.value
-
-
-def _told(look: Look, m: Measured) -> str:
-    return f"{look.label}\nnatural {percent(m.natural.value)}\nrobust {percent(m.robust.value)}"
+    return 100 * m.natural.value, 100 * m.robust.value
 
 
 def _corners(natural: Accuracy, robust: Accuracy) -> list[Point]:
-    return [(natural.interval[0], robust.interval[0]), (natural.interval[1], robust.interval[1])]
-
-
-def _cross(chart: Chart, natural: Accuracy, robust: Accuracy, style: str) -> None:
-    chart.cross((natural.value, robust.value), natural.interval, robust.interval, f"interval {style}")
+    (left, right), (bottom, top) = natural.interval, robust.interval
+    return [(100 * left, 100 * bottom), (100 * right, 100 * top)]
