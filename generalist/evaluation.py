@@ -151,7 +151,7 @@ def _attacked(
 
 def _cascade(
     network: Network, on: torch.device, split: Split, threat: Threat, options: EvaluationOptions
-) -> tuple[Flags, NDArray[np.str_], tuple[str, ...], Float32]:
+) -> tuple[Flags, NDArray[np.generic], tuple[str, ...], Float32]:
     result = autoattack(
         network,
         to_unit(torch.from_numpy(np.array(split.images)).to(on)),
@@ -162,7 +162,7 @@ def _cascade(
         batch_size=options.batch_size,
         square_queries=options.square_queries,
     )
-    fooled_by = np.array([name or "" for name in result.fooled_by], dtype=np.str_)
+    fooled_by: NDArray[np.generic] = np.array([name or "" for name in result.fooled_by], dtype=np.str_)
     return result.robust.cpu().numpy(), fooled_by, tuple(result.flags), result.adversarial.cpu().numpy()
 
 

@@ -1,12 +1,17 @@
 """Facts that travel: what training and evaluation report, as JSON and to people. No torch here."""
 
+import math
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, computed_field
-from scipy.stats import binomtest
 
 from generalist.config import digest
+
+
+Z = NormalDist().inv_cdf(0.975)
+"""95 % of a normal distribution lie within so many standard deviations of its mean."""
 
 
 class Record(BaseModel):
@@ -30,11 +35,13 @@ class Accuracy(Record):
     @computed_field
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % Wilson score interval; of 0 images, everything."""
+        """95 % score interval of Wilson (1927); of 0 images, everything."""
         if not self.n:
             return 0.0, 1.0
-        low, high = binomtest(self.correct, self.n).proportion_ci(confidence_level=0.95, method="wilson")
-        return float(low), float(high)
+        weight = Z**2 / self.n
+        centre = self.value + weight / 2
+        reach = math.sqrt(weight * (self.value * (1 - self.value) + weight / 4))
+        return max(0.0, (centre - reach) / (1 + weight)), min(1.0, (centre + reach) / (1 + weight))
 
     def __str__(self) -> str:
         low, high = self.interval

@@ -90,6 +90,7 @@ class _Temporary:
 
     def __init__(self, workspace: Workspace) -> None:
         self._log = workspace.work / "logs" / "prefect-temporary.log"
+        self._ready = False
         try:
             self._log.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -117,6 +118,7 @@ class _Temporary:
         until = time.monotonic() + _TEMPORARY_STARTS_WITHIN
         while self._process.poll() is None and time.monotonic() < until:
             if answers(self.url, within=max(1.0, until - time.monotonic())):
+                self._ready = True
                 return
         raise BadInput(f"Prefect's temporary server did not start: {self._log} says why")
 
@@ -126,6 +128,8 @@ class _Temporary:
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
+        if not self._ready:  # it holds nothing worth waiting for, and migrations are made whole or not at all
+            self._process.kill()
         try:
             self._process.wait(_ENDS_WITHIN)
         except subprocess.TimeoutExpired:

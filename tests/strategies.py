@@ -1,6 +1,7 @@
 """Hypothesis strategies and small networks that several tests share."""
 
 import math
+from collections.abc import Callable
 
 import hypothesis.strategies as st
 import torch
@@ -55,6 +56,29 @@ def conv_net(shape: tuple[int, int, int], *, classes: int = 4, seed: int = 0) ->
     network[0].bias.data.copy_(-network[0].weight.data.sum(dim=(1, 2, 3)) / 2)
     network[-1].bias.data.zero_()
     return network
+
+
+def problem(
+    count: int, shape: tuple[int, int, int] = (1, 6, 6), *, classes: int = 4, seed: int = 0
+) -> tuple[nn.Sequential, Tensor, Tensor]:
+    """A network, images, and labels of which one in ten is wrong."""
+    network = conv_net(shape, classes=classes, seed=seed)
+    pixels = torch.rand(count, *shape, generator=generator(seed))
+    labels = network(pixels).argmax(1)
+    labels[::10] = (labels[::10] + 1) % classes
+    return network, pixels, labels
+
+
+class Recorder:
+    """A network that remembers the points it was asked, or the first `count` of each pass."""
+
+    def __init__(self, network: Callable[[Tensor], Tensor], count: int | None = None) -> None:
+        self.network, self.count = network, count
+        self.seen: list[Tensor] = []
+
+    def __call__(self, points: Tensor) -> Tensor:
+        self.seen.append(points[: self.count].detach().clone())
+        return self.network(points)
 
 
 def linear_net(weights: Tensor, bias: Tensor) -> nn.Sequential:

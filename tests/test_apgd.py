@@ -13,18 +13,7 @@ from generalist.attacks.apgd import _windows
 from generalist.errors import BadInput
 from generalist.threats import Threat
 from tests import aa_reference
-from tests.strategies import conv_net, exact_distances, generator, images, linear_net, norms, seeds, threats
-
-
-class Recorder:
-    """A network that remembers the first `count` rows of what it was asked."""
-
-    def __init__(self, network, count):
-        self.network, self.count, self.seen = network, count, []
-
-    def __call__(self, points):
-        self.seen.append(points[: self.count].detach().clone())
-        return self.network(points)
+from tests.strategies import Recorder, conv_net, exact_distances, generator, images, linear_net, norms, seeds, threats
 
 
 class Textbook:

@@ -12,6 +12,7 @@ DRAWS = ["uniform", "normal", "signs", "integers"]
 
 
 def draw(streams: ImageStreams, kind: str, draws: int | range, *shape: int) -> torch.Tensor:
+    """Numbers of one kind."""
     kinds = {
         "uniform": streams.uniform,
         "normal": streams.normal,
@@ -22,6 +23,7 @@ def draw(streams: ImageStreams, kind: str, draws: int | range, *shape: int) -> t
 
 
 def some(count: int, seed: int = 0) -> ImageStreams:
+    """Streams of so many different images."""
     pixels = torch.rand(count, 1, 4, 4, generator=generator(1))
     return ImageStreams.of(pixels, torch.arange(count), seed=seed)
 

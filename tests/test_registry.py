@@ -182,7 +182,7 @@ def test_a_champion_that_cannot_be_evaluated_again_stays(client: MlflowClient, r
 
     found = registered(factory.Model(seed=6, protocol=OTHER_PROTOCOL), reevaluate=impossible)
     assert found.reasons == (
-        "it can't be compared with the champion, version 1 (the data have 10 classes, the model 4): promote it by hand",
+        "it can't be compared with the champion, version 1 (the data have 10 classes, the model 4): promote it with `generalist promote` if it should be champion",
     )
     found = registered(factory.Model(seed=7, protocol=OTHER_PROTOCOL))
     assert found.reasons == ("the champion was evaluated by another protocol (seed)",)

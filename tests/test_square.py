@@ -15,10 +15,12 @@ from tests.strategies import conv_net, exact_distances, generator, images, linea
 
 
 def streams(pixels: torch.Tensor, labels: torch.Tensor, seed: int = 0) -> ImageStreams:
+    """Streams of these images."""
     return ImageStreams.of(pixels, labels, seed=seed)
 
 
 def zeros(pixels: torch.Tensor) -> torch.Tensor:
+    """The label 0 for all."""
     return torch.zeros(len(pixels), dtype=torch.int64)
 
 

@@ -16,10 +16,12 @@ from tests.strategies import generator, images, norms, seeds, threats
 
 
 def far_from(pixels: torch.Tensor, seed: int, spread: float = 3.0) -> torch.Tensor:
+    """Points that lie anywhere."""
     return pixels + spread * torch.randn(pixels.shape, generator=generator(seed)).to(pixels.dtype)
 
 
 def assert_allowed(points: torch.Tensor, pixels: torch.Tensor, threat: Threat) -> None:
+    """In the ball by float64 and in the pixel range exactly."""
     assert (points >= 0).all() and (points <= 1).all()
     assert (threat.distance(points, pixels) <= float(threat.eps) * (1 + 1e-6)).all()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import onnx
 import pytest
 import tracking_factory as factory
 from mlflow import MlflowClient
@@ -241,6 +242,17 @@ def test_the_logged_model_is_the_file(client: MlflowClient, tracker: Tracker, re
     assert described.get_input_schema().to_dict()[0]["tensor-spec"]["shape"] == (-1, 3, 4, 5)
     assert described.get_output_schema().input_names() == ["logits"]
     assert (model.name, model.status, output.step) == ("global", "READY", 6)
+
+
+def test_the_file_is_copied_and_not_written_anew(client: MlflowClient, tracker: Tracker, results: Results) -> None:
+    """Another serialisation of the same model has other bytes, and so another SHA-256."""
+    written_otherwise = results.onnx.read_bytes() + onnx.ModelProto(ir_version=10).SerializeToString()
+    assert onnx.load_from_string(written_otherwise) == onnx.load(results.onnx)
+    results.onnx.write_bytes(written_otherwise)
+    tracker.finish(results)
+    (output,) = client.get_run(tracker.run_id).outputs.model_outputs
+    held = Path(client.get_logged_model(output.model_id).artifact_location, "model.onnx")
+    assert held.read_bytes() == written_otherwise
 
 
 def test_final_metrics_are_tied_to_the_model(client: MlflowClient, tracker: Tracker, results: Results) -> None:

@@ -1,8 +1,9 @@
 """Charts by epoch: validation accuracies, training loss, mixing weights."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -13,8 +14,8 @@ from generalist.report.looks import GLOBAL, Look
 
 KINDS: dict[str, Callable[[Measured], Accuracy]] = {"Natural": lambda m: m.natural, "Robust": lambda m: m.robust}
 
-HAND_BACK = {"color": MUTED, "alpha": 0.4, "linewidth": 1.0, "linestyle": "-"}
-NO_HAND_BACK = {"color": MUTED, "alpha": 0.8, "linewidth": 1.0, "linestyle": ":"}
+HAND_BACK: dict[str, Any] = {"color": MUTED, "alpha": 0.4, "linewidth": 1.0, "linestyle": "-"}
+NO_HAND_BACK: dict[str, Any] = {"color": MUTED, "alpha": 0.8, "linewidth": 1.0, "linestyle": ":"}
 """Lines at the rounds' ends: experts go on from the mixture, or on their own."""
 
 Points = Sequence[tuple[int, float]]
@@ -58,9 +59,7 @@ def legend(history: History, looks: Mapping[str, Look]) -> list[tuple[Markup, st
     return [*signs, (swatch(lambda axes: ring(axes, 0.5, 0.5, size=11)), "chosen")]
 
 
-def curves(
-    history: History, chosen: RoundRecord, looks: Mapping[str, Look], *, attack: str, last: int
-) -> list[Panel]:
+def curves(history: History, chosen: RoundRecord, looks: Mapping[str, Look], *, attack: str, last: int) -> list[Panel]:
     """Charts of both validation accuracies, the training loss and, where experts are mixed, their weights.
 
     Args:
@@ -85,7 +84,9 @@ def curves(
         draw(axes)
         frame(axes, history=history, last=last)
 
-    return [Panel(title, chart(partial(framed, draw=draw), label=f"{title} by epoch"), note) for title, note, draw in drawn]
+    return [
+        Panel(title, chart(partial(framed, draw=draw), label=f"{title} by epoch"), note) for title, note, draw in drawn
+    ]
 
 
 def accuracies(axes: Axes, *, history: History, chosen: RoundRecord, looks: Mapping[str, Look], kind: str) -> None:
@@ -120,7 +121,7 @@ def weights(axes: Axes, *, history: History, looks: Mapping[str, Look]) -> None:
 
 def line(axes: Axes, points: Points, look: Look, *, marked: Collection[int] = ()) -> None:
     """A line through the points, small marks at some epochs and a larger one at the end."""
-    style = {"color": look.colour, "marker": look.marker}
+    style: dict[str, Any] = {"color": look.colour, "marker": look.marker}
     small = [index for index, (epoch, _) in enumerate(points[:-1]) if epoch in marked]
     x, y = [epoch for epoch, _ in points], [value for _, value in points]
     axes.plot(x, y, linestyle=look.dash, label=look.label, **style, markersize=5, markevery=small or [-1])
@@ -137,7 +138,7 @@ def frame(axes: Axes, *, history: History, last: int) -> None:
     axes.set(xlim=(0, last * 1.02), xlabel="epochs done")
     axes.xaxis.set_major_locator(steps(integer=True))
     axes.yaxis.set_major_locator(steps())
-    axes.grid(visible=True)
+    axes.grid(axis="y")
     if not history.course:
         return
     warm_up, top = history.rounds[0].epoch, axes.get_xaxis_transform()

@@ -7,7 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from generalist.config import AttackOptions, Config, ThreatOptions, to_yaml
 from generalist.records import Evaluation, History, Measured
-from generalist.report.curves import by_expert, curves, measured
+from generalist.report.curves import by_expert, curves, legend, measured
 from generalist.report.gallery import Gallery, cards
 from generalist.report.looks import interval, looks, percent, threat
 from generalist.report.plane import on_test, on_validation
@@ -52,9 +52,10 @@ def build(
             history=history,
             evaluation=evaluation,
             looks=look,
-            drawn=[look[name] for name in measured(history)],
+            drawn={name: look[name] for name in measured(history)},
+            legend=legend(history, look),
             attack=attack,
-            curves=curves(history, evaluation.chosen, look, attack=attack, largest=config.training.epochs),
+            curves=curves(history, evaluation.chosen, look, attack=attack, last=config.training.epochs),
             planes=[
                 *(on_test(evaluation, index, look) for index in threats),
                 *on_validation(history, evaluation.chosen, look, deployed=evaluation.deployed, attack=attack),

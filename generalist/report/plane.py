@@ -2,16 +2,17 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from generalist.records import Accuracy, Evaluation, History, Measured, RoundRecord
 from generalist.report.curves import Panel, by_expert, measured, ring
-from generalist.report.figures import INK, MUTED, PANEL, RULE, SMALL, chart, percentages, shares, steps
+from generalist.report.figures import INK, MUTED, PANEL, RULE, SMALL, WIDTH, chart, percentages, shares, steps
 from generalist.report.looks import GLOBAL, Look, threat
 
-HEIGHT = 340.0
+HEIGHT, RIGHT = 340.0, 46.0
 SAMPLES = 60
 """Points across the plane, and up, at which the harmonic mean is computed."""
 
@@ -36,20 +37,22 @@ def on_validation(
         panels.append(
             Panel(
                 "Validation: experts and candidates",
-                chart(draw, label=_label("on the validation split"), height=HEIGHT),
+                chart(draw, label=_label("on the validation split"), height=HEIGHT, right=RIGHT),
                 attack,
             )
         )
     title = f"Validation: {'global learner' if course else 'candidates'}{', close up' if panels else ''}"
     draw = partial(close_up, chosen=chosen, path=path, look=look)
-    return [*panels, Panel(title, chart(draw, label=_label("of the candidates"), height=HEIGHT), attack)]
+    return [*panels, Panel(title, chart(draw, label=_label("of the candidates"), height=HEIGHT, right=RIGHT), attack)]
 
 
 def on_test(evaluation: Evaluation, index: int, looks: Mapping[str, Look]) -> Panel:
     """Every learner on the test split under one threat, with intervals both ways."""
     written = evaluation.protocol.threats[index]
     label = _label(f"on the test split under {written}")
-    drawn = chart(partial(final, evaluation=evaluation, index=index, looks=looks), label=label, height=HEIGHT)
+    drawn = chart(
+        partial(final, evaluation=evaluation, index=index, looks=looks), label=label, height=HEIGHT, right=RIGHT
+    )
     return Panel(f"Test: {threat(written)}", drawn, f"{evaluation.protocol.cascade}, n = {evaluation.protocol.n}")
 
 
@@ -57,7 +60,9 @@ def final(axes: Axes, *, evaluation: Evaluation, index: int, looks: Mapping[str,
     """Each learner's accuracies under one threat, in per cent, as a mark in a cross of intervals."""
     places = {name: (one.natural, one.threats[index].cascade) for name, one in evaluation.learners.items()}
     for name, (natural, robust) in places.items():
-        _cross(axes, natural, robust, looks[name].colour, fmt=looks[name].marker, label=looks[name].label)
+        _cross(axes, natural, robust, looks[name].colour)
+    for name, (natural, robust) in places.items():
+        _mark(axes, Measured(natural=natural, robust=robust), looks[name], label=looks[name].label)
     _frame(axes, [corner for pair in places.values() for corner in _corners(*pair)])
 
 
@@ -68,7 +73,7 @@ def among_experts(
     ends = {name: points[-1][1] for name, points in measured(history).items() if points and name != GLOBAL}
     starts = {name: m for name in ends if (m := _after_warm_up(history, name)) is not None}
     for name, m in ends.items():
-        _mark(axes, m, looks[name], filled=True, label=looks[name].label)
+        _mark(axes, m, looks[name], label=looks[name].label)
     for name, m in starts.items():
         _mark(axes, m, looks[name], filled=False)
     _path(axes, path, look)
@@ -83,15 +88,15 @@ def close_up(axes: Axes, *, chosen: RoundRecord, path: Path, look: Look) -> None
     _path(axes, path, look)
     ring(axes, *_point(chosen.validation), label=f"chosen, epoch {chosen.epoch}")
     for epoch, m in dict((path[0], path[-1])).items():
-        text = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "color": MUTED}
-        axes.annotate(f"epoch {epoch}", _point(m), **text, fontsize=SMALL, zorder=5)
+        _note(axes, f"epoch {epoch}", _point(m), offset=(0, 7), ha="center", fontsize=SMALL, zorder=5)
     _frame(axes, [*(_point(m) for _, m in path), *_corners(natural, robust)])
 
 
-def _mark(axes: Axes, m: Measured, look: Look, *, filled: bool, label: str = "") -> None:
+def _mark(axes: Axes, m: Measured, look: Look, *, filled: bool = True, label: str = "") -> None:
     face, edge = (look.colour, PANEL) if filled else (PANEL, look.colour)
-    style = {"linestyle": "none", "marker": look.marker, "markersize": 9, "markeredgewidth": 1.5}
-    axes.plot(*_point(m), **style, markerfacecolor=face, markeredgecolor=edge, label=label, zorder=3)
+    width = 0.7 if filled else 1.5
+    style: dict[str, Any] = {"markerfacecolor": face, "markeredgecolor": edge, "markeredgewidth": width}
+    axes.plot(*_point(m), look.marker, markersize=9, **style, label=label, zorder=3)
 
 
 def _path(axes: Axes, path: Path, look: Look) -> None:
@@ -99,25 +104,36 @@ def _path(axes: Axes, path: Path, look: Look) -> None:
     axes.plot(x, y, color=look.colour, marker=look.marker, markersize=6, label=f"{look.label}, by round")
 
 
-def _cross(axes: Axes, natural: Accuracy, robust: Accuracy, colour: str, *, fmt: str = "none", label: str = "") -> None:
+def _cross(axes: Axes, natural: Accuracy, robust: Accuracy, colour: str) -> None:
+    """Lines rather than `errorbar`: a legend avoids lines, but not the parts of that."""
+    (left, bottom), (right, top) = _corners(natural, robust)
     x, y = 100 * natural.value, 100 * robust.value
-    reach = [[[at - 100 * of.interval[0]], [100 * of.interval[1] - at]] for at, of in ((x, natural), (y, robust))]
-    style = {"color": colour, "elinewidth": 1.4, "markersize": 10, "markeredgecolor": PANEL}
-    axes.errorbar(x, y, xerr=reach[0], yerr=reach[1], fmt=fmt, label=label, **style)
+    for across, up in (([left, right], [y, y]), ([x, x], [bottom, top])):
+        axes.plot(across, up, color=colour, linewidth=1.4, alpha=0.75)
 
 
 def _frame(axes: Axes, points: Iterable[Point]) -> None:
     """Axes around the points, curves of equal harmonic mean behind them, and a legend where there is room."""
     x, y = (shares(values) for values in zip(*points, strict=True))
-    axes.set(xlim=x, ylim=y, xlabel="natural accuracy →", title="↑ robust accuracy")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(steps())
+    axes.set(xlim=x, ylim=y, xlabel="natural accuracy →")
+    axes.set_title("↑ robust accuracy", loc="left")
+    axes.set_title("mean", loc="right", x=1 + RIGHT / WIDTH)
+    for axis, most in ((axes.xaxis, 5), (axes.yaxis, 8)):
+        axis.set_major_locator(steps(most=most))
         axis.set_major_formatter(percentages())
     across, up = np.meshgrid(np.linspace(*x, SAMPLES), np.linspace(*y, SAMPLES))
     mean = 2 * across * up / np.maximum(across + up, 1e-9)
-    contours = axes.contour(across, up, mean, levels=steps(), colors=RULE, linewidths=1, zorder=0)
-    axes.clabel(contours, fmt="mean %.10g %%", fontsize=SMALL, colors=MUTED)
+    levels = steps().tick_values(mean.min(), mean.max())
+    axes.contour(across, up, mean, levels=levels, colors=RULE, linewidths=1, zorder=0)
+    for level in levels:
+        end = level * x[1] / (2 * x[1] - level)  # where the curve leaves the plane
+        if y[0] <= end <= y[1]:
+            _note(axes, percentages()(level), (x[1], end), offset=(4, 0), va="center")
     axes.legend(loc="best")
+
+
+def _note(axes: Axes, text: str, at: Point, *, offset: Point, **style: Any) -> None:
+    axes.annotate(text, at, offset, textcoords="offset points", color=MUTED, **style)
 
 
 def _after_warm_up(history: History, name: str) -> Measured | None:

@@ -25,6 +25,7 @@ from pipelines.workspace import Workspace
 _HOST = "127.0.0.1"
 _STARTS_WITHIN = 180.0  # seconds, each; ten are usual
 _LOOKS_EVERY = 0.5  # seconds
+_WATCHERS_LISTEN = 4.0  # seconds for which `--watch` listens for more after a run's last state; three, and a little
 
 
 def serve(workspace: Workspace, *, prefect_port: int, mlflow_port: int, say: Callable[[str], None]) -> None:
@@ -85,7 +86,7 @@ def check_ports(ports: dict[str, int]) -> None:
 def _start(
     workspace: Workspace, prefect_port: int, mlflow_port: int, running: list[Process], say: Callable[[str], None]
 ) -> None:
-    """Start the three, each when what it needs is there."""
+    """Start the three, each when what it needs is there; `running` is in the order in which they are to end."""
     origin, logs = f"http://{_HOST}:{prefect_port}", workspace.work / "logs"
     api, since = f"{origin}/api", datetime.now(UTC)
     migrate(Path(os.environ["PREFECT_HOME"]))
@@ -167,10 +168,11 @@ def _check(running: list[Process]) -> None:
 
 def _end(running: list[Process], api: str) -> None:
     """The deployment first, and its runs with it, while there is a server that they can tell; then the others."""
-    for process in running:
+    told = time.monotonic() + _WATCHERS_LISTEN if abandon_runs(api) else 0.0
+    for position, process in enumerate(running):
         process.end()
-        if process.name == "the deployment" and answers(f"{api}/health"):
-            abandon_runs(api)
+        if position == 0:
+            time.sleep(max(0.0, told - time.monotonic()))
 
 
 @contextmanager

@@ -20,8 +20,11 @@ def polled_since(api: str, since: datetime) -> bool:
     return polled is not None and datetime.fromisoformat(polled) > since
 
 
-def abandon_runs(api: str) -> None:
-    """Mark runs whose process was ended with this service as crashed; else they would be shown as running for ever."""
+def abandon_runs(api: str) -> bool:
+    """Mark runs that are under way as crashed, since they end with their service, and say whether there were any.
+
+    Otherwise Prefect would show them as running for ever.
+    """
     state = {"type": "CRASHED", "name": "Crashed", "message": "generalist serve was ended"}
     client = str(uuid.uuid4())
     wanted = {
@@ -31,10 +34,12 @@ def abandon_runs(api: str) -> None:
     try:
         token = _asked(f"{api}/csrf-token?client={client}")["token"]
         proof = {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": client}
-        for run in _asked(f"{api}/flow_runs/filter", wanted, proof):
+        runs = _asked(f"{api}/flow_runs/filter", wanted, proof)
+        for run in runs:
             _asked(f"{api}/flow_runs/{run['id']}/set_state", {"state": state, "force": True}, proof)
-    except OSError:
-        return  # they are marked by hand then; ending goes on
+    except OSError:  # the server has ended; so do we
+        return False
+    return bool(runs)
 
 
 def _asked(url: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:

@@ -1,0 +1,168 @@
+"""Charts by matplotlib as inline SVG, in the colours and the font of the page.
+
+Text stays text, and colours become the page's CSS variables, so that a chart follows its dark mode.
+Sizes are points of a figure about as wide as a phone: labels stay readable there and grow on a desktop.
+"""
+
+import io
+import math
+import re
+import threading
+from collections.abc import Callable, Iterable
+from xml.etree import ElementTree
+
+import matplotlib
+from markupsafe import Markup
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+Draw = Callable[[Axes], object]
+
+COLOURS = {
+    "ink": "#1c1f24",
+    "muted": "#5c636e",
+    "panel": "#ffffff",
+    "rule": "#dfe2e6",
+    "faint": "#eef0f2",
+    "c0": "#0072b2",
+    "c1": "#c24e00",
+    "c2": "#00805d",
+    "c3": "#a8527f",
+}
+"""The colours that charts are drawn in, by the name of the page's variable that takes their place."""
+
+INK, MUTED, PANEL, RULE, FAINT = (COLOURS[name] for name in ("ink", "muted", "panel", "rule", "faint"))
+EXPERTS = tuple(COLOURS[f"c{index}"] for index in range(4))
+
+WIDTH, LEFT, TOP, BOTTOM = 400.0, 46.0, 20.0, 40.0
+INCH = 72.0
+"""Points per inch."""
+
+SMALL = 10.5
+
+STYLE = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # a dollar in a name is a dollar
+    "text.color": INK,
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so that texts are measured alike everywhere
+    "font.size": 11.5,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.titlecolor": MUTED,
+    "axes.titlesize": "medium",
+    "axes.titlelocation": "left",
+    "axes.axisbelow": True,
+    "axes.spines.left": False,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "grid.color": FAINT,
+    "legend.edgecolor": RULE,
+    "legend.facecolor": PANEL,
+    "legend.fontsize": SMALL,
+    "legend.framealpha": 0.85,
+    "legend.handlelength": 1.6,
+    "lines.linewidth": 1.8,
+    "lines.markeredgecolor": PANEL,
+    "lines.markeredgewidth": 0.7,
+    "lines.markersize": 8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "ytick.major.size": 0,
+}
+
+MATPLOTLIB = threading.Lock()
+"""Its settings belong to the process: one thread draws at a time, and puts them back."""
+
+
+def chart(draw: Draw, *, label: str, height: float = 250.0, right: float = 14.0) -> Markup:
+    """A chart with axes.
+
+    Args:
+        draw: draws on the axes.
+        label: what is shown, for readers who do not see it; unique on the page.
+        height: in points; the width is 400.
+        right: points to the right of the axes.
+    """
+    box = (LEFT / WIDTH, BOTTOM / height, 1 - (LEFT + right) / WIDTH, 1 - (BOTTOM + TOP) / height)
+    return _inline(draw, (WIDTH, height), box, {"class": "chart", "role": "img", "aria-label": label})
+
+
+def swatch(draw: Draw) -> Markup:
+    """A legend's sign, drawn on the unit square; may stand on a page several times."""
+
+    def bare(axes: Axes) -> None:
+        axes.set_axis_off()
+        axes.set(xlim=(0, 1), ylim=(0, 1))
+        draw(axes)
+
+    return _inline(bare, (28.0, 14.0), (0.0, 0.0, 1.0, 1.0), {"class": "swatch", "aria-hidden": "true"})
+
+
+def shares(values: Iterable[float]) -> tuple[float, float]:
+    """Limits of an axis around some percentages: inside 0 to 100, at least 2 apart."""
+    found = list(values) or [0.0, 100.0]
+    low, high = min(found), max(found)
+    margin = max(0.06 * (high - low), 2 - (high - low) / 2)
+    return max(0.0, low - margin), min(100.0, high + margin)
+
+
+def from_zero(values: Iterable[float]) -> tuple[float, float]:
+    """Limits of an axis from 0 to just above the largest finite one of some non-negative numbers."""
+    return 0.0, 1.06 * max(filter(math.isfinite, values), default=0.0) or 1.0
+
+
+def steps(*, most: int = 8, integer: bool = False) -> MaxNLocator:
+    """Ticks at multiples of 1, 2 or 5 times a power of ten, with at most so many steps between them."""
+    return MaxNLocator(nbins=most, steps=[1, 2, 5, 10], integer=integer)
+
+
+def percentages() -> StrMethodFormatter:
+    """Labels such as `98 %`."""
+    return StrMethodFormatter("{x:.10g}\u00a0%")
+
+
+def _inline(
+    draw: Draw, size: tuple[float, float], box: tuple[float, float, float, float], attributes: dict[str, str]
+) -> Markup:
+    """Draw on axes that fill the box (left, bottom, width, height as shares) of a figure (width, height in points)."""
+    file = io.BytesIO()
+    with MATPLOTLIB, style.context(["default", STYLE]):
+        matplotlib.rcParams["svg.hashsalt"] = attributes.get("aria-label", "swatch")  # ids differ between charts
+        figure = Figure(figsize=(size[0] / INCH, size[1] / INCH))
+        FigureCanvasSVG(figure)
+        draw(figure.add_axes(box))
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    root = _cleaned(ElementTree.fromstring(file.getvalue()))  # noqa: S314  matplotlib wrote it
+    root.attrib = {"viewBox": "0 0 {:g} {:g}".format(*size)} | attributes
+    return Markup(ElementTree.tostring(root, encoding="unicode"))  # noqa: S704  ElementTree has escaped it
+
+
+def _cleaned(node: ElementTree.Element) -> ElementTree.Element:
+    """The element as HTML has it, without names of spaces, and without what a page does not need.
+
+    That is: metadata; styles for every element of the page (they stand in its style sheet); ids of groups
+    (the same in each chart); clipping (nothing is drawn outside the axes).
+    """
+    attributes = {_local(name): value for name, value in node.attrib.items() if _local(name) != "clip-path"}
+    if _local(node.tag) == "g":
+        attributes.pop("id", None)
+    if "style" in attributes:
+        attributes["style"] = re.sub("#[0-9a-f]{6}", _variable, attributes["style"])
+    made = ElementTree.Element(_local(node.tag), attributes)
+    made.text = (node.text or "").strip()
+    made.extend(_cleaned(child) for child in node if _local(child.tag) not in {"metadata", "style", "clipPath"})
+    return made
+
+
+def _local(name: str) -> str:
+    return name.rpartition("}")[2]
+
+
+def _variable(colour: re.Match[str]) -> str:
+    names = {value: name for name, value in COLOURS.items()}
+    return f"var(--{names[colour[0]]})" if colour[0] in names else colour[0]

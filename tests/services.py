@@ -1,0 +1,61 @@
+"""What tests of real servers share: databases that are made once, programs that are started and looked for."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MAKE = """
+import sys
+from pathlib import Path
+from pipelines.orchestration import migrate
+from pipelines.tracking import migrate as migrate_tracking
+from pipelines.workspace import Workspace
+home = Path(sys.argv[1])
+migrate(home)
+migrate_tracking(Workspace(home, home))
+"""
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of a program that is to find these packages, installed or not."""
+    return os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | more
+
+
+def with_databases(folder: Path, config: pytest.Config) -> Path:
+    """Put empty databases of Prefect and MLflow into a project; making them takes half a minute, once for all runs."""
+    made = config.cache.mkdir(f"databases-{version('prefect')}-{version('mlflow')}")
+    if not (made / "mlflow.db").exists() or not (made / "prefect.db").exists():
+        subprocess.run([sys.executable, "-c", MAKE, str(made)], env=environment(), check=True, timeout=300)
+    home = folder / ".generalist" / "prefect"
+    home.mkdir(parents=True)
+    shutil.copyfile(made / "prefect.db", home / "prefect.db")
+    shutil.copyfile(made / "mlflow.db", folder / "mlflow.db")
+    return folder
+
+
+def free_port() -> int:
+    """A port that nobody listens on just now."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+        return port
+
+
+def processes_of(folder: Path) -> list[str]:
+    """The command lines of all processes that run in a folder or name it."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            told = [process.cwd(), *process.cmdline()]
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            continue
+        if process.pid != os.getpid() and any(str(folder) in word for word in told):
+            found.append(" ".join(told[1:]))
+    return found

@@ -1,0 +1,132 @@
+"""Evaluation: accuracies and the verdicts behind them."""
+
+
+import numpy as np
+import pytest
+import torch
+
+from generalist import engine
+from generalist.config import ThreatOptions
+from generalist.data import Dataset, Split
+from generalist.evaluation import Verdicts, evaluate, first, measure, protocol
+from generalist.models import Classifier
+from tests.training_factory import digits, finish, small
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Prepared digits."""
+    return digits(tmp_path_factory.mktemp("digits") / "data")
+
+
+@pytest.fixture(scope="module")
+def model(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Classifier:
+    """A classifier that is right on most images."""
+    config = small()
+    outcome = finish(config, dataset, tmp_path_factory.mktemp("store"))[1]
+    weights = outcome.learners["natural"]
+    return engine.model_with(config.model, dataset.shape, weights, on=torch.device("cpu"))
+
+
+def evaluated(model: Classifier, split: Split, dataset: Dataset, *overrides: str) -> Verdicts:
+    """The evaluation of the small configuration."""
+    options = small(*overrides).evaluation
+    return evaluate(
+        model, split, options=options, class_names=dataset.class_names, name="it", epoch=5, digest="d"
+    )
+
+
+def test_accuracies_are_the_means_of_the_verdicts(model: Classifier, dataset: Dataset) -> None:
+    """And a robust image is classified correctly, by the cascade at most as often as clean."""
+    split = first(dataset.test, 60)
+    found = evaluated(model, split, dataset)
+    arrays, result = found.arrays, found.evaluation
+    natural = arrays["it/prediction"] == arrays["label"]
+    assert result.natural.correct == natural.sum()
+    assert result.natural.n == 60
+    threat = result.threats[0]
+    assert threat.cascade.correct == arrays[f"it/{threat.threat}/cascade"].sum()
+    assert threat.pgd.correct == arrays[f"it/{threat.threat}/pgd"].sum()
+    assert not (arrays[f"it/{threat.threat}/cascade"] & ~natural).any()
+    assert ((arrays[f"it/{threat.threat}/fooled_by"] == "") == arrays[f"it/{threat.threat}/cascade"]).all()
+    assert sum(own.natural.n for own in result.per_class.values()) == 60
+    assert sum(own.robust.correct for own in result.per_class.values()) == threat.cascade.correct
+
+
+def test_attacked_images_are_in_the_ball_and_fool_where_the_verdict_says_so(
+    model: Classifier, dataset: Dataset
+) -> None:
+    """What the parity check and the gallery use is what was found."""
+    split = first(dataset.test, 60)
+    found = evaluated(model, split, dataset)
+    clean = np.asarray(split.images, dtype=np.float32) / 255
+    assert np.abs(found.adversarial - clean).max() <= 0.15 * (1 + 1e-6)
+    assert found.adversarial.min() >= 0
+    assert found.adversarial.max() <= 1
+    fooled = ~found.arrays["it/linf:0.15/cascade"]
+    predictions = model(torch.from_numpy(found.adversarial)).argmax(1).numpy()
+    assert (predictions[fooled] != np.asarray(split.labels)[fooled]).all()
+
+
+def test_verdicts_do_not_depend_on_the_batch_size_or_on_later_images(model: Classifier, dataset: Dataset) -> None:
+    """`evaluation.batch_size` caps memory; an image's verdict by the cascade is its own."""
+    key = "it/linf:0.15/fooled_by"
+    whole = evaluated(model, first(dataset.test, 60), dataset).arrays[key]
+    small_batches = evaluated(model, first(dataset.test, 60), dataset, "evaluation.batch_size=7").arrays[key]
+    fewer = evaluated(model, first(dataset.test, 23), dataset).arrays[key]
+    assert (whole == small_batches).all()
+    assert (whole[:23] == fewer).all()
+
+
+def test_nothing_to_measure_is_no_mistake(model: Classifier, dataset: Dataset) -> None:
+    """n = 0 gives 0 of 0."""
+    empty = Split(dataset.test.images[:0], dataset.test.labels[:0])
+    config = small()
+    found = measure(model, empty, threat=config.evaluation.threats[0], attack=config.evaluation.choice)
+    assert (found.natural.n, found.robust.n) == (0, 0)
+    assert found.natural.interval == (0.0, 1.0)
+
+
+def test_a_larger_ball_is_never_easier(model: Classifier, dataset: Dataset) -> None:
+    """Robust accuracy falls with eps, and ends near zero."""
+    config = small("evaluation.choice.steps=10")
+    robust = [
+        measure(
+            model,
+            dataset.validation,
+            threat=ThreatOptions.model_validate({"norm": "linf", "eps": eps}),
+            attack=config.evaluation.choice,
+        ).robust.correct
+        for eps in (0.001, 0.1, 0.5)
+    ]
+    assert robust[0] > robust[1] > robust[2]
+    assert robust[2] <= 0.05 * len(dataset.validation)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "evaluation.threats.0.eps=0.1",
+        "evaluation.pgd.steps=3",
+        "evaluation.square_queries=21",
+        "evaluation.images=41",
+        "evaluation.seed=1",
+        "evaluation.choice.steps=3",
+    ],
+)
+def test_another_way_to_measure_is_another_protocol(dataset: Dataset, override: str) -> None:
+    """Two evaluations compare only if all of this agrees; the training's seed is no part of it."""
+    assert protocol(small(override), dataset).digest() != protocol(small(), dataset).digest()
+    assert protocol(small("seed=5"), dataset) == protocol(small(), dataset)
+
+
+def test_two_threats_are_both_measured_and_the_first_is_the_headline(model: Classifier, dataset: Dataset) -> None:
+    """In the order of the configuration."""
+    both = "evaluation.threats=[{norm: l2, eps: 0.5}, {norm: linf, eps: 8/255}]"
+    found = evaluated(model, first(dataset.test, 20), dataset, both)
+    assert [own.threat for own in found.evaluation.threats] == ["l2:0.5", "linf:8/255"]
+    clean = np.asarray(dataset.test.images[:20], dtype=np.float32) / 255
+    distances = np.sqrt(((found.adversarial - clean) ** 2).sum(axis=(1, 2, 3)))
+    assert distances.max() <= 0.5 * (1 + 1e-6)
+
+
