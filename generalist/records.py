@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, computed_field
 
 from generalist.config import digest
 
-
 Z = NormalDist().inv_cdf(0.975)
 """95 % of a normal distribution lie within so many standard deviations of its mean."""
 

@@ -101,8 +101,8 @@ class L2Ball(Ball):
 
     @staticmethod
     def length(offsets: Images) -> Float64[Tensor, " batch"]:
-        # Float64 also keeps a single row, whose sum torch splits over threads, at the same float32 bits.
-        return offsets.double().square().sum(dim=(1, 2, 3)).sqrt_()
+        # Float64 also keeps the float32 bits of a single row, whose sum torch may split over threads.
+        return torch.linalg.vector_norm(offsets.flatten(1), dim=1, dtype=torch.float64)
 
     @classmethod
     def _length(cls, offsets: Images) -> Scale:

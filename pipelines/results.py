@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,15 +104,11 @@ def check_writable(folder: Path) -> None:
     Raises:
         BadInput: it is a file, lies below one, or may not be written.
     """
-    probe = folder / ".writable"
-    for place in (folder, *folder.parents):
-        if place.exists() and not place.is_dir():
-            raise BadInput(f"results can't be written to {folder}: {place} is a file; remove it or name another folder")
-    try:
-        write_atomically(probe, b"")
-        probe.unlink()
-    except (BadInput, OSError):
-        raise BadInput(f"results can't be written to {folder}: it can't be written to; name another folder") from None
+    above = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not above.is_dir():
+        raise BadInput(f"results can't be written to {folder}: {above} is a file; remove it or name another folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise BadInput(f"results can't be written to {folder}: {above} may not be written to; name another folder")
 
 
 def put_down(staged: Results, target: Results) -> None:
@@ -139,5 +136,5 @@ def metrics_json(evaluation: Evaluation) -> bytes:
 def verdicts_npz(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
     """Per-image arrays as an uncompressed archive; equal arrays give equal bytes, and none is pickled."""
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **{name: arrays[name] for name in sorted(arrays)})  # type: ignore[arg-type]
+    np.savez(buffer, allow_pickle=False, **{name: arrays[name] for name in sorted(arrays)})
     return buffer.getvalue()

@@ -68,12 +68,13 @@ class Textbook:
         return path, best, best_loss
 
 
-CHECKS_OF_100 = (22, 41, 57, 70, 80, 87, 93, 99)
+CHECKS = {100: (22, 41, 57, 70, 80, 87, 93, 99), 20: (4, 7, *range(9, 21))}
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_every_step_is_that_of_a_plain_account(norm):
-    """Momentum, step sizes, check points, restarts from the best point: to 1e-9 over 100 steps, for each image."""
+@pytest.mark.parametrize("steps", [100, 20])
+def test_every_step_is_that_of_a_plain_account(norm, steps):
+    """Momentum, step sizes, check points, restarts from the best point: to 1e-9, for each image."""
     numbers = generator(3)
     pixels = torch.rand(5, 2, 4, 5, dtype=torch.float64, generator=numbers)
     network = conv_net((2, 4, 5), seed=1).double()
@@ -81,11 +82,11 @@ def test_every_step_is_that_of_a_plain_account(norm):
     threat = Threat(norm, 0.3 if norm == "linf" else 0.8)
     start = threat.random_start(pixels, numbers)
     asked = Recorder(network, 5)
-    found = apgd(asked, pixels, labels, threat, start=start, stop_when_broken=False)
+    found = apgd(asked, pixels, labels, threat, start=start, steps=steps, stop_when_broken=False)
     halvings = jumps = 0
     for row in range(5):
         account = Textbook(network, pixels[row], labels[row], norm, float(threat.eps))
-        path, best, best_loss = account.run(start[row], 100, CHECKS_OF_100)
+        path, best, best_loss = account.run(start[row], steps, CHECKS[steps])
         assert_close(torch.stack(asked.seen)[:, row], torch.stack(path), atol=1e-9, rtol=0)
         assert_close(found.best[row], best, atol=1e-9, rtol=0)
         assert found.best_loss[row].item() == pytest.approx(best_loss, abs=1e-9)
@@ -95,7 +96,7 @@ def test_every_step_is_that_of_a_plain_account(norm):
 
 def test_the_check_points_are_the_published_ones():
     """For 100 steps; and for few steps there is a window of one at least."""
-    assert tuple(_windows(100)) == CHECKS_OF_100
+    assert tuple(_windows(100)) == CHECKS[100] and tuple(_windows(20)) == CHECKS[20]
     assert list(_windows(100).values()) == [22, 19, 16, 13, 10, 7, 6, 6]
     assert _windows(3) == {1: 1, 2: 1, 3: 1}
 

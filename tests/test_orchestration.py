@@ -6,40 +6,43 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from generalist.config import preset_path
 from generalist.errors import BadInput
 from pipelines import orchestration
 from pipelines.workspace import Workspace
 from tests.services import environment, free_port, processes_of, with_databases
 
 FLOW = """
-import os, sys, time
+import json, os, sys, time
 from pathlib import Path
 from urllib.request import Request, urlopen
 from pipelines.orchestration import server
 from pipelines.workspace import Workspace
 here = Path.cwd()
 with server(Workspace(here, here), warn=lambda text: print("warned:", text)) as ready:
-    from prefect import flow
-    @flow
-    def count() -> int:
-        return 3
-    ready()
-    assert count() == 3
-    asked = Request(os.environ["PREFECT_API_URL"] + "/flow_runs/count", b"{}", {"Content-Type": "application/json"})
-    print("runs:", urlopen(asked).read().decode(), flush=True)
     if "wait" in sys.argv:
-        time.sleep(60)
+        ready()
+        print("waiting", flush=True)
+        time.sleep(600)
+    from pipelines.flows import generalist_flow
+    ready()
+    generalist_flow(overrides=["training.epohs=3"], return_state=True)
+    asked = Request(os.environ["PREFECT_API_URL"] + "/flow_runs/filter", b"{}", {"Content-Type": "application/json"})
+    for run in json.load(urlopen(asked)):
+        print(run["state"]["type"], run["state"]["message"])
 print("given back:", os.environ.get("PREFECT_API_URL"))
 """
 
 
 @pytest.fixture
 def project(tmp_path: Path, pytestconfig: pytest.Config) -> Path:
-    """An empty project with databases."""
+    """A project with the default configuration and databases."""
+    (tmp_path / "params.yaml").write_bytes(preset_path("digits").read_bytes())
     return with_databases(tmp_path, pytestconfig)
 
 
@@ -47,7 +50,7 @@ def started(project: Path, *arguments: str, **more: str) -> subprocess.Popen[str
     """A program that runs a flow with a temporary server."""
     own = {name: value for name, value in environment(**more).items() if name != "PREFECT_HOME"}
     return subprocess.Popen(
-        [sys.executable, "-W", "error::ResourceWarning", "-c", FLOW, *arguments],
+        [sys.executable, "-c", FLOW, *arguments],
         cwd=project,
         env=own,
         stdout=subprocess.PIPE,
@@ -56,14 +59,15 @@ def started(project: Path, *arguments: str, **more: str) -> subprocess.Popen[str
 
 
 def test_a_flow_gets_a_temporary_server_where_the_named_one_does_not_answer(project: Path) -> None:
-    """One line warns; the flow runs and is recorded; the address is as before, and no server is left."""
+    """One line warns, the flow's end is recorded with its sentence, the address is given back, no server is left."""
     url = f"http://127.0.0.1:{free_port()}/api"
     program = started(project, PREFECT_API_URL=url)
     output, _ = program.communicate(timeout=120)
     assert program.returncode == 0
-    warning, runs, given_back = output.splitlines()
+    warning, ended, given_back = output.splitlines()
     assert warning.startswith(f"warned: no Prefect server answers at {url}: using a temporary one")
-    assert (runs, given_back) == ("runs: 1", f"given back: {url}")
+    assert ended == "FAILED params.yaml: training: unknown key 'epohs'; did you mean 'epochs'?"
+    assert given_back == f"given back: {url}"
     assert processes_of(project) == []
     assert (project / ".generalist" / "logs" / "prefect-temporary.log").exists()
 
@@ -72,7 +76,7 @@ def test_the_server_goes_when_its_program_is_killed(project: Path) -> None:
     """Even SIGKILL leaves no server behind."""
     program = started(project, "wait")
     assert program.stdout is not None
-    assert program.stdout.readline() == "runs: 1\n"
+    assert program.stdout.readline() == "waiting\n"
     assert any("pipelines.orchestration" in line for line in processes_of(project))
     program.send_signal(signal.SIGKILL)
     program.wait()
@@ -118,17 +122,17 @@ def test_a_server_that_answers_is_used(tmp_path: Path, monkeypatch: pytest.Monke
 )
 def test_a_server_answers_if_it_says_that_it_is_well_or_asks_who_we_are(reply: bytes, expected: bool) -> None:
     """Something else on that port is no Prefect server."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
-        child = os.fork()
-        if child == 0:
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor() as threads:
+
+        def serve() -> None:
             connection, _ = listening.accept()
-            connection.recv(1000)
-            connection.sendall(reply)
-            connection.close()
-            os._exit(0)
-        assert orchestration.answers(url, within=5) is expected
-        os.waitpid(child, 0)
+            with connection:
+                connection.recv(1000)
+                connection.sendall(reply)
+
+        served = threads.submit(serve)
+        assert orchestration.answers(f"http://127.0.0.1:{listening.getsockname()[1]}/api", within=5) is expected
+        served.result()
 
 
 def test_logs_that_can_not_be_written_are_told(tmp_path: Path) -> None:

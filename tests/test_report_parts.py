@@ -1,4 +1,4 @@
-"""The parts of the report: pictures, the table of curves, axes and labels."""
+"""The parts of the report: pictures, the table of curves, looks."""
 
 import base64
 import csv
@@ -8,16 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import report_factory as factory
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from generalist.report import Gallery, write_curves
 from generalist.report.gallery import cards
 from generalist.report.looks import looks
-from generalist.report.svg import Chart, Scale
-
-SHARES = st.lists(st.floats(0.0, 1.0), min_size=1, max_size=8)
 
 
 def pixels(uri: str) -> np.ndarray:
@@ -99,41 +94,7 @@ def test_the_table_of_curves_holds_every_measurement(tmp_path: Path) -> None:
 
 
 def test_up_to_twelve_experts_look_different() -> None:
-    """Colour and dash together tell a dozen experts apart, and the global learner from all of them."""
-    found = looks([f"expert{index}" for index in range(12)])
-    assert len({look.style for look in found.values()}) == 13
-
-
-@settings(max_examples=50, deadline=None)
-@given(SHARES)
-def test_an_axis_of_shares_holds_its_values(values: list[float]) -> None:
-    """Every value lies on the axis, and so do two to a dozen rising ticks within [0, 1]."""
-    scale = Scale.of_shares(values)
-    assert all(0 <= scale.share(value) <= 1 for value in values)
-    ticks = [tick for tick, _ in scale.ticks]
-    assert 2 <= len(ticks) <= 12
-    assert ticks == sorted(set(ticks))
-    assert all(-1e-9 <= tick <= 1 + 1e-9 for tick in ticks)
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.integers(1, 2000))
-def test_ticks_of_epochs_are_whole_epochs(last: int) -> None:
-    """The axis of epochs starts at 0, ends just after the last, and is labelled at whole numbers only."""
-    scale = Scale.of_epochs(last)
-    assert scale.ticks[0] == (0.0, "0")
-    assert all(tick == int(label) and tick <= last for tick, label in scale.ticks)
-    assert 0.95 < scale.share(float(last)) < 1
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.floats(0, 1), st.floats(0, 1))
-def test_a_label_never_covers_its_own_mark(x: float, y: float) -> None:
-    """Wherever a single point lies, its label stays beside it and inside the chart."""
-    chart = Chart(Scale.of_shares([0.0, 1.0]), Scale.of_shares([0.0, 1.0]), label="", x_title="")
-    chart.mark((x, y), "circle", "")
-    chart.label((x, y), "some expert", "")
-    (a, b, c, d), (left, top, right, bottom) = chart.taken
-    assert right <= a or left >= c or bottom <= b or top >= d
-    assert left >= 0
-    assert right <= 400
+    """Neither two lines nor two marks of a dozen experts and the global learner are alike."""
+    found = looks([f"expert{index}" for index in range(12)]).values()
+    assert len({(look.colour, look.dash) for look in found}) == 13
+    assert len({(look.colour, look.marker) for look in found}) == 13

@@ -1,14 +1,8 @@
 """MLflow's runs: complete, tied to their model, ended whatever the end, and no secret in them."""
 
 import os
-import signal
-import sqlite3
-import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import onnx
@@ -21,12 +15,9 @@ from generalist.config import canonical, digest, flattened
 from generalist.errors import BadInput
 from generalist.records import RoundRecord
 from pipelines.results import Results
-from pipelines.tracking import connect, experiment_id, facts, finished_runs, migrate, publish, sha256_of, start
-from pipelines.tracking.database import EXPERIMENT
+from pipelines.tracking import connect, facts, finished_runs, sha256_of, start
 from pipelines.tracking.tracker import Tracker
 from pipelines.workspace import Workspace
-
-forking = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # the child has one
 
 
 @pytest.fixture
@@ -53,105 +44,12 @@ def tracker(workspace: Workspace) -> Tracker:
     return start(workspace, factory.config(), factory.DATA, tags={"door": "test"})
 
 
-@contextmanager
-def another_process(work: Callable[[], object]) -> Iterator[int]:
-    """A process that works, and is killed with `kill -9`; forked, because imports would take it ten seconds."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-        finally:
-            os._exit(0)
-    try:
-        yield pid
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for what another process does."""
-    give_up = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
-
-
 def steps(client: MlflowClient, run_id: str, key: str) -> dict[int, float]:
     """A metric by step; each step once."""
     points = client.get_metric_history(run_id, key)
     found = {point.step: point.value for point in points}
     assert len(found) == len(points)
     return found
-
-
-@forking
-def test_a_killed_migration_leaves_nothing_broken(tmp_path: Path) -> None:
-    """`kill -9` while the database is made: it is not there, the rest is cleared away, the next one is whole."""
-    place = Workspace(tmp_path, tmp_path)
-    with another_process(lambda: migrate(place)):
-        until(lambda: any(path.stat().st_size for path in tmp_path.glob(".mlflow.db.*.making")))
-    assert not (tmp_path / "mlflow.db").exists()
-    (tmp_path / "mlflow.db").touch()  # an empty file is no database either
-    assert connect(place).get_experiment("0").artifact_location == str(tmp_path / "mlruns" / "0")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".generalist", "mlflow.db"]
-
-
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
-    """At once: MLflow itself would try for minutes."""
-    (tmp_path / "mlflow.db").write_text("not a database", encoding="utf-8")
-    with pytest.raises(BadInput, match="is not an SQLite database: move it away"):
-        migrate(Workspace(tmp_path, tmp_path))
-
-
-def test_a_folder_in_place_of_the_database_is_refused(tmp_path: Path) -> None:
-    """It can't be read as a file."""
-    (tmp_path / "mlflow.db").mkdir()
-    with pytest.raises(BadInput, match=r"mlflow\.db can't be read"):
-        migrate(Workspace(tmp_path, tmp_path))
-
-
-def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file where the database's folder should be."""
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///file/below/mlflow.db")
-    with pytest.raises(BadInput, match=r"can't be (made|read)"):
-        migrate(Workspace(tmp_path, tmp_path))
-
-
-def test_a_damaged_database_is_refused(workspace: Workspace) -> None:
-    """As an older MLflow, or a migration by hand that was killed, would leave it."""
-    with sqlite3.connect(workspace.root / "mlflow.db") as database:
-        database.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
-    database.close()
-    with pytest.raises(BadInput, match=r"can't open .*out-of-date.*mlflow db upgrade"):
-        connect(workspace)
-
-
-def test_a_server_that_does_not_answer_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At once: MLflow itself would try for minutes."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    with pytest.raises(BadInput, match=r"no MLflow server answers at http://127\.0\.0\.1:9: start it"):
-        connect(Workspace(tmp_path, tmp_path))
-
-
-def test_a_deleted_experiment_is_refused(workspace: Workspace, client: MlflowClient) -> None:
-    """It says how to restore it."""
-    number = experiment_id(workspace, client)
-    client.delete_experiment(number)
-    with pytest.raises(BadInput, match=f"was deleted: run `mlflow experiments restore --experiment-id {number}`"):
-        experiment_id(workspace, client)
-
-
-def test_a_copied_project_does_not_write_into_the_original(workspace: Workspace, client: MlflowClient) -> None:
-    """MLflow notes absolute paths, so a database belongs to the folder in which it was made."""
-    experiment_id(workspace, client)
-    copy = workspace.root / "copy"
-    copy.mkdir()
-    (copy / "mlflow.db").write_bytes((workspace.root / "mlflow.db").read_bytes())
-    moved = Workspace(copy, copy)
-    with pytest.raises(BadInput, match=f"belongs to the project in {workspace.root}, where"):
-        experiment_id(moved, connect(moved))
 
 
 def test_a_run_says_what_it_is_made_from(workspace: Workspace, client: MlflowClient, tracker: Tracker) -> None:
@@ -341,76 +239,3 @@ def test_what_fails_later_is_not_the_training(client: MlflowClient, tracker: Tra
     """A finished run stays finished."""
     tracker.finish(results)
     assert failed(tracker, client, RuntimeError()).info.status == "FINISHED"
-
-
-@forking
-def test_killed_runs_are_ended_and_living_ones_are_not(workspace: Workspace) -> None:
-    """`kill -9` leaves a run that seems to run; the next start ends it, and no other."""
-    note = workspace.root / "run"
-
-    def train() -> None:
-        tracker = start(workspace, factory.config(), factory.DATA)
-        note.write_text(tracker.run_id, encoding="ascii")
-        time.sleep(600)
-        tracker.fail()
-
-    with another_process(train):
-        until(lambda: note.exists() and note.read_text(encoding="ascii") != "")
-        killed, client = note.read_text(encoding="ascii"), connect(workspace)
-        foreign = client.create_run("1", run_name="of another workspace").info.run_id
-        living = start(workspace, factory.config(), factory.DATA)
-        assert {run.info.status for run in client.search_runs(["1"])} == {"RUNNING"}
-    started = start(workspace, factory.config(), factory.DATA)
-    status = {run.info.run_id: run.info.status for run in client.search_runs(["1"])}
-    assert status == {killed: "KILLED", foreign: "RUNNING", living.run_id: "RUNNING", started.run_id: "RUNNING"}
-    assert len(list(workspace.locks.glob("run-*.lock"))) == 2
-
-
-def test_outputs_without_a_run_get_one(workspace: Workspace, client: MlflowClient, results: Results) -> None:
-    """As complete as one that was followed; a second time, and after a followed one, there is nothing to do."""
-    run_id = publish(workspace, results)
-    run = client.get_run(run_id)
-    assert run.info.status == "FINISHED"
-    assert run.data.params == flattened(factory.config())
-    assert run.data.tags["data_digest"] == factory.DATA.digest
-    assert (run.data.tags["git_commit"], run.data.tags["git_dirty"]) == ("c0ffee", "false")
-    assert steps(client, run_id, "natural/loss")[6] == 1 / 6
-    assert steps(client, run_id, "global/validation_natural") == {4: 0.8, 6: 0.9}
-    assert publish(workspace, results) == run_id
-    assert len(client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])) == 1
-
-
-def test_a_followed_run_is_not_published_again(workspace: Workspace, tracker: Tracker, results: Results) -> None:
-    """The file's SHA-256 finds it."""
-    tracker.finish(results)
-    assert publish(workspace, results) == tracker.run_id
-
-
-def test_damaged_outputs_are_not_published(workspace: Workspace, client: MlflowClient, results: Results) -> None:
-    """No run is complete that lacks something, and the sentence says what."""
-    results.report.unlink()
-    with pytest.raises(BadInput, match=r"report\.html is missing"):
-        publish(workspace, results)
-    assert [run.info.status for run in client.search_runs(["1"])] == ["FAILED"]
-    results.history.write_text("{", encoding="utf-8")
-    with pytest.raises(BadInput, match=r"history\.json is missing or damaged"):
-        publish(workspace, results)
-
-
-def test_a_server_decides_where_files_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The experiment of a server gets no path of this machine; its runs have pages."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example/")
-    asked: dict[str, Any] = {}
-
-    class Server:
-        tracking_uri = "https://mlflow.example/"
-
-        def get_experiment_by_name(self, name: str) -> None:
-            return None
-
-        def create_experiment(self, name: str, artifact_location: str | None) -> str:
-            asked.update(name=name, artifact_location=artifact_location)
-            return "12"
-
-    assert experiment_id(Workspace(tmp_path, tmp_path), Server()) == "12"  # type: ignore[arg-type]
-    assert asked == {"name": "generalist", "artifact_location": None}

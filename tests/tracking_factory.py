@@ -1,4 +1,4 @@
-"""Finished trainings made up for MLflow's tests, and a workspace whose database is made only once."""
+"""Finished trainings made up for MLflow's tests, and projects whose database is made only once."""
 
 import io
 import tempfile

@@ -18,6 +18,16 @@ HAND_BACK: dict[str, Any] = {"color": MUTED, "alpha": 0.4, "linewidth": 1.0, "li
 NO_HAND_BACK: dict[str, Any] = {"color": MUTED, "alpha": 0.8, "linewidth": 1.0, "linestyle": ":"}
 """Lines at the rounds' ends: experts go on from the mixture, or on their own."""
 
+RING: dict[str, Any] = {
+    "linestyle": "none",
+    "marker": "o",
+    "markersize": 15,
+    "markerfacecolor": "none",
+    "markeredgecolor": INK,
+    "markeredgewidth": 1.6,
+}
+"""The chosen candidate."""
+
 Points = Sequence[tuple[int, float]]
 
 
@@ -50,13 +60,14 @@ def measured(history: History) -> dict[str, list[tuple[int, Measured]]]:
 
 def legend(history: History, looks: Mapping[str, Look]) -> list[tuple[Markup, str]]:
     """The signs in the charts by epoch, and what they mean."""
-    signs = [(looks[name].swatch(), looks[name].label) for name in measured(history)]
+    upright, centre = {"xdata": [0.5, 0.5], "ydata": [0, 1]}, {"xdata": [0.5], "ydata": [0.5]}
+    signs = [(looks[name].swatch("curves"), looks[name].label) for name in measured(history)]
     if history.course:
         signs += [
-            (swatch(lambda axes: axes.axvline(0.5, **HAND_BACK)), "mixing round, experts go on from the mixture"),
-            (swatch(lambda axes: axes.axvline(0.5, **NO_HAND_BACK)), "round without hand-back"),
+            (swatch(upright | HAND_BACK, place="curves"), "mixing round, experts go on from the mixture"),
+            (swatch(upright | NO_HAND_BACK, place="curves"), "round without hand-back"),
         ]
-    return [*signs, (swatch(lambda axes: ring(axes, 0.5, 0.5, size=11)), "chosen")]
+    return [*signs, (swatch(centre | RING | {"markersize": 11}, place="curves"), "chosen")]
 
 
 def curves(history: History, chosen: RoundRecord, looks: Mapping[str, Look], *, attack: str, last: int) -> list[Panel]:
@@ -98,7 +109,7 @@ def accuracies(axes: Axes, *, history: History, chosen: RoundRecord, looks: Mapp
         points = [(epoch, 100 * KINDS[kind](m).value) for epoch, m in found]
         everything += [value for _, value in points]
         line(axes, points, looks[name], marked=rounds if name == GLOBAL else ())
-    ring(axes, chosen.epoch, ringed)
+    ring(axes, float(chosen.epoch), ringed)
     axes.set_ylim(*shares(everything))
     axes.yaxis.set_major_formatter(percentages())
 
@@ -128,9 +139,9 @@ def line(axes: Axes, points: Points, look: Look, *, marked: Collection[int] = ()
     axes.plot(x[-1:], y[-1:], linestyle="none", **style)
 
 
-def ring(axes: Axes, x: float, y: float, *, size: float = 15.0, label: str = "chosen") -> None:
-    """The sign of the chosen candidate, so many points wide."""
-    axes.scatter(x, y, s=size**2, facecolors="none", edgecolors=INK, linewidths=1.6, zorder=4, label=label)
+def ring(axes: Axes, x: float, y: float, *, label: str = "chosen") -> None:
+    """The sign of the chosen candidate."""
+    axes.plot([x], [y], **RING, label=label, zorder=4)
 
 
 def frame(axes: Axes, *, history: History, last: int) -> None:

@@ -8,7 +8,8 @@ import io
 import math
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
@@ -17,9 +18,8 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
-
-Draw = Callable[[Axes], object]
 
 COLOURS = {
     "ink": "#1c1f24",
@@ -55,7 +55,7 @@ STYLE = {
     "axes.labelcolor": MUTED,
     "axes.titlecolor": MUTED,
     "axes.titlesize": "medium",
-    "axes.titlelocation": "left",
+    "axes.titley": 1.0,
     "axes.axisbelow": True,
     "axes.spines.left": False,
     "axes.spines.right": False,
@@ -79,7 +79,7 @@ MATPLOTLIB = threading.Lock()
 """Its settings belong to the process: one thread draws at a time, and puts them back."""
 
 
-def chart(draw: Draw, *, label: str, height: float = 250.0, right: float = 14.0) -> Markup:
+def chart(draw: Callable[[Axes], object], *, label: str, height: float = 250.0, right: float = 14.0) -> Markup:
     """A chart with axes.
 
     Args:
@@ -89,18 +89,23 @@ def chart(draw: Draw, *, label: str, height: float = 250.0, right: float = 14.0)
         right: points to the right of the axes.
     """
     box = (LEFT / WIDTH, BOTTOM / height, 1 - (LEFT + right) / WIDTH, 1 - (BOTTOM + TOP) / height)
-    return _inline(draw, (WIDTH, height), box, {"class": "chart", "role": "img", "aria-label": label})
+    attributes = {"class": "chart", "role": "img", "aria-label": label}
+    return _inline(lambda figure: draw(figure.add_axes(box)), (WIDTH, height), attributes, salt=label)
 
 
-def swatch(draw: Draw) -> Markup:
-    """A legend's sign, drawn on the unit square; may stand on a page several times."""
+def swatch(*lines: Mapping[str, Any], place: str) -> Markup:
+    """A legend's sign.
 
-    def bare(axes: Axes) -> None:
-        axes.set_axis_off()
-        axes.set(xlim=(0, 1), ylim=(0, 1))
-        draw(axes)
+    Args:
+        lines: arguments of `Line2D`, on the unit square.
+        place: where it stands: the same sign in the same place has the same ids.
+    """
 
-    return _inline(bare, (28.0, 14.0), (0.0, 0.0, 1.0, 1.0), {"class": "swatch", "aria-hidden": "true"})
+    def draw(figure: Figure) -> None:
+        for line in lines:
+            figure.add_artist(Line2D(**line))
+
+    return _inline(draw, (28.0, 14.0), {"class": "swatch", "aria-hidden": "true"}, salt=place)
 
 
 def shares(values: Iterable[float]) -> tuple[float, float]:
@@ -127,15 +132,15 @@ def percentages() -> StrMethodFormatter:
 
 
 def _inline(
-    draw: Draw, size: tuple[float, float], box: tuple[float, float, float, float], attributes: dict[str, str]
+    draw: Callable[[Figure], object], size: tuple[float, float], attributes: dict[str, str], *, salt: str
 ) -> Markup:
-    """Draw on axes that fill the box (left, bottom, width, height as shares) of a figure (width, height in points)."""
+    """Draw on a figure (width, height in points); figures of different salt share no ids."""
     file = io.BytesIO()
     with MATPLOTLIB, style.context(["default", STYLE]):
-        matplotlib.rcParams["svg.hashsalt"] = attributes.get("aria-label", "swatch")  # ids differ between charts
+        matplotlib.rcParams["svg.hashsalt"] = salt
         figure = Figure(figsize=(size[0] / INCH, size[1] / INCH))
         FigureCanvasSVG(figure)
-        draw(figure.add_axes(box))
+        draw(figure)
         figure.savefig(file, format="svg", metadata={"Date": None})
     root = _cleaned(ElementTree.fromstring(file.getvalue()))  # noqa: S314  matplotlib wrote it
     root.attrib = {"viewBox": "0 0 {:g} {:g}".format(*size)} | attributes
@@ -164,5 +169,5 @@ def _local(name: str) -> str:
 
 
 def _variable(colour: re.Match[str]) -> str:
-    names = {value: name for name, value in COLOURS.items()}
-    return f"var(--{names[colour[0]]})" if colour[0] in names else colour[0]
+    name = next((name for name, value in COLOURS.items() if value == colour[0]), None)
+    return f"var(--{name})" if name else colour[0]

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from markupsafe import Markup
-from matplotlib.axes import Axes
 
 from generalist.records import Accuracy
 from generalist.report.figures import EXPERTS, INK, PANEL, swatch
@@ -13,7 +12,7 @@ GLOBAL = "global"
 SPACE = "\u00a0"
 """A space at which no line breaks."""
 
-MARKERS = ("s", "^", "D", "p")
+MARKERS = tuple("s^DpvXP*<>h8")
 DASHES = ("-", "--", ":")
 NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
 
@@ -27,15 +26,15 @@ class Look:
     dash: str
     marker: str
 
-    def swatch(self) -> Markup:
-        """Its line and mark, for a legend."""
-
-        def draw(axes: Axes) -> None:
-            axes.plot([0, 1], [0.5, 0.5], color=self.colour, linestyle=self.dash)
-            # A single point of `scatter` is drawn in place, without an id: swatches are repeated on a page.
-            axes.scatter(0.5, 0.5, s=64, color=self.colour, marker=self.marker, edgecolors=PANEL, zorder=3)
-
-        return swatch(draw)
+    def swatch(self, place: str) -> Markup:
+        """Its line and mark, for a legend in some place of the page."""
+        style = {"color": self.colour, "linestyle": self.dash}
+        mark = {"color": self.colour, "marker": self.marker, "markeredgecolor": PANEL}
+        return swatch(
+            {"xdata": [0, 1], "ydata": [0.5, 0.5], **style},
+            {"xdata": [0.5], "ydata": [0.5], **mark},
+            place=f"{self.label}, {place}",
+        )
 
 
 def looks(names: Iterable[str]) -> dict[str, Look]:

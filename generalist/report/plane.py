@@ -88,7 +88,7 @@ def close_up(axes: Axes, *, chosen: RoundRecord, path: Path, look: Look) -> None
     _path(axes, path, look)
     ring(axes, *_point(chosen.validation), label=f"chosen, epoch {chosen.epoch}")
     for epoch, m in dict((path[0], path[-1])).items():
-        _note(axes, f"epoch {epoch}", _point(m), offset=(0, 7), ha="center", fontsize=SMALL, zorder=5)
+        _note(axes, f"epoch {epoch}", _point(m), offset=(0.0, 7.0), ha="center", fontsize=SMALL, zorder=5)
     _frame(axes, [*(_point(m) for _, m in path), *_corners(natural, robust)])
 
 
@@ -118,7 +118,7 @@ def _frame(axes: Axes, points: Iterable[Point]) -> None:
     axes.set(xlim=x, ylim=y, xlabel="natural accuracy →")
     axes.set_title("↑ robust accuracy", loc="left")
     axes.set_title("mean", loc="right", x=1 + RIGHT / WIDTH)
-    for axis, most in ((axes.xaxis, 5), (axes.yaxis, 8)):
+    for axis, most in ((axes.xaxis, 6), (axes.yaxis, 8)):
         axis.set_major_locator(steps(most=most))
         axis.set_major_formatter(percentages())
     across, up = np.meshgrid(np.linspace(*x, SAMPLES), np.linspace(*y, SAMPLES))
@@ -128,7 +128,7 @@ def _frame(axes: Axes, points: Iterable[Point]) -> None:
     for level in levels:
         end = level * x[1] / (2 * x[1] - level)  # where the curve leaves the plane
         if y[0] <= end <= y[1]:
-            _note(axes, percentages()(level), (x[1], end), offset=(4, 0), va="center")
+            _note(axes, percentages()(level), (x[1], end), offset=(4.0, 0.0), va="center")
     axes.legend(loc="best")
 
 

@@ -60,7 +60,7 @@ def use(
 def _is_a_preset(path: Path) -> bool:
     from generalist.config import preset_names, preset_path
 
-    return not path.exists() or any(path.read_bytes() == preset_path(name).read_bytes() for name in preset_names())
+    return not path.is_file() or any(path.read_bytes() == preset_path(name).read_bytes() for name in preset_names())
 
 
 def _write(path: Path, content: bytes) -> None:

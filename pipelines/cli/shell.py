@@ -61,7 +61,11 @@ def going_on(command: str) -> Iterator[None]:
     except KeyboardInterrupt:
         farewell.say()
         raise typer.Exit(INTERRUPTED) from None
-    except (BadInput, typer.Exit):
+    except BadInput:
+        raise  # its sentence says how to go on
+    except typer.Exit as end:
+        if end.exit_code:
+            farewell.say()
         raise
     except BaseException:
         farewell.say()

@@ -113,9 +113,8 @@ def _decide(client: MlflowClient, results: Results, config: Config, reevaluate: 
         champion = _champion(client, present, candidate, reevaluate)
     except BadInput as error:
         why = " ".join(str(error).split())
-        return (
-            f"it can't be compared with the champion, version {present.version} ({why}): promote it with `generalist promote` if it should be champion",
-        )
+        found = f"it can't be compared with the champion, version {present.version} ({why})"
+        return (f"{found}: promote it with `generalist promote` if it should be champion",)
     options = config.registry
     return gates.against(champion, candidate, by=options.criterion, level=float(options.significance))
 

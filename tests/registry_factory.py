@@ -1,0 +1,55 @@
+"""A registered model of a test's own, in a project that a module's tests share."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import tracking_factory as factory
+from mlflow import MlflowClient
+
+from pipelines.registry import Registration, register
+from pipelines.registry.versions import with_alias
+from pipelines.results import Results
+from pipelines.tracking import connect
+from pipelines.workspace import Workspace
+
+OTHER_PROTOCOL = factory.PROTOCOL.model_copy(update={"seed": 1})
+GOOD = factory.Model(seed=1)
+BETTER = replace(GOOD, seed=2, validation=(19, 13))
+WORSE = replace(GOOD, seed=3, validation=(17, 11))
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A registered model, at first without versions.
+
+    Attributes:
+        workspace: shared, so that the run of a model is made only once.
+        name: its own.
+        folder: for results.
+    """
+
+    workspace: Workspace
+    name: str
+    folder: Path
+
+    @property
+    def client(self) -> MlflowClient:
+        """MLflow's."""
+        return connect(self.workspace)
+
+    @property
+    def champion(self) -> int | None:
+        """The champion's version."""
+        found = with_alias(self.client, self.name, "champion")
+        return found.version if found else None
+
+    def results(self, model: factory.Model) -> Results:
+        """A model's results; written once."""
+        folder = self.folder / f"outputs{model.seed}"
+        settings = factory.config(registry={"name": self.name})
+        return Results(folder) if folder.exists() else model.write(folder, settings=settings)
+
+    def register(self, model: factory.Model, **options: Any) -> Registration:
+        """Register a model."""
+        return register(self.workspace, self.results(model), **options)

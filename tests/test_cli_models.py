@@ -1,0 +1,138 @@
+"""Commands around the exported model: predictions, its origin, and the registry."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx_models
+import pytest
+import tracking_factory as factory
+from PIL import Image
+
+from pipelines.tracking import sha256_of
+from tests.command_line import generalist, refused
+
+MODEL = factory.Model(seed=1)
+BETTER = factory.Model(seed=2, validation=(19, 13))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with a finished training in outputs, one in better, and MLflow's database."""
+    folder = tmp_path_factory.mktemp("project")
+    factory.workspace(folder)
+    (folder / "dvc.yaml").write_text("stages: {}\n", encoding="utf-8")
+    MODEL.write(folder / "outputs")
+    BETTER.write(folder / "better")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _inside(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    for name in ("DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A folder of three images."""
+    random = np.random.default_rng(0)
+    for name in ("a.png", "b.png", "c.png"):
+        pixels = random.integers(0, 256, (onnx_models.HEIGHT, onnx_models.WIDTH, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / name)
+    return tmp_path
+
+
+def test_predictions_name_the_most_probable_classes(images: Path) -> None:
+    """One line an image, the most probable class first; a folder means its images."""
+    lines = generalist("predict", str(images), "--top", "2").stdout.splitlines()
+    assert [line.partition(": ")[0] for line in lines] == [str(images / name) for name in ("a.png", "b.png", "c.png")]
+    for line in lines:
+        first, second = (float(share) for share in re.findall(r"[a-d] ([\d.]+) %", line))
+        assert first >= second
+
+
+def test_predictions_as_json_hold_all_probabilities(images: Path) -> None:
+    """They sum to one, and the class is that of the largest."""
+    (line,) = generalist("predict", str(images / "a.png"), "--json").stdout.splitlines()
+    told = json.loads(line)
+    assert set(told["probabilities"]) == {"a", "b", "c", "d"}
+    assert sum(told["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+    assert told["class"] == max(told["probabilities"], key=told["probabilities"].get)
+
+
+def test_what_is_no_image_is_refused(images: Path) -> None:
+    """A broken image, a missing one, a folder without any."""
+    (images / "broken.png").write_bytes(b"no image")
+    assert "broken.png can't be read as an image" in refused("predict", str(images / "broken.png"))
+    assert "missing.png can't be read as an image" in refused("predict", str(images / "missing.png"))
+    (images / "empty").mkdir()
+    assert "holds no images" in refused("predict", str(images / "empty"))
+
+
+def test_without_a_model_there_is_no_prediction(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sentence says how to get one."""
+    monkeypatch.chdir(images)
+    assert "make it with `dvc repro`, or name another model with --model" in refused("predict", "a.png")
+    assert "nope.onnx can't be read" in refused("predict", "a.png", "--model", "nope.onnx")
+
+
+def test_a_changed_file_fails_trace(project: Path, tmp_path: Path) -> None:
+    """One byte is enough."""
+    content = bytearray((project / "outputs" / "model.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "changed.onnx").write_bytes(content)
+    assert refused("trace", str(tmp_path / "changed.onnx")).startswith(f"{tmp_path}/changed.onnx ")
+
+
+def test_trace_asks_no_database_that_is_not_there(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lineage is in the file; asking makes no database."""
+    monkeypatch.chdir(tmp_path)
+    result = generalist("trace", str(project / "outputs" / "model.onnx"))
+    assert result.exit_code == 0
+    assert "no database here" in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_registry_from_registration_to_rollback(project: Path, tmp_path: Path) -> None:
+    """Register, register again, trace, download, a better one, roll back, promote: each says what is so now."""
+    assert "nothing is registered yet" in refused("download")
+    assert "nothing at sqlite:///" in generalist("trace", "outputs/model.onnx").stdout
+
+    assert generalist("register").stdout == "generalist version 1, champion\n"
+    assert generalist("register").stdout == "generalist version 1, champion, registered before\n"
+
+    traced = generalist("trace", "outputs/model.onnx")
+    assert traced.exit_code == 0
+    for told in (
+        sha256_of(project / "outputs" / "model.onnx"),
+        "global (small_cnn)",
+        f"90.0 % [82.6, 94.5], n = {factory.N}",
+        factory.DATA.digest,
+        "c0ffee",
+        "registered: generalist version 1, champion",
+    ):
+        assert told in traced.stdout
+    assert re.search(r"MLflow run: [0-9a-f]{32}\n", traced.stdout)
+
+    target = tmp_path / "champion.onnx"
+    assert generalist("download", "--output", str(target)).stdout.startswith(f"{target}\n")
+    assert target.read_bytes() == (project / "outputs" / "model.onnx").read_bytes()
+
+    assert "first champion: there is none to go back to" in refused("rollback")
+    assert generalist("register", "--outputs", "better").stdout == "generalist version 2, champion\n"
+    assert generalist("rollback").stdout == "generalist version 1 is champion now instead of version 2\n"
+    assert generalist("promote", "2", "--reason", "a test").stdout.startswith("generalist version 2 is champion now")
+    assert "champion already" in refused("promote", "2")
+    assert "has no version '7': it has versions 1, 2" in refused("promote", "7")
+    assert "has no version 'nope'" in refused("download", "--alias", "nope")
+    assert "other has no version 'champion': nothing is registered yet" in refused("download", "--name", "other")
+
+
+def test_results_that_are_not_there_are_not_registered(tmp_path: Path) -> None:
+    """The sentence names the file that is missing."""
+    assert "params.yaml can't be read" in refused("register", "--outputs", str(tmp_path))
