@@ -71,8 +71,9 @@ def going_on(command: str) -> Iterator[None]:
         farewell.say()
         raise
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if not farewell.stopping:  # else somebody may insist
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 class _Farewell:
@@ -80,16 +81,16 @@ class _Farewell:
 
     def __init__(self, command: str) -> None:
         self._command, self._once = command, threading.Lock()
-        self._stopping = False
+        self.stopping = False
 
     def say(self) -> None:
         if self._once.acquire(blocking=False) and self._command:
             tell(f"go on with: {self._command}")
 
     def stop(self, _number: int, _frame: FrameType | None) -> NoReturn:
-        if self._stopping:  # somebody insists
+        if self.stopping:  # somebody insists
             self._end()
-        self._stopping = True
+        self.stopping = True
         # Python waits for its threads when it ends, so this goes on after `going_on` is left.
         watch = threading.Timer(_STOPS_WITHIN, self._end)
         watch.daemon = True

@@ -1,0 +1,234 @@
+"""The journey on the command line: data, plans, DVC as a child, the closing table, and how everything is stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tracking_factory as factory
+import training_factory
+
+from generalist.config import Config, to_yaml
+from generalist.data import load as load_data
+from pipelines import steps
+from pipelines.cli import repro
+from pipelines.cli.planning import planned
+from pipelines.workspace import Workspace
+from tests.command_line import generalist
+from tests.services import environment
+
+TWO_EPOCHS = ("training.epochs=2", "mixing.warm_up=1", "training.batch_size=512")
+STUCK = """
+import sys, threading, time
+from pipelines.cli import shell
+shell._STOPS_WITHIN = 0.5
+def compute():
+    while True:
+        pass
+with shell.going_on("dvc repro"):
+    if "fails" in sys.argv:
+        raise RuntimeError("the disk is full")
+    threading.Thread(target=compute).start()
+    print("computing", flush=True)
+    while True:
+        time.sleep(1)
+"""
+# Stands in for DVC: the first in a folder that Python looks for modules in, as `python -m` does.
+FAKE_DVC = """
+import os, shutil, sys, time
+from pathlib import Path
+print("dvc", *sys.argv[1:], "with", os.environ["PATH"].split(os.pathsep)[0], flush=True)
+if Path("fails").exists():
+    sys.exit(3)
+while Path("waits").exists():
+    time.sleep(0.1)
+"""
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with a small configuration and MLflow's database, which is the current folder."""
+    factory.workspace(tmp_path)
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n", encoding="utf-8")
+    (tmp_path / "params.yaml").write_text(to_yaml(small()), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    for name in ("DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "MAKELEVEL", "GENERALIST_GO_ON"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def small(*overrides: str) -> Config:
+    """Two epochs of two tiny experts."""
+    return training_factory.small(*TWO_EPOCHS, *overrides)
+
+
+def program(*words: str, folder: Path, **more: str) -> subprocess.Popen[str]:
+    """A Python program in a folder whose modules it finds first."""
+    own = environment(**more)
+    return subprocess.Popen(
+        [sys.executable, *words],
+        cwd=folder,
+        env=own | {"PYTHONPATH": f"{folder}{os.pathsep}{own['PYTHONPATH']}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_prepare_writes_the_data_and_tells_its_size(project: Path) -> None:
+    """The splits, the classes and the place."""
+    result = generalist("prepare")
+    assert result.exit_code == 0, result.output
+    dataset = load_data(project / "data" / "prepared")
+    sizes = f"train {len(dataset.train):,}, validation {len(dataset.validation):,}, test {len(dataset.test):,}"
+    assert result.stdout == f"digits: {sizes} images of 10 classes in {project}/data/prepared\n"
+
+
+def test_a_plan_lists_every_round_and_what_the_store_holds(project: Path) -> None:
+    """Before, nothing; when an expert is done, that; after the training, everything. Nothing is trained by it."""
+    config, workspace = small(), Workspace.find()
+    *rounds, after = planned(config, workspace)
+    assert [line.rpartition(": ")[2] for line in rounds] == ["to do", "to do"]
+    assert after.startswith("then: evaluation (apgd-ce+square)")
+    training = steps.training(config, workspace)
+    reading = training.advance(training.rounds[0], ("natural",), training.start())
+    assert [record.epoch for record in reading] == [1]
+    first, second, _ = planned(config, workspace)
+    assert first.endswith("then hand back: natural stored up to epoch 1, robust stored up to epoch 0")
+    assert second.endswith("to do")
+    training_factory.finish(config, training.dataset, workspace.store)
+    assert generalist("train", "--plan").stdout.splitlines()[:2] == [
+        "warm-up: epoch 1 of natural, robust, then hand back: stored",
+        "round 1: epoch 2 of natural, robust: stored",
+    ]
+
+
+def test_a_plan_says_which_warm_up_has_no_effect() -> None:
+    """An expert that weighs nothing until the first hand-back is overwritten by it."""
+    workspace = Workspace.find()
+    alone = small("mixing.weights={robust: [[0, 1], [0.6, 1], [1, 0.4]]}")
+    (note,) = [line for line in planned(alone, workspace) if line.startswith("note")]
+    assert "natural is 0 until the first hand-back (epoch 1)" in note
+    assert note.endswith("no effect but through the optimizer's momentum")
+    *_, note = planned(small("mixing.weights={robust: 1}", "mixing.momentum=reset"), workspace)
+    assert note.endswith("no effect at all")
+    assert not any(line.startswith("note") for line in planned(small("mixing.weights={robust: 0.9}"), workspace))
+
+
+def test_a_plan_without_data_has_everything_to_do() -> None:
+    """What is wrong with the source is for the training to say."""
+    config = small("data={name: folder, path: nowhere}")
+    assert [line.rpartition(": ")[2] for line in planned(config, Workspace.find())][:2] == ["to do", "to do"]
+
+
+def test_run_runs_dvc_registers_and_shows_what_came_out(project: Path) -> None:
+    """Every learner with n and intervals, the model, its run, version and alias, the report, what to do next."""
+    (project / "dvc.py").write_text(FAKE_DVC, encoding="utf-8")
+    factory.Model(seed=1).write(project / "outputs")
+    child = program("-c", "from pipelines.cli import main; main()", "run", folder=project)
+    said, errors = child.communicate(timeout=120)
+    assert child.returncode == 0, errors
+    assert f"dvc repro with {Path(sys.executable).parent}\n" in said
+    for name in ("natural expert", "other expert", "global learner"):
+        (row,) = [line for line in said.splitlines() if name in line]
+        assert str(factory.N) in row
+        assert row.count("[") == 3
+    assert "90.0 % [82.6, 94.5]" in said and "60.0 % [50.2, 69.1]" in said
+    assert f"model     {project}/outputs/model.onnx" in said
+    assert f"report    {project}/outputs/report.html" in said
+    assert "registry  generalist version 1, champion\n" in said
+    assert "generalist trace outputs/model.onnx" in said and "make serve" in said
+    assert "\x1b" not in said
+
+
+def test_a_failing_dvc_fails_run_and_the_way_on_is_told(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With DVC's own exit code; nothing is registered."""
+    (project / "dvc.py").write_text(FAKE_DVC, encoding="utf-8")
+    (project / "fails").touch()
+    monkeypatch.setenv("MAKELEVEL", "1")
+    result = generalist("run")
+    assert result.exit_code == 3
+    assert result.stderr == "go on with: make run\n"
+    assert "minutes" not in result.stdout  # make has said it
+
+
+def test_stopping_run_stops_dvc(project: Path) -> None:
+    """DVC gets the signal although it is no child of the terminal; the last line is the command that goes on."""
+    (project / "dvc.py").write_text(FAKE_DVC, encoding="utf-8")
+    (project / "waits").touch()
+    child = program("-c", "from pipelines.cli import main; main()", "run", folder=project)
+    assert child.stdout is not None
+    while not child.stdout.readline().startswith("dvc repro"):
+        assert child.poll() is None
+    child.send_signal(signal.SIGINT)
+    _, errors = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert errors.splitlines()[-1] == "go on with: generalist run"
+
+
+def test_a_dvc_that_does_not_stop_is_killed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After some seconds."""
+    monkeypatch.setattr(repro, "_ENDS_WITHIN", 0.2)
+    source = (
+        "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint(1, flush=True)\ntime.sleep(600)\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", source], start_new_session=True, stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    with child.stdout:
+        assert child.stdout.readline() == b"1\n"
+        repro._stop(child)
+    assert child.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_computing_thread_does_not_hold_up_the_end(tmp_path: Path, number: signal.Signals) -> None:
+    """Python would wait for it; the line that goes on is said, once, and the exit code is the shell's."""
+    child = program("-c", STUCK, folder=tmp_path)
+    assert child.stdout is not None and child.stdout.readline() == "computing\n"
+    since = time.monotonic()
+    child.send_signal(number)
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert errors.count("go on with: dvc repro\n") == 1
+    assert time.monotonic() - since < 30
+
+
+def test_insisting_ends_it_at_once(tmp_path: Path) -> None:
+    """The second Ctrl-C waits for nothing."""
+    child = program("-c", STUCK.replace("0.5", "600"), folder=tmp_path)
+    assert child.stdout is not None and child.stdout.readline() == "computing\n"
+    while child.poll() is None:
+        child.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+    _, errors = child.communicate()
+    assert child.returncode == 130
+    assert errors.count("go on with: dvc repro\n") == 1
+
+
+def test_a_failure_keeps_its_traceback_and_says_how_to_go_on(tmp_path: Path) -> None:
+    """What is our fault is shown whole."""
+    child = program("-c", STUCK, "fails", folder=tmp_path)
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode == 1
+    assert errors.startswith("go on with: dvc repro\n") and "RuntimeError: the disk is full" in errors
+
+
+def test_a_child_leaves_the_last_words_to_its_parent(tmp_path: Path) -> None:
+    """`run` tells its stages so, and each command only once."""
+    child = program("-c", STUCK, "fails", folder=tmp_path, GENERALIST_GO_ON="")
+    _, errors = child.communicate(timeout=60)
+    assert "go on with" not in errors
+
+
+def test_a_stage_of_dvc_goes_on_with_dvc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which of its commands, it tells by its environment."""
+    assert repro.dvc_command() is None
+    monkeypatch.setenv("DVC_STAGE", "train")
+    assert repro.dvc_command() == "dvc repro"
+    monkeypatch.setenv("DVC_EXP_NAME", "puffy-daks")
+    assert repro.dvc_command() == "dvc exp run, with the same options"
+    monkeypatch.setenv("MAKELEVEL", "1")
+    assert repro.run_command() == "make run"
