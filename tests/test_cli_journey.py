@@ -16,6 +16,7 @@ from generalist.data import load as load_data
 from pipelines import steps
 from pipelines.cli import repro
 from pipelines.cli.planning import planned
+from pipelines.cli.showing import _activation
 from pipelines.workspace import Workspace
 from tests.command_line import generalist
 from tests.services import environment
@@ -171,7 +172,7 @@ def test_stopping_run_stops_dvc(project: Path) -> None:
 
 def test_a_dvc_that_does_not_stop_is_killed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After some seconds."""
-    monkeypatch.setattr(repro, "_ENDS_WITHIN", 0.2)
+    monkeypatch.setattr(repro, "ENDS_WITHIN", 0.2)
     source = (
         "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint(1, flush=True)\ntime.sleep(600)\n"
     )
@@ -232,3 +233,18 @@ def test_a_stage_of_dvc_goes_on_with_dvc(monkeypatch: pytest.MonkeyPatch) -> Non
     assert repro.dvc_command() == "dvc exp run, with the same options"
     monkeypatch.setenv("MAKELEVEL", "1")
     assert repro.run_command() == "make run"
+
+
+def test_the_next_commands_begin_with_the_environment_where_it_is_not_active(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the project's own environment, and only where it is needed."""
+    workspace = Workspace.find()
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+    monkeypatch.setattr(sys, "prefix", str(project / ".venv"))
+    assert _activation(workspace).startswith("  source .venv/bin/activate ")
+    monkeypatch.setenv("VIRTUAL_ENV", str(project / ".venv"))
+    assert _activation(workspace) == ""
+    monkeypatch.delenv("VIRTUAL_ENV")
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)
+    assert _activation(workspace) == ""

@@ -24,6 +24,8 @@ VERSIONS: dict[str, tuple[str, ...]] = {"apgd-ce+square": ("apgd-ce", "square")}
 
 _TOLERANCE = 1e-6  # of eps: how far float64 may find a success outside the ball
 _FEW = 3  # images: no share of so few images raises a flag
+_SQUARE_MAY = 0.02  # of n: by its margin loss Square finds some that APGD on the cross-entropy alone misses,
+# without anything being hidden. The original allows 0.2 % beside targeted attacks and FAB, which find those first.
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,7 @@ class _Course:
     def _flags(self) -> Iterator[str]:
         n = len(self.images)
         gradients_first = next(iter(self.broken_by), "square") != "square"
-        if gradients_first and self.broken_by.get("square", 0) > max(_FEW, 0.002 * n):
+        if gradients_first and self.broken_by.get("square", 0) > max(_FEW, _SQUARE_MAY * n):
             yield "square beats gradients"
         for flag, count in (
             ("zero gradients", self.blind),

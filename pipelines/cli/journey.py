@@ -84,7 +84,7 @@ def run() -> None:
 
     quiet_telemetry()
     workspace = Workspace.find()
-    with going_on(repro.run_command()):
+    with going_on(repro.run_command(), within=2 * repro.ENDS_WITHIN):
         typer.echo(_needs(options.configuration(workspace, None, None, None)))
         repro.reproduce(workspace)
         results = Results(workspace.outputs)

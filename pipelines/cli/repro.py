@@ -11,7 +11,7 @@ import typer
 from pipelines.cli.shell import GO_ON
 from pipelines.workspace import Workspace
 
-_ENDS_WITHIN = 10.0  # seconds: a stage ends within five, and DVC after it
+ENDS_WITHIN = 10.0  # seconds: a stage ends within five, and DVC after it
 
 
 def run_command() -> str:
@@ -53,7 +53,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     """End DVC and the stage that it runs, as Ctrl-C would."""
     os.killpg(process.pid, signal.SIGINT)
     try:
-        process.wait(_ENDS_WITHIN)
+        process.wait(ENDS_WITHIN)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -18,7 +18,7 @@ from generalist.errors import BadInput
 WRONG_INPUT, INTERRUPTED = 2, 130  # exit codes; 130 is what shells give for a program ended by Ctrl-C
 GO_ON = "GENERALIST_GO_ON"
 """Environment variable: the command that goes on, told to a child; empty if its parent will say it."""
-_STOPS_WITHIN = 5.0  # seconds
+_STOPS_WITHIN = 4.0  # seconds
 
 
 class Commands(TyperGroup):
@@ -48,13 +48,17 @@ def same_command() -> str:
 
 
 @contextmanager
-def going_on(command: str) -> Iterator[None]:
+def going_on(command: str, *, within: float | None = None) -> Iterator[None]:
     """Whatever ends the work inside but wrong input, say which command goes on with it.
 
     Ctrl-C and SIGTERM end it within seconds, also while threads of it compute: what they were writing is written
     whole or not at all, so nothing is lost by not waiting for them.
+
+    Args:
+        command: the command.
+        within: seconds, at most; more than the usual ones for work that first has to end a child.
     """
-    farewell = _Farewell(os.environ.get(GO_ON, command))
+    farewell = _Farewell(os.environ.get(GO_ON, command), within or _STOPS_WITHIN)
     before = {number: signal.signal(number, farewell.stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -79,8 +83,8 @@ def going_on(command: str) -> Iterator[None]:
 class _Farewell:
     """The last words, said once, and the end that follows them."""
 
-    def __init__(self, command: str) -> None:
-        self._command, self._once = command, threading.Lock()
+    def __init__(self, command: str, within: float) -> None:
+        self._command, self._within, self._once = command, within, threading.Lock()
         self.stopping = False
 
     def say(self) -> None:
@@ -92,7 +96,7 @@ class _Farewell:
             self._end()
         self.stopping = True
         # Python waits for its threads when it ends, so this goes on after `going_on` is left.
-        watch = threading.Timer(_STOPS_WITHIN, self._end)
+        watch = threading.Timer(self._within, self._end)
         watch.daemon = True
         watch.start()
         raise KeyboardInterrupt

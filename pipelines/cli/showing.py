@@ -1,6 +1,9 @@
 """Tables for people at the end of a command."""
 
+import os
+import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -25,12 +28,14 @@ def show(*parts: RenderableType) -> None:
 def closing(workspace: Workspace, results: Results, registration: Registration) -> Iterator[RenderableType]:
     """What came out of a run, where it lies, and what to do next."""
     yield accuracies(results.read_evaluation())
+    # The training itself may have registered it a moment ago.
+    registered = registration.model_copy(update={"new": True}).sentence
     yield Text(
         f"model     {results.onnx}\n"
         f"report    {results.report}\n"
-        f"registry  {registration.sentence}\n"
+        f"registry  {registered}\n"
         f"MLflow    {_run(workspace, registration.run_id)}\n\n"
-        "Next:\n"
+        f"Next:\n{_activation(workspace)}"
         "  generalist predict IMAGE...                 class names and probabilities\n"
         f"  generalist trace {results.onnx.relative_to(workspace.here)}         where the model comes from\n"
         "  make serve                                  the pages of MLflow and Prefect\n"
@@ -83,6 +88,15 @@ def lineage(metadata: Mapping[str, str], *, sha256: str) -> Table:
     ):
         table.add_row(f"{title} digest", digest)
     return table
+
+
+def _activation(workspace: Workspace) -> str:
+    """A line that puts these programs on the user's PATH, where the project's own environment is not activated."""
+    place = Path(sys.prefix)
+    if sys.prefix == sys.base_prefix or "VIRTUAL_ENV" in os.environ or not place.is_relative_to(workspace.here):
+        return ""
+    activate = f"source {place.relative_to(workspace.here)}/bin/activate"
+    return f"  {activate:<44}these programs on your PATH\n"
 
 
 def _run(workspace: Workspace, run_id: str) -> str:
