@@ -102,7 +102,8 @@ class L2Ball(Ball):
     @staticmethod
     def length(offsets: Images) -> Float64[Tensor, " batch"]:
         # Float64 also keeps the float32 bits of a single row, whose sum torch may split over threads.
-        return torch.linalg.vector_norm(offsets.flatten(1), dim=1, dtype=torch.float64)
+        lengths: Tensor = torch.linalg.vector_norm(offsets.flatten(1), dim=1, dtype=torch.float64)
+        return lengths
 
     @classmethod
     def _length(cls, offsets: Images) -> Scale:

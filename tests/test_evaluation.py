@@ -1,6 +1,5 @@
 """Evaluation: accuracies and the verdicts behind them."""
 
-
 import numpy as np
 import pytest
 import torch
@@ -31,9 +30,7 @@ def model(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Classif
 def evaluated(model: Classifier, split: Split, dataset: Dataset, *overrides: str) -> Verdicts:
     """The evaluation of the small configuration."""
     options = small(*overrides).evaluation
-    return evaluate(
-        model, split, options=options, class_names=dataset.class_names, name="it", epoch=5, digest="d"
-    )
+    return evaluate(model, split, options=options, class_names=dataset.class_names, name="it", epoch=5, digest="d")
 
 
 def test_accuracies_are_the_means_of_the_verdicts(model: Classifier, dataset: Dataset) -> None:
@@ -128,5 +125,3 @@ def test_two_threats_are_both_measured_and_the_first_is_the_headline(model: Clas
     clean = np.asarray(dataset.test.images[:20], dtype=np.float32) / 255
     distances = np.sqrt(((found.adversarial - clean) ** 2).sum(axis=(1, 2, 3)))
     assert distances.max() <= 0.5 * (1 + 1e-6)
-
-

@@ -26,7 +26,7 @@ def run(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":
     programs = Path(sys.executable).parent
     environment = os.environ | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(folder)}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    print(done.stdout, done.stderr, sep="\n")
+    sys.stderr.write(done.stdout + done.stderr)  # pytest shows it where a test fails
     return done
 
 
@@ -73,7 +73,11 @@ def test_the_flow_gives_the_same_files_in_another_folder(project: Path, results:
     done = run(project, "generalist", "train", "--out", "runs/again")
     assert done.returncode == 0
     again = Results(project / "runs" / "again")
-    for one, other in ((results.weights, again.weights), (results.onnx, again.onnx), (results.verdicts, again.verdicts)):
+    for one, other in (
+        (results.weights, again.weights),
+        (results.onnx, again.onnx),
+        (results.verdicts, again.verdicts),
+    ):
         assert one.read_bytes() == other.read_bytes()
     assert "registered before" in done.stdout
 
