@@ -72,12 +72,20 @@ def sentence(*overrides: str) -> str:
         ("experts.robust.optimizer.name=sgdd", "unknown name 'sgdd'; did you mean 'sgd'?"),
         ("mixing.interval={step: 3}", "mixing.interval: unknown key 'step'; did you mean 'steps'?"),
         ("experts.Bad.x=1", "the name 'Bad' must be of lower-case letters, digits and _"),
+        ("evaluation.threats=[]", "evaluation.threats is [], but"),
         ("seed=[", "the value is not YAML"),
     ],
 )
 def test_a_wrong_value_gets_one_sentence_that_names_it(override: str, expected: str) -> None:
     """Each mistake is told in one line: what, where, and how to mend it."""
     assert expected in sentence(override).splitlines()[0]
+
+
+def test_one_wrong_threat_is_one_mistake() -> None:
+    """It does not make the list too short as well."""
+    assert sentence("evaluation.threats.0.eps=-1").splitlines() == [
+        "params.yaml: evaluation.threats.0.eps is -1, but it should be greater than 0"
+    ]
 
 
 def test_all_mistakes_are_told_at_once() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from generalist.randomness import ImageStreams
 from generalist.tensors import Images
@@ -43,7 +44,7 @@ class Pattern(ABC):
         height, width = self.images.shape[2:]
         tops = self.streams.child(name, "top").integers(queries, below=height - size + 1)
         lefts = self.streams.child(name, "left").integers(queries, below=width - size + 1)
-        return tops.t(), lefts.t()
+        return tops.t().contiguous(), lefts.t().contiguous()  # a query's numbers beside each other
 
     def within(self, edges: Tensor, size: int, length: int) -> Tensor:
         """1 where a row (or column) lies in a window and 0 elsewhere: [queries, batch, length]."""
@@ -63,7 +64,7 @@ class _Corners(Pattern):
         channels, height, width = self.images.shape[1:]
         size = side(queries.start, height, width)
         tops, lefts = self.window("window", queries, size)
-        signs = self.streams.child("sign").signs(queries, channels).transpose(0, 1)
+        signs = self.streams.child("sign").signs(queries, channels).transpose(0, 1).contiguous()
         bars = (2 * signs[..., None] * self.within(tops, size, height)[:, :, None])[..., None]
         columns = self.within(lefts, size, width)[:, :, None, None]
 
@@ -96,16 +97,17 @@ class _Bumps(Pattern):
         size = max(side(queries.start, height, width), 3)
         size = min(size + 1 - size % 2, height, width)  # odd, so that the bump has a middle, where it fits
         tops, lefts = self.window("gain", queries, size)
-        turned = self.streams.child("turned").integers(queries, below=2).t()
-        signs = self.streams.child("sign").signs(queries, channels).transpose(0, 1)
-        gains = self.within(tops, size, height)[..., None] * self.within(lefts, size, width)[:, :, None]
-        bumps = signs[..., None, None] * (self.bumps(tops, lefts, turned, size) * gains)[:, :, None]
+        turned = self.streams.child("turned").integers(queries, below=2).t().contiguous()
+        signs = self.streams.child("sign").signs(queries, channels).transpose(0, 1).contiguous()[..., None, None]
+        tables, rows, columns = self.bumps(tops, lefts, turned, size)
         tops, lefts = self.window("loss", queries, size)
-        losses = self.within(tops, size, height)[..., None] * self.within(lefts, size, width)[:, :, None]
-        touched = torch.maximum(gains, losses)
+        loss_rows, loss_columns = self.within(tops, size, height), self.within(lefts, size, width)
 
         def candidates(index: int, points: Images) -> Images:
-            return self.moved(points, bumps[index], gains[index][:, None], touched[index][:, None])
+            places = rows[index][:, None, :, None] + columns[index][:, None, None]
+            bump, gain = tables.index_select(1, places.flatten()).view(2, *places.shape)
+            loss = loss_rows[index][:, None, :, None] * loss_columns[index][:, None, None]
+            return self.moved(points, bump * signs[index], gain, torch.maximum(gain, loss))
 
         return candidates
 
@@ -115,28 +117,37 @@ class _Bumps(Pattern):
         `gain` is 1 in the window of the bump and `touched` in either of them: [batch, 1, height, width].
         """
         offsets = points - self.images
-        squares = offsets.double().square()  # in float64, as float32 sums may depend on the batch
-        old = _root((squares * gain).sum(dim=(2, 3), keepdim=True))
-        fresh = bump + offsets * gain / old.to(offsets.dtype)
-        unused = (self.threat.eps**2 - squares.sum(dim=(1, 2, 3), keepdim=True)).clamp_min_(0) / offsets.shape[1]
-        budget = _root((squares * touched).sum(dim=(2, 3), keepdim=True) + unused)
-        scale = budget / _root(fresh.double().square().sum(dim=(2, 3), keepdim=True))
-        moved = offsets * (1 - touched) + fresh * scale.to(offsets.dtype)
-        return self.ball.project_(moved.add_(self.images))
+        there, in_both = offsets * gain, offsets * touched
+        fresh = there.div_(_norms(there)).add_(bump)
+        unused = (self.threat.eps**2 - _norms(offsets).square().sum(dim=1, keepdim=True)).clamp_min_(0)
+        budget = (_norms(in_both).square() + unused / offsets.shape[1]).sqrt_()
+        fresh.mul_(budget / _norms(fresh))
+        return self.ball.project_((offsets - in_both).add_(fresh).add_(self.images))
 
-    def bumps(self, tops: Tensor, lefts: Tensor, turned: Tensor, size: int) -> Tensor:
-        """The bump, or its transpose, at each window; outside of it anything: [queries, batch, height, width]."""
+    def bumps(self, tops: Tensor, lefts: Tensor, turned: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Where each pixel finds its part of a bump, or of its transpose.
+
+        Returns:
+            Two tables [2, places]: the bump and its transpose one after the other, each framed by zeros; and 1 for
+            what is not frame. Then the place of each pixel as a sum of two parts, int64 [queries, batch, height]
+            and [queries, batch, width]; pixels outside of the window find the frame.
+        """
         height, width = self.images.shape[2:]
-        kernel = _bump(size).to(self.images)
-        both = torch.stack([kernel, kernel.t()]).flatten()
-        rows = (torch.arange(height, device=tops.device) - tops[..., None]).clamp_(0, size - 1)
-        columns = (torch.arange(width, device=tops.device) - lefts[..., None]).clamp_(0, size - 1)
-        return both[turned[..., None, None] * size**2 + rows[..., None] * size + columns[:, :, None]]
+        bump = _bump(size).to(self.images)
+        tables = torch.stack([bump, bump.t(), torch.ones_like(bump), torch.ones_like(bump)])
+        rows = (torch.arange(1, height + 1, device=tops.device) - tops[..., None]).clamp_(0, size + 1)
+        columns = (torch.arange(1, width + 1, device=tops.device) - lefts[..., None]).clamp_(0, size + 1)
+        rows = (rows + turned[..., None] * (size + 2)) * (size + 2)
+        return functional.pad(tables, (1, 1, 1, 1)).view(2, -1), rows, columns
 
 
-def _root(squares: Tensor) -> Tensor:
-    """Square roots, kept from 0 so that 0 / 0 becomes 0."""
-    return squares.sqrt().clamp_min_(1e-30)
+def _norms(offsets: Images) -> Tensor:
+    """Norms per channel, kept from 0 so that 0 / 0 becomes 0: [batch, channels, 1, 1].
+
+    `vector_norm` computes each row by itself; a sum of squares may be split over threads where there is one row only.
+    """
+    norms: Tensor = torch.linalg.vector_norm(offsets.flatten(2), dim=2)
+    return norms.clamp_min_(1e-30)[..., None, None]
 
 
 def _tiled(length: int, size: int, device: torch.device) -> tuple[Tensor, Tensor, int]:

@@ -18,7 +18,7 @@ from generalist.randomness import ImageStreams
 from generalist.tensors import Images, Labels, Mask, PerImage
 from generalist.threats import Threat
 
-_BLOCK, _BLOCK_NUMBERS = 64, 2**20  # queries planned at a time, and at most so many numbers for them
+_BLOCK, _BLOCK_NUMBERS = 64, 2**20  # queries planned at a time, and about so many numbers for them at most
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def square(
     margins = margin(logits_of(network, points), labels)
     found, lowest, passes = points.clone(), margins.clone(), torch.ones_like(labels)
     rows = torch.arange(len(labels), device=labels.device)
-    for block in _blocks(queries, images.numel()):
+    for block in _blocks(queries, len(images) * sum(images.shape[1:])):
         active = margins > 0
         if not bool(active.all()):
             rows, points, labels, margins = rows[active], points[active], labels[active], margins[active]

@@ -159,7 +159,10 @@ def _apply(tree: Any, override: str) -> None:
 
 def _sentences(error: ValidationError, tree: Any, prefix: tuple[str | int, ...] = ()) -> list[str]:
     sentences: list[str] = []
-    for detail in error.errors(include_url=False):
+    details = error.errors(include_url=False)
+    for detail in details:
+        if detail["type"] == "too_short" and len(details) > 1:
+            continue  # pydantic counts the valid elements: a list with one wrong element looks empty to it
         where, value = _place((*prefix, *detail["loc"]), tree)
         inner = detail.get("ctx", {}).get("error")
         if isinstance(inner, ValidationError):  # the options of a plug-in, checked by its own class

@@ -61,9 +61,10 @@ class Tracker:
 
     @property
     def link(self) -> str | None:
-        """The run's page; None where no server is named, only a database."""
+        """The run's page; None where no server shows it."""
         uri = str(self._client.tracking_uri).rstrip("/")
-        return f"{uri}/#/experiments/{self._experiment}/runs/{self.run_id}" if has_server(uri) else None
+        pages = uri if has_server(uri) else os.environ.get("GENERALIST_MLFLOW_PAGES")  # set by `make serve`
+        return f"{pages}/#/experiments/{self._experiment}/runs/{self.run_id}" if pages else None
 
     def epoch(self, record: EpochRecord) -> None:
         """Log one epoch of one expert."""
