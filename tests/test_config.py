@@ -60,6 +60,7 @@ def sentence(*overrides: str) -> str:
         ),
         ("training.epochs=two", 'training.epochs is "two", but it should be a valid integer'),
         ("training.epochs=0", "training.epochs is 0, but it should be greater than or equal to 1"),
+        ("data.seed=4294967296", "data.seed is 4294967296, but it should be less than 4294967296"),
         ("data.validation=1", "data.validation is 1, but it should be less than 1"),
         ("experts.robust.objective.attack={name: fgsm, steps: 5}", "fgsm takes one step"),
         ("experts.robust.optimizer.lr=fast", "'fast' is not a number such as 0.1, 8/255 or 1e-3"),

@@ -168,12 +168,6 @@ def test_a_share_too_small_for_all_classes_is_refused(tmp_path: Path) -> None:
         prepare(digits(validation=0.0005), tmp_path / "x", root=ROOT)
 
 
-def test_a_seed_that_the_splitter_cannot_take_is_refused(tmp_path: Path) -> None:
-    """Seeds lie below 2³²."""
-    with pytest.raises(BadInput, match=r"data\.seed is 4294967296"):
-        prepare(digits(seed=2**32), tmp_path / "x", root=ROOT)
-
-
 def test_a_missing_folder_is_told(tmp_path: Path) -> None:
     """The sentence names the command that makes it."""
     with pytest.raises(BadInput, match=r"no prepared data in .*absent; run `dvc repro prepare`"):

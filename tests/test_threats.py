@@ -154,6 +154,13 @@ def test_distances_in_closed_form():
     assert Threat("l2", 1.0).distance(points, pixels).item() == pytest.approx(0.5)
 
 
+def test_lengths_of_large_images_are_summed_in_float64():
+    """Half a million float32 squares lose several digits otherwise, and with them the border of the ball."""
+    offsets = torch.rand(1, 1, 700, 700, generator=generator(0))
+    exact = offsets.double().square().sum().sqrt().item()
+    assert Threat("l2", 1.0).ball(offsets).length(offsets).item() == pytest.approx(exact, rel=1e-9)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_measuring_and_stepping_leave_their_arguments_alone(dtype):
     """In float64, too, where converting makes no copy."""

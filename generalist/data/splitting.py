@@ -6,8 +6,6 @@ from sklearn.model_selection import train_test_split
 from generalist.data.contract import Int64, Split
 from generalist.errors import BadInput
 
-_SEEDS = 2**32  # scikit-learn's generator takes seeds below this
-
 
 def hold_back(
     split: Split, share: float, *, seed: int, class_names: tuple[str, ...], purpose: str
@@ -25,10 +23,8 @@ def hold_back(
         What is kept, and what is held back.
 
     Raises:
-        BadInput: a class would be missing in one of the parts, or the seed is too large.
+        BadInput: a class would be missing in one of the parts.
     """
-    if seed >= _SEEDS:
-        raise BadInput(f"data.seed is {seed}, but a split takes seeds below {_SEEDS}; choose a smaller one")
     try:
         parts = train_test_split(
             np.arange(len(split)), test_size=float(share), stratify=split.labels, random_state=seed
