@@ -96,13 +96,11 @@ def _flow(workspace: "Workspace", params: Path | None, preset: str | None, overr
     from pipelines import orchestration
     from pipelines.progress import Progress
     from pipelines.results import check_writable
-    from pipelines.results import check_writable
 
     check_writable(outputs)
     # The server starts first: it needs the seconds in which the flow's imports are read.
     with orchestration.server(workspace, warn=tell) as ready, Progress() as progress:
         options.configuration(workspace, params, preset, overrides)  # wrong input needs no server
-        check_writable(outputs)
         from pipelines import flows
 
         ready()
