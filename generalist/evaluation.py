@@ -1,19 +1,21 @@
 """Accuracies with their n and interval, and the verdict on every image behind them."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from generalist.attacks import attack_from, autoattack, fooled
+from generalist.attacks import VERSIONS, Cascade, attack_from, autoattack, fooled
 from generalist.attacks.tiles import logits_of
 from generalist.config import AttackOptions, Config, EvaluationOptions, ThreatOptions
 from generalist.data import Dataset, Split
 from generalist.models import Classifier
 from generalist.randomness import generator
-from generalist.records import Accuracy, LearnerEvaluation, Measured, Protocol, ThreatEvaluation
+from generalist.records import STRONGER, Accuracy, LearnerEvaluation, Measured, Protocol, ThreatEvaluation
 from generalist.tensors import Images, Labels, Logits, to_unit
 from generalist.threats import Threat, threat_from
 
@@ -43,9 +45,13 @@ class Verdicts:
 
 def measure(model: Classifier, split: Split, *, threat: ThreatOptions, attack: AttackOptions) -> Measured:
     """Natural accuracy, and robust accuracy against one attack, of a learner in eval mode."""
-    network = _decision(model)
-    natural, robust, _ = _attacked(network, _device(model), split, threat, attack, seed=0)
     n = len(split)
+    if attack.name in VERSIONS:
+        images, labels = _whole(split, _device(model))
+        verdicts = autoattack(model, images, labels, threat_from(threat), version=attack.name, batch_size=TILE)
+        natural, robust = verdicts.clean.cpu().numpy(), verdicts.robust.cpu().numpy()
+    else:
+        natural, robust, _ = _attacked(_decision(model), _device(model), split, threat, attack, seed=0)
     return Measured(natural=Accuracy(correct=int(natural.sum()), n=n), robust=Accuracy(correct=int(robust.sum()), n=n))
 
 
@@ -58,8 +64,20 @@ def evaluate(
     name: str,
     epoch: int,
     digest: str,
+    states: Path | None = None,
 ) -> Verdicts:
-    """Everything about one learner in eval mode on the test split."""
+    """Everything about one learner in eval mode on the test split.
+
+    Args:
+        model: the learner.
+        split: the images.
+        options: threats and attacks.
+        class_names: in the order of the labels.
+        name: an expert's name, or `global`.
+        epoch: epochs done by these weights.
+        digest: SHA-256 (hex) of the weights.
+        states: a folder for the states of the cascades, so that a killed evaluation goes on.
+    """
     network = _decision(model)
     labels = np.asarray(split.labels)
     tiles = _tiles(split, _device(model))
@@ -71,13 +89,29 @@ def evaluate(
     for written in options.threats:
         threat = threat_from(written)
         _, pgd, ends = _attacked(network, _device(model), split, written, options.pgd, seed=options.seed)
-        cascade, fooled_by, flags, found = _cascade(network, _device(model), split, threat, options)
-        arrays |= {f"{name}/{threat}/pgd": pgd, f"{name}/{threat}/cascade": cascade}
-        arrays |= {f"{name}/{threat}/fooled_by": fooled_by}
+        found = _cascade(model, split, threat, options, options.attack, None, states)
+        cascade, key = found.robust.cpu().numpy(), f"{name}/{threat}"
+        arrays |= {f"{key}/pgd": pgd, f"{key}/cascade": cascade, f"{key}/margin": found.margins.cpu().numpy()}
+        arrays[f"{key}/fooled_by"] = np.array([attack or "" for attack in found.fooled_by], dtype=np.str_)
+        strongest = None
+        if options.stronger:
+            survivors = Split(np.asarray(split.images)[cascade], labels[cascade])
+            again = _cascade(model, survivors, threat, options, options.attack, STRONGER, states)
+            held = cascade.copy()
+            held[cascade] = again.robust.cpu().numpy()
+            arrays[f"{key}/strongest"] = held
+            strongest = _accuracy(held)
         threats.append(
-            ThreatEvaluation(threat=str(threat), pgd=_accuracy(pgd), cascade=_accuracy(cascade), flags=flags)
+            ThreatEvaluation(
+                threat=str(threat),
+                pgd=_accuracy(pgd),
+                cascade=_accuracy(cascade),
+                strongest=strongest,
+                flags=found.flags,
+            )
         )
-        headline = headline or (cascade, np.where(cascade[:, None, None, None], ends, found))
+        adversarial = found.adversarial.cpu().numpy()
+        headline = headline or (cascade, np.where(cascade[:, None, None, None], ends, adversarial))
     assert headline is not None  # the configuration has one threat at least
     result = LearnerEvaluation(
         name=name,
@@ -99,16 +133,21 @@ def protocol(config: Config, dataset: Dataset) -> Protocol:
         n=len(first(dataset.test, options.images)),
         threats=threats,
         pgd=_described(options.pgd),
-        cascade=f"{options.attack}, {options.square_queries} queries",
+        cascade=_cascade_described(options),
         seed=options.seed,
         test_digest=dataset.test_digest,
         validation=f"{threats[0]} {_described(options.choice)} on {dataset.digest}",
     )
 
 
+def _cascade_described(options: EvaluationOptions) -> str:
+    by_queries = "square" in VERSIONS[options.attack].members
+    return f"{options.attack}, {options.square_queries} queries" if by_queries else options.attack
+
+
 def _described(attack: AttackOptions) -> str:
-    if attack.name == "fgsm":
-        return "fgsm"
+    if attack.name != "pgd":
+        return attack.name
     size = "2.5 eps / steps" if attack.step_size is None else str(attack.step_size.written)
     return f"pgd, {attack.steps} steps of {size}, {'random start' if attack.random_start else 'no random start'}"
 
@@ -150,20 +189,32 @@ def _attacked(
 
 
 def _cascade(
-    network: Network, on: torch.device, split: Split, threat: Threat, options: EvaluationOptions
-) -> tuple[Flags, NDArray[np.generic], tuple[str, ...], Float32]:
-    result = autoattack(
-        network,
-        to_unit(torch.from_numpy(np.array(split.images)).to(on)),
-        torch.from_numpy(np.array(split.labels)).to(on),
+    model: Classifier,
+    split: Split,
+    threat: Threat,
+    options: EvaluationOptions,
+    version: str,
+    attacks: tuple[str, ...] | None,
+    states: Path | None,
+) -> Cascade:
+    images, labels = _whole(split, _device(model))
+    name = hashlib.sha256(repr((version, attacks, str(threat))).encode()).hexdigest()[:16]
+    return autoattack(
+        model,
+        images,
+        labels,
         threat,
-        version=options.attack,
+        version=version,
+        attacks=attacks,
         seed=options.seed,
         batch_size=options.batch_size,
         square_queries=options.square_queries,
+        state=None if states is None else states / f"{name}.safetensors",
     )
-    fooled_by: NDArray[np.generic] = np.array([name or "" for name in result.fooled_by], dtype=np.str_)
-    return result.robust.cpu().numpy(), fooled_by, tuple(result.flags), result.adversarial.cpu().numpy()
+
+
+def _whole(split: Split, on: torch.device) -> tuple[Images, Labels]:
+    return to_unit(torch.from_numpy(np.array(split.images)).to(on)), torch.from_numpy(np.array(split.labels)).to(on)
 
 
 def _accuracy(flags: Flags) -> Accuracy:

@@ -13,6 +13,10 @@ Z = NormalDist().inv_cdf(0.975)
 """95 % of a normal distribution lie within so many standard deviations of its mean."""
 
 
+STRONGER = ("odi-t",)
+"""The attacks that `evaluation.stronger` adds after the cascade."""
+
+
 class Record(BaseModel):
     """A frozen fact; derived values are written for readers and ignored when read back."""
 
@@ -117,11 +121,19 @@ class RoundRecord(Record):
 
 
 class ThreatEvaluation(Record):
-    """One learner under one threat: robust accuracy by attack, and what makes it doubtful."""
+    """One learner under one threat: robust accuracy by attack, and what makes it doubtful.
+
+    Attributes:
+        threat: such as `linf:8/255`.
+        pgd, cascade: robust accuracy against either.
+        strongest: against the cascade and a stronger attack after it, where that was asked for.
+        flags: see `generalist.attacks.verdicts.FLAGS`.
+    """
 
     threat: str
     pgd: Accuracy
     cascade: Accuracy
+    strongest: Accuracy | None = None
     flags: tuple[str, ...] = ()
 
 

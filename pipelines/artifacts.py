@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
-from generalist.records import Evaluation, RoundRecord
+from generalist.records import STRONGER, Evaluation, RoundRecord
 from generalist.training import Fact
 from pipelines.results import Results
 
@@ -37,6 +37,8 @@ def final(evaluation: Evaluation) -> None:
         for threat in learner.threats:
             row[f"PGD, {threat.threat}"] = str(threat.pgd)
             row[f"{protocol.cascade}, {threat.threat}"] = str(threat.cascade) + (" (doubtful)" if threat.flags else "")
+            if threat.strongest is not None:
+                row[f"and {' and '.join(STRONGER)}, {threat.threat}"] = str(threat.strongest)
         table.append(row)
     create_table_artifact(key="evaluation", table=table, description=f"Test split, n = {protocol.n}, 95 % intervals")
 

@@ -79,7 +79,16 @@ def evaluate_learner(training: Training, outcome: Outcome, name: str) -> Verdict
             name=name,
             epoch=outcome.chosen.epoch if deployed else config.training.epochs,
             digest=tensors_digest(weights),
+            states=_attack_states(training, weights),
         )
+
+
+def _attack_states(training: Training, weights: Weights) -> Path:
+    """Where an evaluation that was killed goes on; another way to evaluate has another folder."""
+    config = training.config
+    numerics = fingerprint(config.training.device, config.training.threads, evaluation=True)
+    whole = [tensors_digest(weights), canonical(config.evaluation), training.dataset.test_digest, numerics]
+    return training.store.folder / "attacks" / digest(whole)[:32]
 
 
 def gathered(training: Training, outcome: Outcome, verdicts: Mapping[str, Verdicts], *, since: float) -> Evaluation:

@@ -1,11 +1,20 @@
-"""What all tests share: telemetry off, the user's services out of reach, one thread, checked shapes."""
+"""What all tests share: telemetry off, services out of reach, one thread, checked shapes; and projects with MLflow."""
 
 import os
+import re
 import sysconfig
 import tempfile
 import venv
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from registry_factory import Registry
+
+    from pipelines.results import Results
+    from pipelines.workspace import Workspace
 
 # Before any import that reads them; the programs that tests start inherit them.
 _PREFECT_HOME = tempfile.TemporaryDirectory(prefix="generalist-tests-")
@@ -76,3 +85,46 @@ def fresh_environment(tmp_path: Path) -> Path:
     )
     pip.chmod(0o755)
     return place
+
+
+# What the tests of MLflow and of the registry share. MLflow takes seconds to import, and other tests need none of it.
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, pytestconfig: pytest.Config) -> "Workspace":
+    """A project with an empty MLflow database."""
+    import tracking_factory
+
+    return tracking_factory.workspace(tmp_path, pytestconfig)
+
+
+@pytest.fixture
+def client(workspace: "Workspace") -> "MlflowClient":
+    """A client of its database."""
+    from pipelines.tracking import connect
+
+    return connect(workspace)
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> "Results":
+    """A finished training."""
+    import tracking_factory
+
+    return tracking_factory.Model().write(tmp_path / "outputs")
+
+
+@pytest.fixture(scope="module")
+def shared_workspace(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> "Workspace":
+    """A project with an empty MLflow database for the tests of one module."""
+    import tracking_factory
+
+    return tracking_factory.workspace(tmp_path_factory.mktemp("project"), pytestconfig)
+
+
+@pytest.fixture
+def registry(shared_workspace: "Workspace", tmp_path: Path, request: pytest.FixtureRequest) -> "Registry":
+    """The registered model of a test."""
+    from registry_factory import Registry
+
+    return Registry(shared_workspace, re.sub(r"[^A-Za-z0-9_-]", "_", request.node.name), tmp_path)

@@ -157,7 +157,7 @@ def evaluation(
             n=450,
             threats=threats,
             pgd="pgd, 50 steps",
-            cascade="apgd-ce+square",
+            cascade="standard",
             seed=0,
             test_digest=digest("test"),
             validation="pgd, 10 steps",

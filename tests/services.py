@@ -1,5 +1,6 @@
 """What tests of real servers share: databases that are made once, programs that are started and looked for."""
 
+import hashlib
 import os
 import shutil
 import socket
@@ -12,6 +13,7 @@ import psutil
 import pytest
 
 ROOT = Path(__file__).parent.parent
+MAKERS = ("pipelines/orchestration.py", "pipelines/tracking/database.py", "pipelines/workspace.py")
 MAKE = """
 import sys
 from pathlib import Path
@@ -29,14 +31,24 @@ def environment(**more: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | more
 
 
-def with_databases(folder: Path, config: pytest.Config) -> Path:
-    """Put empty databases of Prefect and MLflow into a project; making them takes half a minute, once for all runs."""
-    made = config.cache.mkdir(f"databases-{version('prefect')}-{version('mlflow')}")
+def databases(config: pytest.Config) -> Path:
+    """A folder with empty databases of Prefect and MLflow.
+
+    Making them takes half a minute, so they are kept from run to run, until the code that makes them changes.
+    """
+    code = hashlib.sha256(b"".join((ROOT / name).read_bytes() for name in MAKERS)).hexdigest()[:12]
+    made = config.cache.mkdir(f"databases-{version('prefect')}-{version('mlflow')}-{code}")
     if not (made / "mlflow.db").exists() or not (made / "prefect.db").exists():
         subprocess.run([sys.executable, "-c", MAKE, str(made)], env=environment(), check=True, timeout=300)
-    home = folder / ".generalist" / "prefect"
-    home.mkdir(parents=True)
-    shutil.copyfile(made / "prefect.db", home / "prefect.db")
+    return made
+
+
+def with_databases(folder: Path, config: pytest.Config, *, home: Path | None = None) -> Path:
+    """Put empty databases of Prefect and MLflow into a project; Prefect's home may be elsewhere."""
+    made, home = databases(config), home or folder / ".generalist" / "prefect"
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "prefect.db").exists():
+        shutil.copyfile(made / "prefect.db", home / "prefect.db")
     shutil.copyfile(made / "mlflow.db", folder / "mlflow.db")
     return folder
 

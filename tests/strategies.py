@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from generalist.threats import Threat
 
 seeds = st.integers(0, 2**31)
-norms = st.sampled_from(["linf", "l2"])
+norms = st.sampled_from(["linf", "l2", "l1"])
 
 
 def generator(seed: int) -> torch.Generator:
@@ -87,39 +87,3 @@ def linear_net(weights: Tensor, bias: Tensor) -> nn.Sequential:
     network[1].weight.data.copy_(weights)
     network[1].bias.data.copy_(bias)
     return network
-
-
-def exact_distances(weights: Tensor, bias: Tensor, points: Tensor, labels: Tensor, norm: str) -> Tensor:
-    """The smallest adversarial distance of each image to a linear model in the pixel range: float64 [batch].
-
-    Towards a class t, with w = w_t - w_y: a budget e moves pixel i by min(e, room_i) along the sign of w_i in
-    Linf and by min(λ |w_i|, room_i) in L2. What that gains grows with e (or λ), so bisection finds the least.
-    """
-    flat, weights, bias = points.double().flatten(1), weights.double(), bias.double()
-    return torch.stack(
-        [
-            min(
-                _distance(flat[row], weights[t] - weights[y], bias[t] - bias[y], norm)
-                for t in range(len(weights))
-                if t != y
-            )
-            for row, y in enumerate(labels.tolist())
-        ]
-    )
-
-
-def _distance(point: Tensor, slope: Tensor, offset: Tensor, norm: str) -> Tensor:
-    need = -(point @ slope + offset)
-    room = torch.where(slope > 0, 1 - point, point)
-    speed = slope.abs() if norm == "l2" else torch.ones_like(slope)
-    if need <= 0:
-        return torch.zeros((), dtype=torch.float64)
-    if (slope.abs() * room).sum() < need:
-        return torch.full((), torch.inf, dtype=torch.float64)
-    low, high = 0.0, 1e9
-    for _ in range(200):
-        middle = (low + high) / 2
-        gained = (slope.abs() * torch.minimum(middle * speed, room)).sum()
-        low, high = (middle, high) if gained < need else (low, middle)
-    moved = torch.minimum(high * speed, room) * (slope != 0)
-    return moved.square().sum().sqrt() if norm == "l2" else moved.amax()

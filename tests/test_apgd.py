@@ -1,6 +1,5 @@
 """Auto-PGD against a slow, plain account of its published description, closed forms, and the original's own steps."""
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,11 +7,11 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from generalist.attacks import apgd, cross_entropy, margin
-from generalist.attacks.apgd import _windows
+from generalist.attacks.trajectories import Trajectories
 from generalist.errors import BadInput
 from generalist.threats import Threat
-from tests import aa_reference
-from tests.strategies import Recorder, conv_net, exact_distances, generator, images, linear_net, norms, seeds, threats
+from tests.exact_linear import exact_distances
+from tests.strategies import Recorder, conv_net, generator, images, linear_net, norms, seeds, threats
 
 
 class Textbook:
@@ -103,9 +102,9 @@ def test_every_step_is_that_of_a_plain_account(norm, steps, loss):
 
 def test_the_check_points_are_the_published_ones():
     """For 100 steps; and for few steps there is a window of one at least."""
-    assert tuple(_windows(100)) == CHECKS[100] and tuple(_windows(20)) == CHECKS[20]
-    assert list(_windows(100).values()) == [22, 19, 16, 13, 10, 7, 6, 6]
-    assert _windows(3) == {1: 1, 2: 1, 3: 1}
+    assert tuple(Trajectories.windows(100)) == CHECKS[100] and tuple(Trajectories.windows(20)) == CHECKS[20]
+    assert list(Trajectories.windows(100).values()) == [22, 19, 16, 13, 10, 7, 6, 6]
+    assert Trajectories.windows(3) == {1: 1, 2: 1, 3: 1}
 
 
 @given(images(smallest=2, largest=6), threats(), seeds, st.integers(1, 30))
@@ -149,10 +148,10 @@ def test_leaving_at_the_first_success_changes_no_verdict(seed, norm):
     early = apgd(network, pixels, labels, threat, start=start, steps=20)
     wrong = torch.stack([network(points).argmax(1) != labels for points in asked.seen])
     assert torch.equal(whole.broken, wrong.any(0)) and torch.equal(early.broken, whole.broken)
-    assert (whole.passes == 21).all()
+    assert (whole.forward == 21).all() and torch.equal(whole.backward, whole.forward)
     for row in range(20):
         hits = wrong[:, row].nonzero().flatten().tolist()
-        assert early.passes[row] == (hits[0] + 1 if hits else 21)
+        assert early.forward[row] == early.backward[row] == (hits[0] + 1 if hits else 21)
         assert torch.equal(early.adversarial[row], asked.seen[hits[0]][row] if hits else start[row])
         assert torch.equal(whole.adversarial[row], asked.seen[hits[-1]][row] if hits else start[row])
 
@@ -192,21 +191,3 @@ def test_a_run_without_steps_is_refused():
     pixels = torch.rand(1, 1, 3, 3)
     with pytest.raises(BadInput, match="0 steps"):
         apgd(conv_net((1, 3, 3)), pixels, torch.zeros(1).long(), Threat("linf", 0.1), start=pixels, steps=0)
-
-
-@pytest.mark.parametrize("name", ["plain_at", "bn_at"])
-@pytest.mark.parametrize("norm", ["Linf", "L2"])
-def test_every_step_is_that_of_the_original(name, norm):
-    """The original's 101 iterates in float64 from its own start, its best point and its last success: to 1e-6."""
-    network = aa_reference.network(name).double()
-    with np.load(aa_reference.folder() / f"golden_trajectories_{name}.npz") as arrays:
-        golden = {key: torch.from_numpy(arrays[key]) for key in arrays.files if key[0] in "xyL" or "_ce_" in key}
-    asked = Recorder(network, len(golden["x"]))
-    threat = Threat(norm.lower(), golden[f"{norm}_eps"].item())
-    run = apgd(asked, golden["x"], golden["y"], threat, start=golden[f"{norm}_x0"], stop_when_broken=False)
-    expected = {key.removeprefix(f"apgd_{norm}_ce_"): value for key, value in golden.items()}
-    assert_close(torch.stack(asked.seen), expected["iterates"], atol=1e-6, rtol=0)
-    assert_close(run.best, expected["x_best"], atol=1e-6, rtol=0)
-    assert_close(run.best_loss, expected["loss_best"], atol=1e-6, rtol=0)
-    assert_close(run.adversarial, expected["x_best_adv"], atol=1e-6, rtol=0)
-    assert torch.equal(~run.broken, expected["acc"])

@@ -1,25 +1,41 @@
 """The cascade: verdicts that depend on nothing but the image, and that somebody else can confirm."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.testing import assert_close
 
-from generalist.attacks import autoattack, fooled, tiles
-from generalist.attacks.cascade import Cascade
+from generalist.attacks import VERSIONS, Cascade, autoattack, fooled, margin, merge, tiles
+from generalist.attacks.members import MEMBERS
 from generalist.errors import BadInput
 from generalist.threats import Threat
-from tests.strategies import exact_distances, generator, linear_net, problem
+from tests.exact_linear import exact_distances
+from tests.strategies import generator, linear_net, problem
 
-THREATS = [Threat("linf", 0.06), Threat("l2", 0.3)]
-QUICK = {"square_queries": 60}
+THREATS = [Threat("linf", 0.06), Threat("l2", 0.3), Threat("l1", 1.5)]
+THIRDS = [slice(0, 1), slice(1, 40), slice(40, 70)]
+TWO: dict[str, Any] = {"attacks": ["apgd-ce", "square"], "square_queries": 60}
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """All members with few steps, under the name of `plus`."""
+    monkeypatch.setitem(VERSIONS, "plus", replace(VERSIONS["plus"], restarts=2, targets=3, steps=10, fab_steps=6))
+    return {"version": "plus", "attacks": list(MEMBERS), "square_queries": 30}
 
 
 def verdicts(result: Cascade, rows: torch.Tensor | None = None) -> tuple[object, ...]:
     """Everything about each image, in a form that compares bit for bit."""
     rows = torch.arange(len(result.robust)) if rows is None else rows
-    tensors = (result.robust, result.clean, result.adversarial, result.passes.forward, result.passes.backward)
+    tensors = (
+        *(result.robust, result.clean, result.adversarial, result.margins, result.correct),
+        *(result.passes.forward, result.passes.backward),
+    )
     names = [result.fooled_by[row] for row in rows.tolist()]
     return (names, *(tensor[rows].numpy().tobytes() for tensor in tensors))
 
@@ -28,31 +44,33 @@ def verdicts(result: Cascade, rows: torch.Tensor | None = None) -> tuple[object,
 
 
 @pytest.mark.parametrize("threat", THREATS, ids=str)
-def test_verdicts_do_not_depend_on_batch_size_order_or_neighbours(threat):
-    """Bit for bit, adversarial images and passes included."""
-    network, pixels, labels = problem(100)
-    whole = autoattack(network, pixels, labels, threat, square_queries=30)
+def test_verdicts_do_not_depend_on_batch_size_order_or_neighbours(threat, short):
+    """Bit for bit, adversarial images and passes included, for every member; nor on shards."""
+    network, pixels, labels = problem(70)
+    whole = autoattack(network, pixels, labels, threat, **short)
     assert {"clean", "apgd-ce", None} <= set(whole.fooled_by)
-    for batch_size in (1, 7, 64, 100):
-        again = autoattack(network, pixels, labels, threat, batch_size=batch_size, square_queries=30)
+    for batch_size in (1, 7, 200):
+        again = autoattack(network, pixels, labels, threat, batch_size=batch_size, **short)
         assert verdicts(again) == verdicts(whole)
-    order = torch.randperm(100, generator=generator(1))
-    permuted = autoattack(network, pixels[order], labels[order], threat, batch_size=64, square_queries=30)
+    order = torch.randperm(70, generator=generator(1))
+    permuted = autoattack(network, pixels[order], labels[order], threat, batch_size=64, **short)
     assert verdicts(permuted) == verdicts(whole, order)
-    for rows in (order[:1], order[:40]):
-        fewer = autoattack(network, pixels[rows], labels[rows], threat, square_queries=30)
-        assert verdicts(fewer) == verdicts(whole, rows)
+    shards = [autoattack(network, pixels[own], labels[own], threat, **short) for own in THIRDS]
+    assert verdicts(merge(shards)) == verdicts(whole)
+    assert merge(shards).doubts == whole.doubts and merge(shards).flags == whole.flags
+    alone = order[:1]
+    assert verdicts(autoattack(network, pixels[alone], labels[alone], threat, **short)) == verdicts(whole, alone)
 
 
 def test_verdicts_depend_on_the_seed_and_on_nothing_global():
     """The same seed gives the same bits, whatever torch's generator does; another one other points."""
     network, pixels, labels = problem(40)
-    first = autoattack(network, pixels, labels, THREATS[0], seed=3, **QUICK)
+    first = autoattack(network, pixels, labels, THREATS[0], seed=3, **TWO)
     torch.rand(5)
     before = torch.get_rng_state()
-    assert verdicts(autoattack(network, pixels, labels, THREATS[0], seed=3, **QUICK)) == verdicts(first)
+    assert verdicts(autoattack(network, pixels, labels, THREATS[0], seed=3, **TWO)) == verdicts(first)
     assert torch.equal(torch.get_rng_state(), before)
-    other = autoattack(network, pixels, labels, THREATS[0], seed=4, **QUICK)
+    other = autoattack(network, pixels, labels, THREATS[0], seed=4, **TWO)
     assert not torch.equal(other.adversarial, first.adversarial)
 
 
@@ -60,12 +78,12 @@ def test_nothing_of_the_callers_is_touched():
     """Modes part by part, requires_grad, .grad, arguments; and a module is attacked in eval mode whatever its mode."""
     network, pixels, labels = problem(30)
     network = nn.Sequential(network, nn.Dropout(0.5), nn.BatchNorm1d(4)).eval()
-    expected = autoattack(network, pixels, labels, THREATS[0], **QUICK)
+    expected = autoattack(network, pixels, labels, THREATS[0], **TWO)
     network[1].train()
     network[0][2].weight.requires_grad_(False)
     state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     copies = pixels.clone(), labels.clone()
-    assert verdicts(autoattack(network, pixels, labels, THREATS[0], **QUICK)) == verdicts(expected)
+    assert verdicts(autoattack(network, pixels, labels, THREATS[0], **TWO)) == verdicts(expected)
     assert [part.training for part in network] == [False, True, False]
     assert not network[0][2].weight.requires_grad and network[0][0].weight.requires_grad
     assert all(parameter.grad is None for parameter in network.parameters())
@@ -85,12 +103,12 @@ def test_modes_are_put_back_after_a_failure_too():
 def test_it_works_where_gradients_are_switched_off():
     """Under no_grad and under inference_mode, also on tensors made there."""
     network, pixels, labels = problem(20)
-    expected = autoattack(network, pixels, labels, THREATS[0], **QUICK)
+    expected = autoattack(network, pixels, labels, THREATS[0], **TWO)
     with torch.no_grad():
-        assert verdicts(autoattack(network, pixels, labels, THREATS[0], **QUICK)) == verdicts(expected)
+        assert verdicts(autoattack(network, pixels, labels, THREATS[0], **TWO)) == verdicts(expected)
     with torch.inference_mode():
         made_here = pixels.clone(), labels.clone()
-        inside = autoattack(network, *made_here, THREATS[0], **QUICK)
+        inside = autoattack(network, *made_here, THREATS[0], **TWO)
     assert verdicts(inside) == verdicts(expected)
 
 
@@ -102,9 +120,11 @@ def test_it_works_where_gradients_are_switched_off():
 def test_every_success_can_be_confirmed(shape, classes, threat):
     """By another pass, in another batch, with other company, inside ball and pixel range; the rest is the image."""
     network, pixels, labels = problem(40, shape, classes=classes)
-    result = autoattack(network, pixels, labels, threat, **QUICK)
+    result = autoattack(network, pixels, labels, threat, **TWO)
     broken = result.clean & ~result.robust
     found = result.adversarial
+    assert_close(result.margins, margin(network(found), labels).detach(), atol=1e-5, rtol=1e-4)
+    assert torch.equal(result.margins > 0, result.robust) and torch.equal(result.correct, result.robust.float())
     assert found.dtype == torch.float32 and (found >= 0).all() and (found <= 1).all()
     assert (threat.distance(found, pixels) <= float(threat.eps) * (1 + 1e-6)).all()
     assert torch.equal(found[~broken], pixels[~broken])
@@ -127,7 +147,7 @@ def test_on_linear_models_verdicts_are_the_exact_ones(norm):
         exact = exact_distances(network[1].weight.detach(), network[1].bias.detach(), pixels, labels, norm)
         eps = exact.median().item()
         clear = ((exact - eps).abs() > 0.01 * eps) if norm == "l2" else ((exact - eps).abs() > 1e-4 * eps)
-        result = autoattack(network, pixels, labels, Threat(norm, eps), **QUICK)
+        result = autoattack(network, pixels, labels, Threat(norm, eps), **TWO)
         assert not (exact[~result.robust] > eps).any()
         if classes == 2:
             assert torch.equal(result.robust[clear], (exact > eps)[clear])
@@ -139,7 +159,7 @@ def test_each_attack_sees_only_survivors():
     network, pixels, labels = problem(80)
     threat = THREATS[0]
     gradient = autoattack(network, pixels, labels, threat, attacks=["apgd-ce"])
-    both = autoattack(network, pixels, labels, threat, square_queries=300)
+    both = autoattack(network, pixels, labels, threat, attacks=["apgd-ce", "square"], square_queries=300)
     assert (gradient.robust | ~both.robust).all()
     gone = ~gradient.robust
     assert torch.equal(both.passes.forward[gone], gradient.passes.forward[gone])
@@ -149,25 +169,34 @@ def test_each_attack_sees_only_survivors():
     assert set(alone.fooled_by) == {"clean", "square", None} and not alone.passes.backward.any()
 
 
-def test_passes_are_what_the_network_was_asked(monkeypatch):
-    """Counted at the network itself, with tiles of one image: one clean pass, the attacks', one to confirm."""
+@pytest.mark.parametrize("threat", THREATS, ids=str)
+def test_passes_are_what_the_network_was_asked(monkeypatch, threat, short):
+    """Counted at the network itself, with tiles of one image: clean pass, checks, attacks, confirmations."""
     monkeypatch.setattr(tiles, "_TILE", 1)
     network, pixels, labels = problem(8)
     forward, backward = [], []
     network[0].register_forward_hook(lambda *call: forward.append(len(call[2])))
     network[0].register_full_backward_hook(lambda *call: backward.append(len(call[2][0])))
-    result = autoattack(network, pixels, labels, THREATS[0], square_queries=40)
+    result = autoattack(network, pixels, labels, threat, **short)
     assert result.passes.forward.sum() == sum(forward) and result.passes.backward.sum() == sum(backward)
     wrong = ~result.clean
-    assert (result.passes.forward[wrong] == 1).all() and (result.passes.backward[wrong] == 0).all()
-    assert (result.passes.backward[result.robust] == 101).all()
-    assert (result.passes.forward[result.robust] <= 1 + 101 + 40).all()
+    assert (result.passes.forward[wrong] == 4).all() and (result.passes.backward[wrong] == 0).all()
+
+
+def test_the_standard_cascade_needs_fewer_passes_than_the_original():
+    """Of a robust image: 1 + 101 + 909 + 1800 + 5001 forward, 101 + 909 + 900 backward, with ten classes."""
+    network, pixels, labels = problem(8, classes=10)
+    result = autoattack(network, pixels, labels, Threat("linf", 0.004))
+    robust = result.robust
+    assert robust.sum() > 4 and (result.passes.forward < 7812).all()
+    assert (result.passes.forward + result.passes.backward < 7812 + 1910).all()
+    assert result.passes.backward[robust].float().mean() < 1910
 
 
 def test_a_larger_radius_breaks_everything_in_the_end():
     """At a radius that holds every image nothing is robust: otherwise gradients would lead nowhere."""
     network, pixels, labels = problem(40)
     for threat in (Threat("linf", 1.0), Threat("l2", 6.0)):
-        assert autoattack(network, pixels, labels, threat, square_queries=200).robust.sum() <= 1
-    nothing = autoattack(network, pixels, labels, Threat("linf", 0.0), **QUICK)
+        assert not autoattack(network, pixels, labels, threat, attacks=["apgd-ce", "apgd-t"]).robust.any()
+    nothing = autoattack(network, pixels, labels, Threat("linf", 0.0), **TWO)
     assert torch.equal(nothing.robust, nothing.clean)

@@ -18,10 +18,10 @@ BETTER = factory.Model(seed=2, validation=(19, 13))
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Path:
     """A project with a finished training in outputs, one in better, and MLflow's database."""
     folder = tmp_path_factory.mktemp("project")
-    factory.workspace(folder)
+    factory.workspace(folder, pytestconfig)
     (folder / "dvc.yaml").write_text("stages: {}\n", encoding="utf-8")
     MODEL.write(folder / "outputs")
     BETTER.write(folder / "better")

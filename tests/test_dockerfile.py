@@ -120,6 +120,8 @@ def test_its_steps_install_a_working_command(
         # As a build without network; hatchling is installed here already.
         "PIP_NO_INDEX": "1",
         "PIP_NO_BUILD_ISOLATION": "false",
+        # Else pip examines all that is installed here once more, after it has resolved it.
+        "PIP_NO_WARN_CONFLICTS": "false",
     }
     ran = 0
     for keyword, rest in steps:

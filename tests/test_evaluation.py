@@ -105,7 +105,7 @@ def test_a_larger_ball_is_never_easier(model: Classifier, dataset: Dataset) -> N
     [
         "evaluation.threats.0.eps=0.1",
         "evaluation.pgd.steps=3",
-        "evaluation.square_queries=21",
+        "evaluation.attack=standard",
         "evaluation.images=41",
         "evaluation.seed=1",
         "evaluation.choice.steps=3",

@@ -17,7 +17,7 @@ from pipelines.registry import gates
 from pipelines.registry.gates import Evidence
 
 AGREEING = Parity(n=100, max_difference=1e-7, largest_logit=9.0, disagreements=0, tolerance=1e-4)
-OTHER_PROTOCOL = factory.PROTOCOL.model_copy(update={"cascade": "apgd-ce+square, 100 queries", "seed": 1})
+OTHER_PROTOCOL = factory.PROTOCOL.model_copy(update={"cascade": "standard, 100 queries", "seed": 1})
 
 
 def evidence(model: factory.Model, folder: Path) -> Evidence:

@@ -18,10 +18,13 @@ PROJECT = "generalist"
 
 
 def pip(*arguments: str | Path, program: tuple[str | Path, ...] = (sys.executable, "-m", "pip")) -> None:
-    """Run pip, without an index: whatever it should need to download is a failure."""
+    """Run pip, without an index: whatever it should need to download is a failure.
+
+    Whether everything that is installed here fits together is not what it is asked.
+    """
     told = subprocess.run(
         [*program, *arguments],
-        env=os.environ | {"PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+        env=os.environ | {"PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_WARN_CONFLICTS": "false"},
         capture_output=True,
         text=True,
         check=False,

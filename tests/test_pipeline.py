@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,11 @@ from generalist.config import to_yaml
 from generalist.data import load as load_data
 from generalist.export import Lineage, read_metadata
 from generalist.store import tensors_digest
+from pipelines import orchestration
 from pipelines.results import Results
 from pipelines.workspace import Workspace
+from tests.command_line import generalist, refused
+from tests.services import databases, with_databases
 from tests.training_factory import finish, small
 
 ROOT = Path(__file__).parent.parent
@@ -31,7 +35,7 @@ def run(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Path:
     """A project with a small configuration, in which `dvc repro` has run."""
     folder = tmp_path_factory.mktemp("project")
     for name in ("generalist", "pipelines", "presets", "data/raw", ".dvc/plots"):
@@ -41,6 +45,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "params.yaml").write_text(to_yaml(small()), encoding="utf-8")
     for command in ("init -q", "add -A", "-c user.name=T -c user.email=t@example.org commit -qm start"):
         subprocess.run(["git", *command.split()], cwd=folder, check=True)
+    with_databases(folder, pytestconfig, home=Path(os.environ["PREFECT_HOME"]))
     assert run(folder, "dvc", "repro").returncode == 0
     return folder
 
@@ -49,6 +54,20 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def results(project: Path) -> Results:
     """What `dvc repro` put down."""
     return Results(project / "outputs")
+
+
+@pytest.fixture(scope="module")
+def _one_server(project: Path) -> Iterator[None]:
+    """A Prefect server for all further runs; that of `dvc repro` was its own."""
+    with orchestration.server(Workspace(project, project), warn=pytest.fail) as ready:
+        ready()
+        yield
+
+
+@pytest.fixture
+def _inside(project: Path, _one_server: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line in this process works in the project."""
+    monkeypatch.chdir(project)
 
 
 def test_repro_puts_down_all_results_and_runs_nothing_twice(project: Path, results: Results) -> None:
@@ -68,6 +87,7 @@ def test_the_library_alone_gives_the_same_weights(project: Path, results: Result
     assert outcome.chosen == evaluation.chosen
 
 
+@pytest.mark.usefixtures("_one_server")
 def test_the_flow_gives_the_same_files_in_another_folder(project: Path, results: Results) -> None:
     """Another door, the same bytes: weights, model, verdicts; and nothing new is registered."""
     done = run(project, "generalist", "train", "--out", "runs/again")
@@ -82,35 +102,34 @@ def test_the_flow_gives_the_same_files_in_another_folder(project: Path, results:
     assert "registered before" in done.stdout
 
 
+@pytest.mark.usefixtures("_inside")
 def test_the_model_is_the_champion_and_can_be_downloaded_and_traced(project: Path, results: Results) -> None:
     """With its metadata, byte for byte; one changed byte is noticed."""
-    assert run(project, "generalist", "download", "--output", "champion.onnx").returncode == 0
+    assert generalist("download", "--output", "champion.onnx").exit_code == 0
     champion = project / "champion.onnx"
     assert champion.read_bytes() == results.onnx.read_bytes()
     lineage = Lineage.from_metadata(read_metadata(champion))
     assert lineage.weights_digest == results.read_evaluation().headline.digest
     assert lineage.git_commit is not None
-    assert run(project, "generalist", "trace", "champion.onnx").returncode == 0
+    assert generalist("trace", "champion.onnx").exit_code == 0
     content = bytearray(champion.read_bytes())
     content[len(content) // 2] ^= 1
     champion.write_bytes(content)
-    assert run(project, "generalist", "trace", "champion.onnx").returncode == 2
+    assert generalist("trace", "champion.onnx").exit_code == 2
 
 
+@pytest.mark.usefixtures("_inside")
 def test_outputs_from_dvcs_run_cache_are_registered_where_the_registry_lost_them(
-    project: Path, results: Results
+    project: Path, results: Results, pytestconfig: pytest.Config
 ) -> None:
     """DVC restores outputs without running a stage; `generalist register` then makes the MLflow run from them."""
     shutil.rmtree(results.folder)
     restored = run(project, "dvc", "repro")
     assert "Running stage 'train'" not in restored.stdout
     assert results.onnx.is_file()
-    first = run(project, "generalist", "register")
-    assert "version 1, champion, registered before" in first.stdout
-    Path(project / "mlflow.db").unlink()
-    second = run(project, "generalist", "register")
-    assert second.returncode == 0
-    assert "version 1, champion" in second.stdout
+    assert generalist("register").stdout == "generalist version 1, champion, registered before\n"
+    shutil.copyfile(databases(pytestconfig) / "mlflow.db", project / "mlflow.db")
+    assert generalist("register").stdout == "generalist version 1, champion\n"
 
 
 def test_the_snippet_of_the_readme_reaches_the_accuracy_of_the_report(project: Path, results: Results) -> None:
@@ -133,6 +152,7 @@ def test_metrics_are_what_dvc_shows(project: Path, results: Results) -> None:
     assert metrics["global"]["natural"] == results.read_evaluation().headline.natural.value
 
 
+@pytest.mark.usefixtures("_one_server")
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
@@ -159,6 +179,7 @@ def test_wrong_params_are_one_sentence_through_dvc(
     assert results.onnx.read_bytes() == made
 
 
+@pytest.mark.usefixtures("_inside")
 def test_a_dataset_that_changed_after_prepare_is_refused(project: Path) -> None:
     """Before any training; the mend is named."""
     path = project / "data" / "prepared" / "train_labels.npy"
@@ -166,8 +187,8 @@ def test_a_dataset_that_changed_after_prepare_is_refused(project: Path) -> None:
     path.unlink()  # it may be a link into DVC's cache
     try:
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-        done = run(project, "generalist", "train", "--out", "runs/never")
-        assert done.returncode == 2
+        done = generalist("train", "--out", "runs/never")
+        assert done.exit_code == 2
         assert "train_labels.npy" in done.stderr
         assert "dvc repro --force prepare" in done.stderr
         assert not (project / "runs" / "never").exists()
@@ -176,14 +197,14 @@ def test_a_dataset_that_changed_after_prepare_is_refused(project: Path) -> None:
         path.write_bytes(content)
 
 
+@pytest.mark.usefixtures("_inside")
 def test_an_output_folder_that_is_a_file_is_refused(project: Path) -> None:
     """Before any work."""
     (project / "taken").write_text("", encoding="utf-8")
-    done = run(project, "generalist", "train", "--out", "taken")
-    assert done.returncode == 2
-    assert "taken is a file; remove it or name another folder" in done.stderr
+    assert "taken is a file; remove it or name another folder" in refused("train", "--out", "taken")
 
 
+@pytest.mark.usefixtures("_inside")
 def test_a_truncated_state_is_refused(project: Path) -> None:
     """The sentence names the file and the mend, through the command line as well."""
     states = Workspace(project, project).store.glob("*/*.safetensors")
@@ -192,8 +213,8 @@ def test_a_truncated_state_is_refused(project: Path) -> None:
     try:
         for own, content in contents.items():
             own.write_bytes(content[:-5])
-        done = run(project, "generalist", "train", "--out", "runs/truncated")
-        assert done.returncode == 2
+        done = generalist("train", "--out", "runs/truncated")
+        assert done.exit_code == 2
         assert "is damaged" in done.stderr
         assert "delete it, and the next run computes it again" in done.stderr
         assert path.read_bytes() == contents[path][:-5]

@@ -1,7 +1,6 @@
 """Runs that nobody ended or opened: of killed processes, and of results that were there already."""
 
 import time
-from pathlib import Path
 
 import processes
 import pytest
@@ -14,32 +13,6 @@ from pipelines.results import Results
 from pipelines.tracking import connect, publish, start
 from pipelines.tracking.database import EXPERIMENT
 from pipelines.workspace import Workspace
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    """A project with an empty database."""
-    return factory.workspace(tmp_path)
-
-
-@pytest.fixture
-def client(workspace: Workspace) -> MlflowClient:
-    """A client of its database."""
-    return connect(workspace)
-
-
-@pytest.fixture
-def results(tmp_path: Path) -> Results:
-    """A finished training."""
-    return factory.Model().write(tmp_path / "outputs")
-
-
-def steps(client: MlflowClient, run_id: str, key: str) -> dict[int, float]:
-    """A metric by step; each step once."""
-    points = client.get_metric_history(run_id, key)
-    found = {point.step: point.value for point in points}
-    assert len(found) == len(points)
-    return found
 
 
 @processes.forking
@@ -73,8 +46,8 @@ def test_outputs_without_a_run_get_one(workspace: Workspace, client: MlflowClien
     assert run.data.params == flattened(factory.config())
     assert run.data.tags["data_digest"] == factory.DATA.digest
     assert (run.data.tags["git_commit"], run.data.tags["git_dirty"]) == ("c0ffee", "false")
-    assert steps(client, run_id, "natural/loss")[6] == 1 / 6
-    assert steps(client, run_id, "global/validation_natural") == {4: 0.8, 6: 0.9}
+    assert factory.steps(client, run_id, "natural/loss")[6] == 1 / 6
+    assert factory.steps(client, run_id, "global/validation_natural") == {4: 0.8, 6: 0.9}
     assert publish(workspace, results) == run_id
     assert len(client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])) == 1
 

@@ -1,6 +1,5 @@
 """The registered model: once for each file, and champion only through all gates."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,19 +14,6 @@ from generalist.errors import BadInput
 from pipelines.registry import find, register
 from pipelines.results import Results
 from pipelines.tracking import sha256_of, start
-from pipelines.workspace import Workspace
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """The project that these tests share."""
-    return factory.workspace(tmp_path_factory.mktemp("project"))
-
-
-@pytest.fixture
-def registry(workspace: Workspace, tmp_path: Path, request: pytest.FixtureRequest) -> Registry:
-    """The registered model of a test."""
-    return Registry(workspace, re.sub(r"[^A-Za-z0-9_-]", "_", request.node.name), tmp_path)
 
 
 def test_the_first_model_becomes_champion(registry: Registry) -> None:

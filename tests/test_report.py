@@ -72,7 +72,7 @@ def test_the_results_are_those_of_the_records(usual: str) -> None:
 def test_the_first_sentence_says_what_is_deployed_and_how_good_it_is(usual: str) -> None:
     """It names learner, experts, n, threat, attack and both accuracies with intervals."""
     lede = Parsed(usual).text("p")[1]
-    for part in ("global learner", "natural, robust", "450 test images", "L∞ 0.15", "apgd-ce+square", "95 % intervals"):
+    for part in ("global learner", "natural, robust", "450 test images", "L∞ 0.15", "standard", "95 % intervals"):
         assert part in lede
     assert re.search(r"98\.4 % \[96\.8, 99\.2\] correctly, and 66\.4 % \[62\.0, 70\.7\] under attack", lede)
 

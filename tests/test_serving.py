@@ -30,7 +30,7 @@ SMALL = (
     "evaluation.images=10",
     "evaluation.pgd.steps=1",
     "evaluation.choice.steps=1",
-    "evaluation.square_queries=2",
+    "evaluation.attack=quick",
 )
 STUBBORN = """
 import signal, subprocess, sys, time

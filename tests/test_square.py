@@ -11,7 +11,8 @@ from generalist.attacks.patterns import PATTERNS, side
 from generalist.errors import BadInput
 from generalist.randomness import ImageStreams
 from generalist.threats import Threat
-from tests.strategies import conv_net, exact_distances, generator, images, linear_net, norms, seeds, threats
+from tests.exact_linear import exact_distances
+from tests.strategies import conv_net, generator, images, linear_net, norms, seeds, threats
 
 
 def streams(pixels: torch.Tensor, labels: torch.Tensor, seed: int = 0) -> ImageStreams:

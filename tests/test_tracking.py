@@ -15,41 +15,15 @@ from generalist.config import canonical, digest, flattened
 from generalist.errors import BadInput
 from generalist.records import RoundRecord
 from pipelines.results import Results
-from pipelines.tracking import connect, facts, finished_runs, sha256_of, start
+from pipelines.tracking import facts, finished_runs, sha256_of, start
 from pipelines.tracking.tracker import Tracker
 from pipelines.workspace import Workspace
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    """A project with an empty database."""
-    return factory.workspace(tmp_path)
-
-
-@pytest.fixture
-def client(workspace: Workspace) -> MlflowClient:
-    """A client of its database."""
-    return connect(workspace)
-
-
-@pytest.fixture
-def results(tmp_path: Path) -> Results:
-    """A finished training."""
-    return factory.Model().write(tmp_path / "outputs")
 
 
 @pytest.fixture
 def tracker(workspace: Workspace) -> Tracker:
     """An open run."""
     return start(workspace, factory.config(), factory.DATA, tags={"door": "test"})
-
-
-def steps(client: MlflowClient, run_id: str, key: str) -> dict[int, float]:
-    """A metric by step; each step once."""
-    points = client.get_metric_history(run_id, key)
-    found = {point.step: point.value for point in points}
-    assert len(found) == len(points)
-    return found
 
 
 def test_a_run_says_what_it_is_made_from(workspace: Workspace, client: MlflowClient, tracker: Tracker) -> None:
@@ -96,11 +70,11 @@ def test_metrics_lie_at_their_epochs(client: MlflowClient, tracker: Tracker) -> 
     for _ in range(2):
         tracker.course(course.course[0])
         tracker.round(course.rounds[0])
-    assert steps(client, tracker.run_id, "natural/loss") == {epoch: 1 / epoch for epoch in range(1, 7)}
-    assert steps(client, tracker.run_id, "other/images_per_second") == dict.fromkeys(range(1, 7), 50.0)
-    assert steps(client, tracker.run_id, "natural/validation_robust") == {6: 0.25}
-    assert steps(client, tracker.run_id, "global/validation_natural") == {4: 0.8}
-    assert steps(client, tracker.run_id, "mixing/weight_other") == {4: 0.5}
+    assert factory.steps(client, tracker.run_id, "natural/loss") == {epoch: 1 / epoch for epoch in range(1, 7)}
+    assert factory.steps(client, tracker.run_id, "other/images_per_second") == dict.fromkeys(range(1, 7), 50.0)
+    assert factory.steps(client, tracker.run_id, "natural/validation_robust") == {6: 0.25}
+    assert factory.steps(client, tracker.run_id, "global/validation_natural") == {4: 0.8}
+    assert factory.steps(client, tracker.run_id, "mixing/weight_other") == {4: 0.5}
     assert tracker.run_id in [run.info.run_id for run in client.search_runs(["1"], "metrics.`other/loss` > 0")]
 
 

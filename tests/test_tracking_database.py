@@ -6,24 +6,11 @@ from typing import Any
 
 import processes
 import pytest
-import tracking_factory as factory
 from mlflow import MlflowClient
 
 from generalist.errors import BadInput
 from pipelines.tracking import connect, experiment_id, migrate
 from pipelines.workspace import Workspace
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    """A project with an empty database."""
-    return factory.workspace(tmp_path)
-
-
-@pytest.fixture
-def client(workspace: Workspace) -> MlflowClient:
-    """A client of its database."""
-    return connect(workspace)
 
 
 @processes.forking

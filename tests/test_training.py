@@ -1,6 +1,7 @@
 """Training: the plan, and the bits of its result."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,20 +16,42 @@ from generalist.data import Dataset
 from generalist.errors import BadInput
 from generalist.records import EpochRecord, RoundRecord
 from generalist.store import Store, tensors_digest
-from generalist.training import Outcome, Training, plan, run
+from generalist.training import Fact, Outcome, Training, plan, run
+from tests.processes import another_process, forking, until
 from tests.training_factory import digits, finish, small
 
+ROOT = Path(__file__).parent.parent
+
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for prepared digits."""
+    return tmp_path_factory.mktemp("digits") / "data"
+
+
+@pytest.fixture(scope="module")
+def dataset(prepared: Path) -> Dataset:
     """Prepared digits."""
-    return digits(tmp_path_factory.mktemp("digits") / "data")
+    return digits(prepared)
 
 
 @pytest.fixture(scope="module")
-def outcome(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """The small training, finished in one go."""
-    return finish(small(), dataset, tmp_path_factory.mktemp("whole"))[1]
+def whole(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Fact], Outcome]:
+    """The small training, finished in one go: its store, which nobody writes to, its facts and its outcome."""
+    store = tmp_path_factory.mktemp("whole") / "store"
+    return store, *finish(small(), dataset, store)
+
+
+@pytest.fixture
+def outcome(whole: tuple[Path, list[Fact], Outcome]) -> Outcome:
+    """The outcome of the small training."""
+    return whole[2]
+
+
+@pytest.fixture
+def finished(whole: tuple[Path, list[Fact], Outcome], tmp_path: Path) -> Path:
+    """A store of the test's own that holds the finished small training."""
+    return shutil.copytree(whole[0], tmp_path / "finished")
 
 
 def digests(outcome: Outcome) -> dict[str, str]:
@@ -102,23 +125,27 @@ def test_a_training_resumed_after_any_epoch_gives_the_same_bits(
 
 
 def test_a_finished_training_is_not_computed_again(
-    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: Dataset, whole: tuple[Path, list[Fact], Outcome], finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second run finds everything, and tells the same history."""
-    facts, first = finish(small(), dataset, tmp_path)
+    _, facts, first = whole
     monkeypatch.setattr("generalist.units.Unit.epoch", lambda *_: pytest.fail("trained again"))
     monkeypatch.setattr("generalist.training.measuring.measure", lambda *_, **__: pytest.fail("measured again"))
-    again, second = finish(small(), dataset, tmp_path)
+    again, second = finish(small(), dataset, finished)
     assert again == facts
     assert digests(second) == digests(first)
 
 
 def test_a_training_killed_with_sigkill_goes_on_to_the_same_bits(
-    dataset: Dataset, outcome: Outcome, tmp_path: Path
+    dataset: Dataset, prepared: Path, outcome: Outcome, tmp_path: Path
 ) -> None:
-    """`kill -9` in the midst of an epoch."""
+    """`kill -9` in the midst of an epoch, of a program with other hashes of strings."""
     store = tmp_path / "store"
-    process = _in_another_process(store, tmp_path)
+    code = (
+        "from pathlib import Path; from tests.training_factory import *; import sys;"
+        "finish(small(), load_data(Path(sys.argv[1])), Path(sys.argv[2]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(prepared), str(store)], cwd=ROOT)
     while not list(store.glob("*/*.safetensors")) and process.poll() is None:
         time.sleep(0.02)
     time.sleep(0.3)
@@ -156,21 +183,18 @@ def test_experts_in_threads_give_the_same_bits(dataset: Dataset, outcome: Outcom
     }
 
 
+@forking
 def test_experts_in_two_processes_give_the_same_bits(dataset: Dataset, outcome: Outcome, tmp_path: Path) -> None:
     """Both train everything into one store at once; whoever comes first, the states are the same."""
-    store = tmp_path / "store"
-    processes = [_in_another_process(store, tmp_path) for _ in range(2)]
-    assert [process.wait() for process in processes] == [0, 0]
+    store, told = tmp_path / "store", [tmp_path / "one", tmp_path / "other"]
+
+    def train(end: Path) -> None:
+        end.write_text(str(digests(finish(small(), dataset, store)[1])), encoding="ascii")
+
+    with another_process(lambda: train(told[0])), another_process(lambda: train(told[1])):
+        until(lambda: all(end.exists() and end.stat().st_size for end in told))
+    assert [end.read_text(encoding="ascii") for end in told] == [str(digests(outcome))] * 2
     assert digests(finish(small(), dataset, store)[1]) == digests(outcome)
-
-
-def _in_another_process(store: Path, folder: Path) -> "subprocess.Popen[bytes]":
-    code = (
-        "from pathlib import Path; from tests.training_factory import *; import sys;"
-        "finish(small(), digits(Path(sys.argv[2])), Path(sys.argv[1]))"
-    )
-    data = folder / f"data-{time.monotonic_ns()}"
-    return subprocess.Popen([sys.executable, "-c", code, str(store), str(data)], cwd=Path(__file__).parent.parent)
 
 
 def test_torchs_global_generator_is_neither_used_nor_moved(dataset: Dataset, outcome: Outcome, tmp_path: Path) -> None:
@@ -203,45 +227,41 @@ def _trained_epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return trained
 
 
-def test_another_evaluation_trains_nothing(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_evaluation_trains_nothing(dataset: Dataset, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what is measured anew is computed."""
-    finish(small(), dataset, tmp_path)
     trained = _trained_epochs(monkeypatch)
-    finish(small("evaluation.choice.steps=1"), dataset, tmp_path)
+    finish(small("evaluation.choice.steps=1"), dataset, finished)
     assert trained == []
 
 
 def test_another_interval_uses_the_warm_up_again(
-    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: Dataset, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A search over c pays neither for the warm-up twice nor for the epoch after the first hand-back."""
-    finish(small(), dataset, tmp_path)
     trained = _trained_epochs(monkeypatch)
-    finish(small("mixing.interval=2"), dataset, tmp_path)
+    finish(small("mixing.interval=2"), dataset, finished)
     assert min(trained) == 4
 
 
 def test_a_longer_warm_up_uses_the_common_prefix(
-    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: Dataset, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A search over t' goes on from the shorter warm-up."""
-    finish(small(), dataset, tmp_path)
     trained = _trained_epochs(monkeypatch)
-    finish(small("mixing.warm_up=4"), dataset, tmp_path)
+    finish(small("mixing.warm_up=4"), dataset, finished)
     assert min(trained) == 3
 
 
 def test_a_baseline_goes_on_from_the_experts_warm_up_whatever_its_name(
-    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: Dataset, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PGD-AT is the robust expert's warm-up gone on: trajectories know neither mixing nor names."""
     config = small()
-    finish(config, dataset, tmp_path)
     trained = _trained_epochs(monkeypatch)
     baseline = config.model_copy(
         update={"mixing": None, "deploy": "expert:pgd_at", "experts": {"pgd_at": config.experts["robust"]}}
     )
-    facts, _ = finish(baseline, dataset, tmp_path)
+    facts, _ = finish(baseline, dataset, finished)
     assert min(trained) == 3
     assert {fact.expert for fact in facts if isinstance(fact, EpochRecord)} == {"pgd_at"}
 
@@ -337,13 +357,12 @@ def test_the_choice_is_the_best_round_on_the_validation_split(dataset: Dataset, 
         assert outcome.chosen == [r for r in rounds if r.validation.by(criterion) == best][-1]
 
 
-def test_a_damaged_state_stops_the_training_with_its_name(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_damaged_state_stops_the_training_with_its_name(dataset: Dataset, finished: Path) -> None:
     """Nothing is trained from it, and nothing is overwritten."""
-    finish(small(), dataset, tmp_path)
-    path = max(tmp_path.glob("*/*.safetensors"), key=lambda path: path.stat().st_size)
+    path = max(finished.glob("*/*.safetensors"), key=lambda path: path.stat().st_size)
     content = path.read_bytes()
-    for damaged in tmp_path.glob("*/*.safetensors"):
+    for damaged in finished.glob("*/*.safetensors"):
         damaged.write_bytes(damaged.read_bytes()[:-3])
     with pytest.raises(BadInput, match="is damaged"):
-        finish(small(), dataset, tmp_path)
+        finish(small(), dataset, finished)
     assert path.read_bytes() == content[:-3]

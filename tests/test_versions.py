@@ -1,6 +1,5 @@
 """Versions of the registered model: the way back, the way past the gates, and the way out."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,19 +11,6 @@ from registry_factory import BETTER, GOOD, WORSE, Registry
 from generalist.errors import BadInput
 from pipelines.registry import download, find, promote, rollback
 from pipelines.registry.versions import described
-from pipelines.workspace import Workspace
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """The project that these tests share."""
-    return factory.workspace(tmp_path_factory.mktemp("project"))
-
-
-@pytest.fixture
-def registry(workspace: Workspace, tmp_path: Path, request: pytest.FixtureRequest) -> Registry:
-    """The registered model of a test."""
-    return Registry(workspace, re.sub(r"[^A-Za-z0-9_-]", "_", request.node.name), tmp_path)
 
 
 def test_rollback_is_one_step_back_each_time(registry: Registry) -> None:

@@ -1,16 +1,17 @@
-"""Finished trainings made up for MLflow's tests, and projects whose database is made only once."""
+"""Finished trainings made up for MLflow's tests, projects with its database, and what its runs hold."""
 
 import io
-import tempfile
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnx_models
+import pytest
+from mlflow import MlflowClient
 from numpy.typing import NDArray
 
 from generalist.config import Config, check, digest, to_yaml
@@ -29,26 +30,26 @@ from generalist.records import (
     ThreatEvaluation,
 )
 from pipelines.results import Results
-from pipelines.tracking import migrate
 from pipelines.workspace import Workspace
+from tests.services import databases
 
 N = 100
 THREAT = "linf:8/255"
 DATA = SimpleNamespace(train=range(50), validation=range(20), test=range(N), digest="da7a" * 16)
 
 
-@cache
-def _database() -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        place = Workspace(Path(folder), Path(folder))
-        migrate(place)
-        return (place.root / "mlflow.db").read_bytes()
-
-
-def workspace(folder: Path) -> Workspace:
+def workspace(folder: Path, config: pytest.Config) -> Workspace:
     """A workspace in a folder, with an empty MLflow database."""
-    (folder / "mlflow.db").write_bytes(_database())
+    shutil.copyfile(databases(config) / "mlflow.db", folder / "mlflow.db")
     return Workspace(folder, folder)
+
+
+def steps(client: MlflowClient, run_id: str, key: str) -> dict[int, float]:
+    """A metric of a run by step; each step once."""
+    points = client.get_metric_history(run_id, key)
+    found = {point.step: point.value for point in points}
+    assert len(found) == len(points)
+    return found
 
 
 def config(**changes: Any) -> Config:
@@ -75,7 +76,7 @@ PROTOCOL = Protocol(
     n=N,
     threats=(THREAT,),
     pgd="pgd, 50 steps",
-    cascade="apgd-ce+square, 5000 queries",
+    cascade="standard, 5000 queries",
     seed=0,
     test_digest="7e57" * 16,
     validation="pgd, 10 steps",

@@ -21,7 +21,7 @@ SMALL = (
     "experts.robust.objective.attack.steps=2",
     "evaluation.choice.steps=2",
     "evaluation.pgd.steps=2",
-    "evaluation.square_queries=20",
+    "evaluation.attack=quick",
     "evaluation.images=40",
 )
 """Overrides that make the default configuration small."""

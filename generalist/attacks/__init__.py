@@ -2,8 +2,25 @@
 
 from generalist.attacks.apgd import apgd
 from generalist.attacks.cascade import autoattack
+from generalist.attacks.fab import fab
 from generalist.attacks.gradient import attack_from, fgsm, pgd
 from generalist.attacks.losses import cross_entropy, fooled, margin
 from generalist.attacks.square import square
+from generalist.attacks.verdicts import Cascade, merge
+from generalist.attacks.versions import VERSIONS
 
-__all__ = ["apgd", "attack_from", "autoattack", "cross_entropy", "fgsm", "fooled", "margin", "pgd", "square"]
+__all__ = [
+    "VERSIONS",
+    "Cascade",
+    "apgd",
+    "attack_from",
+    "autoattack",
+    "cross_entropy",
+    "fab",
+    "fgsm",
+    "fooled",
+    "margin",
+    "merge",
+    "pgd",
+    "square",
+]

@@ -1,21 +1,62 @@
-"""What attacks raise or lower, image by image, and when an image counts as broken."""
+"""What attacks raise or lower, image by image, and when an image counts as broken.
+
+z are the logits of an image, y its label, t the class an attack aims at, z_(k) the k-th largest logit.
+"""
 
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from generalist.tensors import Images, Labels, Logits, Mask, PerImage
 
 Network = Callable[[Images], Logits]
 """A deterministic function from images in [0, 1] to logits, each image on its own."""
-Loss = Callable[[Logits, Labels], PerImage]
-"""What gradient attacks raise."""
+Loss = Callable[..., PerImage]
+"""What gradient attacks raise: `loss(logits, labels)`, or `loss(logits, labels, targets)` if it aims at a class."""
 
 
 def cross_entropy(logits: Logits, labels: Labels) -> PerImage:
     """-log softmax(z)_y."""
     return F.cross_entropy(logits, labels, reduction="none")
+
+
+def scaled_cross_entropy(logits: Logits, labels: Labels) -> PerImage:
+    """Cross-entropy of z over its spread max z - min z, a constant for the gradient, at a temperature of 1/10.
+
+    Where logits are large, softmax is 1 in float32 and cross-entropy is flat; this one is the same at every scale.
+    """
+    spread = (logits.amax(1) - logits.amin(1)).detach()
+    return cross_entropy(logits * (10 / spread.clamp_min(_TINY))[:, None], labels)
+
+
+def dlr(logits: Logits, labels: Labels) -> PerImage:
+    """-(z_y - max of the other z) / (z_(1) - z_(3)), unchanged by scale and shift (Croce and Hein 2020, equation 6).
+
+    With two classes there is no z_(3): then it is the margin alone.
+    """
+    best = logits.topk(min(3, logits.shape[1])).values
+    return -margin(logits, labels) / _spread(best[:, 0], best[:, 2:])
+
+
+def targeted_dlr(logits: Logits, labels: Labels, targets: Labels) -> PerImage:
+    """-(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2) (Croce and Hein 2020, equation 7).
+
+    With three classes z_(3) takes the place of the mean; with two it is the margin alone.
+    """
+    best = logits.topk(min(4, logits.shape[1])).values
+    return targeted_margin(logits, labels, targets) / _spread(best[:, 0], best[:, 2:])
+
+
+def _spread(largest: PerImage, others: Tensor) -> PerImage:
+    """How far the largest logit is above the mean of the others [batch, k]; 1 where there are none."""
+    return largest - others.mean(1) + 1e-12 if others.shape[1] else torch.ones_like(largest)
+
+
+def targeted_margin(logits: Logits, labels: Labels, targets: Labels) -> PerImage:
+    """z_t - z_y (Gowal et al. 2019, MultiTargeted)."""
+    return (logits.gather(1, targets[:, None]) - logits.gather(1, labels[:, None])).squeeze(1)
 
 
 def margin(logits: Logits, labels: Labels) -> PerImage:
@@ -26,5 +67,12 @@ def margin(logits: Logits, labels: Labels) -> PerImage:
 
 def fooled(logits: Logits, labels: Labels) -> Mask:
     """Whether the label does not strictly win: a tie counts as broken, and so does what is not a number."""
-    own = labels[:, None]
-    return ~(logits.gather(1, own).squeeze(1) > logits.scatter(1, own, -torch.inf).amax(1))
+    return ~(margin(logits, labels) > 0)
+
+
+def ranked(logits: Logits, labels: Labels) -> Tensor:
+    """The other classes, likeliest first: int64 [batch, classes - 1]."""
+    return logits.scatter(1, labels[:, None], -torch.inf).argsort(dim=1, descending=True, stable=True)[:, :-1]
+
+
+_TINY = 1e-30

@@ -78,19 +78,21 @@ class _Corners(Pattern):
 class _Bumps(Pattern):
     """L2 (algorithm 3 there): a square takes the budget of another one and what is left unused."""
 
+    order = 2  # of the norm
+    fall = 2  # of the bumps: the k-th rectangle adds 1 / k^fall
+
     def start(self) -> Images:
         """Tiles of a fifth of the image's shorter side, each a bump of random sign."""
         channels, height, width = self.images.shape[1:]
         size = max(min(height, width) // 5, 1)
         rows, inside_rows, row_tiles = _tiled(height, size, self.images.device)
         columns, inside_columns, column_tiles = _tiled(width, size, self.images.device)
-        bump = _bump(size).to(self.images)[rows % size][:, columns % size]
+        bump = self.bump(size)[rows % size][:, columns % size]
         bump = bump * inside_rows[:, None] * inside_columns
         signs = self.streams.child("tiles").signs(0, channels, row_tiles, column_tiles)
         offsets = bump * signs[:, :, rows // size][:, :, :, columns // size]
         length = self.ball.length(offsets).to(offsets.dtype).view(-1, 1, 1, 1)
-        # Longer than eps by far, so projection leaves exactly eps of it.
-        return self.ball.project_(self.images + offsets / length * (2 * self.threat.eps))
+        return self.ball.project_(self.images + offsets / length * self.threat.eps)
 
     def plan(self, queries: range) -> Candidates:
         channels, height, width = self.images.shape[1:]
@@ -118,10 +120,11 @@ class _Bumps(Pattern):
         """
         offsets = points - self.images
         there, in_both = offsets * gain, offsets * touched
-        fresh = there.div_(_norms(there)).add_(bump)
-        unused = (self.threat.eps**2 - _norms(offsets).square().sum(dim=1, keepdim=True)).clamp_min_(0)
-        budget = (_norms(in_both).square() + unused / offsets.shape[1]).sqrt_()
-        fresh.mul_(budget / _norms(fresh))
+        fresh = there.div_(self.norms(there)).add_(bump)
+        eps, order = float(self.threat.eps), self.order
+        unused = (eps**order - self.norms(offsets).pow(order).sum(dim=1, keepdim=True)).clamp_min_(0)
+        budget = (self.norms(in_both).pow(order) + unused / offsets.shape[1]).pow(1 / order)
+        fresh.mul_(budget / self.norms(fresh))
         return self.ball.project_((offsets - in_both).add_(fresh).add_(self.images))
 
     def bumps(self, tops: Tensor, lefts: Tensor, turned: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -133,21 +136,34 @@ class _Bumps(Pattern):
             and [queries, batch, width]; pixels outside of the window find the frame.
         """
         height, width = self.images.shape[2:]
-        bump = _bump(size).to(self.images)
+        bump = self.bump(size)
         tables = torch.stack([bump, bump.t(), torch.ones_like(bump), torch.ones_like(bump)])
         rows = (torch.arange(1, height + 1, device=tops.device) - tops[..., None]).clamp_(0, size + 1)
         columns = (torch.arange(1, width + 1, device=tops.device) - lefts[..., None]).clamp_(0, size + 1)
         rows = (rows + turned[..., None] * (size + 2)) * (size + 2)
         return functional.pad(tables, (1, 1, 1, 1)).view(2, -1), rows, columns
 
+    def norms(self, offsets: Images) -> Tensor:
+        """Norms per channel, kept from 0 so that 0 / 0 becomes 0: [batch, channels, 1, 1].
 
-def _norms(offsets: Images) -> Tensor:
-    """Norms per channel, kept from 0 so that 0 / 0 becomes 0: [batch, channels, 1, 1].
+        `vector_norm` computes each row by itself; a sum of squares may be split over threads where there is one row
+        only.
+        """
+        norms: Tensor = torch.linalg.vector_norm(offsets.flatten(2), ord=self.order, dim=2)
+        return norms.clamp_min_(1e-30)[..., None, None]
 
-    `vector_norm` computes each row by itself; a sum of squares may be split over threads where there is one row only.
-    """
-    norms: Tensor = torch.linalg.vector_norm(offsets.flatten(2), dim=2)
-    return norms.clamp_min_(1e-30)[..., None, None]
+    def bump(self, size: int) -> Tensor:
+        """Two opposite halves of nested rectangles, of norm 1: [size, size] (η in section 3.4 there)."""
+        upper = size // 2
+        bump = torch.cat([_pyramid(upper, size, self.fall), -_pyramid(size - upper, size, self.fall)])
+        return bump.div_(torch.linalg.vector_norm(bump, ord=self.order)).to(self.images)
+
+
+class _Peaks(_Bumps):
+    """L1 (Croce and Hein, ICML 2021, section 5): the same with steeper bumps, as L1 favours few pixels."""
+
+    order = 1
+    fall = 4
 
 
 def _tiled(length: int, size: int, device: torch.device) -> tuple[Tensor, Tensor, int]:
@@ -158,21 +174,14 @@ def _tiled(length: int, size: int, device: torch.device) -> tuple[Tensor, Tensor
     return positions.clamp_(0, count * size - 1), inside.float(), count
 
 
-def _bump(size: int) -> Tensor:
-    """Two opposite halves of nested rectangles, of norm 1: float32 [size, size] (η in section 3.4 there)."""
-    upper = size // 2
-    bump = torch.cat([_pyramid(upper, size), -_pyramid(size - upper, size)])
-    return (bump / bump.square().sum().sqrt()).float()
-
-
-def _pyramid(height: int, width: int) -> Tensor:
-    """Rectangles around the middle, the k-th one smallest counted from 1 adding 1 / k^2; norm 1, or empty."""
+def _pyramid(height: int, width: int, fall: int) -> Tensor:
+    """Rectangles around the middle, the k-th one smallest counted from 1 adding 1 / k^fall; norm 1, or empty."""
     pyramid = torch.zeros(height, width, dtype=torch.float64)
     for k in range(max(height, width) // 2 + 1):
         top, left = height // 2 - k, width // 2 - k
         bottom, right = top + 2 * k + 1, left + 2 * k + 1
-        pyramid[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] += 1 / (k + 1) ** 2
+        pyramid[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] += 1 / (k + 1) ** fall
     return pyramid / pyramid.square().sum().sqrt() if height else pyramid
 
 
-PATTERNS: dict[str, type[Pattern]] = {"linf": _Corners, "l2": _Bumps}
+PATTERNS: dict[str, type[Pattern]] = {"linf": _Corners, "l2": _Bumps, "l1": _Peaks}

@@ -10,9 +10,9 @@ from itertools import pairwise
 
 import torch
 
-from generalist.attacks.losses import Network, margin
+from generalist.attacks.losses import Network
 from generalist.attacks.patterns import HALVED_AFTER, PATTERNS, Candidates
-from generalist.attacks.tiles import logits_of
+from generalist.attacks.victim import Victim
 from generalist.errors import BadInput
 from generalist.randomness import ImageStreams
 from generalist.tensors import Images, Labels, Mask, PerImage
@@ -37,12 +37,18 @@ class Search:
 
 
 def square(
-    network: Network, images: Images, labels: Labels, threat: Threat, streams: ImageStreams, *, queries: int = 5000
+    network: Network | Victim,
+    images: Images,
+    labels: Labels,
+    threat: Threat,
+    streams: ImageStreams,
+    *,
+    queries: int = 5000,
 ) -> Search:
     """Random search from given streams.
 
     Args:
-        network: from images to logits; asked in fixed tiles, never differentiated.
+        network: from images to logits, or a victim with a view; asked in fixed tiles, never differentiated.
         images: float32 [batch, channels, height, width] in [0, 1], one at least.
         labels: int64 [batch].
         threat: the ball to stay in.
@@ -55,9 +61,9 @@ def square(
     if queries < 1:
         raise BadInput(f"Square has {queries} queries; give it one at least")
     pattern = PATTERNS[threat.norm](images, threat, streams)
-    points = pattern.start()
-    margins = margin(logits_of(network, points), labels)
-    found, lowest, passes = points.clone(), margins.clone(), torch.ones_like(labels)
+    victim, points = Victim.of(network), pattern.start()
+    margins, passes = victim.margins(points, labels)
+    found, lowest = points.clone(), margins.clone()
     rows = torch.arange(len(labels), device=labels.device)
     for block in _blocks(queries, len(images) * sum(images.shape[1:])):
         active = margins > 0
@@ -66,13 +72,13 @@ def square(
             pattern = PATTERNS[threat.norm](images[rows], threat, streams[rows])
         if not len(rows):
             break
-        passes[rows] += _search_(network, pattern.plan(block), len(block), points, labels, margins)
+        passes[rows] += _search_(victim, pattern.plan(block), len(block), points, labels, margins)
         found[rows], lowest[rows] = points, margins
     return Search(~(lowest > 0), found, passes)
 
 
 def _search_(
-    network: Network, plan: Candidates, queries: int, points: Images, labels: Labels, margins: PerImage
+    victim: Victim, plan: Candidates, queries: int, points: Images, labels: Labels, margins: PerImage
 ) -> Labels:
     """Try the planned queries in turn, in place; returns how many each image needed."""
     needed = torch.zeros_like(labels)
@@ -83,13 +89,13 @@ def _search_(
         if not len(rows):
             continue
         tried = candidates.index_select(0, rows)
-        reached = margin(logits_of(network, tried), labels.index_select(0, rows))
+        reached, passes = victim.margins(tried, labels.index_select(0, rows))
         # What is not a number is accepted as well, for whoever confirms it to judge.
         lower = ~(reached >= margins.index_select(0, rows))
         accepted = rows[lower]
         points.index_copy_(0, accepted, tried[lower])
         margins.index_copy_(0, accepted, reached[lower])
-        needed[rows] += 1
+        needed[rows] += passes
     return needed
 
 

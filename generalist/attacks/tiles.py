@@ -5,9 +5,11 @@ logits; what else is in the pass and in which order does not. So each pass has t
 last one filled up with copies, and what an attack finds does not depend on how many images survive.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from generalist.attacks.losses import Loss, Network
@@ -31,6 +33,18 @@ class Slopes:
     losses: PerImage
     gradients: Images
 
+    def of(self, rows: Tensor) -> "Slopes":
+        """At some of the points, by mask or by indices."""
+        return Slopes(self.logits[rows], self.losses[rows], self.gradients[rows])
+
+    def updated(self, places: Labels, newer: "Slopes") -> "Slopes":
+        """With newer ones at some places."""
+        return Slopes(
+            self.logits.index_copy(0, places, newer.logits),
+            self.losses.index_copy(0, places, newer.losses),
+            self.gradients.index_copy(0, places, newer.gradients),
+        )
+
 
 def logits_of(network: Network, images: Images) -> Logits:
     """Logits of one image at least, in float32 or better; no gradients.
@@ -43,18 +57,66 @@ def logits_of(network: Network, images: Images) -> Logits:
         return torch.cat([_ask(network, _filled(part, tile))[: len(part)] for part in images.split(tile)])
 
 
-def slopes_of(network: Network, images: Images, labels: Labels, loss: Loss) -> Slopes:
+def slopes_of(
+    network: Network, images: Images, labels: Labels, loss: Loss, targets: Labels | Logits | None = None
+) -> Slopes:
     """Logits, losses and gradients at one image at least; what is not a number in a gradient is 0.
+
+    The loss is asked for `loss(logits, labels)`, or for `loss(logits, labels, targets)` where there are targets.
 
     Raises:
         BadInput: the network's output is no matrix of one row per image.
     """
     tile = tile_size(images.device)
     with torch.enable_grad():
+        aims = [labels.split(tile)] if targets is None else [labels.split(tile), targets.split(tile)]
         parts = [
-            _slopes(network, _filled(part, tile), _filled(part_labels, tile), loss, len(part))
-            for part, part_labels in zip(images.split(tile), labels.split(tile), strict=True)
+            _slopes(network, _filled(part, tile), [_filled(aim, tile) for aim in own], loss, len(part))
+            for part, *own in zip(images.split(tile), *aims, strict=True)
         ]
+    return _joined(parts)
+
+
+def nearest_boundary(
+    network: Network, images: Images, labels: Labels, length: Callable[[Images], Float64[Tensor, " batch"]]
+) -> Slopes:
+    """The lead z_c - z_y of the class c whose linearised boundary is nearest, with its gradient.
+
+    One class after the other, keeping the nearest: memory does not grow with the number of classes.
+
+    Args:
+        network: from images to logits, differentiable.
+        images: one at least.
+        labels: int64 [batch].
+        length: the dual norm of gradients.
+    """
+    tile = tile_size(images.device)
+    with torch.enable_grad():
+        parts = [
+            _nearest(network, _filled(part, tile), _filled(own, tile), length, len(part))
+            for part, own in zip(images.split(tile), labels.split(tile), strict=True)
+        ]
+    return _joined(parts)
+
+
+def _nearest(network: Network, tile: Images, labels: Labels, length: Callable[[Images], Tensor], count: int) -> Slopes:
+    """The first `count` of a tile."""
+    leaf = tile.detach().requires_grad_()
+    logits = _ask(network, leaf)
+    leads = logits - logits.gather(1, labels[:, None])
+    least = torch.full_like(leads[:, 0], torch.inf, requires_grad=False).detach()
+    found, gradients = leads[:, 0].detach().clone(), torch.zeros_like(tile)
+    for target in range(logits.shape[1]):
+        slope = _gradient(leads[:, target], leaf, keep=True).nan_to_num_(nan=0.0)
+        distance = leads[:, target].detach().abs() / length(slope).to(found.dtype).clamp_min(1e-12)
+        nearer = (distance < least) & (labels != target)
+        least = torch.where(nearer, distance, least)
+        found = torch.where(nearer, leads[:, target].detach(), found)
+        gradients = torch.where(nearer.view(-1, 1, 1, 1), slope, gradients)
+    return Slopes(logits[:count].detach(), found[:count], gradients[:count])
+
+
+def _joined(parts: list[Slopes]) -> Slopes:
     return Slopes(
         torch.cat([part.logits for part in parts]),
         torch.cat([part.losses for part in parts]),
@@ -62,16 +124,20 @@ def slopes_of(network: Network, images: Images, labels: Labels, loss: Loss) -> S
     )
 
 
-def _slopes(network: Network, tile: Images, labels: Labels, loss: Loss, count: int) -> Slopes:
+def _slopes(network: Network, tile: Images, aims: list[Tensor], loss: Loss, count: int) -> Slopes:
     """The first `count` of a tile."""
     leaf = tile.detach().requires_grad_()
     logits = _ask(network, leaf)
-    losses = loss(logits, labels)
-    if losses.requires_grad:
-        (gradients,) = torch.autograd.grad(losses.sum(), leaf, allow_unused=True, materialize_grads=True)
-    else:  # a black box: nothing leads back to the input
-        gradients = torch.zeros_like(leaf)
-    return Slopes(logits[:count].detach(), losses[:count].detach(), gradients[:count])
+    losses = loss(logits, *aims)
+    return Slopes(logits[:count].detach(), losses[:count].detach(), _gradient(losses, leaf)[:count])
+
+
+def _gradient(losses: PerImage, leaf: Images, *, keep: bool = False) -> Images:
+    """Of each loss with respect to its image; `keep` the graph for another one."""
+    if not losses.requires_grad:  # a black box: nothing leads back to the input
+        return torch.zeros_like(leaf)
+    (gradient,) = torch.autograd.grad(losses.sum(), leaf, retain_graph=keep, allow_unused=True, materialize_grads=True)
+    return gradient.detach()
 
 
 def _filled(part: Tensor, tile: int) -> Tensor:

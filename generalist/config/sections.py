@@ -31,7 +31,7 @@ Name = Annotated[str, AfterValidator(_checked_name)]
 class ThreatOptions(Section):
     """What the adversary may do to an image: move it within a ball, inside the pixel range."""
 
-    norm: Literal["linf", "l2"] = Field(description="the norm of the ball: linf or l2")
+    norm: Literal["linf", "l2", "l1"] = Field(description="the norm of the ball: linf, l2 or l1")
     eps: Positive = Field(description="radius of the ball, in pixel units (pixels lie in [0, 1]), such as 8/255")
 
 
@@ -47,6 +47,20 @@ class AttackOptions(Section):
     def _one_step_is_one_step(self) -> "AttackOptions":
         if self.name == "fgsm" and "steps" in self.model_fields_set and self.steps != 1:
             raise PydanticCustomError("fgsm", "fgsm takes one step: leave 'steps' out, or name the attack pgd")
+        return self
+
+
+class ChoiceOptions(AttackOptions):
+    """Attack of the validation split: one of those that train, or a quick cascade (`quick`), which is stronger."""
+
+    name: Literal["pgd", "fgsm", "quick"] = "pgd"  # type: ignore[assignment]  # one name more
+
+    @model_validator(mode="after")
+    def _quick_has_its_own_steps(self) -> "ChoiceOptions":
+        given = ", ".join(sorted(self.model_fields_set - {"name"}))
+        if self.name == "quick" and given:
+            message = "quick has settings of its own: leave {given} out, as in 'choice: {{name: quick}}'"
+            raise PydanticCustomError("quick", message, {"given": given})
         return self
 
 
@@ -178,12 +192,17 @@ class EvaluationOptions(Section):
     threats: tuple[ThreatOptions, ...] = Field(
         min_length=1, description="threats to measure; the first is the headline"
     )
-    choice: AttackOptions = Field(
-        AttackOptions(steps=10),
+    choice: ChoiceOptions = Field(
+        ChoiceOptions(steps=10),
         description="attack on the validation split, for curves and for the choice of the round",
     )
     pgd: AttackOptions = Field(AttackOptions(steps=50), description="attack on the test split beside the cascade")
-    attack: Literal["apgd-ce+square"] = Field("apgd-ce+square", description="the cascade on the test split")
+    attack: Literal["standard", "plus", "quick"] = Field(
+        "standard", description="the cascade on the test split: AutoAttack's standard or plus; quick does not compare"
+    )
+    stronger: bool = Field(
+        default=False, description="attack what the cascade leaves once more, for a column of its own (odi-t)"
+    )
     square_queries: Count = Field(5000, description="queries of Square per image")
     images: Count | Literal["all"] = Field("all", description="the first n images of the test split, or all")
     seed: int = Field(0, ge=0, description="seed of the attacks; apart from the training's, so that trainings compare")

@@ -1,7 +1,6 @@
 """Stratified, seeded splits."""
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 from generalist.data.contract import Int64, Split
 from generalist.errors import BadInput
@@ -25,6 +24,8 @@ def hold_back(
     Raises:
         BadInput: a class would be missing in one of the parts.
     """
+    from sklearn.model_selection import train_test_split  # takes seconds, and most commands split nothing
+
     try:
         parts = train_test_split(
             np.arange(len(split)), test_size=float(share), stratify=split.labels, random_state=seed

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from generalist.config import ModelOptions
+from generalist.models.folding import folded
 from generalist.tensors import Images, ImageShape, Labels, Logits
 
 Role = Literal["natural", "adversarial"]
@@ -58,8 +59,8 @@ class Classifier(nn.Module):
         return (None,)
 
     def folded(self) -> nn.Module:
-        """A faster network with the same eval-mode outputs, where the model can give one."""
-        return self
+        """A faster network with the same eval-mode raw outputs, where the model can give one."""
+        return folded(self)
 
 
 class Architecture(ModelOptions):

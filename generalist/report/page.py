@@ -6,7 +6,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from generalist.config import AttackOptions, Config, ThreatOptions, to_yaml
-from generalist.records import Evaluation, History, Measured
+from generalist.records import STRONGER, Evaluation, History, Measured
 from generalist.report.curves import by_expert, curves, legend, measured
 from generalist.report.gallery import Gallery, cards
 from generalist.report.looks import interval, looks, percent, threat
@@ -51,6 +51,7 @@ def build(
             lineage={**lineage, **{f"numerics: {name}": str(value) for name, value in evaluation.numerics.items()}},
             history=history,
             evaluation=evaluation,
+            stronger=" and ".join(STRONGER) if config.evaluation.stronger else "",
             looks=look,
             drawn={name: look[name] for name in measured(history)},
             legend=legend(history, look),
@@ -83,7 +84,7 @@ def _environment() -> Environment:
 
 def _attack(attack: AttackOptions, against: ThreatOptions) -> str:
     """Such as `PGD with 10 steps, L∞ 8/255`."""
-    name = "FGSM" if attack.name == "fgsm" else f"PGD with {attack.steps} steps"
+    name = {"pgd": f"PGD with {attack.steps} steps", "fgsm": "FGSM"}.get(attack.name, f"the {attack.name} cascade")
     return f"{name}, {threat(f'{against.norm}:{against.eps.written}')}"
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from generalist.export import Lineage
-from generalist.records import Evaluation
+from generalist.records import STRONGER, Evaluation, ThreatEvaluation
 from pipelines.registry import Registration
 from pipelines.results import Results
 from pipelines.workspace import Workspace
@@ -53,13 +53,26 @@ def accuracies(evaluation: Evaluation) -> Table:
     for threat in protocol.threats:
         table.add_column(f"PGD\n{threat}")
         table.add_column(f"{protocol.cascade}\n{threat}")
+        if _stronger(evaluation):
+            table.add_column(f"and {' and '.join(STRONGER)}\n{threat}")
     experts = [name for name in evaluation.learners if name != "global"]
     for name in [*experts, *(name for name in evaluation.learners if name == "global")]:
         learner = evaluation.learners[name]
-        cells = [cell for threat in learner.threats for cell in (str(threat.pgd), str(threat.cascade))]
+        cells = [cell for threat in learner.threats for cell in _cells(threat)]
         title = "global learner" if name == "global" else f"{name} expert"
         table.add_row(title, f"{learner.natural.n}", str(learner.natural), *cells)
     return table
+
+
+def _stronger(evaluation: Evaluation) -> bool:
+    return any(threat.strongest for learner in evaluation.learners.values() for threat in learner.threats)
+
+
+def _cells(threat: ThreatEvaluation) -> list[str]:
+    """Robust accuracies under one threat; doubtful ones are marked."""
+    doubt = f" (doubtful: {'; '.join(threat.flags)})" if threat.flags else ""
+    cells = [str(threat.pgd), f"{threat.cascade}{doubt}"]
+    return cells if threat.strongest is None else [*cells, f"{threat.strongest}{doubt}"]
 
 
 def lineage(metadata: Mapping[str, str], *, sha256: str) -> Table:

@@ -7,7 +7,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from generalist.errors import BadInput
 from generalist.export import Parity
@@ -112,6 +111,8 @@ def mcnemar(lost: int, won: int) -> float:
     """
     if lost + won == 0:
         return 1.0
+    from scipy.stats import binomtest  # takes a second, and most registrations have no discordant pair
+
     return float(binomtest(lost, lost + won, 0.5, alternative="greater").pvalue)
 
 

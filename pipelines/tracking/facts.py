@@ -80,6 +80,8 @@ def of_learner(learner: LearnerEvaluation) -> dict[str, float]:
         name = threat.threat.replace("/", "_")
         found[f"test/{learner.name}/{name}/pgd"] = threat.pgd.value
         found[f"test/{learner.name}/{name}/cascade"] = threat.cascade.value
+        if threat.strongest is not None:
+            found[f"test/{learner.name}/{name}/strongest"] = threat.strongest.value
     return found
 
 

@@ -6,7 +6,6 @@ from typing import Literal
 
 import numpy as np
 from pydantic import Field
-from sklearn.datasets import load_digits
 
 from generalist.config import Quantity
 from generalist.config.sections import Fraction
@@ -23,6 +22,8 @@ class Digits(Source):
     test: Fraction = Field(Quantity("0.25"), description="share of the images held back for the test")
 
     def read(self, root: Path) -> Raw:
+        from sklearn.datasets import load_digits  # takes seconds, and reading a configuration needs none of it
+
         loaded = load_digits()
         images = np.rint(loaded.images * (255 / _WHITE)).astype(np.uint8)[:, None]
         split = Split(images, loaded.target.astype(np.int64))

@@ -1,0 +1,187 @@
+"""An evaluation under way: the verdicts so far, and what speaks against them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from generalist.attacks.checks import check_logits
+from generalist.attacks.examination import Findings, lands_beside
+from generalist.attacks.losses import Network, margin
+from generalist.attacks.tiles import logits_of, tile_size
+from generalist.attacks.verdicts import FLAGS, Cascade, Passes
+from generalist.attacks.waves import Attempt, Wave
+from generalist.randomness import ImageStreams
+from generalist.store import Stored
+from generalist.tensors import Images, Labels, Logits, Mask
+from generalist.threats import Threat
+
+_TOLERANCE = 1e-6  # of eps: how far float64 may find a success outside the ball
+Verdict = Callable[[Images, Labels], tuple[Mask, torch.Tensor, torch.Tensor, int]]
+
+
+class Course:
+    """Tensors have one row for each image.
+
+    Args:
+        model: the decision, which alone breaks an image.
+        images, labels: all of them, checked.
+        threat: the ball in which a success counts.
+        batch_size: images at a time, rounded up to whole tiles: a broken tile costs as much as a whole one.
+        draws: passes that judge a success, for a model that draws random numbers; a majority decides.
+    """
+
+    def __init__(
+        self, model: Network, images: Images, labels: Labels, threat: Threat, batch_size: int, *, draws: int = 1
+    ) -> None:
+        self.model, self.images, self.labels, self.threat, self.draws = model, images, labels, threat, draws
+        tile = tile_size(images.device)
+        self.batch_size = -(-batch_size // tile) * tile
+        count, device = len(images), images.device
+        self.clean = torch.zeros(count, dtype=torch.bool, device=device)
+        self.robust, self.blind = self.clean.clone(), self.clean.clone()
+        self.fooled_by: list[str | None] = ["clean"] * count
+        self.adversarial = images.clone()
+        self.margins = torch.zeros(count, device=device)
+        self.correct = torch.zeros(count, device=device)
+        self.forward = torch.zeros(count, dtype=torch.int64, device=device)
+        self.backward = torch.zeros_like(self.forward)
+        self.doubts = dict.fromkeys(FLAGS, 0)
+        self.done: list[str] = []
+        self.row = 0  # the wave under way is through with the images before this one
+
+    def clean_pass(self) -> Logits:
+        """Set the clean mistakes aside; returns the logits.
+
+        Raises:
+            BadInput: the model's output or the labels don't fit.
+        """
+        logits = torch.cat([logits_of(self.model, part) for part in self.images.split(self.batch_size)])
+        broken, ties = self._judged(logits, self.labels)
+        self.margins, self.correct = margin(logits, self.labels).float(), (~broken).float()
+        self.clean = ~broken
+        self.forward += 1
+        if self.draws > 1:
+            everything = torch.arange(len(self.images), device=self.images.device)
+            for rows in everything.split(self.batch_size):
+                self.correct[rows] = self._share(self.images[rows], self.labels[rows])
+            self.clean = self.correct > 0.5
+            self.forward += self.draws
+        self.doubts["ties"] += ties
+        self._note_unused(logits[~self.clean], self.labels[~self.clean])
+        self.robust = self.clean.clone()
+        self.fooled_by = [None if correct else "clean" for correct in self.clean.tolist()]
+        return logits
+
+    def examine(self, rows: Labels, findings: Findings) -> None:
+        """Keep what a check found on some images."""
+        self.forward[rows] += findings.forward
+        self.backward[rows] += findings.backward
+        for name, images in findings.doubts.items():
+            self.doubts[name] += int(images.sum())
+
+    def run(self, member: str, wave: Wave, streams: ImageStreams, after: Callable[[], None]) -> None:
+        """One wave of runs on all survivors, batch by batch; `after` is called after each."""
+        key = f"{member}: {wave.name}"
+        if key in self.done:
+            return
+        numbers = streams.child(member, wave.name)
+        count = max(self.batch_size // wave.runs, 1)
+        survivors = self.robust.nonzero().squeeze(1)
+        for rows in survivors[survivors >= self.row].split(count):
+            if len(rows):
+                attempt = wave.attack(self.images[rows], self.labels[rows], numbers[rows])
+                self._note(member, rows, attempt)
+                self.row = int(rows[-1]) + 1
+                after()
+        self.done, self.row = [*self.done, key], 0
+
+    def _note(self, member: str, rows: Labels, attempt: Attempt) -> None:
+        self.forward[rows] += attempt.forward
+        self.backward[rows] += attempt.backward
+        self.blind[rows] |= attempt.blind
+        if bool(attempt.broken.any()):
+            self._confirm(member, rows[attempt.broken], attempt.adversarial[attempt.broken])
+
+    def _confirm(self, member: str, rows: Labels, points: Images) -> None:
+        """Believe a success only after passes of its own, inside ball and pixel range."""
+        distance = self.threat.distance(points, self.images[rows])
+        allowed = (distance <= self.threat.eps * (1 + _TOLERANCE)) & ((points >= 0) & (points <= 1)).flatten(1).all(1)
+        labels = self.labels[rows]
+        logits = logits_of(self.model, points)
+        broken, ties = self._judged(logits, labels)
+        self.doubts["ties"] += ties
+        self.forward[rows] += 1
+        correct = (~broken).float()
+        if self.draws > 1:
+            correct = self._share(points, labels)
+            broken = correct <= 0.5
+            self.forward[rows] += self.draws
+        else:
+            self.doubts["unconfirmed successes"] += int((~(allowed & broken)).sum())
+        sure = allowed & broken
+        # The worst point found counts for the share of correct answers, broken or not.
+        worse = allowed & (correct < self.correct[rows])
+        self.correct[rows[worse]] = correct[worse]
+        broken_rows, labels, logits = rows[sure], labels[sure], logits[sure]
+        self.robust[broken_rows] = False
+        self.adversarial[broken_rows] = points[sure]
+        self.margins[broken_rows] = margin(logits, labels).float()
+        self._note_unused(logits, labels)
+        if member == "square" and any(not key.startswith("square") for key in self.done):
+            self.doubts["square beats gradients"] += len(broken_rows)
+        for row in broken_rows.tolist():
+            self.fooled_by[row] = member
+
+    def _note_unused(self, logits: Logits, labels: Labels) -> None:
+        """Broken images that ended where a dummy class would lie."""
+        if len(labels) and int(self.labels.max()) < logits.shape[1] / 2:
+            named = len(self.labels.unique())
+            self.doubts["unused outputs"] += int(lands_beside(logits, labels, named).sum())
+
+    def _judged(self, logits: Logits, labels: Labels) -> tuple[Mask, int]:
+        """Which are broken, and how many of them by a tie."""
+        check_logits(logits, labels)
+        margins = margin(logits, labels)
+        return ~(margins > 0), int((margins == 0).sum())
+
+    def _share(self, points: Images, labels: Labels) -> torch.Tensor:
+        """Of fresh draws in which the label wins: float32 [batch]."""
+        wins = torch.zeros(len(points), device=points.device)
+        for _ in range(self.draws):
+            wins += margin(logits_of(self.model, points), labels) > 0
+        return wins / self.draws
+
+    def result(self) -> Cascade:
+        """The verdicts."""
+        doubts = {**self.doubts, "zero gradients": int((self.blind & self.robust).sum())}
+        passes = Passes(self.forward, self.backward)
+        return Cascade(
+            self.robust,
+            self.clean,
+            self.fooled_by,
+            self.adversarial,
+            self.margins,
+            self.correct,
+            doubts,
+            passes,
+        )
+
+    _TENSORS = ("clean", "robust", "blind", "adversarial", "margins", "correct", "forward", "backward")
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Everything, for `resumed`."""
+        facts = {"fooled_by": self.fooled_by, "doubts": self.doubts, "done": self.done, "row": self.row}
+        return {name: getattr(self, name) for name in self._TENSORS}, facts
+
+    def resume(self, stored: Stored) -> None:
+        """Go on from a state."""
+        for name in self._TENSORS:
+            setattr(self, name, stored.tensors[name].to(self.images.device))
+        facts: Mapping[str, Any] = stored.facts
+        self.fooled_by, self.doubts, self.done, self.row = (
+            list(facts["fooled_by"]),
+            dict(facts["doubts"]),
+            list(facts["done"]),
+            int(facts["row"]),
+        )

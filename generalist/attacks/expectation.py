@@ -1,0 +1,42 @@
+"""Models that draw random numbers: each pass with numbers of its own, and their expectation."""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from generalist.attacks.losses import Network
+from generalist.tensors import Images, Logits
+
+
+class Drawn:
+    """A network whose n-th pass draws numbers that depend on the seed, the purpose and n alone."""
+
+    def __init__(self, network: Network, seed: int, purpose: str) -> None:
+        self.network, self.key, self.passes = network, f"{seed} {purpose}", 0
+
+    def __call__(self, images: Images) -> Logits:
+        with _numbers(f"{self.key} {self.passes}", images.device):
+            self.passes += 1
+            return self.network(images)
+
+
+class Expectation:
+    """log of the mean softmax over some draws: what an attack on the expected answer climbs (Athalye et al. 2018)."""
+
+    def __init__(self, network: Network, draws: int, seed: int) -> None:
+        self.drawn, self.draws = Drawn(network, seed, "search"), draws
+
+    def __call__(self, images: Images) -> Logits:
+        logs = torch.stack([self.drawn(images).float().log_softmax(1) for _ in range(self.draws)])
+        return logs.logsumexp(0) - math.log(self.draws)
+
+
+@contextmanager
+def _numbers(key: str, device: torch.device) -> Iterator[None]:
+    """torch's global generators seeded by a key, and then put back."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(int.from_bytes(hashlib.blake2b(key.encode(), digest_size=7).digest(), "little"))
+        yield

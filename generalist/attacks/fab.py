@@ -1,0 +1,232 @@
+"""FAB, the fast adaptive boundary attack (Croce and Hein, ICML 2020), as in the authors' published code.
+
+Each step projects the point, and the image, on the linearised decision boundary, and goes a little beyond a
+mixture of both; from where the label lost it goes back towards the image. It looks for the nearest adversarial
+image; asked for one within eps, it ends there.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from generalist.attacks.hyperplane import to_plane
+from generalist.attacks.losses import Network, targeted_margin
+from generalist.attacks.tiles import Slopes
+from generalist.attacks.victim import Judged, Victim
+from generalist.errors import BadInput
+from generalist.tensors import Images, Labels, Mask
+from generalist.threats import Threat
+
+STEPS = 100
+LARGEST_MIX = 0.1  # alpha_max: the largest weight of the image's own projection
+BEYOND = 1.05  # eta: how far a step goes beyond the boundary
+BACK = 0.9  # beta: what is left of the offset after a step back
+# After which share of the steps, and from how many eps on, a run is too far to come within eps; measured, with room
+# for runs that change their course late (docs/decisions.md).
+HOPELESS = ((0.2, 2.0), (0.4, 1.5), (0.6, 1.2), (0.8, 1.1))
+NEAR = 1.1  # times eps: how far outside a success is worth a try to bring it in
+MARGIN = 1e-4  # relative; beyond a boundary, so that rounding does not decide
+HALVINGS = 12  # of the line between an image and the nearest success
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """What the runs found, run by run.
+
+    Attributes:
+        broken: whether a misclassified point was found (within eps).
+        adversarial: the nearest one; else the image.
+        distance: its norm, float64; inf where there is none.
+        forward, backward: int64, passes.
+        blind: whether the gradient was exactly zero at any point.
+    """
+
+    broken: Mask
+    adversarial: Images
+    distance: Float64[Tensor, " batch"]
+    forward: Labels
+    backward: Labels
+    blind: Mask
+
+
+def fab(
+    network: Network | Victim,
+    images: Images,
+    labels: Labels,
+    threat: Threat,
+    *,
+    targets: Labels | None = None,
+    start: Images | None = None,
+    steps: int = STEPS,
+    within_eps: bool = True,
+    owners: Labels | None = None,
+) -> Nearest:
+    """One run from each image.
+
+    Args:
+        network: from images to logits, differentiable, in eval mode, or a victim with a view; asked in fixed tiles.
+        images: float32 or float64 [batch, channels, height, width] in [0, 1], one at least.
+        labels: int64 [batch].
+        threat: its norm measures what is near; its eps ends a run, see `within_eps`.
+        targets: int64 [batch], the class whose boundary each run goes to; without, the nearest boundary, for
+            which every class needs a backward pass in every step.
+        start: points to begin at; by default the images.
+        steps: gradient steps.
+        within_eps: end a run at its first success within eps, or once it is too far to come there, and call
+            nothing else broken; otherwise look for the nearest success whatever its distance.
+        owners: int64 [batch]; runs of the same number attack one image and end with the first that breaks it.
+
+    Raises:
+        BadInput: no steps.
+    """
+    if steps < 1:
+        raise BadInput(f"FAB has {steps} steps; give it one at least")
+    search = _Search(network, images, labels, threat, targets, within_eps=within_eps, owners=owners)
+    search.begin(images.clone() if start is None else start.clone())
+    reach = {int(share * steps): factor for share, factor in HOPELESS}
+    for done in range(1, steps + 1):
+        if not len(search.rows):
+            break
+        search.step(reach=reach.get(done))
+    search.polish()
+    return search.nearest()
+
+
+class _Search:
+    """The runs still going on, and what all of them found."""
+
+    def __init__(
+        self,
+        network: Network | Victim,
+        images: Images,
+        labels: Labels,
+        threat: Threat,
+        targets: Labels | None,
+        *,
+        within_eps: bool,
+        owners: Labels | None,
+    ) -> None:
+        self.victim, self.images, self.labels = Victim.of(network), images, labels
+        self.threat, self.targets = threat, targets
+        self.limit = float(threat.eps) if within_eps else torch.inf
+        self.within_eps = within_eps
+        self.rows = torch.arange(len(images), device=images.device)
+        self.owners = self.rows if owners is None else owners
+        self.adversarial = images.clone()
+        self.distance = torch.full((len(images),), torch.inf, dtype=torch.float64, device=images.device)
+        self.forward, self.backward = torch.zeros_like(self.rows), torch.zeros_like(self.rows)
+        self.blind = torch.zeros_like(self.rows, dtype=torch.bool)
+
+    def begin(self, points: Images) -> None:
+        """The slopes at the first points."""
+        self.points = points
+        self.slopes = self._judged(self.rows, points).slopes
+
+    def step(self, *, reach: float | None) -> None:
+        """Move every run; note successes, and go back from them; take the slopes that the next step needs.
+
+        Runs whose success is farther than `reach` eps end.
+        """
+        points = self._moved()
+        broken = self.victim.broken(points, self.labels[self.rows])
+        self.forward[self.rows] += 1
+        if bool(broken.any()):
+            self._note(self.rows[broken], points[broken])
+            images = self.images[self.rows]
+            points = torch.where(broken.view(-1, 1, 1, 1), images + BACK * (points - images), points)
+        self.points = points
+        self._leave(reach)
+        if len(self.rows):
+            self.slopes = self._judged(self.rows, self.points).slopes
+
+    def polish(self) -> None:
+        """The authors' overshoot leaves half a percent of distance: bring in what matters of it."""
+        reach = NEAR * self.limit
+        rows = (self.distance.isfinite() & (self.distance > self.limit) & (self.distance <= reach)).nonzero().squeeze(1)
+        if self.within_eps:
+            rounds = 1
+        else:
+            rows, rounds = self.distance.isfinite().nonzero().squeeze(1), HALVINGS
+        if not len(rows):
+            return
+        # The image's own projection on the boundary found: where the network is linear, the nearest point of all.
+        images, slopes = self.images[rows], self._judged(rows, self.adversarial[rows]).slopes
+        offsets = self._to_boundary(self.adversarial[rows].flatten(1), slopes, images.flatten(1)).view_as(images)
+        self._judge(rows, (images + (1 + MARGIN) * offsets).clamp_(0, 1))
+        # Then the line to the image: at eps, or halved again and again.
+        low, high = torch.zeros_like(self.distance[rows]), torch.ones_like(self.distance[rows])
+        ends = self.adversarial[rows]
+        for _ in range(rounds):
+            share = self.limit * (1 - MARGIN) / self.distance[rows] if self.within_eps else (low + high) / 2
+            broken = self._judge(rows, images + share.to(images.dtype).view(-1, 1, 1, 1) * (ends - images))
+            low, high = torch.where(broken, low, share), torch.where(broken, share, high)
+
+    def _judge(self, rows: Labels, points: Images) -> Mask:
+        """Ask for the labels of some points, and note successes."""
+        broken = self.victim.broken(points, self.labels[rows])
+        self.forward[rows] += 1
+        self._note(rows[broken], points[broken])
+        return broken
+
+    def nearest(self) -> Nearest:
+        """What was found."""
+        broken = self.distance.isfinite() & (self.distance <= self.limit)
+        adversarial = torch.where(broken.view(-1, 1, 1, 1), self.adversarial, self.images)
+        return Nearest(broken, adversarial, self.distance, self.forward, self.backward, self.blind)
+
+    def _moved(self) -> Images:
+        """The next points: a mixture of both projections on the boundary, a little beyond it."""
+        images, points = self.images[self.rows].flatten(1), self.points.flatten(1)
+        both = self._to_boundary(points, self.slopes, torch.cat([points, images]))
+        from_points, from_images = both.view(2, *points.shape)
+        lengths = self._length(from_points).clamp_min(1e-8), self._length(from_images).clamp_min(1e-8)
+        mix = (lengths[0] / (lengths[0] + lengths[1])).clamp_max(LARGEST_MIX)[:, None]
+        moved: Images = (points + BEYOND * from_points) * (1 - mix) + (images + BEYOND * from_images) * mix
+        return moved.clamp(0, 1).view_as(self.points)
+
+    def _to_boundary(self, points: Tensor, slopes: Slopes, origins: Tensor) -> Tensor:
+        """From origins (one or several sets, one after the other) to the boundary as it looks from the points."""
+        normals = slopes.gradients.flatten(1)
+        # Float64 keeps the bits of a single row, whose sum torch may split over threads.
+        level = (normals.double() * points.double()).sum(1).to(points.dtype) - slopes.losses
+        sets = len(origins) // len(points)
+        offsets: Tensor = to_plane(self.threat.norm, origins, normals.repeat(sets, 1), level.repeat(sets))
+        return offsets
+
+    def _length(self, offsets: Tensor) -> Tensor:
+        shaped = offsets.view(-1, *self.images.shape[1:])
+        return self.threat.distance(shaped, torch.zeros_like(shaped)).to(offsets.dtype)
+
+    def _note(self, rows: Labels, points: Images) -> None:
+        """Successes nearer than any before."""
+        distance = self.threat.distance(points, self.images[rows])
+        nearer = distance < self.distance[rows]
+        self.distance[rows[nearer]] = distance[nearer]
+        self.adversarial[rows[nearer]] = points[nearer]
+
+    def _leave(self, reach: float | None) -> None:
+        """Forget the runs of images that are broken, and those that are too far to break them."""
+        if not self.within_eps:
+            return
+        ended = torch.zeros(int(self.owners.max()) + 1, dtype=torch.bool, device=self.rows.device)
+        ended[self.owners[self.distance <= self.limit]] = True
+        stay = ~ended[self.owners[self.rows]]
+        if reach is not None:
+            found = self.distance[self.rows]
+            stay &= (found <= reach * self.limit) | found.isinf()
+        self.rows, self.points = self.rows[stay], self.points[stay]
+
+    def _judged(self, rows: Labels, points: Images) -> Judged:
+        """The lead of the boundary's class with its gradient: the target's boundary, or the nearest one."""
+        labels = self.labels[rows]
+        if self.targets is None:
+            judged = self.victim.nearest_boundary(points, labels, self.threat.dual_length)
+            self.backward[rows] += judged.slopes.logits.shape[1]
+        else:
+            judged = self.victim.slopes(points, labels, targeted_margin, self.targets[rows])
+            self.backward[rows] += 1
+        self.forward[rows] += judged.forward
+        self.blind[rows] |= judged.slopes.gradients.flatten(1).count_nonzero(dim=1) == 0
+        return judged

@@ -1,0 +1,83 @@
+"""How a model is handed to attacks: in eval mode, by its decision, through its views; and put back as it was."""
+
+import copy
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Literal
+
+from torch import nn
+
+from generalist.attacks.losses import Network
+from generalist.attacks.tiles import logits_of, tile_size
+from generalist.attacks.victim import Victim
+from generalist.errors import BadInput
+from generalist.models import Classifier, folded
+from generalist.tensors import Images, Logits
+
+Precision = Literal["float32", "bfloat16"]
+_SLACK = {"float32": 1e-3, "bfloat16": 0.1}  # of the spread of logits, by which a faster view may differ
+
+
+@contextmanager
+def evaluating(model: nn.Module | Network) -> Iterator[None]:
+    """A module in eval mode and without gradients of its parameters; other callables are taken as they are."""
+    parts = [part for part in model.modules() if part.training] if isinstance(model, nn.Module) else []
+    parameters = [own for own in model.parameters() if own.requires_grad] if isinstance(model, nn.Module) else []
+    try:
+        for part in parts:
+            part.training = False
+        for own in parameters:
+            own.requires_grad = False
+        yield
+    finally:
+        for part in parts:
+            part.training = True
+        for own in parameters:
+            own.requires_grad = True
+
+
+def decided(model: nn.Module | Network, views: Mapping[str, Network] | None) -> tuple[Network, dict[str, Network]]:
+    """The deployed function, and the further views to take gradients through."""
+    if not isinstance(model, Classifier):
+        return model, dict(views or {})
+    own = model.views()
+    return own.pop("decision"), {**own, **(views or {})}
+
+
+def faster(
+    model: nn.Module | Network, decision: Network, precision: Precision, images: Images, logits: Logits
+) -> Victim:
+    """The decision with a view that differs by rounding alone, where there is one: BatchNorm folded, or bfloat16.
+
+    Args:
+        model: in eval mode.
+        decision: its deployed function.
+        precision: of the view.
+        images: one at least.
+        logits: of the decision there; a view that disagrees is not taken.
+
+    Raises:
+        BadInput: the precision is unknown, or is not float32 though the model is no module.
+    """
+    if precision not in _SLACK:
+        raise BadInput(f"there is no precision '{precision}' of searches; use one of {', '.join(_SLACK)}")
+    if not isinstance(model, nn.Module):
+        if precision != "float32":
+            raise BadInput(f"searches in {precision} need a torch.nn.Module; hand one over, or use float32")
+        return Victim(decision)
+    network = model.folded() if isinstance(model, Classifier) else folded(model)
+    if network is model and precision == "float32":
+        return Victim(decision)
+    if precision == "bfloat16":
+        network = copy.deepcopy(network).bfloat16()
+
+    def view(points: Images) -> Logits:
+        raw = network(points.bfloat16() if precision == "bfloat16" else points)
+        return model.decision(raw) if isinstance(model, Classifier) else raw
+
+    few = slice(0, tile_size(images.device))
+    spread = (logits[few].amax(1) - logits[few].amin(1)).clamp_min(1e-30)
+    difference = (logits_of(view, images[few]) - logits[few]).abs().amax(1) / spread
+    slack = _SLACK[precision]
+    return Victim(decision, view, slack) if bool((difference <= slack).all()) else Victim(decision, slack=math.inf)

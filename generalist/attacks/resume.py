@@ -1,0 +1,92 @@
+"""The state of an unfinished evaluation, so that one that was killed goes on where it was."""
+
+import hashlib
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from generalist.attacks.losses import Network
+from generalist.attacks.tiles import logits_of, tile_size
+from generalist.errors import BadInput
+from generalist.numerics import code_digest
+from generalist.store import Stored, read_tensors, tensors_digest, write_tensors
+from generalist.tensors import Images, Labels, Logits
+from generalist.threats import Threat
+
+EVERY = 10.0
+"""Seconds between two writes at least: a state is as large as the images."""
+
+
+class StateFile:
+    """A file that belongs to one evaluation: model, images, threat, attacks, seed and code."""
+
+    def __init__(self, path: Path, identity: Mapping[str, str], *, every: float = EVERY) -> None:
+        self.path, self.identity, self.every = path, dict(identity), every
+        self.written = time.monotonic()
+
+    def read(self) -> Stored | None:
+        """What was written, or None where nothing was.
+
+        Raises:
+            BadInput: the file is damaged, or belongs to another evaluation.
+        """
+        if not self.path.exists():
+            return None
+        stored = read_tensors(self.path, mend="delete it, and the evaluation begins anew")
+        theirs = stored.facts.get("identity", {})
+        others = [name for name, digest in self.identity.items() if theirs.get(name) != digest]
+        if others:
+            raise BadInput(
+                f"the state {self.path} belongs to an evaluation with another {' and another '.join(others)}: "
+                "delete it to begin anew, or name another file"
+            )
+        return stored
+
+    def write(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], *, now: bool = False) -> None:
+        """Write a state, unless one was written a moment ago.
+
+        Raises:
+            BadInput: the file can't be written.
+        """
+        if now or time.monotonic() - self.written >= self.every:
+            write_tensors(self.path, tensors, {**facts, "identity": self.identity})
+            self.written = time.monotonic()
+
+
+def identity(
+    model: nn.Module | Network,
+    views: Mapping[str, Network],
+    images: Images,
+    labels: Labels,
+    logits: Logits,
+    threat: Threat,
+    settings: str,
+    seed: int,
+) -> dict[str, str]:
+    """What an evaluation's state belongs to, by name.
+
+    Args:
+        model: known by its parameters and buffers, and by its answers.
+        views: known by their answers to the first images.
+        images: all of them.
+        labels: of the same.
+        logits: the model's answers to the images.
+        threat: the ball.
+        settings: of the attacks.
+        seed: of all random numbers.
+    """
+    answers = {"": logits}
+    answers |= {name: logits_of(view, images[: tile_size(images.device)]) for name, view in views.items()}
+    own = tensors_digest(model.state_dict()) if isinstance(model, nn.Module) else ""
+    return {
+        "model": hashlib.sha256((own + tensors_digest(answers)).encode()).hexdigest(),
+        "data": tensors_digest({"images": images, "labels": labels}),
+        "threat": str(threat),
+        "set of attacks": settings,
+        "seed": str(seed),
+        "code": code_digest(("attacks", "threats", "randomness", "tensors")) + torch.__version__,
+    }

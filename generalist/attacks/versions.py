@@ -1,0 +1,54 @@
+"""Cascades by name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from generalist.attacks.members import MEMBERS
+from generalist.config.section import nearest
+from generalist.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Version:
+    """A cascade with its settings.
+
+    Attributes:
+        members: the attacks, cheapest first.
+        restarts, targets, steps, fab_steps, queries: see `members.Setting`; queries by the caller where None.
+        draws: passes behind a gradient, for models that draw random numbers; 1 for others.
+    """
+
+    members: tuple[str, ...]
+    restarts: int = 1
+    targets: int = 9
+    steps: int = 100
+    fab_steps: int = 100
+    queries: int | None = None
+    draws: int = 1
+
+
+VERSIONS: dict[str, Version] = {
+    "standard": Version(("apgd-ce", "apgd-t", "fab-t", "square")),
+    "plus": Version(("apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "fab", "square"), restarts=5),
+    "rand": Version(("apgd-ce", "apgd-dlr"), draws=20),
+    "quick": Version(("apgd-ce", "odi-t", "fab-t"), targets=4, steps=30, fab_steps=20),
+}
+"""`standard`, `plus` and `rand` are AutoAttack's; `quick` is ours, for choices during training: no substitute."""
+
+
+def chosen(version: str, attacks: Sequence[str] | None) -> tuple[Version, tuple[str, ...]]:
+    """A version by name, and the attacks to run with its settings: its own, or those named.
+
+    Raises:
+        BadInput: there is no such version or attack, or no attack is named.
+    """
+    if version not in VERSIONS:
+        raise BadInput(f"there is no version '{version}' of the cascade; {nearest(version, list(VERSIONS))}")
+    if attacks is None:
+        return VERSIONS[version], VERSIONS[version].members
+    for name in attacks:
+        if name not in MEMBERS:
+            raise BadInput(f"there is no attack '{name}'; {nearest(name, sorted(MEMBERS))}")
+    if not attacks:
+        raise BadInput(f"'attacks' is empty; name one at least of: {', '.join(sorted(MEMBERS))}")
+    return VERSIONS[version], tuple(dict.fromkeys(attacks))

@@ -1,0 +1,219 @@
+"""Waves: the runs of one attack on each surviving image, side by side."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from generalist.attacks.apgd import STEPS, Ascent, apgd, apgd_from_outside
+from generalist.attacks.diversified import STEPS as ODI_STEPS
+from generalist.attacks.diversified import odi_start
+from generalist.attacks.fab import Nearest, fab
+from generalist.attacks.losses import Loss, Network, ranked
+from generalist.attacks.square import square
+from generalist.attacks.tiles import logits_of
+from generalist.attacks.victim import Victim
+from generalist.randomness import ImageStreams
+from generalist.tensors import Images, Labels, Mask
+from generalist.threats import Threat
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What some runs did to each image of a batch: claims, points, passes, and where a gradient was zero."""
+
+    broken: Mask
+    adversarial: Images
+    forward: Labels
+    backward: Labels
+    blind: Mask
+
+
+@dataclass(frozen=True)
+class Wave:
+    """Runs for each image side by side; one that breaks the image ends the others.
+
+    Attributes:
+        name: of the random numbers, unlike that of every other wave.
+        runs: for each image.
+        attack: all runs on a batch of images.
+    """
+
+    name: str
+    runs: int
+    attack: Callable[[Images, Labels, ImageStreams], Attempt]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Whom and how to attack.
+
+    Attributes:
+        victim: searched through its view, if it has one.
+        views: further differentiable functions to take gradients through, by name.
+        threat: the ball.
+        classes: how many logits there are.
+        restarts: of runs that aim at no class.
+        targets: classes to aim at, likeliest first; fewer where there are fewer others.
+        steps, fab_steps, queries: of APGD, of FAB, of Square.
+        keep_going: let runs end only after all steps, and claim the point of the highest loss.
+    """
+
+    victim: Victim
+    views: Mapping[str, Network]
+    threat: Threat
+    classes: int
+    restarts: int = 1
+    targets: int = 9
+    steps: int = STEPS
+    fab_steps: int = 100
+    queries: int = 5000
+    keep_going: bool = False
+
+
+def ascent(setting: Setting, name: str, loss: Loss, restarts: Sequence[int]) -> Wave:
+    """APGD from random starts."""
+
+    def attack(images: Images, labels: Labels, streams: ImageStreams) -> Attempt:
+        starts = _starts(setting.threat, images, streams, restarts)
+        return _ascend(setting, images, labels, starts, loss, None, len(restarts))
+
+    return Wave(f"{name} {restarts[0]}", len(restarts), attack)
+
+
+def aimed_ascent(setting: Setting, name: str, loss: Loss, ranks: Sequence[int], *, diversified: bool = False) -> Wave:
+    """APGD at the classes of some ranks, from random starts, which may be output-diversified."""
+
+    def attack(images: Images, labels: Labels, streams: ImageStreams) -> Attempt:
+        targets = _aims(setting, images, labels, ranks)
+        starts = _starts(setting.threat, images, streams, ranks)
+        if diversified:
+            many, their = images.repeat_interleave(len(ranks), 0), labels.repeat_interleave(len(ranks), 0)
+            numbers = [streams.child(rank).uniform(1, setting.classes) for rank in ranks]
+            direction = torch.stack(numbers, dim=1).flatten(0, 1).mul_(2).sub_(1)
+            starts = odi_start(setting.victim, many, their, setting.threat, starts, direction)
+        attempt = _ascend(setting, images, labels, starts, loss, targets, len(ranks), asked=1)
+        extra = ODI_STEPS * len(ranks) if diversified else 0
+        return replace(attempt, forward=attempt.forward + extra, backward=attempt.backward + extra)
+
+    return Wave(f"{name} {ranks[0]}", len(ranks), attack)
+
+
+def aimed_approach(setting: Setting, name: str, ranks: Sequence[int]) -> Wave:
+    """FAB towards the boundaries of the classes of some ranks."""
+
+    def attack(images: Images, labels: Labels, _: ImageStreams) -> Attempt:
+        targets = _aims(setting, images, labels, ranks)
+        return _approach(setting, images, labels, None, targets, len(ranks), asked=1)
+
+    return Wave(f"{name} {ranks[0]}", len(ranks), attack)
+
+
+def approach(setting: Setting, name: str, restarts: Sequence[int]) -> Wave:
+    """FAB towards the nearest boundary: restart 0 from the images, others from random points within eps / 2."""
+
+    def attack(images: Images, labels: Labels, streams: ImageStreams) -> Attempt:
+        starts = None
+        if restarts[0] > 0:
+            half = Threat(setting.threat.norm, float(setting.threat.eps) / 2)
+            starts = half.project(
+                _starts(half, images, streams, restarts), images.repeat_interleave(len(restarts), dim=0)
+            )
+        return _approach(setting, images, labels, starts, None, len(restarts))
+
+    return Wave(f"{name} {restarts[0]}", len(restarts), attack)
+
+
+def by_queries(setting: Setting, name: str) -> Wave:
+    """Square, once."""
+
+    def attack(images: Images, labels: Labels, streams: ImageStreams) -> Attempt:
+        run = square(setting.victim, images, labels, setting.threat, streams, queries=setting.queries)
+        nothing = torch.zeros_like(run.passes)
+        return Attempt(run.broken, run.adversarial, run.passes, nothing, torch.zeros_like(run.broken))
+
+    return Wave(name, 1, attack)
+
+
+def _starts(threat: Threat, images: Images, streams: ImageStreams, draws: Sequence[int]) -> Tensor:
+    """As many for each image, one after the other; not projected, as APGD does that for the radius it begins at."""
+    ball = threat.ball(images)
+    return torch.stack([images + ball.boundary_offset(streams.child(draw)) for draw in draws], dim=1).flatten(0, 1)
+
+
+def _aims(setting: Setting, images: Images, labels: Labels, ranks: Sequence[int]) -> Tensor:
+    order = ranked(logits_of(setting.victim.decision, images), labels)
+    return order[:, list(ranks)].flatten()
+
+
+def _ascend(
+    setting: Setting,
+    images: Images,
+    labels: Labels,
+    starts: Tensor,
+    loss: Loss,
+    targets: Tensor | None,
+    runs: int,
+    *,
+    asked: int = 0,
+) -> Attempt:
+    """APGD, several runs for each image."""
+    owners = torch.arange(len(images), device=images.device).repeat_interleave(runs)
+    attack = (
+        apgd_from_outside if setting.threat.norm == "l1" else partial(apgd, stop_when_broken=not setting.keep_going)
+    )
+    run = attack(
+        setting.victim,
+        images[owners],
+        labels[owners],
+        setting.threat,
+        start=starts,
+        loss=loss,
+        targets=targets,
+        steps=setting.steps,
+        owners=owners,
+    )
+    if setting.keep_going:
+        run = replace(run, broken=torch.ones_like(run.broken), adversarial=run.best)
+    return _by_image(run, runs, asked)
+
+
+def _approach(
+    setting: Setting,
+    images: Images,
+    labels: Labels,
+    starts: Tensor | None,
+    targets: Tensor | None,
+    runs: int,
+    *,
+    asked: int = 0,
+) -> Attempt:
+    """FAB, several runs for each image."""
+    owners = torch.arange(len(images), device=images.device).repeat_interleave(runs)
+    run = fab(
+        setting.victim,
+        images[owners],
+        labels[owners],
+        setting.threat,
+        targets=targets,
+        start=starts,
+        steps=setting.fab_steps,
+        owners=owners,
+    )
+    return _by_image(run, runs, asked)
+
+
+def _by_image(run: Ascent | Nearest, runs: int, asked: int) -> Attempt:
+    """The first of an image's runs that broke it, and the passes of all of them."""
+    broken = run.broken.view(-1, runs)
+    first = (broken.long() * torch.arange(runs, 0, -1, device=broken.device)).argmax(1)
+    rows = torch.arange(len(broken), device=broken.device) * runs + first
+    return Attempt(
+        broken.any(1),
+        run.adversarial[rows],
+        run.forward.view(-1, runs).sum(1) + asked,
+        run.backward.view(-1, runs).sum(1),
+        run.blind.view(-1, runs).any(1),
+    )

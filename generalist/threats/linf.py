@@ -1,0 +1,42 @@
+"""Linf: every pixel by itself."""
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from generalist.randomness import ImageStreams
+from generalist.tensors import Images
+from generalist.threats.ball import TINY, Ball
+
+
+class LinfBall(Ball):
+    """Every pixel may change by up to eps."""
+
+    def __init__(self, images: Images, eps: float) -> None:
+        super().__init__(images, eps)
+        self.low = (images - self.radius).clamp_(0, 1)
+        self.high = (images + self.radius).clamp_(0, 1)
+
+    def rounded_in(self, eps: float, unit: float) -> float:
+        # A pixel below 1 is rounded by a quarter of `unit` at most, and so is a radius below 1.
+        return eps - unit / 2
+
+    @staticmethod
+    def length(offsets: Images) -> Float64[Tensor, " batch"]:
+        return offsets.double().abs().flatten(1).amax(1)
+
+    @classmethod
+    def steepest_ascent(cls, gradient: Images) -> Images:
+        return gradient.sign()
+
+    def project_(self, points: Images) -> Images:
+        return torch.clamp(points, self.low, self.high, out=points)
+
+    def random_offset(self, generator: torch.Generator) -> Images:
+        return torch.empty_like(self.images).uniform_(-self.radius, self.radius, generator=generator)
+
+    def boundary_offset(self, streams: ImageStreams) -> Images:
+        """Uniform in the cube, stretched until one pixel touches its face (Croce and Hein's published code)."""
+        offsets = streams.uniform(0, *self.images.shape[1:]).to(self.images.dtype).mul_(2).sub_(1)
+        largest = offsets.abs().amax(dim=(1, 2, 3), keepdim=True)
+        return offsets.div_(largest.clamp_min_(TINY)).mul_(self.radius)
