@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger, task
+from prefect import flow, get_run_logger, task, unmapped
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
@@ -16,7 +16,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from generalist.config import Config, load
 from generalist.errors import BadInput
-from generalist.evaluation import Verdicts
+from generalist.evaluation import Shard, Verdicts
 from generalist.export import Parity
 from generalist.records import Evaluation
 from generalist.training import Candidate, Outcome, Position, Positions, Round, Training, outcome
@@ -77,9 +77,9 @@ def mix(
 
 
 @step
-def evaluate(label: str, job: Job, found: Outcome, name: str) -> Verdicts:
-    """One learner on the test split."""
-    return steps.evaluate_learner(job.training, found, name)
+def evaluate(label: str, job: Job, found: Outcome, name: str, rows: range) -> Shard:
+    """One learner on the test split, or on a shard of it."""
+    return steps.evaluate_shard(job.training, found, name, rows)
 
 
 @step
@@ -237,8 +237,24 @@ def _evaluate(job: Job, found: Outcome) -> tuple[Evaluation, dict[str, Verdicts]
     since = time.perf_counter()
     n, attack = len(job.training.dataset.test), job.config.evaluation.attack
     job.watch.say(f"evaluating {', '.join(found.learners)} on the test split ({n} images): PGD, then {attack}")
-    tasks = {name: evaluate.submit(f"evaluate {name} ({attack})", job, found, name) for name in found.learners}
-    verdicts = {name: own.result() for name, own in tasks.items()}
+    shards = steps.shards(job.training)
+    tasks = {
+        name: evaluate.map(
+            [_share(name, attack, rows, shards) for rows in shards],
+            job=unmapped(job),
+            found=unmapped(found),
+            name=unmapped(name),
+            rows=shards,
+        )
+        for name in found.learners
+    }
+    verdicts = {name: steps.evaluated(job.training, found, name, own.result()) for name, own in tasks.items()}
     evaluation = steps.gathered(job.training, found, verdicts, since=since)
     artifacts.final(evaluation)
     return evaluation, verdicts
+
+
+def _share(name: str, attack: str, rows: range, shards: list[range]) -> str:
+    """Such as `evaluate robust (standard)`, or `evaluate robust (standard), images 0 to 255`."""
+    images = f", images {rows.start} to {rows.stop - 1}" if len(shards) > 1 else ""
+    return f"evaluate {name} ({attack}){images}"

@@ -5,8 +5,7 @@ Training's own steps are `generalist.training.Training`; every door runs the sam
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,13 @@ from generalist.config import Config, canonical, digest, to_yaml
 from generalist.config import load as load_config
 from generalist.data import Dataset, Manifest, load, prepare, request_digest
 from generalist.errors import BadInput
-from generalist.evaluation import Verdicts, evaluate, first, measure, protocol
-from generalist.export import Lineage, Parity, export, parity
+from generalist.evaluation import Shard, Verdicts, attack_shard, cuts, evaluate, first, measure, protocol
+from generalist.evaluation import gathered as gather_shards
+from generalist.export import Lineage, Parity, export, parity, shape_of, write_weights
 from generalist.numerics import fingerprint
 from generalist.records import Evaluation
 from generalist.report import Gallery, build, write_curves
-from generalist.store import Store, read_tensors, tensors_digest, write_atomically, write_tensors
+from generalist.store import Store, read_tensors, tensors_digest, write_atomically
 from generalist.tensors import ImageShape, Weights, to_unit
 from generalist.training import Outcome, Training
 from pipelines.results import Results, metrics_json, verdicts_npz
@@ -65,29 +65,44 @@ def training(config: Config, workspace: Workspace) -> Training:
     return Training(config, load(prepared(config, workspace)), Store(workspace.store))
 
 
-def evaluate_learner(training: Training, outcome: Outcome, name: str) -> Verdicts:
-    """One learner on the test split: natural accuracy, PGD, the cascade."""
+def evaluate_shard(training: Training, outcome: Outcome, name: str, rows: range) -> Shard:
+    """One learner on some images of the test split: natural accuracy, PGD, the cascade."""
     config, dataset = training.config, training.dataset
     weights = outcome.learners[name]
-    deployed = name == _deployed(config)
     with engine.threads(config.training.threads):
-        return evaluate(
+        return attack_shard(
             _model(config, dataset, weights),
             first(dataset.test, config.evaluation.images),
+            rows,
             options=config.evaluation,
-            class_names=dataset.class_names,
-            name=name,
-            epoch=outcome.chosen.epoch if deployed else config.training.epochs,
-            digest=tensors_digest(weights),
             states=_attack_states(training, weights),
         )
+
+
+def shards(training: Training) -> list[range]:
+    """The images of each task of an evaluation."""
+    options = training.config.evaluation
+    return cuts(len(first(training.dataset.test, options.images)), options.shards)
+
+
+def evaluated(training: Training, outcome: Outcome, name: str, parts: Sequence[Shard]) -> Verdicts:
+    """What all shards of a learner come to."""
+    config = training.config
+    return gather_shards(
+        parts,
+        class_names=training.dataset.class_names,
+        name=name,
+        epoch=outcome.chosen.epoch if name == _deployed(config) else config.training.epochs,
+        digest=tensors_digest(outcome.learners[name]),
+    )
 
 
 def _attack_states(training: Training, weights: Weights) -> Path:
     """Where an evaluation that was killed goes on; another way to evaluate has another folder."""
     config = training.config
     numerics = fingerprint(config.training.device, config.training.threads, evaluation=True)
-    whole = [tensors_digest(weights), canonical(config.evaluation), training.dataset.test_digest, numerics]
+    options = config.evaluation.model_copy(update={"batch_size": 1})  # which changes no verdict
+    whole = [tensors_digest(weights), canonical(options), training.dataset.test_digest, numerics]
     return training.store.folder / "attacks" / digest(whole)[:32]
 
 
@@ -142,7 +157,7 @@ def export_model(
             torch.from_numpy(adversarial),
             tolerance=float(config.export.tolerance),
         )
-    write_tensors(results.weights, weights, {"data": dataset.digest, "shape": asdict(dataset.shape)})
+    write_weights(results.weights, weights, model=config.model, shape=dataset.shape, data=dataset.digest)
     write_atomically(results.parity, (found.model_dump_json(indent=2) + "\n").encode())
     return found
 
@@ -200,8 +215,7 @@ def reevaluation(training: Training) -> Callable[[Results], Results]:
     def again(older: Results) -> Results:
         config, dataset = load_config(older.params), training.dataset
         stored = read_tensors(older.weights, mend="promote the new model by hand")
-        facts = {**stored.facts["shape"], **{key: tuple(stored.facts["shape"][key]) for key in ("mean", "std")}}
-        shape = ImageShape(**facts)
+        shape = shape_of(stored.facts)
         before = older.read_evaluation()
         names = tuple(before.headline.per_class)
         if names != dataset.class_names or _size(shape) != _size(dataset.shape):

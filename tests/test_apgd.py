@@ -1,4 +1,4 @@
-"""Auto-PGD against a slow, plain account of its published description, closed forms, and the original's own steps."""
+"""Auto-PGD against a slow, plain account of its published description, and closed forms."""
 
 import pytest
 import torch

@@ -108,7 +108,7 @@ def autoattack(
             if stored is not None:
                 course.resume(stored)
         streams = ImageStreams.of(images, labels, seed=seed)
-        if "examined" not in course.done:
+        if not course.examined:
             _examine(course, names, streams, logits, random=random)
         for name in names:
 
@@ -139,4 +139,4 @@ def _examine(course: Course, names: Sequence[str], streams: ImageStreams, logits
                         course.model, course.images[rows], course.labels[rows], course.threat, numbers
                     )
                     course.examine(rows, found)
-    course.done.append("examined")
+    course.examined = True

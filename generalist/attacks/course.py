@@ -8,6 +8,7 @@ import torch
 from generalist.attacks.checks import check_logits
 from generalist.attacks.examination import Findings, lands_beside
 from generalist.attacks.losses import Network, margin
+from generalist.attacks.members import GRADIENT_FREE
 from generalist.attacks.tiles import logits_of, tile_size
 from generalist.attacks.verdicts import FLAGS, Cascade, Passes
 from generalist.attacks.waves import Attempt, Wave
@@ -47,6 +48,7 @@ class Course:
         self.forward = torch.zeros(count, dtype=torch.int64, device=device)
         self.backward = torch.zeros_like(self.forward)
         self.doubts = dict.fromkeys(FLAGS, 0)
+        self.examined = False
         self.done: list[str] = []
         self.row = 0  # the wave under way is through with the images before this one
 
@@ -128,7 +130,7 @@ class Course:
         self.adversarial[broken_rows] = points[sure]
         self.margins[broken_rows] = margin(logits, labels).float()
         self._note_unused(logits, labels)
-        if member == "square" and any(not key.startswith("square") for key in self.done):
+        if member in GRADIENT_FREE and any(key.partition(":")[0] not in GRADIENT_FREE for key in self.done):
             self.doubts["square beats gradients"] += len(broken_rows)
         for row in broken_rows.tolist():
             self.fooled_by[row] = member
@@ -171,7 +173,13 @@ class Course:
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Everything, for `resumed`."""
-        facts = {"fooled_by": self.fooled_by, "doubts": self.doubts, "done": self.done, "row": self.row}
+        facts = {
+            "fooled_by": self.fooled_by,
+            "doubts": self.doubts,
+            "examined": self.examined,
+            "done": self.done,
+            "row": self.row,
+        }
         return {name: getattr(self, name) for name in self._TENSORS}, facts
 
     def resume(self, stored: Stored) -> None:
@@ -179,9 +187,5 @@ class Course:
         for name in self._TENSORS:
             setattr(self, name, stored.tensors[name].to(self.images.device))
         facts: Mapping[str, Any] = stored.facts
-        self.fooled_by, self.doubts, self.done, self.row = (
-            list(facts["fooled_by"]),
-            dict(facts["doubts"]),
-            list(facts["done"]),
-            int(facts["row"]),
-        )
+        self.fooled_by, self.doubts = list(facts["fooled_by"]), dict(facts["doubts"])
+        self.examined, self.done, self.row = bool(facts["examined"]), list(facts["done"]), int(facts["row"])

@@ -31,6 +31,11 @@ FLAGS: dict[str, Callable[[int, int], bool]] = {
 """From how many of n images on a doubt is a flag. What each means: `docs/methods.md`."""
 
 
+def flags(doubts: Mapping[str, int], n: int) -> tuple[str, ...]:
+    """The names of the doubts that enough of n images give reason to."""
+    return tuple(name for name, raised in FLAGS.items() if raised(doubts.get(name, 0), n))
+
+
 @dataclass(frozen=True)
 class Passes:
     """Passes that each image needed up to its verdict, int64 [n]: the clean one, checks, attacks, confirmations.
@@ -70,7 +75,7 @@ class Cascade:
     @property
     def flags(self) -> tuple[str, ...]:
         """What makes the verdicts doubtful; empty is good."""
-        return tuple(name for name, raised in FLAGS.items() if raised(self.doubts.get(name, 0), len(self.robust)))
+        return flags(self.doubts, len(self.robust))
 
 
 def merge(parts: Sequence[Cascade]) -> Cascade:

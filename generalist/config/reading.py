@@ -183,7 +183,7 @@ def _sentences(error: ValidationError, tree: Any, prefix: tuple[str | int, ...] 
     return list(dict.fromkeys(sentences))
 
 
-_WHOLE = {"unknown_key", "missing_key", "plugin", "schedule", "decay", "fgsm", "quantity", "name"}
+_WHOLE = {"unknown_key", "missing_key", "plugin", "schedule", "decay", "fgsm", "quick", "quantity", "name"}
 
 
 def _place(loc: tuple[str | int, ...], tree: Any) -> tuple[list[str | int], Any]:

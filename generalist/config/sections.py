@@ -209,6 +209,7 @@ class EvaluationOptions(Section):
     batch_size: Count = Field(
         512, description="images at a time in the cascade: a cap on memory, without effect on verdicts"
     )
+    shards: Count = Field(1, description="tasks that share the images of a learner, without effect on verdicts")
 
 
 class ExportOptions(Section):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from generalist.export.lineage import Lineage, evaluation_digest
     from generalist.export.predictor import Prediction, Predictor
     from generalist.export.seal import graph_digest, read_metadata, verify
+    from generalist.export.weights import read_classifier, shape_of, write_weights
 
 _HOME = {
     "Lineage": "lineage",
@@ -22,8 +23,11 @@ _HOME = {
     "export": "graph",
     "graph_digest": "seal",
     "parity": "agreement",
+    "read_classifier": "weights",
     "read_metadata": "seal",
+    "shape_of": "weights",
     "verify": "seal",
+    "write_weights": "weights",
 }
 
 __all__ = [
@@ -35,8 +39,11 @@ __all__ = [
     "export",
     "graph_digest",
     "parity",
+    "read_classifier",
     "read_metadata",
+    "shape_of",
     "verify",
+    "write_weights",
 ]
 
 

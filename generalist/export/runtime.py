@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 
 from generalist.errors import BadInput
-from generalist.export.seal import Parts, intact
+from generalist.export.seal import Parts, intact, valid
 
 Float32 = NDArray[np.float32]
 
@@ -31,20 +31,22 @@ class Runtime:
         classes: number of logits.
     """
 
-    def __init__(self, path: Path, *, threads: int = 1) -> None:
+    def __init__(self, path: Path, *, threads: int = 1, foreign: bool = False) -> None:
         """Check the file's seals and load it.
 
         Args:
             path: the ONNX file.
             threads: intra-op threads; their number may change the last bits of a logit.
+            foreign: take files without seals, too, and whatever their input and output are called.
 
         Raises:
             BadInput: the file is missing or changed, or is not a model of images to logits.
         """
-        parts = intact(path)
+        parts = valid(path) if foreign else intact(path)
         self.path, self.metadata = path, parts.metadata
         self._session = _session(parts, path, threads)
-        self.channels, self.height, self.width, self.classes = _interface(self._session, path)
+        self.channels, self.height, self.width, self.classes = _interface(self._session, path, any_names=foreign)
+        self._names = self._session.get_inputs()[0].name, self._session.get_outputs()[0].name
 
     def __call__(self, images: Float32) -> Float32:
         """Logits float32 [n, classes] of images float32 [n, channels, height, width] in [0, 1].
@@ -61,7 +63,7 @@ class Runtime:
         logits = np.empty((len(images), self.classes), dtype=np.float32)
         for start in range(0, len(images), TILE):
             tile = np.ascontiguousarray(images[start : start + TILE])
-            (logits[start : start + TILE],) = self._session.run(["logits"], {"images": tile})
+            (logits[start : start + TILE],) = self._session.run([self._names[1]], {self._names[0]: tile})
         return logits
 
 
@@ -78,11 +80,12 @@ def _session(parts: Parts, path: Path, threads: int) -> Any:
         raise BadInput(f"{path} can't be run by ONNX Runtime {onnxruntime.__version__} ({reason})") from None
 
 
-def _interface(session: Any, path: Path) -> tuple[int, int, int, int]:
+def _interface(session: Any, path: Path, *, any_names: bool) -> tuple[int, int, int, int]:
     """Channels, height, width and classes of a model of images to logits."""
     inputs, outputs = session.get_inputs(), session.get_outputs()
     described = ", ".join(f"{part.name} {part.type} {part.shape}" for part in (*inputs, *outputs))
-    if len(inputs) == len(outputs) == 1 and (inputs[0].name, outputs[0].name) == ("images", "logits"):
+    one = len(inputs) == len(outputs) == 1
+    if one and (any_names or (inputs[0].name, outputs[0].name) == ("images", "logits")):
         sizes = [*inputs[0].shape[1:], *outputs[0].shape[1:]]
         free = not isinstance(inputs[0].shape[0], int)
         floats = inputs[0].type == outputs[0].type == "tensor(float)"

@@ -89,11 +89,28 @@ def intact(path: Path) -> Parts:
         raise BadInput(f"{path} was changed after export (its graph digest differs): export or download it again")
     if sealed(parts.graph, given) != parts.content:
         raise BadInput(f"{path} was changed after export (its metadata digest differs): export or download it again")
+    _check(parts, path)
+    return parts
+
+
+def valid(path: Path) -> Parts:
+    """The parts of a valid ONNX file from anywhere; one with our digests must be intact.
+
+    Raises:
+        BadInput: there is no such file, it is not a valid ONNX model, or it was sealed here and changed since.
+    """
+    parts = _taken_apart(path)
+    if parts.metadata.keys() & {GRAPH, METADATA}:
+        return intact(path)
+    _check(parts, path)
+    return parts
+
+
+def _check(parts: Parts, path: Path) -> None:
     try:
         onnx.checker.check_model(parts.content, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise BadInput(f"{path} is not a valid ONNX model ({_first_line(error)}): export it again") from None
-    return parts
 
 
 def _taken_apart(path: Path) -> Parts:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from generalist.config import ModelOptions
-from generalist.models.folding import folded
+from generalist.models.layers.folding import folded
 from generalist.tensors import Images, ImageShape, Labels, Logits
 
 Role = Literal["natural", "adversarial"]

@@ -1,6 +1,6 @@
 """The command line `generalist`. Heavy imports wait inside the commands: `generalist --help` answers at once."""
 
-from pipelines.cli import configuration, journey, models, service
+from pipelines.cli import attacking, configuration, journey, models, service
 from pipelines.cli.shell import Commands, new_app
 
 app = new_app(
@@ -17,6 +17,8 @@ for command in (
     service.serve,
     models.predict,
     models.trace,
+    attacking.attack,
+    attacking.merge,
     models.download,
     models.promote,
     models.rollback,

@@ -1,0 +1,8 @@
+"""Accuracies with their n and interval, and the verdict on every image behind them."""
+
+from generalist.evaluation.measuring import TILE, measure
+from generalist.evaluation.protocol import first, protocol
+from generalist.evaluation.shards import Shard, attack_shard, cuts
+from generalist.evaluation.verdicts import Verdicts, evaluate, gathered
+
+__all__ = ["TILE", "Shard", "Verdicts", "attack_shard", "cuts", "evaluate", "first", "gathered", "measure", "protocol"]

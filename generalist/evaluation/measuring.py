@@ -1,0 +1,90 @@
+"""Accuracies of a learner by one attack, in tiles of a fixed size."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from generalist.attacks import VERSIONS, attack_from, autoattack, fooled
+from generalist.attacks.tiles import logits_of
+from generalist.config import AttackOptions, ThreatOptions
+from generalist.data import Split
+from generalist.models import Classifier
+from generalist.randomness import generator
+from generalist.records import Accuracy, Measured
+from generalist.tensors import Images, Labels, Logits, to_unit
+from generalist.threats import threat_from
+
+TILE = 256
+"""Images that are attacked together. The size of a batch changes the last bits of its logits, so it is fixed."""
+
+Network = Callable[[Images], Logits]
+Flags = NDArray[np.bool_]
+Float32 = NDArray[np.float32]
+
+
+def measure(model: Classifier, split: Split, *, threat: ThreatOptions, attack: AttackOptions) -> Measured:
+    """Natural accuracy, and robust accuracy against one attack, of a learner in eval mode."""
+    n = len(split)
+    if attack.name in VERSIONS:
+        images, labels = whole(split, device(model))
+        verdicts = autoattack(model, images, labels, threat_from(threat), version=attack.name, batch_size=TILE)
+        natural, robust = verdicts.clean.cpu().numpy(), verdicts.robust.cpu().numpy()
+    else:
+        natural, robust, _ = attacked(model, split, threat, attack, seed=0)
+    return Measured(natural=Accuracy(correct=int(natural.sum()), n=n), robust=Accuracy(correct=int(robust.sum()), n=n))
+
+
+def accuracy(flags: Flags) -> Accuracy:
+    """The share of true verdicts."""
+    return Accuracy(correct=int(flags.sum()), n=len(flags))
+
+
+def whole(split: Split, on: torch.device) -> tuple[Images, Labels]:
+    """All images of a split with their labels."""
+    return to_unit(torch.from_numpy(np.array(split.images)).to(on)), torch.from_numpy(np.array(split.labels)).to(on)
+
+
+def decision(model: Classifier) -> Network:
+    """The deployed function of a learner, in eval mode and without gradients of its weights."""
+    model.eval().requires_grad_(requires_grad=False)
+    return model.views()["decision"]
+
+
+def device(model: Classifier) -> torch.device:
+    """Where a learner is."""
+    return model.mean.device
+
+
+def tiles(split: Split, on: torch.device) -> Iterator[tuple[Images, Labels]]:
+    """The images of a split with their labels, `TILE` at a time."""
+    for start in range(0, len(split), TILE):
+        images = torch.from_numpy(np.array(split.images[start : start + TILE])).to(on)
+        yield to_unit(images), torch.from_numpy(np.array(split.labels[start : start + TILE])).to(on)
+
+
+def attacked(
+    model: Classifier, split: Split, threat: ThreatOptions, attack: AttackOptions, *, seed: int, first: int = 0
+) -> tuple[Flags, Flags, Float32]:
+    """Which images are classified correctly, clean and after the attack, and where it ended; a mistake isn't robust.
+
+    Args:
+        model: the learner.
+        split: the images.
+        threat: the ball to stay in.
+        attack: of those that train.
+        seed: of its random numbers.
+        first: place of the first image in the whole split, a multiple of `TILE`.
+    """
+    network, on = decision(model), device(model)
+    run, ball = attack_from(attack), threat_from(threat)
+    natural, robust = [np.zeros(0, dtype=np.bool_)], [np.zeros(0, dtype=np.bool_)]
+    ends = [np.zeros((0, *split.images.shape[1:]), dtype=np.float32)]
+    for index, (images, labels) in enumerate(tiles(split, on), start=first // TILE):
+        found = run(network, images, labels, ball, generator=generator(seed, "evaluation", index, device=on))
+        clean = logits_of(network, images).argmax(1) == labels
+        natural.append(clean.cpu().numpy())
+        robust.append((clean & ~fooled(logits_of(network, found), labels)).cpu().numpy())
+        ends.append(found.cpu().numpy())
+    return np.concatenate(natural), np.concatenate(robust), np.concatenate(ends)

@@ -1,0 +1,96 @@
+"""The evaluation of one learner, from the verdicts on every image."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generalist.attacks.verdicts import flags
+from generalist.config import EvaluationOptions
+from generalist.data import Split
+from generalist.evaluation.measuring import Flags, Float32, accuracy
+from generalist.evaluation.shards import Shard, attack_shard, joined
+from generalist.models import Classifier
+from generalist.records import LearnerEvaluation, Measured, ThreatEvaluation
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What became of each image.
+
+    Attributes:
+        evaluation: the accuracies.
+        arrays: per-image arrays by name, as `verdicts.npz` holds them; see `docs/architecture.md`.
+        adversarial: float32 [n, C, H, W], under the headline threat: what the cascade found, and where it
+            found nothing, where PGD ended.
+    """
+
+    evaluation: LearnerEvaluation
+    arrays: dict[str, NDArray[np.generic]]
+    adversarial: Float32
+
+
+def evaluate(
+    model: Classifier,
+    split: Split,
+    *,
+    options: EvaluationOptions,
+    class_names: tuple[str, ...],
+    name: str,
+    epoch: int,
+    digest: str,
+    states: Path | None = None,
+) -> Verdicts:
+    """Everything about one learner in eval mode on the test split.
+
+    Args:
+        model: the learner.
+        split: the images.
+        options: threats and attacks.
+        class_names: in the order of the labels.
+        name: an expert's name, or `global`.
+        epoch: epochs done by these weights.
+        digest: SHA-256 (hex) of the weights.
+        states: a folder for the states of the cascades, so that a killed evaluation goes on.
+    """
+    shard = attack_shard(model, split, range(len(split)), options=options, states=states)
+    return gathered([shard], class_names=class_names, name=name, epoch=epoch, digest=digest)
+
+
+def gathered(shards: Sequence[Shard], *, class_names: tuple[str, ...], name: str, epoch: int, digest: str) -> Verdicts:
+    """The evaluation that all shards of a split come to; the arguments are those of `evaluate`."""
+    whole = joined(shards)
+    arrays: dict[str, Any] = whole.arrays
+    labels: NDArray[np.int64] = arrays["label"]
+    natural: Flags = arrays["prediction"] == labels
+    n = len(labels)
+    threats = [
+        ThreatEvaluation(
+            threat=threat,
+            pgd=accuracy(arrays[f"{threat}/pgd"]),
+            cascade=accuracy(arrays[f"{threat}/cascade"]),
+            strongest=accuracy(arrays[f"{threat}/strongest"]) if f"{threat}/strongest" in arrays else None,
+            flags=flags(doubts, n),
+        )
+        for threat, doubts in whole.doubts.items()
+    ]
+    evaluation = LearnerEvaluation(
+        name=name,
+        epoch=epoch,
+        natural=accuracy(natural),
+        threats=tuple(threats),
+        per_class=_per_class(labels, class_names, natural, arrays[f"{threats[0].threat}/cascade"]),
+        digest=digest,
+    )
+    named = {key if key == "label" else f"{name}/{key}": array for key, array in arrays.items()}
+    return Verdicts(evaluation, named, whole.adversarial)
+
+
+def _per_class(
+    labels: NDArray[np.int64], class_names: tuple[str, ...], natural: Flags, robust: Flags
+) -> dict[str, Measured]:
+    rows = {name: labels == index for index, name in enumerate(class_names)}
+    return {name: Measured(natural=accuracy(natural[row]), robust=accuracy(robust[row])) for name, row in rows.items()}

@@ -1,0 +1,191 @@
+"""Commands around attacks: attack a model file, merge the verdicts of shards."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from generalist.errors import BadInput
+from pipelines.cli.shell import going_on, same_command, tell
+
+if TYPE_CHECKING:
+    from generalist.attacks import Cascade
+    from generalist.data import Split
+
+Model = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A global.safetensors of ours, or any ONNX file.", show_default=False)
+]
+
+
+def attack(
+    model: Model,
+    threat: Annotated[str, typer.Option("--threat", metavar="NORM:EPS", help="Such as linf:8/255, l2:0.5 or l1:12.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="PATH",
+            help="Prepared data (its test split), or an .npz with images and labels; by default data/prepared.",
+        ),
+    ] = None,
+    version: Annotated[str, typer.Option("--version", help="standard, plus, rand or quick.")] = "standard",
+    attacks: Annotated[
+        list[str] | None, typer.Option("--attack", metavar="NAME", help="A single attack instead; may be repeated.")
+    ] = None,
+    images: Annotated[str, typer.Option("--images", metavar="FIRST:END", help="Only these, as a shard.")] = ":",
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="A cap on memory; changes no verdict.")] = 256,
+    queries: Annotated[int, typer.Option("--queries", min=1, help="Of Square, for each image.")] = 5000,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Their number may change the last bits.")] = 1,
+    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+    state: Annotated[
+        Path | None, typer.Option("--state", metavar="FILE", help="Kept while attacking: a killed command goes on.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.npz", help="Where verdicts go, image by image.")
+    ] = None,
+    adversarial: Annotated[bool, typer.Option("--adversarial", help="Put the adversarial images there, too.")] = False,
+) -> None:
+    """Measure a model's robust accuracy with AutoAttack.
+
+    Weights of ours are attacked with all their gradients; an ONNX file, which has none, by Square's queries alone.
+    """
+    import torch
+
+    from generalist import engine
+    from generalist.attacks import autoattack
+    from generalist.attacks.verdict_files import write_verdicts
+    from generalist.tensors import to_unit
+    from generalist.threats import Threat
+    from pipelines.workspace import quiet_telemetry
+
+    quiet_telemetry()
+    against = Threat.parse(threat)
+    split, whole = _split(data)
+    first, end = _range(images, len(split))
+    on = engine.device(device)
+    with going_on(same_command()), engine.threads(threads):
+        network, digest, box = _network(model, on, threads, split)
+        if box and attacks is None:
+            attacks = ["square"]
+        pixels = torch.from_numpy(split.images[first:end].copy())
+        result = autoattack(
+            network,
+            (pixels if pixels.is_floating_point() else to_unit(pixels)).to(on),
+            torch.from_numpy(split.labels[first:end].copy()).to(on),
+            against,
+            version=version,
+            attacks=attacks,
+            seed=seed,
+            batch_size=batch_size,
+            square_queries=queries,
+            state=state,
+            watch=lambda member, robust: tell(f"{member}: {robust} of {end - first} still robust"),
+        )
+    name = " and ".join(attacks) if attacks else version
+    facts = {
+        "model": digest,
+        "data": whole,
+        "threat": str(against),
+        "attack": f"{name}{', black box' if box else ''}",
+        "queries": queries,
+        "seed": seed,
+    }
+    if out is not None:
+        write_verdicts(out, result, {**facts, "first": first}, adversarial=adversarial)
+    _show(result, facts)
+
+
+def merge(
+    verdicts: Annotated[
+        list[Path],
+        typer.Argument(metavar="VERDICTS.npz...", help="Of the shards of one evaluation.", show_default=False),
+    ],
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE.npz", help="Where all of them go.")] = None,
+) -> None:
+    """Put the verdicts of shards together: the same as of one run over all images."""
+    from generalist.attacks.verdict_files import merge_files, write_verdicts
+
+    result, facts = merge_files(verdicts)
+    if out is not None:
+        write_verdicts(out, result, facts)
+    _show(result, facts)
+
+
+def _split(data: Path | None) -> "tuple[Split, str]":
+    """The images with their labels, and their digest."""
+    from generalist.data import Split, load
+    from pipelines.workspace import Workspace
+
+    path = data or Workspace.find().prepared
+    if path.is_dir():
+        dataset = load(path)
+        return dataset.test, dataset.test_digest
+    import hashlib
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            split = Split(np.ascontiguousarray(arrays["images"]), arrays["labels"].astype(np.int64))
+    except FileNotFoundError:
+        raise BadInput(f"there is no data at {path}: prepare it with `generalist prepare`, or name an .npz") from None
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
+        raise BadInput(
+            f"{path} is no .npz with arrays 'images' [n, C, H, W] (uint8, or float32 in [0, 1]) and 'labels' [n]"
+        ) from None
+    return split, hashlib.sha256(split.images.tobytes() + split.labels.tobytes()).hexdigest()
+
+
+def _range(written: str, count: int) -> tuple[int, int]:
+    """The images from the first to the one before the end."""
+    first, colon, end = written.partition(":")
+    try:
+        found = int(first or 0), int(end or count)
+    except ValueError:
+        found = -1, -1
+    if not colon or not 0 <= found[0] < found[1] <= count:
+        raise BadInput(f"--images {written} is no range among {count} images: write it as 0:{count}")
+    return found
+
+
+def _network(path: Path, on: Any, threads: int, split: "Split") -> tuple[Any, str, bool]:
+    """What to attack, the SHA-256 (hex) of its file, and whether it is a black box."""
+    from generalist.data.manifest import file_sha256
+
+    shape = tuple(split.images.shape[1:])
+    if path.suffix == ".onnx":
+        import torch
+
+        from generalist.export.runtime import Runtime
+
+        if on.type != "cpu":
+            raise BadInput(f"{path} runs on the CPU: leave --device out")
+        runtime = Runtime(path, threads=threads, foreign=True)
+        _fits(path, (runtime.channels, runtime.height, runtime.width), shape)
+        return lambda points: torch.from_numpy(runtime(points.detach().numpy())), file_sha256(path), True
+    from generalist.export import read_classifier
+
+    classifier = read_classifier(path, on=on)
+    _fits(path, (classifier.shape.channels, classifier.shape.height, classifier.shape.width), shape)
+    return classifier, file_sha256(path), False
+
+
+def _fits(path: Path, expected: tuple[int, ...], found: tuple[int, ...]) -> None:
+    if expected != found:
+        raise BadInput(f"{path} takes images {list(expected)}, the data has {list(found)}: name the data it is for")
+
+
+def _show(result: "Cascade", facts: dict[str, Any]) -> None:
+    from generalist.records import Accuracy
+
+    n = len(result.robust)
+    natural, robust = (Accuracy(correct=int(mask.sum()), n=n) for mask in (result.clean, result.robust))
+    doubt = f" (doubtful: {'; '.join(result.flags)})" if result.flags else ""
+    typer.echo(f"natural accuracy {natural}, n = {n}")
+    typer.echo(f"robust accuracy {robust}{doubt}, n = {n}: {facts['threat']}, {facts['attack']}, seed {facts['seed']}")
+    for name in dict.fromkeys(name for name in result.fooled_by if name not in {None, "clean"}):
+        typer.echo(f"  broken by {name}: {result.fooled_by.count(name)}")
+    forward, backward = (passes.double().mean().item() for passes in (result.passes.forward, result.passes.backward))
+    typer.echo(f"  passes for each image: {forward:.0f} forward, {backward:.0f} backward")
