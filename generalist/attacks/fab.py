@@ -5,6 +5,7 @@ mixture of both; from where the label lost it goes back towards the image. It lo
 image; asked for one within eps, it ends there.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,7 +38,7 @@ class Nearest:
 
     Attributes:
         broken: whether a misclassified point was found (within eps).
-        adversarial: the nearest one; else the image.
+        adversarial: the nearest misclassified point, also where it is beyond eps; else the image.
         distance: its norm, float64; inf where there is none.
         forward, backward: int64, passes.
         blind: whether the gradient was exactly zero at any point.
@@ -62,6 +63,7 @@ def fab(
     steps: int = STEPS,
     within_eps: bool = True,
     owners: Labels | None = None,
+    hopeless: Sequence[tuple[float, float]] = HOPELESS,
 ) -> Nearest:
     """One run from each image.
 
@@ -77,6 +79,7 @@ def fab(
         within_eps: end a run at its first success within eps, or once it is too far to come there, and call
             nothing else broken; otherwise look for the nearest success whatever its distance.
         owners: int64 [batch]; runs of the same number attack one image and end with the first that breaks it.
+        hopeless: with `within_eps`, shares of the steps after which a run farther than so many eps ends.
 
     Raises:
         BadInput: no steps.
@@ -85,7 +88,7 @@ def fab(
         raise BadInput(f"FAB has {steps} steps; give it one at least")
     search = _Search(network, images, labels, threat, targets, within_eps=within_eps, owners=owners)
     search.begin(images.clone() if start is None else start.clone())
-    reach = {int(share * steps): factor for share, factor in HOPELESS}
+    reach = {int(share * steps): factor for share, factor in hopeless}
     for done in range(1, steps + 1):
         if not len(search.rows):
             break
@@ -173,8 +176,7 @@ class _Search:
     def nearest(self) -> Nearest:
         """What was found."""
         broken = self.distance.isfinite() & (self.distance <= self.limit)
-        adversarial = torch.where(broken.view(-1, 1, 1, 1), self.adversarial, self.images)
-        return Nearest(broken, adversarial, self.distance, self.forward, self.backward, self.blind)
+        return Nearest(broken, self.adversarial, self.distance, self.forward, self.backward, self.blind)
 
     def _moved(self) -> Images:
         """The next points: a mixture of both projections on the boundary, a little beyond it."""

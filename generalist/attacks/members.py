@@ -15,7 +15,16 @@ from generalist.attacks.losses import (
     targeted_margin,
 )
 from generalist.attacks.victim import Victim
-from generalist.attacks.waves import Setting, Wave, aimed_approach, aimed_ascent, approach, ascent, by_queries
+from generalist.attacks.waves import (
+    Setting,
+    Wave,
+    aimed_approach,
+    aimed_ascent,
+    approach,
+    ascent,
+    by_queries,
+    nearest_then_ascent,
+)
 
 
 def apgd_ce(setting: Setting) -> Iterator[Wave]:
@@ -59,6 +68,13 @@ def fab_t(setting: Setting) -> Iterator[Wave]:
             yield aimed_approach(own, f"fab{name}", ranks)
 
 
+def fab_then_apgd(setting: Setting) -> Iterator[Wave]:
+    """FAB towards several boundaries, then APGD at the nearest of them: few passes, for `quick`."""
+    for name, own in _all_views(setting):
+        for ranks in _ranks(setting):
+            yield nearest_then_ascent(own, f"near{name}", ranks)
+
+
 def fab_untargeted(setting: Setting) -> Iterator[Wave]:
     """FAB towards the nearest boundary; from the image, then from random points."""
     yield approach(setting, "fab", range(1))
@@ -79,6 +95,7 @@ MEMBERS: dict[str, Callable[[Setting], Iterator[Wave]]] = {
     "fab": fab_untargeted,
     "square": square_wave,
     "odi-t": odi_t,
+    "fab+apgd": fab_then_apgd,
 }
 GRADIENT_FREE = ("square",)
 

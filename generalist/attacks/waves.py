@@ -11,13 +11,18 @@ from generalist.attacks.apgd import STEPS, Ascent, apgd, apgd_from_outside
 from generalist.attacks.diversified import STEPS as ODI_STEPS
 from generalist.attacks.diversified import odi_start
 from generalist.attacks.fab import Nearest, fab
-from generalist.attacks.losses import Loss, Network, ranked
+from generalist.attacks.losses import Loss, Network, ranked, targeted_margin
 from generalist.attacks.square import square
 from generalist.attacks.tiles import logits_of
 from generalist.attacks.victim import Victim
 from generalist.randomness import ImageStreams
 from generalist.tensors import Images, Labels, Mask
 from generalist.threats import Threat
+
+SOON = ((0.25, 2.0), (0.4, 1.5), (0.6, 1.3), (0.8, 1.15))
+"""Where `nearest_then_ascent` drops FAB's runs: shares of the steps, and eps."""
+FINISHED, FINISHED_WITHIN = 2, 1.3
+"""How many boundaries it attacks once more for each image, if they are within so many eps."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,54 @@ def approach(setting: Setting, name: str, restarts: Sequence[int]) -> Wave:
         return _approach(setting, images, labels, starts, None, len(restarts))
 
     return Wave(f"{name} {restarts[0]}", len(restarts), attack)
+
+
+def nearest_then_ascent(setting: Setting, name: str, ranks: Sequence[int]) -> Wave:
+    """FAB that soon drops far boundaries, then APGD on the margin from the nearest points that it found."""
+
+    def attack(images: Images, labels: Labels, _: ImageStreams) -> Attempt:
+        runs = len(ranks)
+        targets = _aims(setting, images, labels, ranks)
+        owners = torch.arange(len(images), device=images.device).repeat_interleave(runs)
+        found = fab(
+            setting.victim,
+            images[owners],
+            labels[owners],
+            setting.threat,
+            targets=targets,
+            steps=setting.fab_steps,
+            owners=owners,
+            hopeless=SOON,
+        )
+        attempt = _by_image(found, runs, asked=1)
+        distance = torch.where(attempt.broken[:, None], torch.inf, found.distance.view(-1, runs))
+        nearest = distance.topk(min(FINISHED, runs), dim=1, largest=False)
+        places = (nearest.indices + torch.arange(len(images), device=images.device)[:, None] * runs).flatten()
+        places = places[nearest.values.flatten() <= FINISHED_WITHIN * float(setting.threat.eps)]
+        if not len(places):
+            return attempt
+        own = owners[places]
+        finish = apgd(
+            setting.victim,
+            images[own],
+            labels[own],
+            setting.threat,
+            start=found.adversarial[places],
+            loss=targeted_margin,
+            targets=targets[places],
+            steps=setting.steps,
+            owners=own,
+        )
+        forward, backward = attempt.forward.clone(), attempt.backward.clone()
+        forward.index_add_(0, own, finish.forward)
+        backward.index_add_(0, own, finish.backward)
+        broken, adversarial = attempt.broken.clone(), attempt.adversarial.clone()
+        hit = finish.broken.nonzero().squeeze(1).flip(0)  # the nearest is written last
+        for row in hit.tolist():
+            broken[own[row]], adversarial[own[row]] = True, finish.adversarial[row]
+        return Attempt(broken, adversarial, forward, backward, attempt.blind)
+
+    return Wave(f"{name} {ranks[0]}", len(ranks), attack)
 
 
 def by_queries(setting: Setting, name: str) -> Wave:
