@@ -215,7 +215,7 @@ def _print_large(costs: Costs) -> dict[str, float]:
     for step in costs.steps:
         each = f"{1000 * step.plain:.2f} / {1000 * step.ours:.2f}"
         _row(f"{step.ratio:.2f}", step.name, each, f"{step.plain_count:.0f} / {step.ours_count:.0f}")
-    _row(f"{costs.ratio:.2f}", "cascade, extrapolated", f"{1000 * costs.plain:.0f} / {1000 * costs.ours:.0f}", "")
+    _row(f"{costs.ratio:.2f}", "cascade, extrapolated", f"{costs.plain:.0f} s / {costs.ours:.0f} s a survivor", "")
     return {f"{costs.name}/{step.name}": step.ratio for step in costs.steps} | {f"{costs.name}/cascade": costs.ratio}
 
 

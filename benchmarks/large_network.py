@@ -85,8 +85,8 @@ def large(images: int, run: Run) -> Iterator[Costs]:
         title = f"ResNet-18 on {device}, {steps} steps of {count} images; the cascade with the steps of {where}"
         precisions: tuple[Precision, ...] = ("float32", "bfloat16")
         for precision in precisions:
-            found = [bench.apgd(precision, plain, ours), bench.fab(precision, plain, ours)]
-            found.append(bench.square(precision, plain, ours))
+            gradient, query = bench.apgd(precision, plain, ours), bench.square(precision, plain, ours)
+            found = [gradient, bench.fab(precision, plain, ours, gradient, query), query]
             yield Costs(f"resnet18/{device}/{precision}", f"{title}; ours searches in {precision}", found)
 
 
@@ -107,6 +107,11 @@ def efforts(run: Run) -> tuple[Effort, Effort]:
 def _effort(costs: dict[str, Cost], n: int) -> Effort:
     gradients = costs["apgd-ce"].backward + costs["apgd-t"].backward
     return Effort(gradients / n, costs["fab-t"].backward / n, costs["square"].forward / n)
+
+
+def _passes(cost: Cost, gradient: float, query: float) -> float:
+    """Seconds of some passes."""
+    return cost.backward * gradient + (cost.forward - cost.backward) * query
 
 
 class _Bench:
@@ -136,18 +141,29 @@ class _Bench:
         )
         return Step("APGD, gradient pass", other / passes, own / passes, plain.apgd, ours.apgd)
 
-    def fab(self, precision: Precision, plain: Effort, ours: Effort) -> Step:
-        targets, backward = (self.labels + 1) % 10, []
+    def fab(self, precision: Precision, plain: Effort, ours: Effort, gradient: Step, query: Step) -> Step:
+        """A step is a gradient pass, a forward pass and projections; runs have other passes too, which are set aside.
+
+        Args:
+            precision: of our search.
+            plain: steps of a survivor.
+            ours: the same.
+            gradient: what that pass costs each side.
+            query: the same for a forward pass.
+        """
+        targets, passes = (self.labels + 1) % 10, []
 
         def call(victim: Victim) -> None:
             run = attacks.fab(victim, self.images, self.labels, self.threat, targets=targets, steps=self.steps)
-            backward.append(int(run.backward.sum()))
+            passes.append(Cost(int(run.forward.sum()), int(run.backward.sum())))
 
         own = self._ours(precision, call)
         other, cost = self._plain(
             lambda net, x, y: plain_gradients.fab(net, x, y, (y + 1) % 10, "linf", EPS, steps=self.steps)
         )
-        return Step("FAB, step", other / cost.backward, own / backward[-1], plain.fab, ours.fab)
+        other *= (gradient.plain + query.plain) / _passes(cost, gradient.plain, query.plain)
+        own *= (gradient.ours + query.ours) / _passes(passes[-1], gradient.ours, query.ours)
+        return Step("FAB, step", other, own, plain.fab, ours.fab)
 
     def square(self, precision: Precision, plain: Effort, ours: Effort) -> Step:
         queries, asked = 3 * self.steps, []

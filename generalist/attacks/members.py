@@ -16,6 +16,7 @@ from generalist.attacks.losses import (
 )
 from generalist.attacks.victim import Victim
 from generalist.attacks.waves import (
+    SOON,
     Setting,
     Wave,
     aimed_approach,
@@ -23,7 +24,6 @@ from generalist.attacks.waves import (
     approach,
     ascent,
     by_queries,
-    nearest_then_ascent,
 )
 
 
@@ -62,17 +62,17 @@ def odi_t(setting: Setting) -> Iterator[Wave]:
 
 
 def fab_t(setting: Setting) -> Iterator[Wave]:
-    """FAB towards the boundary of the likeliest other class, then of all others at once."""
+    """FAB towards the boundary of the likeliest other class, then of all others at once; APGD from what it found."""
     for name, own in _all_views(setting):
         for ranks in _ranks(setting):
             yield aimed_approach(own, f"fab{name}", ranks)
 
 
-def fab_then_apgd(setting: Setting) -> Iterator[Wave]:
-    """FAB towards several boundaries, then APGD at the nearest of them: few passes, for `quick`."""
+def fab_soon(setting: Setting) -> Iterator[Wave]:
+    """The same, with far boundaries dropped soon: few passes, for `quick`."""
     for name, own in _all_views(setting):
         for ranks in _ranks(setting):
-            yield nearest_then_ascent(own, f"near{name}", ranks)
+            yield aimed_approach(own, f"near{name}", ranks, SOON)
 
 
 def fab_untargeted(setting: Setting) -> Iterator[Wave]:
@@ -95,7 +95,7 @@ MEMBERS: dict[str, Callable[[Setting], Iterator[Wave]]] = {
     "fab": fab_untargeted,
     "square": square_wave,
     "odi-t": odi_t,
-    "fab+apgd": fab_then_apgd,
+    "fab-soon": fab_soon,
 }
 GRADIENT_FREE = ("square",)
 

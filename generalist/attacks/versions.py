@@ -31,7 +31,7 @@ VERSIONS: dict[str, Version] = {
     "standard": Version(("apgd-ce", "apgd-t", "fab-t", "square")),
     "plus": Version(("apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "fab", "square"), restarts=5),
     "rand": Version(("apgd-ce", "apgd-dlr"), draws=20),
-    "quick": Version(("apgd-ce", "apgd-t", "fab+apgd"), targets=6, steps=30, fab_steps=30),
+    "quick": Version(("apgd-ce", "apgd-t", "fab-soon"), targets=6, steps=30, fab_steps=30),
 }
 """`standard`, `plus` and `rand` are AutoAttack's; `quick` is ours, for choices during training: no substitute."""
 

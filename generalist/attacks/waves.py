@@ -10,7 +10,7 @@ from torch import Tensor
 from generalist.attacks.apgd import STEPS, Ascent, apgd, apgd_from_outside
 from generalist.attacks.diversified import STEPS as ODI_STEPS
 from generalist.attacks.diversified import odi_start
-from generalist.attacks.fab import Nearest, fab
+from generalist.attacks.fab import HOPELESS, Nearest, fab
 from generalist.attacks.losses import Loss, Network, ranked, targeted_margin
 from generalist.attacks.square import square
 from generalist.attacks.tiles import logits_of
@@ -20,9 +20,9 @@ from generalist.tensors import Images, Labels, Mask
 from generalist.threats import Threat
 
 SOON = ((0.25, 2.0), (0.4, 1.5), (0.6, 1.3), (0.8, 1.15))
-"""Where `nearest_then_ascent` drops FAB's runs: shares of the steps, and eps."""
+"""Where quick searches drop FAB's runs, see `fab.HOPELESS`."""
 FINISHED, FINISHED_WITHIN = 2, 1.3
-"""How many boundaries it attacks once more for each image, if they are within so many eps."""
+"""How many points found by FAB are attacked once more for each image, if they are within so many eps."""
 
 
 @dataclass(frozen=True)
@@ -106,16 +106,6 @@ def aimed_ascent(setting: Setting, name: str, loss: Loss, ranks: Sequence[int], 
     return Wave(f"{name} {ranks[0]}", len(ranks), attack)
 
 
-def aimed_approach(setting: Setting, name: str, ranks: Sequence[int]) -> Wave:
-    """FAB towards the boundaries of the classes of some ranks."""
-
-    def attack(images: Images, labels: Labels, _: ImageStreams) -> Attempt:
-        targets = _aims(setting, images, labels, ranks)
-        return _approach(setting, images, labels, None, targets, len(ranks), asked=1)
-
-    return Wave(f"{name} {ranks[0]}", len(ranks), attack)
-
-
 def approach(setting: Setting, name: str, restarts: Sequence[int]) -> Wave:
     """FAB towards the nearest boundary: restart 0 from the images, others from random points within eps / 2."""
 
@@ -131,8 +121,13 @@ def approach(setting: Setting, name: str, restarts: Sequence[int]) -> Wave:
     return Wave(f"{name} {restarts[0]}", len(restarts), attack)
 
 
-def nearest_then_ascent(setting: Setting, name: str, ranks: Sequence[int]) -> Wave:
-    """FAB that soon drops far boundaries, then APGD on the margin from the nearest points that it found."""
+def aimed_approach(
+    setting: Setting, name: str, ranks: Sequence[int], hopeless: Sequence[tuple[float, float]] = HOPELESS
+) -> Wave:
+    """FAB towards the boundaries of the classes of some ranks, then APGD on the margin from the nearest points found.
+
+    FAB stays near its image and knows no ball; APGD makes more of a point just outside.
+    """
 
     def attack(images: Images, labels: Labels, _: ImageStreams) -> Attempt:
         runs = len(ranks)
@@ -146,7 +141,7 @@ def nearest_then_ascent(setting: Setting, name: str, ranks: Sequence[int]) -> Wa
             targets=targets,
             steps=setting.fab_steps,
             owners=owners,
-            hopeless=SOON,
+            hopeless=hopeless,
         )
         attempt = _by_image(found, runs, asked=1)
         distance = torch.where(attempt.broken[:, None], torch.inf, found.distance.view(-1, runs))
