@@ -64,7 +64,7 @@ def test_any_number_of_classes(classes, norm):
     assert not {"unconfirmed successes", "ties"} & {name for name, count in result.doubts.items() if count}
 
 
-@pytest.mark.parametrize("classes", [2, 3, 4])
+@pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("member", MEMBERS)
 def test_each_member_breaks_something_with_few_classes(member, classes):
     """By itself, as the others would hide that it does nothing."""
@@ -135,8 +135,7 @@ def test_one_survivor_among_many(norm):
     assert alone.robust.all() and alone.passes.forward[0] == result.passes.forward[3]
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("member", MEMBERS)
+@pytest.mark.parametrize(("member", "norm"), [*((name, "linf") for name in MEMBERS), ("fab", "l2"), ("square", "l1")])
 def test_all_are_broken(member, norm):
     """At once, within a batch; and no member stumbles over having nobody left."""
     weights = torch.zeros(2, 8)

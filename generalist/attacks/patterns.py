@@ -9,14 +9,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from generalist.randomness import ImageStreams
-from generalist.tensors import Images
+from generalist.tensors import Images, Labels
 from generalist.threats import Threat
 
 FIRST_SHARE = 0.8  # share of the image's area that the first squares cover; AutoAttack's p_init
 HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries after which that share is halved
 
-Candidates = Callable[[int, Images], Images]
-"""The points of the i-th planned query, made from the best points so far."""
+Candidates = Callable[[Labels, Labels, Images], Images]
+"""The points of some planned queries: which query, of which image, and that image's best point so far."""
 
 
 def side(query: int, height: int, width: int) -> int:
@@ -68,9 +68,9 @@ class _Corners(Pattern):
         bars = (2 * signs[..., None] * self.within(tops, size, height)[:, :, None])[..., None]
         columns = self.within(lefts, size, width)[:, :, None, None]
 
-        def candidates(index: int, points: Images) -> Images:
+        def candidates(index: Labels, rows: Labels, points: Images) -> Images:
             # A push of 2 leads beyond the ball from anywhere, so projection leaves the face of its sign.
-            return self.ball.project_((bars[index] * columns[index]).add_(points))
+            return self.ball.of(rows).project_((bars[index, rows] * columns[index, rows]).add_(points))
 
         return candidates
 
@@ -101,31 +101,32 @@ class _Bumps(Pattern):
         tops, lefts = self.window("gain", queries, size)
         turned = self.streams.child("turned").integers(queries, below=2).t().contiguous()
         signs = self.streams.child("sign").signs(queries, channels).transpose(0, 1).contiguous()[..., None, None]
-        tables, rows, columns = self.bumps(tops, lefts, turned, size)
+        tables, across, along = self.bumps(tops, lefts, turned, size)
         tops, lefts = self.window("loss", queries, size)
         loss_rows, loss_columns = self.within(tops, size, height), self.within(lefts, size, width)
 
-        def candidates(index: int, points: Images) -> Images:
-            places = rows[index][:, None, :, None] + columns[index][:, None, None]
+        def candidates(index: Labels, rows: Labels, points: Images) -> Images:
+            places = across[index, rows][:, None, :, None] + along[index, rows][:, None, None]
             bump, gain = tables.index_select(1, places.flatten()).view(2, *places.shape)
-            loss = loss_rows[index][:, None, :, None] * loss_columns[index][:, None, None]
-            return self.moved(points, bump * signs[index], gain, torch.maximum(gain, loss))
+            loss = loss_rows[index, rows][:, None, :, None] * loss_columns[index, rows][:, None, None]
+            return self.moved(rows, points, bump * signs[index, rows], gain, torch.maximum(gain, loss))
 
         return candidates
 
-    def moved(self, points: Images, bump: Images, gain: Tensor, touched: Tensor) -> Images:
-        """The points with a bump in one window, its budget what lay in both windows and what no pixel uses.
+    def moved(self, rows: Labels, points: Images, bump: Images, gain: Tensor, touched: Tensor) -> Images:
+        """Points of some images with a bump in one window, its budget what lay in both windows and what no pixel uses.
 
         `gain` is 1 in the window of the bump and `touched` in either of them: [batch, 1, height, width].
         """
-        offsets = points - self.images
+        ball = self.ball.of(rows)
+        offsets = points - ball.images
         there, in_both = offsets * gain, offsets * touched
         fresh = there.div_(self.norms(there)).add_(bump)
         eps, order = float(self.threat.eps), self.order
         unused = (eps**order - self.norms(offsets).pow(order).sum(dim=1, keepdim=True)).clamp_min_(0)
         budget = (self.norms(in_both).pow(order) + unused / offsets.shape[1]).pow(1 / order)
         fresh.mul_(budget / self.norms(fresh))
-        return self.ball.project_((offsets - in_both).add_(fresh).add_(self.images))
+        return ball.project_((offsets - in_both).add_(fresh).add_(ball.images))
 
     def bumps(self, tops: Tensor, lefts: Tensor, turned: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
         """Where each pixel finds its part of a bump, or of its transpose.

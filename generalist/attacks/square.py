@@ -18,7 +18,9 @@ from generalist.randomness import ImageStreams
 from generalist.tensors import Images, Labels, Mask, PerImage
 from generalist.threats import Threat
 
-_BLOCK, _BLOCK_NUMBERS = 64, 2**20  # queries planned at a time, and about so many numbers for them at most
+AHEAD = ((2000, 8), (500, 6), (50, 3), (0, 1))
+"""From which query on how many are tried at once: measured, 2 % are accepted up to the 1,500th, 0.5 % later."""
+_BLOCK, _BLOCK_NUMBERS = 256, 2**21  # queries planned at a time, and about so many numbers for them at most
 
 
 @dataclass(frozen=True)
@@ -72,31 +74,44 @@ def square(
             pattern = PATTERNS[threat.norm](images[rows], threat, streams[rows])
         if not len(rows):
             break
-        passes[rows] += _search_(victim, pattern.plan(block), len(block), points, labels, margins)
+        ahead = next(count for start, count in AHEAD if block.start >= start)
+        passes[rows] += _search_(victim, pattern.plan(block), len(block), ahead, points, labels, margins)
         found[rows], lowest[rows] = points, margins
     return Search(~(lowest > 0), found, passes)
 
 
 def _search_(
-    victim: Victim, plan: Candidates, queries: int, points: Images, labels: Labels, margins: PerImage
+    victim: Victim, plan: Candidates, queries: int, ahead: int, points: Images, labels: Labels, margins: PerImage
 ) -> Labels:
-    """Try the planned queries in turn, in place; returns how many each image needed."""
-    needed = torch.zeros_like(labels)
-    for index in range(queries):
-        candidates = plan(index, points)
-        # A broken image rests, and so does one whose square has that sign already: half of them when squares are small.
-        rows = ((candidates != points).flatten(1).any(1) & (margins > 0)).nonzero().squeeze(1)
-        if not len(rows):
-            continue
-        tried = candidates.index_select(0, rows)
-        reached, passes = victim.margins(tried, labels.index_select(0, rows))
-        # What is not a number is accepted as well, for whoever confirms it to judge.
-        lower = ~(reached >= margins.index_select(0, rows))
-        accepted = rows[lower]
-        points.index_copy_(0, accepted, tried[lower])
-        margins.index_copy_(0, accepted, reached[lower])
-        needed[rows] += passes
-    return needed
+    """Try the planned queries in turn, in place; returns how many passes each image needed.
+
+    Late in the search few queries are accepted. So each image tries its next few from where it is at once; those after
+    an accepted one are forgotten and tried again from there: the course is that of one query after the other.
+    """
+    needed, following = torch.zeros_like(labels), torch.zeros_like(labels)
+    steps = torch.arange(ahead, device=labels.device)
+    while True:
+        # A broken image rests.
+        going_on = ((following < queries) & (margins > 0)).nonzero()
+        if not len(going_on):
+            return needed
+        index = following[going_on] + steps
+        rows = going_on.expand_as(index)[index < queries]
+        index = index[index < queries]
+        candidates = plan(index, rows, points[rows])
+        # So does one whose square has that sign already: half of them when squares are small.
+        asked = (candidates != points[rows]).flatten(1).any(1).nonzero().squeeze(1)
+        first = torch.full_like(following, queries)
+        if len(asked):
+            index, rows, candidates = index[asked], rows[asked], candidates[asked]
+            reached, passes = victim.margins(candidates, labels[rows])
+            needed.index_add_(0, rows, passes)
+            # What is not a number is accepted as well, for whoever confirms it to judge.
+            lower = (~(reached >= margins[rows])).nonzero().squeeze(1)
+            first.scatter_reduce_(0, rows[lower], index[lower], "amin")
+            accepted = lower[index[lower] == first[rows[lower]]]
+            points[rows[accepted]], margins[rows[accepted]] = candidates[accepted], reached[accepted]
+        following = torch.minimum(following + ahead, first + 1)
 
 
 def _blocks(queries: int, numbers: int) -> Iterator[range]:

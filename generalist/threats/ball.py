@@ -1,6 +1,8 @@
 """What every norm is to the rest of the library."""
 
+import copy
 from abc import ABC, abstractmethod
+from typing import Self
 
 import torch
 from jaxtyping import Float, Float64
@@ -25,6 +27,12 @@ class Ball(ABC):
     def __init__(self, images: Images, eps: float) -> None:
         self.images = images
         self.radius = max(self.rounded_in(float(eps), torch.finfo(images.dtype).eps), 0.0)
+
+    def of(self, rows: Tensor) -> Self:
+        """The balls around some of the images, by indices."""
+        part = copy.copy(self)
+        vars(part).update({name: own[rows] for name, own in vars(self).items() if isinstance(own, Tensor)})
+        return part
 
     @abstractmethod
     def rounded_in(self, eps: float, unit: float) -> float:
