@@ -75,7 +75,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
         BadInput: the folder can't be written.
     """
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    note = json.dumps({"facts": facts, "digest": tensors_digest(ready)}, sort_keys=True)
+    note = json.dumps({"facts": facts, "digest": _digest(ready, facts)}, sort_keys=True)
     write_atomically(path, to_bytes(ready, metadata={_FACTS: note}))
 
 
@@ -89,13 +89,20 @@ def read_tensors(path: Path, *, mend: str) -> Stored:
         with safe_open(path, framework="pt") as file:
             note = json.loads((file.metadata() or {})[_FACTS])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
+            facts, expected = note["facts"], note["digest"]
     except FileNotFoundError:
         raise BadInput(f"the state file {path} is missing: {mend}") from None
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise BadInput(f"the state file {path} is damaged ({error}): {mend}") from None
-    if tensors_digest(tensors) != note["digest"]:
+    if _digest(tensors, facts) != expected:
         raise BadInput(f"the state file {path} is damaged (its checksum differs): {mend}")
-    return Stored(tensors, note["facts"])
+    return Stored(tensors, facts)
+
+
+def _digest(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of everything in a file."""
+    told = json.dumps(facts, sort_keys=True)
+    return hashlib.sha256(f"{tensors_digest(tensors)} {told}".encode()).hexdigest()
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -102,12 +102,12 @@ def test_a_finished_state_is_a_result(by_batches, tmp_path):
 
 
 def test_states_are_written_now_and_then(monkeypatch, tmp_path):
-    """Not after each batch, as a state is as large as the images; and when all is done."""
+    """Not after each batch, as a state is as large as the images: before the work and when all is done."""
     written = []
     monkeypatch.setattr(resume, "write_tensors", lambda path, *_: written.append(path))
     monkeypatch.setattr(tiles, "_TILE", TILE)
     evaluate(tmp_path / "state")
-    assert written == [tmp_path / "state"]
+    assert written == 2 * [tmp_path / "state"]
 
 
 # Whose a state is.

@@ -1,5 +1,7 @@
 """Square Attack: what it may ask, what it accepts, and that it finds what can be found."""
 
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -34,6 +36,12 @@ class Plateau:
     def __call__(self, points):
         self.seen.append(points[0].clone())
         return torch.tensor([1.0, 0.0]).repeat(len(points), 1)
+
+
+@pytest.fixture
+def one_by_one(monkeypatch):
+    """One query at a time, so that each can be looked at."""
+    monkeypatch.setattr(sys.modules["generalist.attacks.square"], "AHEAD", ((0, 1),))
 
 
 def asked_on_a_plateau(pixels: torch.Tensor, threat: Threat, queries: int, seed: int = 0) -> torch.Tensor:
@@ -90,7 +98,7 @@ def test_the_squares_shrink_as_published():
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (5, 9)])
-def test_in_linf_a_query_sets_one_square_to_one_sign_per_channel(shape):
+def test_in_linf_a_query_sets_one_square_to_one_sign_per_channel(shape, one_by_one):
     """From stripes on; whatever a query does not better is not kept, so each differs from the start in one square."""
     pixels = torch.full((1, 2, *shape), 0.5)
     points = asked_on_a_plateau(pixels, Threat("linf", 0.25), 300)
@@ -124,13 +132,18 @@ def test_squares_and_signs_are_drawn_per_image():
         threat = Threat(norm, 0.2)
         pattern = PATTERNS[norm](pixels, threat, streams(pixels, zeros(pixels)))
         start = pattern.start()
-        moves = torch.stack([pattern.plan(range(201, 208))(index, start) for index in range(7)]) - start
+        moves = (
+            torch.stack(
+                [pattern.plan(range(201, 208))(torch.full((2,), index), torch.arange(2), start) for index in range(7)]
+            )
+            - start
+        )
         assert not torch.equal((start - pixels)[0], (start - pixels)[1])
         assert not torch.equal(moves[:, 0].abs() > 1e-6, moves[:, 1].abs() > 1e-6)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_in_l2_the_whole_budget_is_always_used(channels):
+def test_in_l2_the_whole_budget_is_always_used(channels, one_by_one):
     """Where the pixel range does not bind, every candidate is at distance eps, the start included."""
     pixels = torch.full((1, channels, 9, 7), 0.5)
     points = asked_on_a_plateau(pixels, Threat("l2", 0.4), 200)
@@ -153,14 +166,29 @@ def test_in_l2_what_is_outside_both_windows_stays():
         for tops, lefts in windows:
             top, left = tops[index].item(), lefts[index].item()
             inside[top : top + size, left : left + size] = True
-        moved.append(plan(index, start) - start)
+        moved.append(plan(torch.tensor([index]), torch.tensor([0]), start) - start)
         assert_close(moved[-1][0, 0][~inside], torch.zeros((~inside).sum()), atol=1e-6, rtol=0)
     assert all((move.abs() > 1e-4).any() for move in moved)
 
 
-@settings(max_examples=10)
-@given(seeds, norms)
-def test_only_what_lowers_the_margin_is_kept(seed, norm):
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_trying_ahead_changes_nothing(monkeypatch, seed, norm):
+    """Bit for bit the points of one query after the other; only the passes that were forgotten come on top."""
+    network = conv_net((1, 6, 6), seed=seed)
+    pixels = torch.rand(20, 1, 6, 6, generator=generator(seed))
+    labels, threat = network(pixels).argmax(1), Threat(norm, {"linf": 0.06, "l2": 0.3, "l1": 1.5}[norm])
+    found = []
+    for ahead in (((0, 1),), ((60, 7), (20, 3), (0, 1))):
+        monkeypatch.setattr(sys.modules["generalist.attacks.square"], "AHEAD", ahead)
+        found.append(square(network, pixels, labels, threat, streams(pixels, labels), queries=300))
+    assert torch.equal(found[0].broken, found[1].broken) and torch.equal(found[0].adversarial, found[1].adversarial)
+    assert (found[0].passes <= found[1].passes).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_only_what_lowers_the_margin_is_kept(seed, norm, one_by_one):
     """So the margin of what is returned is the lowest that was seen, and no success is given up."""
     network, seen = conv_net((1, 6, 6), seed=seed), []
     pixels = torch.rand(1, 1, 6, 6, generator=generator(seed))

@@ -4,6 +4,7 @@ Each run has its own step size, shortened at fixed check points where progress s
 on from that run's best point.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,8 @@ from generalist.tensors import Images, Labels, Mask, PerImage
 from generalist.threats import Threat
 
 STEPS = 100
+HOPELESS = ((0.22, -0.4), (0.41, -0.3), (0.57, -0.2))
+"""For targeted DLR: from below these losses no run was seen to break its image (docs/decisions.md)."""
 STAGES = ((3, 0.3), (2, 0.3), (1, 0.4))
 """The schedule of radii, in eps, with their shares of the steps (Croce and Hein, ICML 2021, section 4.3)."""
 
@@ -54,6 +57,7 @@ def apgd(
     steps: int = STEPS,
     stop_when_broken: bool = True,
     owners: Labels | None = None,
+    hopeless: Sequence[tuple[float, float]] = (),
 ) -> Ascent:
     """One run from each given start.
 
@@ -69,6 +73,7 @@ def apgd(
         stop_when_broken: leave an image at its first misclassified point. Each image has its own
             trajectory, so this saves passes and changes no verdict.
         owners: int64 [batch]; runs of the same number attack one image and end with the first that breaks it.
+        hopeless: shares of the steps after which a run whose highest loss is below a value ends.
 
     Raises:
         BadInput: no steps.
@@ -83,7 +88,7 @@ def apgd(
     runs = begin(points, images, labels, targets, owners, judged.slopes, threat)
     found = _Record(runs)
     found.note(runs, judged)
-    windows = runs.windows(steps)
+    windows, least = runs.windows(steps), {int(share * steps): value for share, value in hopeless}
     for done in range(1, steps + 1):
         if stop_when_broken and found.leaving:
             runs = runs.kept(~found.ended[runs.owners])
@@ -96,6 +101,9 @@ def apgd(
         found.note(runs, judged)
         if done in windows:
             runs.check(windows[done])
+        if done in least:
+            runs = runs.kept(runs.best_loss >= least[done])
+            ball = threat.ball(runs.images)
     return found.ascent()
 
 
@@ -109,6 +117,7 @@ def apgd_from_outside(
     loss: Loss = cross_entropy,
     targets: Labels | None = None,
     steps: int = STEPS,
+    stop_when_broken: bool = True,
     owners: Labels | None = None,
 ) -> Ascent:
     """Runs at three times eps, then twice, then eps, each from the best points of the one before.
@@ -127,7 +136,7 @@ def apgd_from_outside(
             loss=loss,
             targets=targets,
             steps=max(int(share * steps), 1),
-            stop_when_broken=factor == STAGES[-1][0],
+            stop_when_broken=stop_when_broken and factor == STAGES[-1][0],
             owners=owners,
         )
         start, blind = run.best, blind | run.blind

@@ -14,10 +14,10 @@ from generalist.attacks.handover import Precision, decided, evaluating, faster
 from generalist.attacks.losses import Network
 from generalist.attacks.members import GRADIENT_FREE, MEMBERS
 from generalist.attacks.resume import StateFile, identity
+from generalist.attacks.setting import Setting
 from generalist.attacks.verdicts import Cascade
 from generalist.attacks.versions import chosen
 from generalist.attacks.victim import Victim
-from generalist.attacks.waves import Setting
 from generalist.errors import BadInput
 from generalist.randomness import ImageStreams
 from generalist.tensors import Logits
@@ -45,9 +45,10 @@ def autoattack(
     """Per-image verdicts by a cascade of attacks.
 
     A verdict depends on the image, its label, the model, the threat and the seed: not on batch size, order
-    or neighbours. Every success is confirmed by another forward pass in float32, inside ball (float64) and
-    pixel range; a tie of the label with another class counts as broken. A module is attacked in eval mode and
-    then put back; modes, `requires_grad`, `.grad` and torch's global generator are left as found.
+    or neighbours (with `rand` it does, as the model draws its numbers for whole batches). Every success is
+    confirmed by another forward pass in float32, inside ball (float64) and pixel range; a tie of the label with
+    another class counts as broken. A module is attacked in eval mode and then put back; modes,
+    `requires_grad`, `.grad` and torch's global generator are left as found.
 
     Args:
         model: from float32 images in [0, 1] to logits [n, classes], each image on its own and always the same;
@@ -57,7 +58,8 @@ def autoattack(
         threat: such as `Threat("linf", 8 / 255)`.
         version: which attacks, see `VERSIONS`.
         seed: of all random numbers.
-        batch_size: runs at a time, rounded up to whole tiles (64 images on a CPU): a cap on memory.
+        batch_size: images at a time, rounded up to whole tiles (64 images on a CPU); runs, if images are large: a
+            cap on memory.
         attacks: single attacks by name in place of the version's.
         square_queries: forward passes of Square per image.
         views: further differentiable functions from images to logits to take gradients through, by name, such
@@ -79,7 +81,8 @@ def autoattack(
         images, labels = images.clone(), labels.clone()
         asked, views = decided(model, views)
         decision = Drawn(asked, seed, "verdict") if random else asked
-        course = Course(decision, images, labels, threat, batch_size, draws=_VERDICT_DRAWS if random else 1)
+        verdict_draws = _VERDICT_DRAWS if random else 1
+        course = Course(decision, images, labels, threat, batch_size, draws=verdict_draws, search_draws=own.draws)
         if not len(images):
             return course.result()
         logits = course.clean_pass()
@@ -105,11 +108,19 @@ def autoattack(
             settings = repr((names, own, setting.queries, precision))
             file = StateFile(state, identity(model, views, images, labels, logits, threat, settings, seed))
             stored = file.read()
-            if stored is not None:
+            if stored is None:
+                file.write(*course.state(), now=True)  # a file that can't be written is known before the work
+            else:
                 course.resume(stored)
         streams = ImageStreams.of(images, labels, seed=seed)
         if not course.examined:
             _examine(course, names, streams, logits, random=random)
+
+        def before(place: str) -> None:
+            for network in (decision, victim.view.drawn if isinstance(victim.view, Expectation) else None):
+                if isinstance(network, Drawn):
+                    network.begin(place)
+
         for name in names:
 
             def after(member: str = name) -> None:
@@ -119,7 +130,7 @@ def autoattack(
                     watch(member, int(course.robust.sum()))
 
             for wave in MEMBERS[name](setting):
-                course.run(name, wave, streams, after)
+                course.run(name, wave, streams, before=before, after=after)
         if file is not None:
             file.write(*course.state(), now=True)
     return course.result()

@@ -9,16 +9,16 @@ from generalist.attacks.checks import check_logits
 from generalist.attacks.examination import Findings, lands_beside
 from generalist.attacks.losses import Network, margin
 from generalist.attacks.members import GRADIENT_FREE
+from generalist.attacks.setting import Attempt, Wave
 from generalist.attacks.tiles import logits_of, tile_size
 from generalist.attacks.verdicts import FLAGS, Cascade, Passes
-from generalist.attacks.waves import Attempt, Wave
 from generalist.randomness import ImageStreams
 from generalist.store import Stored
 from generalist.tensors import Images, Labels, Logits, Mask
 from generalist.threats import Threat
 
 _TOLERANCE = 1e-6  # of eps: how far float64 may find a success outside the ball
-Verdict = Callable[[Images, Labels], tuple[Mask, torch.Tensor, torch.Tensor, int]]
+_SMALL = 2**24  # numbers: all runs on a batch of small images together, so that the last of them share their tiles
 
 
 class Course:
@@ -30,12 +30,22 @@ class Course:
         threat: the ball in which a success counts.
         batch_size: images at a time, rounded up to whole tiles: a broken tile costs as much as a whole one.
         draws: passes that judge a success, for a model that draws random numbers; a majority decides.
+        search_draws: passes behind each pass of a search.
     """
 
     def __init__(
-        self, model: Network, images: Images, labels: Labels, threat: Threat, batch_size: int, *, draws: int = 1
+        self,
+        model: Network,
+        images: Images,
+        labels: Labels,
+        threat: Threat,
+        batch_size: int,
+        *,
+        draws: int = 1,
+        search_draws: int = 1,
     ) -> None:
-        self.model, self.images, self.labels, self.threat, self.draws = model, images, labels, threat, draws
+        self.model, self.images, self.labels, self.threat = model, images, labels, threat
+        self.draws, self.search_draws = draws, search_draws
         tile = tile_size(images.device)
         self.batch_size = -(-batch_size // tile) * tile
         count, device = len(images), images.device
@@ -82,16 +92,26 @@ class Course:
         for name, images in findings.doubts.items():
             self.doubts[name] += int(images.sum())
 
-    def run(self, member: str, wave: Wave, streams: ImageStreams, after: Callable[[], None]) -> None:
-        """One wave of runs on all survivors, batch by batch; `after` is called after each."""
+    def run(
+        self,
+        member: str,
+        wave: Wave,
+        streams: ImageStreams,
+        *,
+        before: Callable[[str], None],
+        after: Callable[[], None],
+    ) -> None:
+        """One wave of runs on all survivors; `before` is told the place of each batch, `after` is called after it."""
         key = f"{member}: {wave.name}"
         if key in self.done:
             return
         numbers = streams.child(member, wave.name)
-        count = max(self.batch_size // wave.runs, 1)
+        numbers_at_a_time = self.batch_size * wave.runs * self.images[0].numel()
+        count = self.batch_size if numbers_at_a_time <= _SMALL else max(self.batch_size // wave.runs, 1)
         survivors = self.robust.nonzero().squeeze(1)
         for rows in survivors[survivors >= self.row].split(count):
             if len(rows):
+                before(f"{key}, from image {int(rows[0])}")
                 attempt = wave.attack(self.images[rows], self.labels[rows], numbers[rows])
                 self._note(member, rows, attempt)
                 self.row = int(rows[-1]) + 1
@@ -99,8 +119,8 @@ class Course:
         self.done, self.row = [*self.done, key], 0
 
     def _note(self, member: str, rows: Labels, attempt: Attempt) -> None:
-        self.forward[rows] += attempt.forward
-        self.backward[rows] += attempt.backward
+        self.forward[rows] += attempt.forward * self.search_draws
+        self.backward[rows] += attempt.backward * self.search_draws
         self.blind[rows] |= attempt.blind
         if bool(attempt.broken.any()):
             self._confirm(member, rows[attempt.broken], attempt.adversarial[attempt.broken])

@@ -12,10 +12,15 @@ from generalist.tensors import Images, Logits
 
 
 class Drawn:
-    """A network whose n-th pass draws numbers that depend on the seed, the purpose and n alone."""
+    """A network whose n-th pass since `begin` draws numbers that depend on the seed, the purpose, the place and n."""
 
     def __init__(self, network: Network, seed: int, purpose: str) -> None:
-        self.network, self.key, self.passes = network, f"{seed} {purpose}", 0
+        self.network, self.seed, self.purpose = network, seed, purpose
+        self.begin("")
+
+    def begin(self, place: str) -> None:
+        """Number passes anew, for one place of an evaluation."""
+        self.key, self.passes = f"{self.seed} {self.purpose} {place}", 0
 
     def __call__(self, images: Images) -> Logits:
         with _numbers(f"{self.key} {self.passes}", images.device):
@@ -38,5 +43,8 @@ class Expectation:
 def _numbers(key: str, device: torch.device) -> Iterator[None]:
     """torch's global generators seeded by a key, and then put back."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(int.from_bytes(hashlib.blake2b(key.encode(), digest_size=7).digest(), "little"))
+        seed = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=7).digest(), "little")
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            torch.cuda.manual_seed(seed)
         yield

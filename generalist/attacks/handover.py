@@ -78,6 +78,11 @@ def faster(
 
     few = slice(0, tile_size(images.device))
     spread = (logits[few].amax(1) - logits[few].amin(1)).clamp_min(1e-30)
-    difference = (logits_of(view, images[few]) - logits[few]).abs().amax(1) / spread
+    try:
+        difference = (logits_of(view, images[few]) - logits[few]).abs().amax(1) / spread
+    except RuntimeError as error:
+        if precision == "float32":
+            raise
+        raise BadInput(f"the model can't be searched in {precision} ({error}): use precision='float32'") from None
     slack = _SLACK[precision]
     return Victim(decision, view, slack) if bool((difference <= slack).all()) else Victim(decision, slack=math.inf)

@@ -43,10 +43,12 @@ def dlr(logits: Logits, labels: Labels) -> PerImage:
 def targeted_dlr(logits: Logits, labels: Labels, targets: Labels) -> PerImage:
     """-(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2) (Croce and Hein 2020, equation 7).
 
-    With three classes z_(3) takes the place of the mean; with two it is the margin alone.
+    With three classes the mean is that of z_(2) and z_(3), as z_(3) alone would make the loss of the third class
+    constant; with two it is the margin alone.
     """
-    best = logits.topk(min(4, logits.shape[1])).values
-    return targeted_margin(logits, labels, targets) / _spread(best[:, 0], best[:, 2:])
+    classes = logits.shape[1]
+    best = logits.topk(min(4, classes)).values
+    return targeted_margin(logits, labels, targets) / _spread(best[:, 0], best[:, 1 if classes == 3 else 2 :])
 
 
 def _spread(largest: PerImage, others: Tensor) -> PerImage:

@@ -14,11 +14,10 @@ from generalist.attacks.losses import (
     targeted_dlr,
     targeted_margin,
 )
+from generalist.attacks.setting import Setting, Wave
 from generalist.attacks.victim import Victim
 from generalist.attacks.waves import (
     SOON,
-    Setting,
-    Wave,
     aimed_approach,
     aimed_ascent,
     approach,
@@ -77,9 +76,10 @@ def fab_soon(setting: Setting) -> Iterator[Wave]:
 
 def fab_untargeted(setting: Setting) -> Iterator[Wave]:
     """FAB towards the nearest boundary; from the image, then from random points."""
-    yield approach(setting, "fab", range(1))
-    if setting.restarts > 1:
-        yield approach(setting, "fab", range(1, setting.restarts))
+    for name, own in _all_views(setting):
+        yield approach(own, f"fab{name}", range(1))
+        if setting.restarts > 1:
+            yield approach(own, f"fab{name}", range(1, setting.restarts))
 
 
 def square_wave(setting: Setting) -> Iterator[Wave]:

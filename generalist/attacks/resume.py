@@ -17,6 +17,7 @@ from generalist.store import Stored, read_tensors, tensors_digest, write_tensors
 from generalist.tensors import Images, Labels, Logits
 from generalist.threats import Threat
 
+_CODE = ("attacks", "threats", "randomness", "tensors", "models")
 EVERY = 10.0
 """Seconds between two writes at least: a state is as large as the images."""
 
@@ -24,8 +25,8 @@ EVERY = 10.0
 class StateFile:
     """A file that belongs to one evaluation: model, images, threat, attacks, seed and code."""
 
-    def __init__(self, path: Path, identity: Mapping[str, str], *, every: float = EVERY) -> None:
-        self.path, self.identity, self.every = path, dict(identity), every
+    def __init__(self, path: Path, identity: Mapping[str, str], *, every: float | None = None) -> None:
+        self.path, self.identity, self.every = path, dict(identity), EVERY if every is None else every
         self.written = time.monotonic()
 
     def read(self) -> Stored | None:
@@ -85,8 +86,8 @@ def identity(
     return {
         "model": hashlib.sha256((own + tensors_digest(answers)).encode()).hexdigest(),
         "data": tensors_digest({"images": images, "labels": labels}),
-        "threat": str(threat),
+        "threat": f"{threat.norm} {float(threat.eps)!r}",
         "set of attacks": settings,
         "seed": str(seed),
-        "code": code_digest(("attacks", "threats", "randomness", "tensors")) + torch.__version__,
+        "code": f"{code_digest(_CODE)} {torch.__version__} {images.device.type}",
     }

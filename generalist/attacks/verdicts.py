@@ -56,9 +56,10 @@ class Cascade:
         clean: classified correctly without attack.
         fooled_by: the attack that broke the image, `clean` where none was needed, None where none could.
         adversarial: float32, the confirmed success, or the image itself where there is none.
-        margins: float32, by how much the label wins at `adversarial`; 0 or less where the image is broken.
-        correct: float32, the share of draws in which `adversarial` is classified correctly; for a deterministic
-            model 1 or 0.
+        margins: float32, by how much the label wins at `adversarial`; 0 or less where the image is broken. Of one
+            draw where the model draws random numbers.
+        correct: float32, the share of fresh draws in which the worst point found is classified correctly; 1 or 0
+            for a deterministic model.
         doubts: for each name in `FLAGS`, how many images give reason to it.
         passes: what it cost.
     """

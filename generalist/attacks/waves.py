@@ -1,81 +1,29 @@
 """Waves: the runs of one attack on each surviving image, side by side."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from generalist.attacks.apgd import STEPS, Ascent, apgd, apgd_from_outside
+from generalist.attacks.apgd import HOPELESS as HOPELESS_LOSS
+from generalist.attacks.apgd import Ascent, apgd, apgd_from_outside
 from generalist.attacks.diversified import STEPS as ODI_STEPS
 from generalist.attacks.diversified import odi_start
 from generalist.attacks.fab import HOPELESS, Nearest, fab
-from generalist.attacks.losses import Loss, Network, ranked, targeted_margin
+from generalist.attacks.losses import Loss, ranked, targeted_dlr, targeted_margin
+from generalist.attacks.setting import Attempt, Setting, Wave
 from generalist.attacks.square import square
 from generalist.attacks.tiles import logits_of
-from generalist.attacks.victim import Victim
 from generalist.randomness import ImageStreams
-from generalist.tensors import Images, Labels, Mask
+from generalist.tensors import Images, Labels
 from generalist.threats import Threat
 
 SOON = ((0.25, 2.0), (0.4, 1.5), (0.6, 1.3), (0.8, 1.15))
 """Where quick searches drop FAB's runs, see `fab.HOPELESS`."""
 FINISHED, FINISHED_WITHIN = 2, 1.3
 """How many points found by FAB are attacked once more for each image, if they are within so many eps."""
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """What some runs did to each image of a batch: claims, points, passes, and where a gradient was zero."""
-
-    broken: Mask
-    adversarial: Images
-    forward: Labels
-    backward: Labels
-    blind: Mask
-
-
-@dataclass(frozen=True)
-class Wave:
-    """Runs for each image side by side; one that breaks the image ends the others.
-
-    Attributes:
-        name: of the random numbers, unlike that of every other wave.
-        runs: for each image.
-        attack: all runs on a batch of images.
-    """
-
-    name: str
-    runs: int
-    attack: Callable[[Images, Labels, ImageStreams], Attempt]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Whom and how to attack.
-
-    Attributes:
-        victim: searched through its view, if it has one.
-        views: further differentiable functions to take gradients through, by name.
-        threat: the ball.
-        classes: how many logits there are.
-        restarts: of runs that aim at no class.
-        targets: classes to aim at, likeliest first; fewer where there are fewer others.
-        steps, fab_steps, queries: of APGD, of FAB, of Square.
-        keep_going: let runs end only after all steps, and claim the point of the highest loss.
-    """
-
-    victim: Victim
-    views: Mapping[str, Network]
-    threat: Threat
-    classes: int
-    restarts: int = 1
-    targets: int = 9
-    steps: int = STEPS
-    fab_steps: int = 100
-    queries: int = 5000
-    keep_going: bool = False
 
 
 def ascent(setting: Setting, name: str, loss: Loss, restarts: Sequence[int]) -> Wave:
@@ -209,9 +157,8 @@ def _ascend(
 ) -> Attempt:
     """APGD, several runs for each image."""
     owners = torch.arange(len(images), device=images.device).repeat_interleave(runs)
-    attack = (
-        apgd_from_outside if setting.threat.norm == "l1" else partial(apgd, stop_when_broken=not setting.keep_going)
-    )
+    on_radius = partial(apgd, hopeless=HOPELESS_LOSS if loss is targeted_dlr else ())
+    attack = apgd_from_outside if setting.threat.norm == "l1" else on_radius
     run = attack(
         setting.victim,
         images[owners],
@@ -221,10 +168,13 @@ def _ascend(
         loss=loss,
         targets=targets,
         steps=setting.steps,
+        stop_when_broken=not setting.keep_going,
         owners=owners,
     )
     if setting.keep_going:
-        run = replace(run, broken=torch.ones_like(run.broken), adversarial=run.best)
+        losses = run.best_loss.view(-1, runs)
+        highest = losses == losses.amax(1, keepdim=True)
+        run = replace(run, broken=highest.flatten(), adversarial=run.best)
     return _by_image(run, runs, asked)
 
 

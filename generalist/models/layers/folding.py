@@ -8,7 +8,8 @@ from torch import nn
 def folded(model: nn.Module) -> nn.Module:
     """A copy of a network in eval mode in which each convolution and its BatchNorm are one convolution.
 
-    Logits differ by rounding. Where there is nothing to fold, or torch can't trace the network, the network itself.
+    Logits differ by rounding, unless one convolution is used twice: compare. Where there is nothing to fold, or torch
+    can't trace the network, it is the network itself.
     """
     if not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules()):
         return model

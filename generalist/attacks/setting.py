@@ -1,0 +1,64 @@
+"""What the attacks of a cascade share: whom and how to attack, what a wave of runs is, and what it gives."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from generalist.attacks.apgd import STEPS
+from generalist.attacks.losses import Network
+from generalist.attacks.victim import Victim
+from generalist.randomness import ImageStreams
+from generalist.tensors import Images, Labels, Mask
+from generalist.threats import Threat
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What some runs did to each image of a batch: claims, points, passes, and where a gradient was zero."""
+
+    broken: Mask
+    adversarial: Images
+    forward: Labels
+    backward: Labels
+    blind: Mask
+
+
+@dataclass(frozen=True)
+class Wave:
+    """Runs for each image side by side; one that breaks the image ends the others.
+
+    Attributes:
+        name: of the random numbers, unlike that of every other wave.
+        runs: for each image.
+        attack: all runs on a batch of images.
+    """
+
+    name: str
+    runs: int
+    attack: Callable[[Images, Labels, ImageStreams], Attempt]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Whom and how to attack.
+
+    Attributes:
+        victim: searched through its view, if it has one.
+        views: further differentiable functions to take gradients through, by name.
+        threat: the ball.
+        classes: how many logits there are.
+        restarts: of runs that aim at no class.
+        targets: classes to aim at, likeliest first; fewer where there are fewer others.
+        steps, fab_steps, queries: of APGD, of FAB, of Square.
+        keep_going: let runs end only after all steps, and claim the point of the highest loss.
+    """
+
+    victim: Victim
+    views: Mapping[str, Network]
+    threat: Threat
+    classes: int
+    restarts: int = 1
+    targets: int = 9
+    steps: int = STEPS
+    fab_steps: int = 100
+    queries: int = 5000
+    keep_going: bool = False
