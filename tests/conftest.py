@@ -29,6 +29,7 @@ for _name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "PR
     os.environ.pop(_name, None)
 
 import hypothesis  # noqa: E402  after the environment is set
+import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
@@ -37,6 +38,8 @@ ROOT = Path(__file__).parent.parent
 
 # All annotated functions of the library are checked while tests run, with shapes and dtypes.
 install_import_hook("generalist", "shapes.checked")
+WHOLE_CASCADES = ("test_cascade_", "test_exact_", "test_aa_reference", "test_monotone", "test_attack_mutants")
+"""Files of tests, or their beginnings, that run without those checks; `test_cascade.py` runs every member with them."""
 
 hypothesis.settings.register_profile(
     "generalist",
@@ -51,6 +54,14 @@ hypothesis.settings.load_profile("generalist")
 def pytest_unconfigure() -> None:
     """Remove Prefect's home."""
     _PREFECT_HOME.cleanup()
+
+
+@pytest.fixture(autouse=True)
+def _shapes_are_checked_once(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whole cascades take thousands of steps: their shapes are checked where the steps are tested one by one."""
+    jaxtyping.config.update("jaxtyping_disable", request.path.stem.startswith(WHOLE_CASCADES))
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(autouse=True)
