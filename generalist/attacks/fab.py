@@ -26,7 +26,7 @@ BEYOND = 1.05  # eta: how far a step goes beyond the boundary
 BACK = 0.9  # beta: what is left of the offset after a step back
 # After which share of the steps, and from how many eps on, a run is too far to come within eps; measured, with room
 # for runs that change their course late (docs/decisions.md).
-HOPELESS = ((0.2, 2.0), (0.4, 1.5), (0.6, 1.2), (0.8, 1.1))
+HOPELESS = ((0.1, 2.5), (0.2, 1.6), (0.4, 1.2), (0.6, 1.05))
 NEAR = 1.1  # times eps: how far outside a success is worth a try to bring it in
 MARGIN = 1e-4  # relative; beyond a boundary, so that rounding does not decide
 HALVINGS = 12  # of the line between an image and the nearest success

@@ -20,6 +20,9 @@ from generalist.threats import Threat
 
 AHEAD = ((2000, 8), (500, 6), (50, 3), (0, 1))
 """From which query on how many are tried at once: measured, 2 % are accepted up to the 1,500th, 0.5 % later."""
+HOPELESS = {"linf": ((1000, 0.3), (2000, 0.12)), "l2": ((1000, 0.3), (2000, 0.12))}
+"""After which query, and from which share of the margin at the start on, no run was seen to break its image
+(docs/decisions.md). In L1 some come down late."""
 _BLOCK, _BLOCK_NUMBERS = 256, 2**21  # queries planned at a time, and about so many numbers for them at most
 
 
@@ -65,10 +68,13 @@ def square(
     pattern = PATTERNS[threat.norm](images, threat, streams)
     victim, points = Victim.of(network), pattern.start()
     margins, passes = victim.margins(points, labels)
-    found, lowest = points.clone(), margins.clone()
+    found, lowest, first = points.clone(), margins.clone(), margins.clone()
+    least = dict(HOPELESS.get(threat.norm, ()))
     rows = torch.arange(len(labels), device=labels.device)
     for block in _blocks(queries, len(images) * sum(images.shape[1:])):
         active = margins > 0
+        if block.start - 1 in least:
+            active &= margins <= least[block.start - 1] * first[rows]
         if not bool(active.all()):
             rows, points, labels, margins = rows[active], points[active], labels[active], margins[active]
             pattern = PATTERNS[threat.norm](images[rows], threat, streams[rows])

@@ -36,15 +36,27 @@ def ascent(setting: Setting, name: str, loss: Loss, restarts: Sequence[int]) -> 
     return Wave(f"{name} {restarts[0]}", len(restarts), attack)
 
 
-def aimed_ascent(setting: Setting, name: str, loss: Loss, ranks: Sequence[int], *, diversified: bool = False) -> Wave:
-    """APGD at the classes of some ranks, from random starts, which may be output-diversified."""
+def aimed_ascent(
+    setting: Setting,
+    name: str,
+    loss: Loss,
+    ranks: Sequence[int],
+    *,
+    draws: Sequence[int] | None = None,
+    diversified: bool = False,
+) -> Wave:
+    """APGD at the classes of some ranks, from random starts, which may be output-diversified.
+
+    The draws of the starts are numbered by the ranks, or as given where a rank comes twice.
+    """
+    draws = ranks if draws is None else draws
 
     def attack(images: Images, labels: Labels, streams: ImageStreams) -> Attempt:
         targets = _aims(setting, images, labels, ranks)
-        starts = _starts(setting.threat, images, streams, ranks)
+        starts = _starts(setting.threat, images, streams, draws)
         if diversified:
             many, their = images.repeat_interleave(len(ranks), 0), labels.repeat_interleave(len(ranks), 0)
-            numbers = [streams.child(rank).uniform(1, setting.classes) for rank in ranks]
+            numbers = [streams.child(draw).uniform(1, setting.classes) for draw in draws]
             direction = torch.stack(numbers, dim=1).flatten(0, 1).mul_(2).sub_(1)
             starts = odi_start(setting.victim, many, their, setting.threat, starts, direction)
         attempt = _ascend(setting, images, labels, starts, loss, targets, len(ranks), asked=1)
