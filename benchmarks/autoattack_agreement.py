@@ -127,19 +127,19 @@ def jobs() -> list[Job]:
     return sorted(found.values(), key=lambda job: order.index(job.kind))
 
 
-def judge(job: Job) -> Row:
-    """Run ours and compare."""
+def judge(job: Job, queries: int = 5000) -> Row:
+    """Run ours and compare; `queries` of Square."""
     torch.set_num_threads(1)
     images, labels = data()
     run, threat = job.run, Threat(job.run.norm, job.run.eps)
     began = time.process_time()
     if job.attack:
         theirs = run.alone[job.attack] if run.alone else run.after[job.attack]
-        result = autoattack(network(run.network), images, labels, threat, attacks=[job.attack])
+        result = autoattack(network(run.network), images, labels, threat, attacks=[job.attack], square_queries=queries)
     else:
         assert run.broken is not None
         theirs = run.broken
-        result = autoattack(network(run.network), images, labels, threat, version=run.version)
+        result = autoattack(network(run.network), images, labels, threat, version=run.version, square_queries=queries)
     seconds = time.process_time() - began
     ours = ~result.robust
     best = None if job.attack else known(run)

@@ -24,9 +24,10 @@ STEPS = 100
 LARGEST_MIX = 0.1  # alpha_max: the largest weight of the image's own projection
 BEYOND = 1.05  # eta: how far a step goes beyond the boundary
 BACK = 0.9  # beta: what is left of the offset after a step back
-# After which share of the steps, and from how many eps on, a run is too far to come within eps; measured, with room
-# for runs that change their course late (docs/decisions.md).
-HOPELESS = ((0.1, 2.5), (0.2, 1.6), (0.4, 1.2), (0.6, 1.05))
+# After which share of the steps a run goes on only within how many eps, and among how many runs of its image, the
+# nearest; measured, with room for runs that change their course late (docs/decisions.md).
+Sieve = Sequence[tuple[float, float, int]]
+HOPELESS: Sieve = ((0.1, 3.0, 5), (0.2, 1.7, 4), (0.3, 1.4, 3), (0.4, 1.25, 2), (0.6, 1.1, 2))
 NEAR = 1.1  # times eps: how far outside a success is worth a try to bring it in
 MARGIN = 1e-4  # relative; beyond a boundary, so that rounding does not decide
 HALVINGS = 12  # of the line between an image and the nearest success
@@ -63,7 +64,7 @@ def fab(
     steps: int = STEPS,
     within_eps: bool = True,
     owners: Labels | None = None,
-    hopeless: Sequence[tuple[float, float]] = HOPELESS,
+    hopeless: Sieve = HOPELESS,
 ) -> Nearest:
     """One run from each image.
 
@@ -79,7 +80,8 @@ def fab(
         within_eps: end a run at its first success within eps, or once it is too far to come there, and call
             nothing else broken; otherwise look for the nearest success whatever its distance.
         owners: int64 [batch]; runs of the same number attack one image and end with the first that breaks it.
-        hopeless: with `within_eps`, shares of the steps after which a run farther than so many eps ends.
+        hopeless: with `within_eps`, shares of the steps after which only runs within so many eps, and so many
+            runs of one image, the nearest, go on.
 
     Raises:
         BadInput: no steps.
@@ -88,11 +90,11 @@ def fab(
         raise BadInput(f"FAB has {steps} steps; give it one at least")
     search = _Search(network, images, labels, threat, targets, within_eps=within_eps, owners=owners)
     search.begin(images.clone() if start is None else start.clone())
-    reach = {int(share * steps): factor for share, factor in hopeless}
+    sieve = {int(share * steps): (factor, count) for share, factor, count in hopeless}
     for done in range(1, steps + 1):
         if not len(search.rows):
             break
-        search.step(reach=reach.get(done))
+        search.step(*sieve.get(done, (torch.inf, len(images))))
     search.polish()
     return search.nearest()
 
@@ -127,10 +129,10 @@ class _Search:
         self.points = points
         self.slopes = self._judged(self.rows, points).slopes
 
-    def step(self, *, reach: float | None) -> None:
+    def step(self, reach: float, count: int) -> None:
         """Move every run; note successes, and go back from them; take the slopes that the next step needs.
 
-        Runs whose success is farther than `reach` eps end.
+        Runs whose success is farther than `reach` eps end, and those beside `count` nearer ones of their image.
         """
         points = self._moved()
         broken = self.victim.broken(points, self.labels[self.rows])
@@ -140,7 +142,7 @@ class _Search:
             images = self.images[self.rows]
             points = torch.where(broken.view(-1, 1, 1, 1), images + BACK * (points - images), points)
         self.points = points
-        self._leave(reach)
+        self._leave(reach, count)
         if len(self.rows):
             self.slopes = self._judged(self.rows, self.points).slopes
 
@@ -208,17 +210,27 @@ class _Search:
         self.distance[rows[nearer]] = distance[nearer]
         self.adversarial[rows[nearer]] = points[nearer]
 
-    def _leave(self, reach: float | None) -> None:
+    def _leave(self, reach: float, count: int) -> None:
         """Forget the runs of images that are broken, and those that are too far to break them."""
         if not self.within_eps:
             return
         ended = torch.zeros(int(self.owners.max()) + 1, dtype=torch.bool, device=self.rows.device)
         ended[self.owners[self.distance <= self.limit]] = True
         stay = ~ended[self.owners[self.rows]]
-        if reach is not None:
+        if count < len(self.images):
             found = self.distance[self.rows]
             stay &= (found <= reach * self.limit) | found.isinf()
+            stay &= self._places() < count
         self.rows, self.points = self.rows[stay], self.points[stay]
+
+    def _places(self) -> Labels:
+        """How many runs of the same image found something nearer."""
+        owners = self.owners[self.rows]
+        order = self.distance[self.rows].argsort(stable=True)
+        order = order[owners[order].argsort(stable=True)]
+        grouped = owners[order]
+        first = torch.searchsorted(grouped, grouped)
+        return torch.empty_like(order).index_copy_(0, order, torch.arange(len(order), device=order.device) - first)
 
     def _judged(self, rows: Labels, points: Images) -> Judged:
         """The lead of the boundary's class with its gradient: the target's boundary, or the nearest one."""

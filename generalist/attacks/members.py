@@ -69,10 +69,9 @@ def odi_t(setting: Setting) -> Iterator[Wave]:
 
 
 def fab_t(setting: Setting) -> Iterator[Wave]:
-    """FAB towards the boundary of the likeliest other class, then of all others at once; APGD from what it found."""
+    """FAB towards the boundaries of the likeliest other classes; APGD from what it found."""
     for name, own in _all_views(setting):
-        for ranks in _ranks(setting):
-            yield aimed_approach(own, f"fab{name}", ranks)
+        yield aimed_approach(own, f"fab{name}", range(min(own.targets, own.classes - 1)))
 
 
 def fab_soon(setting: Setting) -> Iterator[Wave]:

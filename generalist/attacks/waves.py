@@ -11,7 +11,7 @@ from generalist.attacks.apgd import HOPELESS as HOPELESS_LOSS
 from generalist.attacks.apgd import Ascent, apgd, apgd_from_outside
 from generalist.attacks.diversified import STEPS as ODI_STEPS
 from generalist.attacks.diversified import odi_start
-from generalist.attacks.fab import HOPELESS, Nearest, fab
+from generalist.attacks.fab import HOPELESS, Nearest, Sieve, fab
 from generalist.attacks.losses import Loss, ranked, targeted_dlr, targeted_margin
 from generalist.attacks.setting import Attempt, Setting, Wave
 from generalist.attacks.square import square
@@ -20,7 +20,7 @@ from generalist.randomness import ImageStreams
 from generalist.tensors import Images, Labels
 from generalist.threats import Threat
 
-SOON = ((0.25, 2.0), (0.4, 1.5), (0.6, 1.3), (0.8, 1.15))
+SOON = ((0.25, 2.0, 3), (0.4, 1.5, 2), (0.6, 1.3, 2), (0.8, 1.15, 1))
 """Where quick searches drop FAB's runs, see `fab.HOPELESS`."""
 FINISHED, FINISHED_WITHIN = 2, 1.3
 """How many points found by FAB are attacked once more for each image, if they are within so many eps."""
@@ -82,7 +82,7 @@ def approach(setting: Setting, name: str, restarts: Sequence[int]) -> Wave:
 
 
 def aimed_approach(
-    setting: Setting, name: str, ranks: Sequence[int], hopeless: Sequence[tuple[float, float]] = HOPELESS
+    setting: Setting, name: str, ranks: Sequence[int], hopeless: Sieve = HOPELESS
 ) -> Wave:
     """FAB towards the boundaries of the classes of some ranks, then APGD on the margin from the nearest points found.
 

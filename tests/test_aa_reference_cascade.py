@@ -1,0 +1,14 @@
+"""The standard cascade against the original's, on every network and threat that it was run on."""
+
+from benchmarks.autoattack_agreement import jobs, judge, verdict
+from tests import aa_reference
+
+QUERIES = 500  # of Square, which finds next to nothing after the others; `benchmarks/autoattack_agreement.py` has all
+
+
+def test_no_weaker_than_the_original_in_any_configuration_nor_over_all():
+    """Few images that it alone broke, not significantly more over all, and none of those that each of its runs broke."""
+    aa_reference.folder()
+    rows = [judge(job, QUERIES) for job in jobs() if job.kind == "standard"]
+    assert len(rows) >= 14
+    assert all(verdict(rows).values()), [row for row in rows if not row.holds or row.core_missed]
