@@ -13,7 +13,9 @@ def folder() -> Path:
     """The folder; without it the test that asks is skipped."""
     named = os.environ.get(reference_models.VARIABLE, "")
     if not named or not Path(named, "data.npz").is_file():
-        pytest.skip(f"{reference_models.VARIABLE} names no folder with the reference verdicts of the original AutoAttack")
+        pytest.skip(
+            f"{reference_models.VARIABLE} names no folder with the reference verdicts of the original AutoAttack"
+        )
     return Path(named)
 
 

@@ -7,7 +7,9 @@ import torch
 from generalist import engine
 from generalist.config import ThreatOptions
 from generalist.data import Dataset, Split
-from generalist.evaluation import Verdicts, evaluate, first, measure, protocol
+from generalist.evaluation import Verdicts, attack_shard, cuts, evaluate, first, measure, protocol
+from generalist.evaluation.measuring import TILE
+from generalist.evaluation.shards import joined
 from generalist.models import Classifier
 from tests.training_factory import digits, finish, small
 
@@ -125,3 +127,38 @@ def test_two_threats_are_both_measured_and_the_first_is_the_headline(model: Clas
     clean = np.asarray(dataset.test.images[:20], dtype=np.float32) / 255
     distances = np.sqrt(((found.adversarial - clean) ** 2).sum(axis=(1, 2, 3)))
     assert distances.max() <= 0.5 * (1 + 1e-6)
+
+
+def test_shards_are_the_whole(model: Classifier, dataset: Dataset) -> None:
+    """Cut at whole tiles, each on its own, and put together again: every array bit for bit."""
+    split, options = first(dataset.test, TILE + 30), small("evaluation.attack=quick").evaluation
+    rows = cuts(TILE + 30, 3)
+    assert [len(own) for own in rows] == [TILE, 30]
+    whole = attack_shard(model, split, range(TILE + 30), options=options)
+    parts = joined([attack_shard(model, split, own, options=options) for own in rows])
+    assert set(parts.arrays) == set(whole.arrays)
+    assert all((parts.arrays[name] == whole.arrays[name]).all() for name in whole.arrays)
+    assert (parts.adversarial == whole.adversarial).all()
+    assert parts.doubts == whole.doubts
+
+
+@pytest.mark.parametrize(
+    ("images", "shards"), [(0, 1), (1, 5), (TILE, 2), (TILE + 1, 2), (3 * TILE - 1, 4), (10_000, 7)]
+)
+def test_cuts_cover_every_image_once(images: int, shards: int) -> None:
+    """In order, beginning at whole tiles, and never more than asked."""
+    found = cuts(images, shards)
+    assert [row for rows in found for row in rows] == list(range(images))
+    assert len(found) <= shards
+    assert all(rows.start % TILE == 0 for rows in found)
+    assert all(len(rows) for rows in found) or images == 0
+
+
+def test_a_stronger_attack_has_a_column_of_its_own(model: Classifier, dataset: Dataset) -> None:
+    """It attacks what the cascade left, and changes nothing else."""
+    split = first(dataset.test, 60)
+    plain, more = (evaluated(model, split, dataset, *own) for own in ((), ("evaluation.stronger=true",)))
+    threat, own = plain.evaluation.threats[0], more.evaluation.threats[0]
+    assert threat.strongest is None
+    assert own.strongest is not None
+    assert own.strongest.correct <= own.cascade.correct == threat.cascade.correct

@@ -94,7 +94,7 @@ def fab(
     for done in range(1, steps + 1):
         if not len(search.rows):
             break
-        search.step(*sieve.get(done, (torch.inf, len(images))))
+        search.step(sieve.get(done))
     search.polish()
     return search.nearest()
 
@@ -129,10 +129,11 @@ class _Search:
         self.points = points
         self.slopes = self._judged(self.rows, points).slopes
 
-    def step(self, reach: float, count: int) -> None:
+    def step(self, sieve: tuple[float, int] | None) -> None:
         """Move every run; note successes, and go back from them; take the slopes that the next step needs.
 
-        Runs whose success is farther than `reach` eps end, and those beside `count` nearer ones of their image.
+        With a sieve (a factor and a count), runs whose success is farther than so many eps end, and those with so many
+        nearer ones of their image.
         """
         points = self._moved()
         broken = self.victim.broken(points, self.labels[self.rows])
@@ -142,7 +143,7 @@ class _Search:
             images = self.images[self.rows]
             points = torch.where(broken.view(-1, 1, 1, 1), images + BACK * (points - images), points)
         self.points = points
-        self._leave(reach, count)
+        self._leave(sieve)
         if len(self.rows):
             self.slopes = self._judged(self.rows, self.points).slopes
 
@@ -210,17 +211,17 @@ class _Search:
         self.distance[rows[nearer]] = distance[nearer]
         self.adversarial[rows[nearer]] = points[nearer]
 
-    def _leave(self, reach: float, count: int) -> None:
+    def _leave(self, sieve: tuple[float, int] | None) -> None:
         """Forget the runs of images that are broken, and those that are too far to break them."""
         if not self.within_eps:
             return
         ended = torch.zeros(int(self.owners.max()) + 1, dtype=torch.bool, device=self.rows.device)
         ended[self.owners[self.distance <= self.limit]] = True
         stay = ~ended[self.owners[self.rows]]
-        if count < len(self.images):
+        if sieve:
+            factor, count = sieve
             found = self.distance[self.rows]
-            stay &= (found <= reach * self.limit) | found.isinf()
-            stay &= self._places() < count
+            stay &= ((found <= factor * self.limit) | found.isinf()) & (self._places() < count)
         self.rows, self.points = self.rows[stay], self.points[stay]
 
     def _places(self) -> Labels:

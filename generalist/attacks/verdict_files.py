@@ -89,7 +89,8 @@ def merge_files(paths: Sequence[Path]) -> tuple[Cascade, dict[str, Any]]:
     for other, result, own in shards:
         differing = [name for name in facts if name != "first" and own.get(name) != facts[name]]
         if differing:
-            raise BadInput(f"{other} and {path} differ in {', '.join(differing)}: merge shards of one evaluation")
+            told = ", ".join(f"{name} ({own.get(name)} and {facts[name]})" for name in differing)
+            raise BadInput(f"{other} and {path} differ in {told}: merge shards of one evaluation")
         if int(own["first"]) != expected:
             raise BadInput(
                 f"{other} begins with image {own['first']} instead of {expected}: merge shards without gaps or overlap"

@@ -81,9 +81,7 @@ def approach(setting: Setting, name: str, restarts: Sequence[int]) -> Wave:
     return Wave(f"{name} {restarts[0]}", len(restarts), attack)
 
 
-def aimed_approach(
-    setting: Setting, name: str, ranks: Sequence[int], hopeless: Sieve = HOPELESS
-) -> Wave:
+def aimed_approach(setting: Setting, name: str, ranks: Sequence[int], hopeless: Sieve = HOPELESS) -> Wave:
     """FAB towards the boundaries of the classes of some ranks, then APGD on the margin from the nearest points found.
 
     FAB stays near its image and knows no ball; APGD makes more of a point just outside.

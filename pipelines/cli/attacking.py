@@ -9,8 +9,11 @@ from generalist.errors import BadInput
 from pipelines.cli.shell import going_on, same_command, tell
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from generalist.attacks import Cascade
-    from generalist.data import Split
+
+_NO_IMAGES = "is no .npz with arrays 'images' [n, C, H, W] (uint8, or float32 in [0, 1]) and 'labels' [n] (integers)"
 
 Model = Annotated[
     Path, typer.Argument(metavar="MODEL", help="A global.safetensors of ours, or any ONNX file.", show_default=False)
@@ -61,18 +64,18 @@ def attack(
 
     quiet_telemetry()
     against = Threat.parse(threat)
-    split, whole = _split(data)
-    first, end = _range(images, len(split))
+    pixels, labels, whole = _images(data)
+    first, end = _range(images, len(labels))
     on = engine.device(device)
     with going_on(same_command()), engine.threads(threads):
-        network, digest, box = _network(model, on, threads, split)
-        if box and attacks is None:
-            attacks = ["square"]
-        pixels = torch.from_numpy(split.images[first:end].copy())
+        network, digest, box = _network(model, on, threads, pixels.shape[1:])
+        if box:
+            attacks = _without_gradients(model, attacks)
+        part = torch.from_numpy(pixels[first:end].copy())
         result = autoattack(
             network,
-            (pixels if pixels.is_floating_point() else to_unit(pixels)).to(on),
-            torch.from_numpy(split.labels[first:end].copy()).to(on),
+            (part if part.is_floating_point() else to_unit(part)).to(on),
+            torch.from_numpy(labels[first:end].copy()).to(on),
             against,
             version=version,
             attacks=attacks,
@@ -108,19 +111,19 @@ def merge(
 
     result, facts = merge_files(verdicts)
     if out is not None:
-        write_verdicts(out, result, facts)
+        write_verdicts(out, result, facts, adversarial=result.adversarial.numel() > 0)
     _show(result, facts)
 
 
-def _split(data: Path | None) -> "tuple[Split, str]":
-    """The images with their labels, and their digest."""
-    from generalist.data import Split, load
+def _images(data: Path | None) -> "tuple[NDArray[Any], NDArray[Any], str]":
+    """Images [n, C, H, W] of either kind, labels int64 [n], and their digest."""
+    from generalist.data import load
     from pipelines.workspace import Workspace
 
     path = data or Workspace.find().prepared
     if path.is_dir():
         dataset = load(path)
-        return dataset.test, dataset.test_digest
+        return dataset.test.images, dataset.test.labels, dataset.test_digest
     import hashlib
     import zipfile
 
@@ -128,14 +131,17 @@ def _split(data: Path | None) -> "tuple[Split, str]":
 
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            split = Split(np.ascontiguousarray(arrays["images"]), arrays["labels"].astype(np.int64))
+            images, labels = np.ascontiguousarray(arrays["images"]), arrays["labels"]
     except FileNotFoundError:
         raise BadInput(f"there is no data at {path}: prepare it with `generalist prepare`, or name an .npz") from None
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
-        raise BadInput(
-            f"{path} is no .npz with arrays 'images' [n, C, H, W] (uint8, or float32 in [0, 1]) and 'labels' [n]"
-        ) from None
-    return split, hashlib.sha256(split.images.tobytes() + split.labels.tobytes()).hexdigest()
+        raise BadInput(f"{path} {_NO_IMAGES}") from None
+    kinds = images.dtype in (np.uint8, np.float32) and labels.dtype.kind in "iu"
+    if not kinds or images.ndim != 4 or labels.shape != images.shape[:1]:
+        found = f"images {images.dtype} {list(images.shape)} and labels {labels.dtype} {list(labels.shape)}"
+        raise BadInput(f"{path} {_NO_IMAGES}, but with {found}")
+    labels = labels.astype(np.int64)
+    return images, labels, hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
 
 
 def _range(written: str, count: int) -> tuple[int, int]:
@@ -150,11 +156,10 @@ def _range(written: str, count: int) -> tuple[int, int]:
     return found
 
 
-def _network(path: Path, on: Any, threads: int, split: "Split") -> tuple[Any, str, bool]:
+def _network(path: Path, on: Any, threads: int, shape: tuple[int, ...]) -> tuple[Any, str, bool]:
     """What to attack, the SHA-256 (hex) of its file, and whether it is a black box."""
     from generalist.data.manifest import file_sha256
 
-    shape = tuple(split.images.shape[1:])
     if path.suffix == ".onnx":
         import torch
 
@@ -170,6 +175,16 @@ def _network(path: Path, on: Any, threads: int, split: "Split") -> tuple[Any, st
     classifier = read_classifier(path, on=on)
     _fits(path, (classifier.shape.channels, classifier.shape.height, classifier.shape.width), shape)
     return classifier, file_sha256(path), False
+
+
+def _without_gradients(path: Path, attacks: list[str] | None) -> list[str]:
+    """What can attack a black box."""
+    from generalist.attacks.members import GRADIENT_FREE
+
+    needy = [name for name in attacks or () if name not in GRADIENT_FREE]
+    if needy:
+        raise BadInput(f"{path} has no gradients for {', '.join(needy)}: leave --attack out, or name square")
+    return list(GRADIENT_FREE)
 
 
 def _fits(path: Path, expected: tuple[int, ...], found: tuple[int, ...]) -> None:
