@@ -7,7 +7,7 @@ import tempfile
 import venv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -62,6 +62,18 @@ def _shapes_are_checked_once(request: pytest.FixtureRequest) -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", request.path.stem.startswith(WHOLE_CASCADES))
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """All members with few steps, under the name of `plus`."""
+    from dataclasses import replace
+
+    from generalist.attacks import VERSIONS
+    from generalist.attacks.members import MEMBERS
+
+    monkeypatch.setitem(VERSIONS, "plus", replace(VERSIONS["plus"], restarts=2, targets=3, steps=10, fab_steps=6))
+    return {"version": "plus", "attacks": list(MEMBERS), "square_queries": 30}
 
 
 @pytest.fixture(autouse=True)

@@ -33,13 +33,6 @@ def evaluation(network: Callable[[Tensor], Tensor] = NETWORK, **changed: Any) ->
     return autoattack(network, IMAGES, LABELS, THREAT, **own)
 
 
-def everything(result: Cascade) -> list[object]:
-    """All of a result, in a form that compares bit for bit."""
-    passes = (result.passes.forward, result.passes.backward)
-    tensors = (result.robust, result.clean, result.adversarial, result.margins, result.correct, *passes)
-    return [result.fooled_by, dict(result.doubts), *(tensor.numpy().tobytes() for tensor in tensors)]
-
-
 def die(*_: object) -> None:
     """Leave nothing time to clean up."""
     os.kill(os.getpid(), signal.SIGKILL)

@@ -1,6 +1,5 @@
 """The cascade: verdicts that depend on nothing but the image, and that somebody else can confirm."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,68 +9,15 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
-from generalist.attacks import VERSIONS, Cascade, autoattack, fooled, margin, merge, tiles
-from generalist.attacks.members import MEMBERS
+from generalist.attacks import autoattack, fooled, margin, tiles
 from generalist.errors import BadInput
 from generalist.threats import Threat
+from tests.cascade_bits import everything
 from tests.exact_linear import exact_distances
 from tests.strategies import generator, linear_net, problem
 
 THREATS = [Threat("linf", 0.06), Threat("l2", 0.3), Threat("l1", 1.5)]
-THIRDS = [slice(0, 1), slice(1, 40), slice(40, 70)]
 TWO: dict[str, Any] = {"attacks": ["apgd-ce", "square"], "square_queries": 60}
-
-
-@pytest.fixture
-def short(monkeypatch):
-    """All members with few steps, under the name of `plus`."""
-    monkeypatch.setitem(VERSIONS, "plus", replace(VERSIONS["plus"], restarts=2, targets=3, steps=10, fab_steps=6))
-    return {"version": "plus", "attacks": list(MEMBERS), "square_queries": 30}
-
-
-def verdicts(result: Cascade, rows: torch.Tensor | None = None) -> tuple[object, ...]:
-    """Everything about each image, in a form that compares bit for bit."""
-    rows = torch.arange(len(result.robust)) if rows is None else rows
-    tensors = (
-        *(result.robust, result.clean, result.adversarial, result.margins, result.correct),
-        *(result.passes.forward, result.passes.backward),
-    )
-    names = [result.fooled_by[row] for row in rows.tolist()]
-    return (names, *(tensor[rows].numpy().tobytes() for tensor in tensors))
-
-
-# What a verdict depends on.
-
-
-@pytest.mark.parametrize("threat", THREATS, ids=str)
-def test_verdicts_do_not_depend_on_batch_size_order_or_neighbours(threat, short):
-    """Bit for bit, adversarial images and passes included, for every member; nor on shards."""
-    network, pixels, labels = problem(70)
-    whole = autoattack(network, pixels, labels, threat, **short)
-    assert {"clean", "apgd-ce", None} <= set(whole.fooled_by)
-    for batch_size in (1, 7, 200):
-        again = autoattack(network, pixels, labels, threat, batch_size=batch_size, **short)
-        assert verdicts(again) == verdicts(whole)
-    order = torch.randperm(70, generator=generator(1))
-    permuted = autoattack(network, pixels[order], labels[order], threat, batch_size=64, **short)
-    assert verdicts(permuted) == verdicts(whole, order)
-    shards = [autoattack(network, pixels[own], labels[own], threat, **short) for own in THIRDS]
-    assert verdicts(merge(shards)) == verdicts(whole)
-    assert merge(shards).doubts == whole.doubts and merge(shards).flags == whole.flags
-    alone = order[:1]
-    assert verdicts(autoattack(network, pixels[alone], labels[alone], threat, **short)) == verdicts(whole, alone)
-
-
-def test_verdicts_depend_on_the_seed_and_on_nothing_global():
-    """The same seed gives the same bits, whatever torch's generator does; another one other points."""
-    network, pixels, labels = problem(40)
-    first = autoattack(network, pixels, labels, THREATS[0], seed=3, **TWO)
-    torch.rand(5)
-    before = torch.get_rng_state()
-    assert verdicts(autoattack(network, pixels, labels, THREATS[0], seed=3, **TWO)) == verdicts(first)
-    assert torch.equal(torch.get_rng_state(), before)
-    other = autoattack(network, pixels, labels, THREATS[0], seed=4, **TWO)
-    assert not torch.equal(other.adversarial, first.adversarial)
 
 
 def test_nothing_of_the_callers_is_touched():
@@ -83,7 +29,7 @@ def test_nothing_of_the_callers_is_touched():
     network[0][2].weight.requires_grad_(False)
     state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     copies = pixels.clone(), labels.clone()
-    assert verdicts(autoattack(network, pixels, labels, THREATS[0], **TWO)) == verdicts(expected)
+    assert everything(autoattack(network, pixels, labels, THREATS[0], **TWO)) == everything(expected)
     assert [part.training for part in network] == [False, True, False]
     assert not network[0][2].weight.requires_grad and network[0][0].weight.requires_grad
     assert all(parameter.grad is None for parameter in network.parameters())
@@ -105,11 +51,11 @@ def test_it_works_where_gradients_are_switched_off():
     network, pixels, labels = problem(20)
     expected = autoattack(network, pixels, labels, THREATS[0], **TWO)
     with torch.no_grad():
-        assert verdicts(autoattack(network, pixels, labels, THREATS[0], **TWO)) == verdicts(expected)
+        assert everything(autoattack(network, pixels, labels, THREATS[0], **TWO)) == everything(expected)
     with torch.inference_mode():
         made_here = pixels.clone(), labels.clone()
         inside = autoattack(network, *made_here, THREATS[0], **TWO)
-    assert verdicts(inside) == verdicts(expected)
+    assert everything(inside) == everything(expected)
 
 
 # What a verdict means.

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from generalist.attacks import VERSIONS, Cascade, autoattack, cascade, examination, fooled, tiles
 from generalist.threats import Threat
+from tests.cascade_bits import everything
 from tests.strategies import generator, problem
 
 NETWORK, IMAGES, LABELS = problem(20)
@@ -50,13 +51,6 @@ def rand(network: Callable[[Tensor], Tensor], labels: Tensor = LABELS, **changed
 def ordinary() -> Cascade:
     """Those of the network with noise."""
     return rand(noisy)
-
-
-def everything(result: Cascade) -> list[object]:
-    """All of a result, in a form that compares bit for bit."""
-    passes = (result.passes.forward, result.passes.backward)
-    tensors = (result.robust, result.clean, result.adversarial, result.margins, result.correct, *passes)
-    return [result.fooled_by, *(tensor.numpy().tobytes() for tensor in tensors)]
 
 
 def test_the_same_seed_gives_the_same_bits():

@@ -15,7 +15,8 @@ from generalist.errors import BadInput
 from generalist.store import write_tensors
 from generalist.threats import Threat
 from tests import killed_cascades
-from tests.killed_cascades import DEATHS, SHORT, TILE, dying_after, evaluation, everything
+from tests.cascade_bits import everything
+from tests.killed_cascades import DEATHS, SHORT, TILE, dying_after, evaluation
 from tests.strategies import Recorder, conv_net, problem
 
 NETWORK, IMAGES, LABELS = problem(12)

@@ -27,7 +27,7 @@ BACK = 0.9  # beta: what is left of the offset after a step back
 # After which share of the steps a run goes on only within how many eps, and among how many runs of its image, the
 # nearest; measured, with room for runs that change their course late (docs/decisions.md).
 Sieve = Sequence[tuple[float, float, int]]
-HOPELESS: Sieve = ((0.1, 3.0, 5), (0.2, 1.7, 4), (0.3, 1.4, 3), (0.4, 1.25, 2), (0.6, 1.1, 2))
+HOPELESS: Sieve = ((0.1, 3.0, 5), (0.2, 1.7, 4), (0.3, 1.6, 3), (0.4, 1.5, 3), (0.6, 1.2, 2), (0.8, 1.1, 2))
 NEAR = 1.1  # times eps: how far outside a success is worth a try to bring it in
 MARGIN = 1e-4  # relative; beyond a boundary, so that rounding does not decide
 HALVINGS = 12  # of the line between an image and the nearest success
