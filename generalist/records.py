@@ -158,7 +158,17 @@ class LearnerEvaluation(Record):
 
 
 class Protocol(Record):
-    """What a robust accuracy means: two evaluations compare if their protocols agree."""
+    """What a robust accuracy means: two evaluations compare if their protocols agree.
+
+    Attributes:
+        split, n: the images.
+        threats: such as `linf:8/255`; the first is the headline.
+        pgd, cascade: the attacks with their settings.
+        seed: of their random numbers.
+        test_digest: of the images and labels.
+        validation: what rounds were chosen by.
+        code: digest of the code that attacks.
+    """
 
     split: str
     n: int
@@ -168,6 +178,7 @@ class Protocol(Record):
     seed: int
     test_digest: str
     validation: str
+    code: str = ""
 
     def digest(self) -> str:
         """SHA-256 (hex) of the protocol."""

@@ -17,7 +17,8 @@ from generalist.store import Stored, read_tensors, tensors_digest, write_tensors
 from generalist.tensors import Images, Labels, Logits
 from generalist.threats import Threat
 
-_CODE = ("attacks", "threats", "randomness", "tensors", "models")
+CODE = ("attacks", "threats", "randomness", "tensors", "models")
+"""Parts of the library that verdicts depend on."""
 EVERY = 10.0
 """Seconds between two writes at least: a state is as large as the images."""
 
@@ -89,5 +90,5 @@ def identity(
         "threat": f"{threat.norm} {float(threat.eps)!r}",
         "set of attacks": settings,
         "seed": str(seed),
-        "code": f"{code_digest(_CODE)} {torch.__version__} {images.device.type}",
+        "code": f"{code_digest(CODE)} {torch.__version__} {images.device.type}",
     }

@@ -1,8 +1,10 @@
 """What a robust accuracy means: which images, which threats, which attacks."""
 
 from generalist.attacks import VERSIONS
+from generalist.attacks.resume import CODE
 from generalist.config import AttackOptions, Config, EvaluationOptions
 from generalist.data import Dataset, Split
+from generalist.numerics import code_digest
 from generalist.records import Protocol
 from generalist.threats import threat_from
 
@@ -19,6 +21,7 @@ def protocol(config: Config, dataset: Dataset) -> Protocol:
         cascade=_cascade_described(options),
         seed=options.seed,
         test_digest=dataset.test_digest,
+        code=code_digest(CODE),
         validation=f"{threats[0]} {_described(options.choice)} on {dataset.digest}",
     )
 
