@@ -37,7 +37,7 @@ run: ## set up, then the whole journey: data, training, evaluation, ONNX model, 
 	@$(BIN)/generalist run
 
 test: setup ## all tests (some: make test TESTS=tests/test_mixing.py)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 check: setup ## lint, format, types, import contracts
 	@$(BIN)/ruff check .

@@ -1,20 +1,20 @@
 """An expert: weights, objective, optimizer, its own average, its share of the global learner; and one step of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from generalist.config import ExpertOptions, ModelOptions
-from generalist.engine import attack_network
+from generalist import engine
+from generalist.config import EngineOptions, ExpertOptions, ModelOptions
 from generalist.mixing import Average, Course, ramped
-from generalist.models import build
+from generalist.models import Classifier, build
 from generalist.objectives import Learner, Objective
 from generalist.randomness import generator
 from generalist.tensors import Batch, ImageShape, Weights
 
-_OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
@@ -53,6 +53,7 @@ class Recipe:
         options: objective, augmentation, optimizer, schedule, averaging.
         course: its mixing weight and the average's decay by step; None where nothing is mixed.
         seed, batch_size, total: of the training; `total` counts optimizer steps.
+        engine: how steps are computed.
     """
 
     options: ExpertOptions
@@ -60,6 +61,7 @@ class Recipe:
     seed: int
     batch_size: int
     total: int
+    engine: EngineOptions
 
 
 def initial_state(weights: Weights, recipe: Recipe) -> State:
@@ -86,23 +88,28 @@ class Expert:
             raise TypeError(f"{type(objective).__name__} is not an objective")
         self.objective = objective
         model = build(model_options, shape).to(on)
+        self._format = _format(model, recipe.engine)
         model.load_state_dict(state.weights)
-        self.learner = Learner(model.train(), attack_network(model))
+        for parameter in model.parameters():
+            parameter.data = self._laid(parameter.data)
+        self._program = engine.fast_attack_network(model, shape, recipe.engine)
+        self.learner = Learner(model.train(), self._program or engine.attack_network(model))
         self.weights: Weights = model.state_dict()
         self.optimizer = self._optimizer(state.optimizer)
-        self.average = _alive(state.average, on)
-        self.share = _alive(state.share, on)
+        self.average = self._alive(state.average, on)
+        self.share = self._alive(state.share, on)
         averaging = recipe.options.averaging
         self._averaging = None if averaging is False else ramped(averaging, recipe.total)
 
     def _optimizer(self, tensors: Mapping[str, Tensor]) -> torch.optim.Optimizer:
         settings = self.recipe.options.optimizer.model_dump(exclude={"name"}, context={"canonical": True})
         parameters = list(self.learner.model.parameters())
-        optimizer = _OPTIMIZERS[self.recipe.options.optimizer.name](parameters, **settings)
+        fused = not self.recipe.engine.plain
+        optimizer = _OPTIMIZERS[self.recipe.options.optimizer.name](parameters, fused=fused, **settings)
         saved: dict[int, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             index, _, name = key.partition("/")
-            saved.setdefault(int(index), {})[name] = tensor.clone()
+            saved.setdefault(int(index), {})[name] = self._laid(tensor.clone())
         state = optimizer.state_dict()
         optimizer.load_state_dict({"state": saved, "param_groups": state["param_groups"]})
         return optimizer
@@ -115,11 +122,14 @@ class Expert:
         draw = generator(self.recipe.seed, "attack", self.epoch, batch_index, device=batch.images.device)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
+        if self._program is not None:
+            self._program.expire()
         seen: list[tuple[Tensor, Tensor]] = []
 
         def closure() -> float:
             self.optimizer.zero_grad()
-            loss = self.objective.loss(self.learner, batch, draw)
+            with self._autocast(batch.images.device):
+                loss = self.objective.loss(self.learner, batch, draw)
             loss.value.backward()
             seen.append((loss.value.detach(), loss.logits.detach()))
             return 0.0  # the optimizers here don't look at the value, and reading it would wait for the device
@@ -128,6 +138,17 @@ class Expert:
         self._follow(step)
         value, logits = seen[0]
         return value * len(batch), (logits.argmax(dim=1) == batch.labels).sum()
+
+    def _autocast(self, on: torch.device) -> torch.autocast:
+        """The arithmetic of the whole step."""
+        return torch.autocast(on.type, torch.bfloat16, enabled=self.recipe.engine.precision == "bfloat16")
+
+    def _alive(self, weights: Weights | None, on: torch.device) -> Average | None:
+        return None if weights is None else Average({name: self._laid(own.to(on)) for name, own in weights.items()})
+
+    def _laid(self, tensor: Tensor) -> Tensor:
+        """As weights lie in memory: averages and momenta beside them are then moved in one pass, to the same bits."""
+        return tensor.to(memory_format=self._format) if tensor.ndim == 4 else tensor
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of a step, counted from 1."""
@@ -159,7 +180,7 @@ class Expert:
     def state(self) -> State:
         """A copy of everything, on the CPU."""
         optimizer = {
-            f"{index}/{name}": value.detach().cpu().clone()
+            f"{index}/{name}": value.detach().cpu().clone(memory_format=torch.contiguous_format)
             for index, entry in self.optimizer.state_dict()["state"].items()
             for name, value in entry.items()
             if isinstance(value, Tensor)
@@ -173,9 +194,9 @@ class Expert:
         )
 
 
-def _alive(weights: Weights | None, on: torch.device) -> Average | None:
-    return None if weights is None else Average({name: tensor.to(on) for name, tensor in weights.items()})
+def _format(model: Classifier, options: EngineOptions) -> torch.memory_format:
+    return torch.channels_last if engine.channels_last(model, options) else torch.contiguous_format
 
 
 def _copied(weights: Weights) -> Weights:
-    return {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
+    return {name: own.detach().cpu().clone(memory_format=torch.contiguous_format) for name, own in weights.items()}

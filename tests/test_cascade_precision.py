@@ -1,8 +1,6 @@
 """Searches through a view that differs by rounding: BatchNorm folded, or bfloat16; verdicts are float32 always."""
 
 import inspect
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -12,7 +10,6 @@ from torch.testing import assert_close
 
 from generalist.attacks import VERSIONS, autoattack, examination, fooled, handover, margin, tiles
 from generalist.errors import BadInput
-from generalist.models import folded
 from generalist.threats import Threat
 from tests.strategies import conv_net, generator, problem
 
@@ -126,44 +123,11 @@ class Forked(nn.Module):
         return self.network(images) if images.sum() > 0 else self.network(-images)
 
 
-def test_folding_changes_nothing_but_rounding():
-    """In function and slope; the network itself stays as it is."""
-    network = normalised_net()
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    faster = folded(network)
-    assert not any(isinstance(part, nn.BatchNorm2d) for part in faster.modules()) and not faster.training
-    leaves = [IMAGES.clone().requires_grad_() for _ in range(2)]
-    logits = [own(leaf) for own, leaf in zip((network, faster), leaves, strict=True)]
-    assert_close(logits[0], logits[1], atol=1e-4, rtol=1e-4)
-    slopes = [torch.autograd.grad(own[:, 1].sum(), leaf)[0] for own, leaf in zip(logits, leaves, strict=True)]
-    assert_close(slopes[0], slopes[1], atol=1e-4, rtol=1e-4)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
-    assert any(isinstance(part, nn.BatchNorm2d) for part in network.modules())
-
-
-@pytest.mark.parametrize("network", [NETWORK, Forked().eval()], ids=["nothing to fold", "can't be traced"])
-def test_what_cannot_be_folded_is_the_network_itself(network):
-    """And is attacked as it is."""
-    assert folded(network) is network
+@pytest.mark.parametrize("network", [NETWORK, Forked().eval()], ids=["nothing to fold", "can't be recorded"])
+def test_what_cannot_be_folded_is_attacked_as_it_is(network):
+    """Its decision is its only view."""
+    assert handover.faster(network, network, "float32", IMAGES, network(IMAGES).detach()).view is None
     assert len(autoattack(network, IMAGES[:3], LABELS[:3], THREAT, attacks=["apgd-ce"]).robust) == 3
-
-
-def test_the_project_s_networks_fold_to_the_same_function(root):
-    """Each architecture, without this project's checks of annotations: they would not let a trace through."""
-    program = """
-import torch
-from tests.model_factory import RGB, TINY, made, numbers, settle
-for name in TINY:
-    model = made(name, RGB).eval()
-    settle(model)
-    faster, images = model.folded(), numbers(8, RGB)
-    assert (faster is model) == (name == "small_cnn"), name
-    with torch.no_grad():
-        raw = model(images)
-        assert (faster(images) - raw).abs().max() < 1e-5 * raw.abs().max(), name
-"""
-    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -366,3 +366,32 @@ def test_a_damaged_state_stops_the_training_with_its_name(dataset: Dataset, fini
     with pytest.raises(BadInput, match="is damaged"):
         finish(small(), dataset, finished)
     assert path.read_bytes() == content[:-3]
+
+
+def test_fast_steps_are_plain_ones_but_for_rounding(dataset: Dataset, tmp_path: Path) -> None:
+    """After an epoch without and with the fast paths weights differ by rounding: here no sign of a gradient flipped."""
+    weights = []
+    for plain in ("true", "false"):
+        config = small("training.epochs=2", "mixing.warm_up=1", f"engine.plain={plain}")
+        weights.append(finish(config, dataset, tmp_path / plain)[1].learners)
+    for name, plainly in weights[0].items():
+        for key, tensor in plainly.items():
+            torch.testing.assert_close(weights[1][name][key], tensor, rtol=1e-2, atol=1e-4)
+    assert any(not torch.equal(weights[1]["robust"][key], own) for key, own in weights[0]["robust"].items())
+
+
+def test_values_that_lie_otherwise_in_memory_resume_to_the_same_bits(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """channels_last reaches weights, momenta and shares, but no file; a resumed training ends with the same bits."""
+    monkeypatch.setattr("generalist.engine.attacking.WIDE", 2)
+    config = small("training.epochs=3", "mixing.warm_up=1")
+    whole = finish(config, dataset, tmp_path / "whole")[1]
+    steps = run(config, dataset, Store(tmp_path / "cut"))
+    for _ in range(3):
+        next(steps)
+    steps.close()
+    again = finish(config, dataset, tmp_path / "cut")[1]
+    for name, own in whole.learners.items():
+        assert tensors_digest(again.learners[name]) == tensors_digest(own)
+        assert all(tensor.is_contiguous() for tensor in own.values())

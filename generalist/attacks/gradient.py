@@ -5,11 +5,29 @@ from typing import Protocol
 
 import torch
 
-from generalist.attacks.losses import Loss, Network, cross_entropy
+from generalist.attacks.losses import Loss, Network, cross_entropy, of_logits
 from generalist.config import AttackOptions
+from generalist.engine import Program
 from generalist.errors import BadInput
 from generalist.tensors import Images, Labels
 from generalist.threats import Threat
+
+
+def slope(network: Network, images: Images, labels: Labels, loss: Loss) -> Images:
+    """The gradient of each image's loss with respect to that image.
+
+    Args:
+        network: from images to logits; a program gives gradients in a way of its own.
+        images: float [batch, channels, height, width].
+        labels: int64 [batch].
+        loss: one number per image.
+    """
+    if isinstance(network, Program):
+        return network.slope(images, lambda logits: of_logits(loss, logits, labels))
+    leaf = images.detach().requires_grad_()
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(loss(network(leaf), labels).sum(), leaf)
+    return gradient
 
 
 class Attack(Protocol):
@@ -74,10 +92,9 @@ def pgd(
         points = ball.project_(ball.random_offset(generator).add_(images))
     else:
         points = images.clone()
-    leaf = points.detach().requires_grad_()  # shares its memory with `points`, which steps move in place
-    with torch.enable_grad():
+    with torch.no_grad():
         for _ in range(steps):
-            (gradient,) = torch.autograd.grad(loss(network(leaf), labels).sum(), leaf)
+            gradient = slope(network, points, labels, loss)
             ball.project_(points.add_(ball.steepest_ascent(gradient), alpha=size))
     return points
 

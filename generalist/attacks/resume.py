@@ -17,7 +17,7 @@ from generalist.store import Stored, read_tensors, tensors_digest, write_tensors
 from generalist.tensors import Images, Labels, Logits
 from generalist.threats import Threat
 
-CODE = ("attacks", "threats", "randomness", "tensors", "models")
+CODE = ("attacks", "threats", "randomness", "tensors", "models", "engine")
 """Parts of the library that verdicts depend on."""
 EVERY = 10.0
 """Seconds between two writes at least: a state is as large as the images."""

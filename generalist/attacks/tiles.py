@@ -54,7 +54,7 @@ def logits_of(network: Network, images: Images) -> Logits:
     """
     tile = tile_size(images.device)
     with torch.no_grad():
-        return torch.cat([_ask(network, _filled(part, tile))[: len(part)] for part in images.split(tile)])
+        return torch.cat([_ask(network, filled(part, tile))[: len(part)] for part in images.split(tile)])
 
 
 def slopes_of(
@@ -71,7 +71,7 @@ def slopes_of(
     with torch.enable_grad():
         aims = [labels.split(tile)] if targets is None else [labels.split(tile), targets.split(tile)]
         parts = [
-            _slopes(network, _filled(part, tile), [_filled(aim, tile) for aim in own], loss, len(part))
+            _slopes(network, filled(part, tile), [filled(aim, tile) for aim in own], loss, len(part))
             for part, *own in zip(images.split(tile), *aims, strict=True)
         ]
     return _joined(parts)
@@ -93,7 +93,7 @@ def nearest_boundary(
     tile = tile_size(images.device)
     with torch.enable_grad():
         parts = [
-            _nearest(network, _filled(part, tile), _filled(own, tile), length, len(part))
+            _nearest(network, filled(part, tile), filled(own, tile), length, len(part))
             for part, own in zip(images.split(tile), labels.split(tile), strict=True)
         ]
     return _joined(parts)
@@ -140,7 +140,7 @@ def _gradient(losses: PerImage, leaf: Images, *, keep: bool = False) -> Images:
     return gradient.detach()
 
 
-def _filled(part: Tensor, tile: int) -> Tensor:
+def filled(part: Tensor, tile: int) -> Tensor:
     """The last row repeated up to a whole tile: copies of a real image, so nothing unusual is computed."""
     missing = tile - len(part)
     return torch.cat([part, part[-1:].expand(missing, *part.shape[1:])]) if missing else part

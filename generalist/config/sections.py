@@ -186,6 +186,18 @@ class TrainingOptions(Section):
     device: Literal["cpu", "cuda"] = Field("cpu", description="where experts are trained and evaluated")
 
 
+class EngineOptions(Section):
+    """How a training step is computed; each choice changes the last bits of the result."""
+
+    plain: bool = Field(False, description="everything the slow, plain way: to look for faults of the fast ones")
+    attack_precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="arithmetic in which training images are attacked"
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="arithmetic of the whole step; weights, averages and evaluation stay float32"
+    )
+
+
 class EvaluationOptions(Section):
     """What is measured. The test split is used once, after all choices; these are made on the validation split."""
 

@@ -9,6 +9,7 @@ from generalist.config.schedule import Schedule
 from generalist.config.section import Section, plugin
 from generalist.config.sections import (
     DataOptions,
+    EngineOptions,
     EvaluationOptions,
     ExpertOptions,
     ExportOptions,
@@ -31,6 +32,7 @@ class Config(Section):
         description="such as {name: small_cnn}"
     )
     training: TrainingOptions = Field(description="such as {epochs: 40, batch_size: 64}")
+    engine: EngineOptions = EngineOptions()
     experts: dict[Name, ExpertOptions] = Field(min_length=1, description="a map of experts by name")
     mixing: MixingOptions | None = Field(None, description="how experts are mixed; null for a single expert on its own")
     deploy: str = Field(

@@ -1,6 +1,5 @@
 """Networks in their CIFAR form; each file here is one architecture, found by its name."""
 
 from generalist.models.contract import Architecture, Classifier, Role, build, initialise
-from generalist.models.layers.folding import folded
 
-__all__ = ["Architecture", "Classifier", "Role", "build", "folded", "initialise"]
+__all__ = ["Architecture", "Classifier", "Role", "build", "initialise"]

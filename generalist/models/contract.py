@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from generalist.config import ModelOptions
-from generalist.models.layers.folding import folded
 from generalist.tensors import Images, ImageShape, Labels, Logits
 
 Role = Literal["natural", "adversarial"]
@@ -57,10 +56,6 @@ class Classifier(nn.Module):
     def conditions(self) -> tuple[Any, ...]:
         """The settings of the condition to evaluate; a plain classifier has the one setting None."""
         return (None,)
-
-    def folded(self) -> nn.Module:
-        """A faster network with the same eval-mode raw outputs, where the model can give one."""
-        return folded(self)
 
 
 class Architecture(ModelOptions):

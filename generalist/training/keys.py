@@ -37,7 +37,7 @@ class Keys:
     ) -> None:
         """`data` is the digest of the data set, `per_epoch` the optimizer steps of an epoch."""
         self._config, self._recipes, self._per_epoch = config, recipes, per_epoch
-        self._common = [canonical(config.model), shape, config.seed, numerics]
+        self._common = [canonical(config.model), canonical(config.engine), shape, config.seed, numerics]
         self._data = data
 
     def start(self, name: str) -> Position:

@@ -45,7 +45,7 @@ class Training:
         total = self._per_epoch * training.epochs
         by_expert = courses(config, total)
         self._recipes = {
-            name: Recipe(options, by_expert.get(name), config.seed, training.batch_size, total)
+            name: Recipe(options, by_expert.get(name), config.seed, training.batch_size, total, config.engine)
             for name, options in config.experts.items()
         }
         self._keys = Keys(

@@ -1,0 +1,19 @@
+"""How things are computed: device, threads, precision, and the network that attacks see. Algorithms don't know."""
+
+from generalist.engine.attacking import attack_network, channels_last, fast_attack_network
+from generalist.engine.devices import device, threads
+from generalist.engine.networks import initial_weights, model_with
+from generalist.engine.program import Program
+from generalist.engine.recording import recorded
+
+__all__ = [
+    "Program",
+    "attack_network",
+    "channels_last",
+    "device",
+    "fast_attack_network",
+    "initial_weights",
+    "model_with",
+    "recorded",
+    "threads",
+]
