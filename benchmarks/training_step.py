@@ -114,6 +114,7 @@ def main() -> None:
             ours, plain = (spent[f"{side} natural"] + spent[f"{side} robust"] for side in ("ours", "plain"))
             ratios[case] = spent["naive"] / ours
             rows.append((case, ratios[case], plain / ours, spent))
+            print(f"# {case}: {ratios[case]:.2f} times the naive loop's speed", flush=True)
     print("\n| case | naive / ours | plain / ours |", " | ".join(rows[0][3]), "| (milliseconds)")
     print("|---" * (3 + len(rows[0][3])) + "|")
     for case, ratio, against_plain, spent in rows:
