@@ -128,10 +128,35 @@ class Halved(nn.Module):
         return upper + lower
 
 
+class Noisy(nn.Module):
+    """Draws numbers in each pass."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images - torch.randn(3, 1, 1)).flatten(1)
+
+
+class Computed(nn.Module):
+    """Its weights are made of others in each pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(4, 3, 3, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.conv2d(images, self.weight / self.weight.norm()).flatten(1)
+
+
 @pytest.mark.parametrize(
     "network",
-    [Forked(), Halved(), nn.Sequential(nn.Flatten(), nn.Sigmoid()), nn.Sequential(nn.BatchNorm2d(3), nn.Flatten())],
-    ids=["forked", "halved", "sigmoid", "batch statistics"],
+    [
+        Noisy(),
+        Computed(),
+        Forked(),
+        Halved(),
+        nn.Sequential(nn.Flatten(), nn.Sigmoid()),
+        nn.Sequential(nn.BatchNorm2d(3), nn.Flatten()),
+    ],
+    ids=["noisy", "computed", "forked", "halved", "sigmoid", "batch statistics"],
 )
 def test_what_is_unknown_has_no_program(network: nn.Module) -> None:
     """It is attacked as it is."""

@@ -38,7 +38,8 @@ def recorded(
     if recorder.looked:
         return None
     try:
-        calls, result = _Reader(images, dtype).read(recorder.notes, logits)
+        own = {id(tensor) for tensor in (*network.parameters(), *network.buffers())}
+        calls, result = _Reader(images, own, dtype).read(recorder.notes, logits)
     except (_UnknownError, TypeError, ValueError):
         return None
     exact = Program(calls, result=result, dtype=dtype, channels_last=channels_last)
@@ -86,10 +87,14 @@ class _UnknownError(Exception):
 
 
 class _Reader:
-    """Makes operations of notes; those before the images come in are constants."""
+    """Makes operations of notes.
 
-    def __init__(self, images: Tensor, dtype: torch.dtype) -> None:
-        self.dtype = dtype
+    Weights and constants must be the network's own tensors: what it computes or draws anew in each pass is none.
+    """
+
+    def __init__(self, images: Tensor, own: set[int], dtype: torch.dtype) -> None:
+        """`own` are the identities of the network's parameters and buffers."""
+        self.dtype, self.own = dtype, own
         self.places = {id(images): 0}
         self.calls: list[Call] = []
         self.uses: dict[int, int] = {}
@@ -134,6 +139,7 @@ class _Reader:
     ) -> None:
         if isinstance(padding, str):
             raise _UnknownError("padding by name")
+        self._check(weight, bias)
         pairs = (own if isinstance(own, tuple) else (own, own) for own in (stride, padding, dilation))
         self._add(note, op.Convolution(weight, bias, (*pairs, groups), self.dtype), given)
 
@@ -151,6 +157,7 @@ class _Reader:
     ) -> None:
         if training or running_mean is None or running_var is None or given.ndim != 4:
             raise _UnknownError("BatchNorm in training")
+        self._check(running_mean, running_var, weight, bias)
         norm = op.Statistics(running_mean, running_var, weight, bias, eps)
         place = self._place(given)
         before = self.calls[place - 1][0] if place else None
@@ -163,6 +170,7 @@ class _Reader:
     def linear(self, note: _Note, given: Tensor, weight: Tensor, bias: Tensor | None = None) -> None:
         if given.ndim != 2:
             raise _UnknownError("a linear layer of more than vectors")
+        self._check(weight, bias)
         self._add(note, op.Linear(weight, bias, self.dtype), given)
 
     def relu(self, note: _Note, given: Tensor, inplace: bool = False) -> None:
@@ -205,9 +213,14 @@ class _Reader:
             self.places[id(note.result)] = self._place(given)
 
     def _constant(self, tensor: Tensor) -> Tensor:
-        if not isinstance(tensor, Tensor) or tensor.requires_grad or id(tensor) in self.places:
-            raise _UnknownError("a constant")
+        if not isinstance(tensor, Tensor) or tensor.requires_grad:
+            raise _UnknownError("a constant that is learned, or is no tensor")
+        self._check(tensor)
         return tensor.to(self.dtype)
+
+    def _check(self, *tensors: Tensor | None) -> None:
+        if any(tensor is not None and id(tensor) not in self.own for tensor in tensors):
+            raise _UnknownError("a tensor that is not the network's")
 
 
 _READERS: dict[Any, Callable[..., None]] = {
