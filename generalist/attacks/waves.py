@@ -76,7 +76,8 @@ def approach(setting: Setting, name: str, restarts: Sequence[int]) -> Wave:
             starts = half.project(
                 _starts(half, images, streams, restarts), images.repeat_interleave(len(restarts), dim=0)
             )
-        return _approach(setting, images, labels, starts, None, len(restarts))
+        runs = len(restarts)
+        return _by_image(_approach(setting, images, labels, runs, starts=starts), runs, asked=0)
 
     return Wave(f"{name} {restarts[0]}", len(restarts), attack)
 
@@ -90,17 +91,8 @@ def aimed_approach(setting: Setting, name: str, ranks: Sequence[int], hopeless: 
     def attack(images: Images, labels: Labels, _: ImageStreams) -> Attempt:
         runs = len(ranks)
         targets = _aims(setting, images, labels, ranks)
-        owners = torch.arange(len(images), device=images.device).repeat_interleave(runs)
-        found = fab(
-            setting.victim,
-            images[owners],
-            labels[owners],
-            setting.threat,
-            targets=targets,
-            steps=setting.fab_steps,
-            owners=owners,
-            hopeless=hopeless,
-        )
+        owners = _owners(images, runs)
+        found = _approach(setting, images, labels, runs, targets=targets, hopeless=hopeless)
         attempt = _by_image(found, runs, asked=1)
         distance = torch.where(attempt.broken[:, None], torch.inf, found.distance.view(-1, runs))
         nearest = distance.topk(min(FINISHED, runs), dim=1, largest=False)
@@ -166,7 +158,7 @@ def _ascend(
     asked: int = 0,
 ) -> Attempt:
     """APGD, several runs for each image."""
-    owners = torch.arange(len(images), device=images.device).repeat_interleave(runs)
+    owners = _owners(images, runs)
     on_radius = partial(apgd, hopeless=HOPELESS_LOSS if loss is targeted_dlr else ())
     attack = apgd_from_outside if setting.threat.norm == "l1" else on_radius
     run = attack(
@@ -192,15 +184,15 @@ def _approach(
     setting: Setting,
     images: Images,
     labels: Labels,
-    starts: Tensor | None,
-    targets: Tensor | None,
     runs: int,
     *,
-    asked: int = 0,
-) -> Attempt:
+    starts: Tensor | None = None,
+    targets: Tensor | None = None,
+    hopeless: Sieve = HOPELESS,
+) -> Nearest:
     """FAB, several runs for each image."""
-    owners = torch.arange(len(images), device=images.device).repeat_interleave(runs)
-    run = fab(
+    owners = _owners(images, runs)
+    return fab(
         setting.victim,
         images[owners],
         labels[owners],
@@ -209,8 +201,13 @@ def _approach(
         start=starts,
         steps=setting.fab_steps,
         owners=owners,
+        hopeless=hopeless,
     )
-    return _by_image(run, runs, asked)
+
+
+def _owners(images: Images, runs: int) -> Tensor:
+    """Which image each run attacks."""
+    return torch.arange(len(images), device=images.device).repeat_interleave(runs)
 
 
 def _by_image(run: Ascent | Nearest, runs: int, asked: int) -> Attempt:
