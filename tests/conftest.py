@@ -76,6 +76,19 @@ def short(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return {"version": "plus", "attacks": list(MEMBERS), "square_queries": 30}
 
 
+@pytest.fixture
+def short_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`standard` with few steps, few images at a time, and without Square, which needs no gradients."""
+    from dataclasses import replace
+
+    from generalist.attacks import VERSIONS, examination, tiles
+
+    monkeypatch.setattr(examination, "_HUGE_STEPS", 2)
+    monkeypatch.setattr(tiles, "_TILE", 24)
+    few = replace(VERSIONS["standard"], members=("apgd-ce", "apgd-t", "fab-t"), targets=3, steps=7, fab_steps=4)
+    monkeypatch.setitem(VERSIONS, "standard", few)
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     """One intra-op thread before and after each test: the number changes the bits of results."""

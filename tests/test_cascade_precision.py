@@ -1,14 +1,13 @@
 """Searches through a view that differs by rounding: BatchNorm folded, or bfloat16; verdicts are float32 always."""
 
 import inspect
-from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from generalist.attacks import VERSIONS, autoattack, examination, fooled, handover, margin, tiles
+from generalist.attacks import autoattack, fooled, handover, margin
 from generalist.errors import BadInput
 from generalist.threats import Threat
 from tests.strategies import conv_net, generator, problem
@@ -18,13 +17,7 @@ NETWORK, IMAGES, _ = problem(24)
 LABELS = NETWORK(IMAGES).argmax(1)
 
 
-@pytest.fixture(autouse=True)
-def _short(monkeypatch):
-    """Few steps, few images at a time, and no Square: it needs no gradients."""
-    monkeypatch.setattr(examination, "_HUGE_STEPS", 2)
-    monkeypatch.setattr(tiles, "_TILE", 24)
-    few = replace(VERSIONS["standard"], members=("apgd-ce", "apgd-t", "fab-t"), targets=3, steps=7, fab_steps=4)
-    monkeypatch.setitem(VERSIONS, "standard", few)
+pytestmark = pytest.mark.usefixtures("short_gradients")
 
 
 # Searches in bfloat16.

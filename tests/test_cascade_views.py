@@ -1,6 +1,5 @@
 """Views: whatever a search goes through, an image is broken by the decision alone."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from generalist.attacks import VERSIONS, autoattack, examination, fooled, margin, tiles
+from generalist.attacks import autoattack, fooled, margin
 from generalist.attacks.members import MEMBERS
 from generalist.models import Classifier
 from generalist.tensors import ImageShape
@@ -20,13 +19,7 @@ NETWORK, IMAGES, _ = problem(24)
 LABELS = NETWORK(IMAGES).argmax(1)
 
 
-@pytest.fixture(autouse=True)
-def _short(monkeypatch):
-    """Few steps, few images at a time, and no Square: it needs no gradients."""
-    monkeypatch.setattr(examination, "_HUGE_STEPS", 2)
-    monkeypatch.setattr(tiles, "_TILE", 24)
-    few = replace(VERSIONS["standard"], members=("apgd-ce", "apgd-t", "fab-t"), targets=3, steps=7, fab_steps=4)
-    monkeypatch.setitem(VERSIONS, "standard", few)
+pytestmark = pytest.mark.usefixtures("short_gradients")
 
 
 def quantised(images: Tensor) -> Tensor:
