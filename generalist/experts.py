@@ -31,6 +31,7 @@ class State:
         optimizer: the optimizer's tensors by `index/name`, such as `0/momentum_buffer`.
         average: the expert's own weight average, where it keeps one.
         share: its share of the global learner, where there is one.
+        rate: factor on its learning rate, below 1 after it diverged and went back (`training.divergence`).
     """
 
     epoch: int
@@ -38,6 +39,7 @@ class State:
     optimizer: dict[str, Tensor]
     average: Weights | None
     share: Weights | None
+    rate: float = 1.0
 
     @property
     def learner(self) -> Weights:
@@ -82,7 +84,7 @@ class Expert:
     def __init__(
         self, recipe: Recipe, state: State, model_options: ModelOptions, shape: ImageShape, on: torch.device
     ) -> None:
-        self.recipe, self.epoch = recipe, state.epoch
+        self.recipe, self.epoch, self._rate = recipe, state.epoch, state.rate
         objective = recipe.options.objective
         if not isinstance(objective, Objective):
             raise TypeError(f"{type(objective).__name__} is not an objective")
@@ -93,8 +95,11 @@ class Expert:
         for parameter in model.parameters():
             parameter.data = self._laid(parameter.data)
         self._program = engine.fast_attack_network(model, shape, recipe.engine)
-        self.learner = Learner(model.train(), self._program or engine.attack_network(model))
+        attackable = self._program or engine.attack_network(model)  # asks no other process
+        self._group = engine.group()
+        self.learner = Learner(engine.synchronised(model, self._group).train(), attackable)
         self.weights: Weights = model.state_dict()
+        self._parameters = list(model.parameters())
         self.optimizer = self._optimizer(state.optimizer)
         self.average = self._alive(state.average, on)
         self.share = self._alive(state.share, on)
@@ -103,9 +108,8 @@ class Expert:
 
     def _optimizer(self, tensors: Mapping[str, Tensor]) -> torch.optim.Optimizer:
         settings = self.recipe.options.optimizer.model_dump(exclude={"name"}, context={"canonical": True})
-        parameters = list(self.learner.model.parameters())
         fused = not self.recipe.engine.plain
-        optimizer = _OPTIMIZERS[self.recipe.options.optimizer.name](parameters, fused=fused, **settings)
+        optimizer = _OPTIMIZERS[self.recipe.options.optimizer.name](self._parameters, fused=fused, **settings)
         saved: dict[int, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             index, _, name = key.partition("/")
@@ -120,6 +124,7 @@ class Expert:
         Returns the summed loss and the number of correct predictions, both without waiting for the device.
         """
         draw = generator(self.recipe.seed, "attack", self.epoch, batch_index, device=batch.images.device)
+        own, draw = self._group.part(batch, draw)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
         if self._program is not None:
@@ -129,15 +134,15 @@ class Expert:
         def closure() -> float:
             self.optimizer.zero_grad()
             with self._autocast(batch.images.device):
-                loss = self.objective.loss(self.learner, batch, draw)
-            loss.value.backward()
-            seen.append((loss.value.detach(), loss.logits.detach()))
+                loss = self.objective.loss(self.learner, own, draw)
+            loss.value.backward(self._group.share(own, batch))
+            correct = (loss.logits.detach().argmax(dim=1) == own.labels).sum()
+            seen.append(self._group.sums(self._parameters, loss.value.detach() * len(own), correct))
             return 0.0  # the optimizers here don't look at the value, and reading it would wait for the device
 
         self.optimizer.step(closure)
         self._follow(step)
-        value, logits = seen[0]
-        return value * len(batch), (logits.argmax(dim=1) == batch.labels).sum()
+        return seen[0]
 
     def _autocast(self, on: torch.device) -> torch.autocast:
         """The arithmetic of the whole step."""
@@ -153,7 +158,7 @@ class Expert:
     def learning_rate(self, step: int) -> float:
         """The learning rate of a step, counted from 1."""
         factor = self.recipe.options.schedule.at((step - 1) / self.recipe.total)
-        return float(self.recipe.options.optimizer.lr) * factor
+        return float(self.recipe.options.optimizer.lr) * factor * self._rate
 
     def _follow(self, step: int) -> None:
         """Move the expert's own average, then its share of the global learner."""
@@ -191,6 +196,7 @@ class Expert:
             optimizer=optimizer,
             average=None if self.average is None else _copied(self.average.weights),
             share=None if self.share is None else _copied(self.share.weights),
+            rate=self._rate,
         )
 
 

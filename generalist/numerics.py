@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 
 _TRAINING = (
     "tensors",
@@ -32,7 +33,12 @@ def fingerprint(device: str, threads: int, *, evaluation: bool = False) -> dict[
     """Plain values that go into the key of every stored state, or (`evaluation`) of every measurement."""
     processor = torch.cuda.get_device_name() if device == "cuda" else "cpu"
     modules = (*_TRAINING, *_EVALUATION) if evaluation else _TRAINING
-    return {"code": code_digest(modules), "torch": torch.__version__, "device": processor, "threads": threads}
+    together = dist.get_world_size() if dist.is_available() and dist.is_initialized() and not evaluation else 1
+    told: dict[str, str | int] = {"torch": torch.__version__, "device": processor, "threads": threads}
+    told["code"] = code_digest(modules)
+    if together > 1:  # alone, keys are what they always were
+        told["processes"] = together
+    return told
 
 
 @functools.cache

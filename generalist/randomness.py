@@ -6,6 +6,7 @@ and recipe share their bits whatever their experts are called.
 
 import hashlib
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -32,6 +33,47 @@ def generator(seed: int, stream: Stream, *key: int, device: torch.device | str =
 def permutation(seed: int, epoch: int, count: int) -> Tensor:
     """The order of the training images in an epoch: int64 [count]."""
     return torch.randperm(count, generator=generator(seed, "order", epoch))
+
+
+class PartOfBatch(torch.Generator):
+    """Random numbers of some rows of a batch: those that a plain generator draws for them in the whole batch.
+
+    It works through `uniform_like` and its sisters, so whatever is drawn for images goes through these.
+    """
+
+    rows: slice
+    whole: int
+
+    def __new__(cls, numbers: torch.Generator, rows: slice, whole: int) -> "PartOfBatch":
+        """The numbers of a fresh generator, for `rows` of a batch of `whole`."""
+        part: PartOfBatch = super().__new__(cls, numbers.device)  # type: ignore[call-arg]  # torch's takes the device
+        part.manual_seed(numbers.initial_seed())
+        part.rows, part.whole = rows, whole
+        return part
+
+
+def uniform_like(images: Tensor, low: float, high: float, *, generator: torch.Generator) -> Tensor:
+    """Uniform numbers in [low, high), shaped as the images."""
+    return _filled(images, generator, lambda room: room.uniform_(low, high, generator=generator))
+
+
+def normal_like(images: Tensor, *, std: float = 1.0, generator: torch.Generator) -> Tensor:
+    """Normal numbers of mean 0, shaped as the images."""
+    return _filled(images, generator, lambda room: room.normal_(0, std, generator=generator))
+
+
+def exponential_like(images: Tensor, *, generator: torch.Generator) -> Tensor:
+    """Exponential numbers of mean 1, shaped as the images."""
+    return _filled(images, generator, lambda room: room.exponential_(generator=generator))
+
+
+def _filled(images: Tensor, generator: torch.Generator, fill: Callable[[Tensor], Tensor]) -> Tensor:
+    if not isinstance(generator, PartOfBatch):
+        return fill(torch.empty_like(images))
+    drawn = fill(images.new_empty((generator.whole, *images.shape[1:])))[generator.rows]
+    if len(drawn) != len(images):
+        raise ValueError(f"numbers for {len(images)} images, but this process has {len(drawn)} of the batch")
+    return drawn
 
 
 class ImageStreams:

@@ -52,10 +52,14 @@ class Accuracy(Record):
 
 
 class Measured(Record):
-    """A learner on the validation split: natural and robust accuracy on the same images."""
+    """A learner on the validation split: natural and robust accuracy on the same images.
+
+    `fgsm` is the accuracy against one large step, measured of experts that train on attacks: see `training.alarms`.
+    """
 
     natural: Accuracy
     robust: Accuracy
+    fgsm: Accuracy | None = None
 
     @computed_field
     @property
@@ -76,6 +80,7 @@ class EpochRecord(Record):
         expert: its name.
         epoch: epochs done, from 1.
         loss, accuracy: means over the epoch's training images, as trained on (attacked, augmented).
+        gradient_norm: of all gradients together, mean over steps.
         learning_rate: of the epoch's last step.
         images: training images seen in this epoch.
         seconds: wall clock of the epoch, without validation.
@@ -87,6 +92,7 @@ class EpochRecord(Record):
     epoch: int
     loss: float
     accuracy: float
+    gradient_norm: float
     learning_rate: float
     images: int
     seconds: float

@@ -1,7 +1,7 @@
 """Units: experts that advance together, epoch by epoch."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from generalist.config import Config, MixingOptions, Steps
-from generalist.data import Resident, steps_per_epoch
+from generalist.data import Samples, steps_per_epoch
 from generalist.data import epoch as batches_of_epoch
 from generalist.experts import Expert, Recipe, State
 from generalist.mixing import combined
@@ -18,22 +18,93 @@ from generalist.tensors import Batch, ImageShape
 
 @dataclass(frozen=True)
 class EpochResult:
-    """Means over one epoch of one expert, as trained on."""
+    """Means over one epoch of one expert, as trained on; the norm is that of all gradients, a mean over steps."""
 
     loss: float
     accuracy: float
+    gradient_norm: float
     learning_rate: float
     images: int
+    seconds: float
+
+
+class DivergedError(ArithmeticError):
+    """An expert's loss or gradient is no finite number any more.
+
+    Attributes:
+        expert: its place in the unit.
+        step: of the epoch, from 1.
+        loss, gradient_norm: there.
+    """
+
+    def __init__(self, expert: int, step: int, loss: float, gradient_norm: float) -> None:
+        super().__init__(f"step {step}: loss {loss:g}, gradient norm {gradient_norm:g}")
+        self.expert, self.step, self.loss, self.gradient_norm = expert, step, loss, gradient_norm
+
+
+class Notes:
+    """What was seen at each step of an epoch: summed loss, correct predictions, gradient norm, images.
+
+    Numbers stay on the device until the epoch ends or is stored, as reading them would wait for it.
+    """
+
+    def __init__(self, seen: Tensor | None = None) -> None:
+        """Go on from the float64 [4, steps] of an epoch that was begun."""
+        self._seen: list[Tensor] = [] if seen is None else list(seen.T)
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+    def add(self, loss: Tensor, correct: Tensor, gradient_norm: Tensor, images: int) -> None:
+        """Note a step: three scalars on the device, and a number."""
+        count = torch.full((), images, dtype=torch.float64, device=loss.device)
+        self._seen.append(torch.stack([loss.double(), correct.double(), gradient_norm.double(), count]))
+
+    def tensor(self) -> Tensor:
+        """All of it, on the CPU: float64 [4, steps]."""
+        return torch.stack(self._seen, dim=1).cpu() if self._seen else torch.zeros(4, 0, dtype=torch.float64)
+
+    def result(self, *, expert: int, learning_rate: float, seconds: float) -> EpochResult:
+        """The whole epoch.
+
+        Raises:
+            DivergedError: at a step of it, loss or gradient was not finite.
+        """
+        losses, correct, norms, images = self.tensor()
+        finite = losses.isfinite() & norms.isfinite()
+        if not finite.all():
+            step = int(finite.int().argmin())
+            raise DivergedError(expert, step + 1, float(losses[step] / images[step]), float(norms[step]))
+        total = float(images.sum())
+        return EpochResult(
+            loss=float(losses.sum()) / total,
+            accuracy=float(correct.sum()) / total,
+            gradient_norm=float(norms.mean()),
+            learning_rate=learning_rate,
+            images=int(total),
+            seconds=seconds,
+        )
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A unit in the middle of an epoch, on the CPU: each expert's state and notes, and the seconds spent."""
+
+    states: tuple[State, ...]
+    notes: tuple[Tensor, ...]
     seconds: float
 
 
 class Unit:
     """Experts that advance together: one as a rule, all of them where they are coupled within an epoch."""
 
-    def __init__(self, experts: Sequence[Expert], mixing: MixingOptions | None) -> None:
-        """`mixing` is given where the experts hand back between steps."""
+    def __init__(self, experts: Sequence[Expert], mixing: MixingOptions | None, begun: Moment | None = None) -> None:
+        """`mixing` is given where the experts hand back between steps; `begun` is an epoch to go on with."""
         self.experts = list(experts)
         self._mixing = mixing
+        self._notes = [Notes() for _ in experts] if begun is None else [Notes(own) for own in begun.notes]
+        self._seconds = 0.0 if begun is None else begun.seconds
+        self._since = time.perf_counter()
 
     @classmethod
     def revive(
@@ -45,27 +116,59 @@ class Unit:
         *,
         on: torch.device,
         coupled: bool,
+        begun: Moment | None = None,
     ) -> Self:
         """Bring states to life on a device; `coupled` units hand back between steps."""
         experts = [
             Expert(recipe, state, config.model, shape, on) for recipe, state in zip(recipes, states, strict=True)
         ]
-        return cls(experts, config.mixing if coupled else None)
+        return cls(experts, config.mixing if coupled else None, begun)
 
-    def epoch(self, data: Resident) -> list[EpochResult]:
-        """Train every expert for one epoch on the same batches, each with its own augmentation."""
-        recipe = self.experts[0].recipe
+    @staticmethod
+    def rest(states: Sequence[State]) -> Moment:
+        """States between two epochs, as a moment to go on from."""
+        return Moment(tuple(states), tuple(Notes().tensor() for _ in states), 0.0)
+
+    def epoch(self, data: Samples, *, between: Callable[[], None] | None = None) -> list[EpochResult]:
+        """Train every expert for one epoch, or the rest of it, on the same batches, each with its own augmentation.
+
+        Args:
+            data: the training images.
+            between: called after each step but the last; `moment` then gives what a training can go on from.
+
+        Raises:
+            DivergedError: loss or gradient of an expert was not finite.
+        """
+        self._since = time.perf_counter()
+        recipe, first = self.experts[0].recipe, len(self._notes[0])
         per_epoch = steps_per_epoch(len(data), recipe.batch_size)
         done = self.experts[0].epoch * per_epoch
-        sums = [_Sums() for _ in self.experts]
-        for index, batches in enumerate(zip(*(_batches(expert, data) for expert in self.experts), strict=True)):
-            for expert, batch, total in zip(self.experts, batches, sums, strict=True):
-                total.add(expert.step(batch, done + index + 1, index), len(batch))
+        together = zip(*(_batches(expert, data, first) for expert in self.experts), strict=True)
+        for index, batches in enumerate(together, start=first):
+            for expert, batch, notes in zip(self.experts, batches, self._notes, strict=True):
+                loss, correct = expert.step(batch, done + index + 1, index)
+                notes.add(loss, correct, _gradient_norm(expert), len(batch))
             self._hand_back_between_steps(done + index + 1, per_epoch)
-        for expert in self.experts:
+            if between is not None and index + 1 < per_epoch:
+                between()
+        return self._ended(done + per_epoch)
+
+    def moment(self) -> Moment:
+        """Where the unit stands, in the middle of an epoch."""
+        seconds = self._seconds + time.perf_counter() - self._since
+        states = tuple(expert.state() for expert in self.experts)
+        return Moment(states, tuple(notes.tensor() for notes in self._notes), seconds)
+
+    def _ended(self, step: int) -> list[EpochResult]:
+        """What the epoch that ends with this step of the training came to; the next may begin."""
+        results = []
+        for index, (expert, notes) in enumerate(zip(self.experts, self._notes, strict=True)):
+            rate = expert.learning_rate(step)
+            seconds = self._seconds + time.perf_counter() - self._since
+            results.append(notes.result(expert=index, learning_rate=rate, seconds=seconds))
             expert.epoch += 1
-        rates = [expert.learning_rate(done + per_epoch) for expert in self.experts]
-        return [total.result(rate) for rate, total in zip(rates, sums, strict=True)]
+        self._notes, self._seconds = [Notes() for _ in self.experts], 0.0
+        return results
 
     def _hand_back_between_steps(self, step: int, steps_per_epoch: int) -> None:
         mixing = self._mixing
@@ -83,33 +186,15 @@ class Unit:
             expert.take(weights, reset_momentum=mixing.momentum == "reset")
 
 
-class _Sums:
-    """Sums over an epoch that stay on the device until the end."""
-
-    def __init__(self) -> None:
-        self.loss: Tensor | float = 0.0
-        self.correct: Tensor | int = 0
-        self.images = 0
-        self.seconds = 0.0
-        self._since = time.perf_counter()
-
-    def add(self, outcome: tuple[Tensor, Tensor], images: int) -> None:
-        self.loss = self.loss + outcome[0].double()
-        self.correct = self.correct + outcome[1]
-        self.images += images
-
-    def result(self, learning_rate: float) -> EpochResult:
-        return EpochResult(
-            loss=float(self.loss) / self.images,
-            accuracy=int(self.correct) / self.images,
-            learning_rate=learning_rate,
-            images=self.images,
-            seconds=time.perf_counter() - self._since,
-        )
-
-
-def _batches(expert: Expert, data: Resident) -> Iterator[Batch]:
-    recipe = expert.recipe
+def _batches(expert: Expert, data: Samples, first: int) -> Iterator[Batch]:
+    recipe, augment = expert.recipe, expert.recipe.options.augment
     return batches_of_epoch(
-        data, seed=recipe.seed, epoch=expert.epoch, batch_size=recipe.batch_size, augment=recipe.options.augment
+        data, seed=recipe.seed, epoch=expert.epoch, batch_size=recipe.batch_size, augment=augment, first=first
     )
+
+
+def _gradient_norm(expert: Expert) -> Tensor:
+    """Of all gradients of the step before, together."""
+    gradients = [own.grad for own in expert.learner.model.parameters() if own.grad is not None]
+    total: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    return total

@@ -9,7 +9,7 @@ from typing import Any
 
 from prefect import flow, get_run_logger, task, unmapped
 from prefect.cache_policies import NO_CACHE
-from prefect.futures import PrefectFuture
+from prefect.futures import PrefectFuture, wait
 from prefect.runtime import flow_run
 from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -19,7 +19,8 @@ from generalist.errors import BadInput
 from generalist.evaluation import Shard, Verdicts
 from generalist.export import Parity
 from generalist.records import Evaluation
-from generalist.training import Candidate, Outcome, Position, Positions, Round, Training, outcome
+from generalist.store import Lost
+from generalist.training import PATIENCE, Candidate, Outcome, Position, Positions, Round, Training, crew, outcome
 from pipelines import artifacts, steps
 from pipelines.job import Job, Watch
 from pipelines.progress import Progress
@@ -61,7 +62,7 @@ def advance(
     label: str, job: Job, round_: Round, unit: tuple[str, ...], positions: Positions
 ) -> dict[str, tuple[Position, ...]]:
     """Train one unit of experts to the end of a round."""
-    return job.follow(job.training.advance(round_, unit, positions))
+    return job.follow(job.crew.advance(round_, unit, positions))
 
 
 @step
@@ -185,8 +186,9 @@ def _run(config: Config, workspace: Workspace, target: Results, watch: Watch) ->
     training = prepare(f"prepare {config.data.name}", config, workspace)
     tracker = start(workspace, config, training.dataset)
     try:
-        job = Job(config, workspace, training, steps.staging(workspace, config), tracker, watch)
-        found = _train(job)
+        with crew(training) as advancing:
+            job = Job(config, workspace, training, advancing, steps.staging(workspace, config), tracker, watch)
+            found = _train(job)
         evaluation, verdicts = _evaluate(job, found)
         export("export ONNX", job, found, evaluation, verdicts)
         report("write report", job, found, evaluation, verdicts)
@@ -206,6 +208,16 @@ def _run(config: Config, workspace: Workspace, target: Results, watch: Watch) ->
 
 
 def _train(job: Job) -> Outcome:
+    """Every round; over again where a state in the store turns out to be damaged, which was then set aside."""
+    for _ in range(PATIENCE - 1):
+        try:
+            return _rounds(job)
+        except Lost as error:
+            job.watch.say(str(error))
+    return _rounds(job)
+
+
+def _rounds(job: Job) -> Outcome:
     """Every round: the units side by side, then the mixing."""
     training = job.training
     positions: Positions = training.start()
@@ -216,8 +228,12 @@ def _train(job: Job) -> Outcome:
             advance.submit(_title(round_, unit, job.config), job, round_, unit, positions) for unit in round_.units
         ]
         cuts: dict[str, tuple[Position, ...]] = {}
-        for unit in units:
-            cuts |= unit.result()
+        try:
+            for unit in units:
+                cuts |= unit.result()
+        except Lost:
+            wait(units)  # whoever starts over should not train beside them
+            raise
         label = f"mix round {round_.index} (epoch {round_.stop})"
         candidate, positions = mix(label, job, round_, cuts)
         candidates.append(candidate)
@@ -235,9 +251,9 @@ def _title(round_: Round, unit: tuple[str, ...], config: Config) -> str:
 
 def _evaluate(job: Job, found: Outcome) -> tuple[Evaluation, dict[str, Verdicts]]:
     since = time.perf_counter()
-    n, attack = len(job.training.dataset.test), job.config.evaluation.attack
+    attack, shards = job.config.evaluation.attack, steps.shards(job.training)
+    n = shards[-1].stop
     job.watch.say(f"evaluating {', '.join(found.learners)} on the test split ({n} images): PGD, then {attack}")
-    shards = steps.shards(job.training)
     tasks = {
         name: evaluate.map(
             [_share(name, attack, rows, shards) for rows in shards],

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from generalist.config import Config
 from generalist.records import EpochRecord, RoundRecord
-from generalist.training import Fact, Position, Training
+from generalist.training import Crew, Fact, Position, Training, alarm, identity
 from pipelines.results import Results
 from pipelines.tracking import Tracker
 from pipelines.workspace import Workspace
@@ -32,9 +32,16 @@ class Job:
     """
 
     def __init__(
-        self, config: Config, workspace: Workspace, training: Training, staged: Results, tracker: Tracker, watch: Watch
+        self,
+        config: Config,
+        workspace: Workspace,
+        training: Training,
+        crew: Crew,
+        staged: Results,
+        tracker: Tracker,
+        watch: Watch,
     ) -> None:
-        self.config, self.workspace, self.training = config, workspace, training
+        self.config, self.workspace, self.training, self.crew = config, workspace, training, crew
         self.staged, self.tracker, self.watch = staged, tracker, watch
         self._facts: dict[tuple[str, int, str], Fact] = {}
         self._lock = threading.Lock()
@@ -47,19 +54,25 @@ class Job:
 
     def tell(self, fact: Fact) -> None:
         """Keep a fact and pass it on; what a retried step tells again is known already."""
-        key = (type(fact).__name__, fact.epoch, getattr(fact, "expert", ""))
         with self._lock:
-            if key in self._facts:
+            if identity(fact) in self._facts:
                 return
-            self._facts[key] = fact
+            self._facts[identity(fact)] = fact
             if isinstance(fact, EpochRecord):
                 self.tracker.epoch(fact)
                 self.watch.epoch(fact, self.config.training.epochs)
+                self._heed(alarm(self._facts.values(), fact))
             elif isinstance(fact, RoundRecord):
                 self.tracker.round(fact)
                 self.watch.round(fact)
             else:
                 self.tracker.course(fact)
+
+    def _heed(self, warning: str | None) -> None:
+        """Tell of an alarm once for each expert and epoch, where people look."""
+        if warning is not None:
+            self.watch.say(f"ALARM: {warning}")
+            self.tracker.tag({"alarm": warning})
 
     def follow(
         self, steps: Generator[EpochRecord, None, dict[str, tuple[Position, ...]]]

@@ -3,6 +3,7 @@
 Training's own steps are `generalist.training.Training`; every door runs the same ones.
 """
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,11 +25,14 @@ from generalist.export import Lineage, Parity, export, parity, shape_of, write_w
 from generalist.numerics import fingerprint
 from generalist.records import Evaluation
 from generalist.report import Gallery, build, write_curves
-from generalist.store import Store, read_tensors, tensors_digest, write_atomically
+from generalist.store import Remote, Store, read_tensors, tensors_digest, write_atomically
 from generalist.tensors import ImageShape, Weights, to_unit
 from generalist.training import Outcome, Training
 from pipelines.results import Results, metrics_json, verdicts_npz
 from pipelines.workspace import Workspace, code_version
+
+STORE = "GENERALIST_STORE"
+"""Environment variable: where the store is."""
 
 GALLERY = 12
 """Images in the report's gallery."""
@@ -62,7 +66,21 @@ def training(config: Config, workspace: Workspace) -> Training:
         BadInput: the data changed after it was prepared, or the configured device is not there.
     """
     engine.device(config.training.device)
-    return Training(config, load(prepared(config, workspace)), Store(workspace.store))
+    return Training(config, load(prepared(config, workspace)), opened_store(workspace), root=workspace.here)
+
+
+def opened_store(workspace: Workspace) -> Store:
+    """The workspace's store, or the one that `GENERALIST_STORE` names: a folder, or an address that machines share.
+
+    Raises:
+        BadInput: nothing here can open that address.
+    """
+    named = os.environ.get(STORE, "").strip()
+    if not named:
+        return Store(workspace.store)
+    if "://" in named:
+        return Store(workspace.store, Remote(named))
+    return Store((workspace.root / Path(named).expanduser()).resolve())
 
 
 def evaluate_shard(training: Training, outcome: Outcome, name: str, rows: range) -> Shard:

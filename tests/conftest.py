@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sysconfig
 import tempfile
 import venv
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from registry_factory import Registry
 
+    from generalist.data import Dataset
+    from generalist.training import Fact, Outcome
     from pipelines.results import Results
     from pipelines.workspace import Workspace
 
@@ -164,3 +167,42 @@ def registry(shared_workspace: "Workspace", tmp_path: Path, request: pytest.Fixt
     from registry_factory import Registry
 
     return Registry(shared_workspace, re.sub(r"[^A-Za-z0-9_-]", "_", request.node.name), tmp_path)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of prepared digits."""
+    from tests.training_factory import digits
+
+    folder = tmp_path_factory.mktemp("digits") / "data"
+    digits(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dataset(prepared: Path) -> "Dataset":
+    """Prepared digits."""
+    from generalist.data import load
+
+    return load(prepared)
+
+
+@pytest.fixture(scope="module")
+def whole(dataset: "Dataset", tmp_path_factory: pytest.TempPathFactory) -> "tuple[Path, list[Fact], Outcome]":
+    """The small training, finished in one go: its store, which nobody writes to, its facts and its outcome."""
+    from tests.training_factory import finish, small
+
+    store = tmp_path_factory.mktemp("whole") / "store"
+    return store, *finish(small(), dataset, store)
+
+
+@pytest.fixture(scope="module")
+def outcome(whole: "tuple[Path, list[Fact], Outcome]") -> "Outcome":
+    """The outcome of the small training."""
+    return whole[2]
+
+
+@pytest.fixture
+def finished(whole: "tuple[Path, list[Fact], Outcome]", tmp_path: Path) -> Path:
+    """A store of the test's own that holds the finished small training."""
+    return shutil.copytree(whole[0], tmp_path / "finished")

@@ -91,6 +91,7 @@ def history(settings: Config, *, seconds: float = 1.0, checkpoint: int = 1) -> H
                 epoch=epoch,
                 loss=(0.7 if name == "natural" else 2.1) * math.exp(-epoch / 8) + 0.02,
                 accuracy=0.9,
+                gradient_norm=1.5,
                 learning_rate=0.05,
                 images=1077,
                 seconds=seconds,

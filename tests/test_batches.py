@@ -46,6 +46,18 @@ def test_batches_are_the_samples_of_their_ids() -> None:
         assert np.array_equal(batch.labels.numpy(), data.labels[batch.ids.numpy()])
 
 
+@few
+@given(count=st.integers(1, 40), batch_size=st.integers(1, 50), first=st.integers(0, 12))
+def test_the_rest_of_an_epoch_is_its_end(count: int, batch_size: int, first: int) -> None:
+    """An epoch that begins at a step gives the batches of the whole one from there on, augmented alike."""
+    resident, names = Resident.of(split(count)), ("crop", "flip", "cutout", "rotate")
+    whole = one_pass(resident, number=2, batch_size=batch_size, names=names)
+    rest = epoch(resident, seed=0, epoch=2, batch_size=batch_size, augment=names, first=first)
+    for one, other in zip(whole[first:], rest, strict=True):
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.ids, other.ids)
+
+
 def test_the_order_is_keyed_by_seed_and_epoch() -> None:
     """The same key gives the same order, whatever the batch size; another seed or epoch another."""
     resident = Resident.of(split())

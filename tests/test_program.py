@@ -14,7 +14,7 @@ from generalist import engine
 from generalist.attacks.gradient import slope
 from generalist.attacks.losses import cross_entropy, dlr
 from generalist.config import EngineOptions
-from generalist.engine import dense
+from generalist.engine import dense, matrices
 from generalist.engine.program import Program
 from generalist.engine.recording import recorded
 from generalist.tensors import ImageShape
@@ -84,9 +84,10 @@ def test_small_convolutions_are_matrices(
     assert program is not None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dense, "_FULLER", 100.0)
-        matrices = program.with_calls(dense.condensed(program.calls, images.shape[1:]))
-    assert sum(isinstance(operation, dense.Dense) for operation, _, _ in matrices.calls) == 2
-    agree(matrices, network, images, within=1e-4)
+        condensed = program.with_calls(dense.condensed(program.calls, images.shape[1:]))
+    assert sum(isinstance(operation, matrices.Banded) for operation, _, _ in condensed.calls) == 2
+    assert isinstance(condensed.calls[-1][0], matrices.Rows)
+    agree(condensed, network, images, within=1e-4)
 
 
 @pytest.mark.parametrize("shape", [GREY, ImageShape(2, 5, 7, 3, mean=(0.1, 0.4), std=(0.5, 0.2))])
@@ -96,7 +97,7 @@ def test_what_never_changes_is_multiplied_into_the_first_matrix(shape: Any) -> N
     program = engine.fast_attack_network(model, shape, EngineOptions())
     assert program is not None
     names = [type(operation).__name__ for operation, _, _ in program.calls]
-    assert names == ["Dense", "Relu", "Dense", "Relu", "Flatten", "Linear"]
+    assert names == ["Dense", "Relu", "Banded", "Relu", "Rows"]
     agree(program, model, numbers(8, shape))
 
 

@@ -18,6 +18,7 @@ def epoch(
         epoch=number,
         loss=0.5,
         accuracy=0.75,
+        gradient_norm=1.5,
         learning_rate=0.1,
         images=1000,
         seconds=seconds,

@@ -1,12 +1,13 @@
 """The store: whole or not at all, checksummed, free of pickle."""
 
-from pathlib import Path
+import os
+from pathlib import Path, PurePosixPath
 
 import pytest
 import torch
 
 from generalist.errors import BadInput
-from generalist.store import Store, tensors_digest, write_atomically, write_tensors
+from generalist.store import Lost, Remote, Store, tensors_digest, write_atomically, write_tensors
 
 KEY = "ab" * 32
 
@@ -15,7 +16,7 @@ KEY = "ab" * 32
 def store(tmp_path: Path) -> Store:
     """A store with one state."""
     store = Store(tmp_path / "store")
-    store.save(KEY, {"w": torch.arange(6.0).view(2, 3), "n": torch.tensor(3)}, {"epoch": 4, "history": [1.5]})
+    store.save(KEY, "state", {"w": torch.arange(6.0).view(2, 3), "n": torch.tensor(3)}, {"epoch": 4, "seen": [1.5]})
     return store
 
 
@@ -24,18 +25,20 @@ def test_what_is_saved_is_loaded(store: Store) -> None:
     found = store.load(KEY)
     assert torch.equal(found.tensors["w"], torch.arange(6.0).view(2, 3))
     assert found.tensors["n"].dtype == torch.int64
-    assert found.facts == {"epoch": 4, "history": [1.5]}
+    assert found.facts == {"epoch": 4, "seen": [1.5], "kind": "state"}
     assert KEY in store
     assert "cd" * 32 not in store
 
 
 @pytest.mark.parametrize("length", [0, 7, 100, -1])
 def test_a_truncated_state_is_refused(store: Store, length: int) -> None:
-    """One sentence names the file and the mend."""
+    """One sentence names the file and the mend; it is out of the way then, and whoever looks finds it."""
     path = store.path(KEY)
     path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(BadInput, match=r"state file .* is damaged .*: delete it, and the next run computes it again"):
+    with pytest.raises(Lost, match=r"state file .* is damaged .*: the next run computes it again"):
         store.load(KEY)
+    assert KEY not in store
+    assert path.with_name(path.name + ".damaged").is_file()
 
 
 def test_every_changed_byte_of_a_tensor_is_seen(store: Store) -> None:
@@ -44,7 +47,7 @@ def test_every_changed_byte_of_a_tensor_is_seen(store: Store) -> None:
     whole = path.read_bytes()
     for offset in range(len(whole) - 32, len(whole)):
         path.write_bytes(whole[:offset] + bytes([whole[offset] ^ 1]) + whole[offset + 1 :])
-        with pytest.raises(BadInput, match="checksum differs"):
+        with pytest.raises(Lost, match="checksum differs"):
             store.load(KEY)
 
 
@@ -96,4 +99,75 @@ def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path) -> None:
     """The store's folder can't be made."""
     (tmp_path / "store").write_bytes(b"")
     with pytest.raises(BadInput, match="can't be written"):
-        Store(tmp_path / "store").save(KEY, {}, {})
+        Store(tmp_path / "store").save(KEY, "state", {}, {})
+
+
+# --- lists ----------------------------------------------------------------------------------------
+
+
+def test_entries_are_all_files_and_what_they_are(store: Store) -> None:
+    """States by their kind, what was set aside, what a killed writer left; nothing of anybody else's."""
+    store.save("cd" * 32, "share", {}, {"epoch": 2})
+    damaged = store.path("ef" * 32)
+    damaged.parent.mkdir()
+    damaged.with_name(damaged.name + ".damaged").write_bytes(b"?")
+    (store.path(KEY).parent / f".{KEY}.safetensors.x1y2").write_bytes(b"half")
+    (store.folder / "attacks").mkdir()
+    (store.folder / "attacks" / "mine.safetensors").write_bytes(b"other")
+    found = [(entry.kind, entry.facts.get("epoch"), entry.key[:2]) for entry in store.entries()]
+    assert found == [("left over", None, ".a"), ("state", 4, "ab"), ("share", 2, "cd"), ("damaged", None, "ef")]
+    for entry in list(store.entries()):
+        store.remove(entry)
+    assert list(store.entries()) == []
+    assert (store.folder / "attacks" / "mine.safetensors").exists()
+
+
+def test_a_state_counts_as_used_when_it_is_loaded(store: Store) -> None:
+    """But not when it is only verified."""
+    os.utime(store.path(KEY), (0, 0))
+    store.load(KEY, touch=False)
+    assert [entry.used for entry in store.entries()] == [0]
+    store.load(KEY)
+    assert [entry.used > 0 for entry in store.entries()] == [True]
+
+
+# --- shared stores --------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["memory://shared/store", "file"])
+def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Remote:
+    """Two of fsspec's file systems, which work without the network."""
+    return Remote(request.param if "://" in request.param else (tmp_path / "far").as_uri())
+
+
+def test_a_shared_store_hands_states_from_machine_to_machine(remote: Remote, tmp_path: Path) -> None:
+    """What one wrote the other finds, and keeps a copy of."""
+    one, other = Store(tmp_path / "1", remote), Store(tmp_path / "2", remote)
+    assert KEY not in other
+    one.save(KEY, "state", {"w": torch.arange(3.0)}, {"epoch": 1})
+    assert KEY in other
+    assert [entry.kind for entry in other.entries()] == ["elsewhere"]
+    assert torch.equal(other.load(KEY).tensors["w"], torch.arange(3.0))
+    assert [entry.kind for entry in other.entries()] == ["state"]
+    one.discard(KEY)
+    assert KEY not in Store(tmp_path / "3", remote)
+
+
+def test_a_file_torn_on_its_way_is_lost_not_used(remote: Remote, tmp_path: Path) -> None:
+    """It goes, there too, so that the state is computed again."""
+    one, other = Store(tmp_path / "1", remote), Store(tmp_path / "2", remote)
+    one.save(KEY, "state", {"w": torch.arange(3.0)}, {})
+    half = tmp_path / "half"
+    half.write_bytes(one.path(KEY).read_bytes()[:-5])
+    remote.send(PurePosixPath(one.path(KEY).relative_to(one.folder)), half)
+    with pytest.raises(Lost, match="is damaged"):
+        other.load(KEY)
+    assert KEY not in other
+    with pytest.raises(Lost, match="is missing"):
+        other.load(KEY)
+
+
+def test_an_address_that_nothing_opens_is_told() -> None:
+    """One sentence."""
+    with pytest.raises(BadInput, match=r"the store nonsense://x can't be opened .*: install what fsspec needs for it"):
+        Remote("nonsense://x")

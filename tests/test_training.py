@@ -1,63 +1,17 @@
 """Training: the plan, and the bits of its result."""
 
-import os
-import shutil
-import signal
-import subprocess
-import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from generalist.data import Dataset
-from generalist.errors import BadInput
-from generalist.records import EpochRecord, RoundRecord
+from generalist.records import RoundRecord
 from generalist.store import Store, tensors_digest
 from generalist.training import Fact, Outcome, Training, plan, run
 from tests.processes import another_process, forking, until
-from tests.training_factory import digits, finish, small
-
-ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for prepared digits."""
-    return tmp_path_factory.mktemp("digits") / "data"
-
-
-@pytest.fixture(scope="module")
-def dataset(prepared: Path) -> Dataset:
-    """Prepared digits."""
-    return digits(prepared)
-
-
-@pytest.fixture(scope="module")
-def whole(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Fact], Outcome]:
-    """The small training, finished in one go: its store, which nobody writes to, its facts and its outcome."""
-    store = tmp_path_factory.mktemp("whole") / "store"
-    return store, *finish(small(), dataset, store)
-
-
-@pytest.fixture
-def outcome(whole: tuple[Path, list[Fact], Outcome]) -> Outcome:
-    """The outcome of the small training."""
-    return whole[2]
-
-
-@pytest.fixture
-def finished(whole: tuple[Path, list[Fact], Outcome], tmp_path: Path) -> Path:
-    """A store of the test's own that holds the finished small training."""
-    return shutil.copytree(whole[0], tmp_path / "finished")
-
-
-def digests(outcome: Outcome) -> dict[str, str]:
-    """What must be the same to the bit."""
-    return {name: tensors_digest(weights) for name, weights in outcome.learners.items()}
-
+from tests.training_factory import digests, finish, small
 
 # --- the plan -----------------------------------------------------------------------------------
 
@@ -136,24 +90,6 @@ def test_a_finished_training_is_not_computed_again(
     assert digests(second) == digests(first)
 
 
-def test_a_training_killed_with_sigkill_goes_on_to_the_same_bits(
-    dataset: Dataset, prepared: Path, outcome: Outcome, tmp_path: Path
-) -> None:
-    """`kill -9` in the midst of an epoch, of a program with other hashes of strings."""
-    store = tmp_path / "store"
-    code = (
-        "from pathlib import Path; from tests.training_factory import *; import sys;"
-        "finish(small(), load_data(Path(sys.argv[1])), Path(sys.argv[2]))"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code, str(prepared), str(store)], cwd=ROOT)
-    while not list(store.glob("*/*.safetensors")) and process.poll() is None:
-        time.sleep(0.02)
-    time.sleep(0.3)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert digests(finish(small(), dataset, store)[1]) == digests(outcome)
-
-
 def test_experts_in_threads_give_the_same_bits(dataset: Dataset, outcome: Outcome, tmp_path: Path) -> None:
     """Two Python threads, one store."""
     training = Training(small(), dataset, Store(tmp_path))
@@ -203,103 +139,6 @@ def test_torchs_global_generator_is_neither_used_nor_moved(dataset: Dataset, out
     before = torch.get_rng_state()
     assert digests(finish(small(), dataset, tmp_path)[1]) == digests(outcome)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-# --- re-use ---------------------------------------------------------------------------------------
-
-
-def _states(folder: Path) -> set[str]:
-    return {path.name for path in folder.glob("*/*.safetensors")}
-
-
-def _trained_epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A list that grows by the epoch whenever a unit trains one."""
-    from generalist.units import Unit
-
-    trained: list[int] = []
-    epoch = Unit.epoch
-
-    def counted(self, data):  # type: ignore[no-untyped-def]
-        trained.extend(expert.epoch + 1 for expert in self.experts)
-        return epoch(self, data)
-
-    monkeypatch.setattr(Unit, "epoch", counted)
-    return trained
-
-
-def test_another_evaluation_trains_nothing(dataset: Dataset, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only what is measured anew is computed."""
-    trained = _trained_epochs(monkeypatch)
-    finish(small("evaluation.choice.steps=1"), dataset, finished)
-    assert trained == []
-
-
-def test_another_interval_uses_the_warm_up_again(
-    dataset: Dataset, finished: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A search over c pays neither for the warm-up twice nor for the epoch after the first hand-back."""
-    trained = _trained_epochs(monkeypatch)
-    finish(small("mixing.interval=2"), dataset, finished)
-    assert min(trained) == 4
-
-
-def test_a_longer_warm_up_uses_the_common_prefix(
-    dataset: Dataset, finished: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A search over t' goes on from the shorter warm-up."""
-    trained = _trained_epochs(monkeypatch)
-    finish(small("mixing.warm_up=4"), dataset, finished)
-    assert min(trained) == 3
-
-
-def test_a_baseline_goes_on_from_the_experts_warm_up_whatever_its_name(
-    dataset: Dataset, finished: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """PGD-AT is the robust expert's warm-up gone on: trajectories know neither mixing nor names."""
-    config = small()
-    trained = _trained_epochs(monkeypatch)
-    baseline = config.model_copy(
-        update={"mixing": None, "deploy": "expert:pgd_at", "experts": {"pgd_at": config.experts["robust"]}}
-    )
-    facts, _ = finish(baseline, dataset, finished)
-    assert min(trained) == 3
-    assert {fact.expert for fact in facts if isinstance(fact, EpochRecord)} == {"pgd_at"}
-
-
-@pytest.mark.parametrize(
-    "override",
-    [
-        "experts.robust.optimizer.lr=0.01",
-        "experts.robust.optimizer.weight_decay=0",
-        "experts.robust.objective.threat.eps=0.1",
-        "experts.robust.augment=[crop]",
-        "experts.robust.schedule=[[0, 1], [0.5, 0.5]]",
-        "experts.robust.averaging=0.9",
-        "training.batch_size=128",
-        "training.threads=2",
-        "model.width=5",
-        "seed=7",
-    ],
-)
-def test_whatever_decides_a_trajectory_is_in_its_key(dataset: Dataset, tmp_path: Path, override: str) -> None:
-    """Each of these gives the robust expert other keys; none is mistaken for the other."""
-    keys = []
-    for config in (small(), small(override)):
-        training = Training(config, dataset, Store(tmp_path))
-        keys.append(training._keys.ahead(training.rounds[0], ("robust",), {"robust": training._keys.start("robust")}))
-    last = max(keys[0]["robust"])
-    assert keys[0]["robust"][last].trajectory != keys[1]["robust"][last].trajectory
-
-
-def test_mixing_is_in_the_key_of_the_share_alone(dataset: Dataset, tmp_path: Path) -> None:
-    """Before the first hand-back a trajectory knows nothing of weights and decay."""
-    keys = []
-    for config in (small(), small("mixing.decay=0.9", "mixing.weights.robust=0.5")):
-        training = Training(config, dataset, Store(tmp_path))
-        ahead = training._keys.ahead(training.rounds[0], ("robust",), {"robust": training._keys.start("robust")})
-        keys.append(ahead["robust"][2])
-    assert keys[0].trajectory == keys[1].trajectory
-    assert keys[0].share != keys[1].share
 
 
 # --- what is trained ------------------------------------------------------------------------------
@@ -355,17 +194,6 @@ def test_the_choice_is_the_best_round_on_the_validation_split(dataset: Dataset, 
         rounds = [fact for fact in facts if isinstance(fact, RoundRecord)]
         best = max(record.validation.by(criterion) for record in rounds)
         assert outcome.chosen == [r for r in rounds if r.validation.by(criterion) == best][-1]
-
-
-def test_a_damaged_state_stops_the_training_with_its_name(dataset: Dataset, finished: Path) -> None:
-    """Nothing is trained from it, and nothing is overwritten."""
-    path = max(finished.glob("*/*.safetensors"), key=lambda path: path.stat().st_size)
-    content = path.read_bytes()
-    for damaged in finished.glob("*/*.safetensors"):
-        damaged.write_bytes(damaged.read_bytes()[:-3])
-    with pytest.raises(BadInput, match="is damaged"):
-        finish(small(), dataset, finished)
-    assert path.read_bytes() == content[:-3]
 
 
 def test_fast_steps_are_plain_ones_but_for_rounding(dataset: Dataset, tmp_path: Path) -> None:

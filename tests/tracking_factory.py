@@ -195,6 +195,7 @@ def epochs(expert: str, stop: int) -> Sequence[EpochRecord]:
             epoch=epoch,
             loss=1 / epoch,
             accuracy=0.5,
+            gradient_norm=1.5,
             learning_rate=0.05,
             images=100,
             seconds=2.0,

@@ -1,12 +1,13 @@
 """Small trainings on digits, in seconds."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from generalist.config import Config, load
 from generalist.data import Dataset, prepare
 from generalist.data import load as load_data
-from generalist.store import Store
+from generalist.store import Store, tensors_digest
 from generalist.training import Fact, Outcome, run
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
@@ -38,13 +39,21 @@ def digits(folder: Path) -> Dataset:
     return load_data(folder)
 
 
-def finish(config: Config, dataset: Dataset, store: Path) -> tuple[list[Fact], Outcome]:
-    """Run a training to its end: all facts and the outcome."""
+def finish(
+    config: Config, dataset: Dataset, store: Path, *, watch: Callable[[Fact], None] = lambda _: None
+) -> tuple[list[Fact], Outcome]:
+    """Run a training to its end: all facts and the outcome; `watch` is called with each fact before the next."""
     steps = run(config, dataset, Store(store))
     facts: list[Fact] = []
     while True:
         try:
             facts.append(next(steps))
+            watch(facts[-1])
         except StopIteration as stop:
             outcome: Any = stop.value
             return facts, outcome
+
+
+def digests(outcome: Outcome) -> dict[str, str]:
+    """What must be the same to the bit."""
+    return {name: tensors_digest(weights) for name, weights in outcome.learners.items()}

@@ -19,7 +19,6 @@ from generalist.config.sections import (
     AttackOptions,
     ChoiceOptions,
     DataOptions,
-    EngineOptions,
     EvaluationOptions,
     ExpertOptions,
     MixingOptions,
@@ -28,8 +27,8 @@ from generalist.config.sections import (
     Sgd,
     Steps,
     ThreatOptions,
-    TrainingOptions,
 )
+from generalist.config.training import EngineOptions, GoBack, TrainingOptions
 from generalist.config.tree import Config, Weight
 
 __all__ = [
@@ -42,6 +41,7 @@ __all__ = [
     "EngineOptions",
     "EvaluationOptions",
     "ExpertOptions",
+    "GoBack",
     "MixingOptions",
     "ModelOptions",
     "ObjectiveOptions",

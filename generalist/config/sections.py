@@ -71,6 +71,9 @@ class DataOptions(Plugin):
     seed: int = Field(
         0, ge=0, lt=2**32, description="seed of the validation split (and of the test split where the source has none)"
     )
+    images: Count | Literal["all"] = Field(
+        "all", description="to try things: the first n training images, of which validation takes its share, or all"
+    )
 
 
 class ModelOptions(Plugin):
@@ -118,7 +121,7 @@ class ExpertOptions(Section):
     objective: Annotated[
         SerializeAsAny[ObjectiveOptions], BeforeValidator(lambda written: plugin("objectives", written))
     ] = Field(description="what this expert minimises, such as {name: natural}")
-    augment: tuple[Literal["crop", "flip"], ...] = Field(
+    augment: tuple[Literal["crop", "flip", "cutout", "rotate"], ...] = Field(
         (), description="augmentations of its training images, in order"
     )
     optimizer: Optimizer = Field(description="such as {name: sgd, lr: 0.05}")
@@ -172,30 +175,6 @@ class MixingOptions(Section):
     def _ranges(self) -> "MixingOptions":
         _check_decay("decay", self.decay)
         return self
-
-
-class TrainingOptions(Section):
-    """What all experts share."""
-
-    epochs: Count = Field(description="passes over the training images")
-    batch_size: Count = Field(description="images per optimizer step; the last batch of an epoch may be smaller")
-    threads: Count = Field(1, description="intra-op threads per expert; the number changes the bits of the result")
-    checkpoint: Count = Field(
-        5, description="epochs between stored states; a learner that is not mixed is chosen among these"
-    )
-    device: Literal["cpu", "cuda"] = Field("cpu", description="where experts are trained and evaluated")
-
-
-class EngineOptions(Section):
-    """How a training step is computed; each choice changes the last bits of the result."""
-
-    plain: bool = Field(False, description="everything the slow, plain way: to look for faults of the fast ones")
-    attack_precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="arithmetic in which training images are attacked"
-    )
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="arithmetic of the whole step; weights, averages and evaluation stay float32"
-    )
 
 
 class EvaluationOptions(Section):

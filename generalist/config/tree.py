@@ -9,7 +9,6 @@ from generalist.config.schedule import Schedule
 from generalist.config.section import Section, plugin
 from generalist.config.sections import (
     DataOptions,
-    EngineOptions,
     EvaluationOptions,
     ExpertOptions,
     ExportOptions,
@@ -17,8 +16,8 @@ from generalist.config.sections import (
     ModelOptions,
     Name,
     RegistryOptions,
-    TrainingOptions,
 )
+from generalist.config.training import EngineOptions, TrainingOptions
 
 
 class Config(Section):

@@ -1,5 +1,6 @@
 """A split that lives on the device as uint8, and the batches of an epoch."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
@@ -15,8 +16,29 @@ from generalist.randomness import generator, permutation
 from generalist.tensors import Batch, Labels, to_unit
 
 
+class Samples(ABC):
+    """The images of a split, wherever they lie; every place gives the same bits."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where the batches come out."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many samples there are."""
+
+    @abstractmethod
+    def batch(self, ids: Labels) -> Batch:
+        """The samples at positions `ids` (int64, on the CPU or the device), pixels as float32 in [0, 1]."""
+
+    @abstractmethod
+    def batches(self, order: Labels, batch_size: int) -> Iterator[Batch]:
+        """The samples at positions `order` (int64), `batch_size` at a time; the last batch may be smaller."""
+
+
 @dataclass(frozen=True)
-class Resident:
+class Resident(Samples):
     """A split on the device: images uint8, labels int64."""
 
     images: UInt8[Tensor, "samples channels height width"]
@@ -28,16 +50,28 @@ class Resident:
         images, labels = (torch.from_numpy(np.array(part)) for part in (split.images, split.labels))
         return cls(images.to(device), labels.to(device))
 
+    @property
+    def device(self) -> torch.device:
+        """Where the images are, too."""
+        return self.images.device
+
     def __len__(self) -> int:
         return len(self.labels)
 
     def batch(self, ids: Labels) -> Batch:
-        """The samples at positions `ids` (int64, on the device), pixels as float32 in [0, 1]."""
+        """Gathered on the device."""
+        ids = ids.to(self.device)
         return Batch(to_unit(self.images[ids]), self.labels[ids], ids)
 
+    def batches(self, order: Labels, batch_size: int) -> Iterator[Batch]:
+        """The order goes to the device once, not once a batch."""
+        return (self.batch(ids) for ids in in_batches(order.to(self.device), batch_size))
 
-def epoch(split: Resident, *, seed: int, epoch: int, batch_size: int, augment: tuple[str, ...]) -> Iterator[Batch]:
-    """One pass over a split in the order of (seed, epoch); the last batch may be smaller.
+
+def epoch(
+    split: Samples, *, seed: int, epoch: int, batch_size: int, augment: tuple[str, ...], first: int = 0
+) -> Iterator[Batch]:
+    """One pass over a split in the order of (seed, epoch), or the rest of it; the last batch may be smaller.
 
     Args:
         split: what to pass over.
@@ -45,16 +79,20 @@ def epoch(split: Resident, *, seed: int, epoch: int, batch_size: int, augment: t
         epoch: from 0.
         batch_size: images per batch.
         augment: names for `augment`, whose draws depend on (seed, epoch, step) and nothing else.
+        first: step to begin with, from 0; what comes before is not read.
     """
-    device = split.images.device
-    order = permutation(seed, epoch, len(split)).to(device)
-    for step in range(steps_per_epoch(len(split), batch_size)):
-        ids = order[step * batch_size : (step + 1) * batch_size]
-        batch = split.batch(ids)
-        if augment:
-            draws = generator(seed, "augment", epoch, step, device=device)
-            batch = Batch(augmentation.augment(batch.images, augment, draws), batch.labels, ids)
-        yield batch
+    order = permutation(seed, epoch, len(split))[first * batch_size :]
+    for step, batch in enumerate(split.batches(order, batch_size), start=first):
+        if not augment:
+            yield batch
+            continue
+        draws = generator(seed, "augment", epoch, step, device=split.device)
+        yield Batch(augmentation.augment(batch.images, augment, draws), batch.labels, batch.ids)
+
+
+def in_batches(order: Labels, batch_size: int) -> Iterator[Labels]:
+    """Consecutive pieces of `order`, the last of which may be smaller."""
+    return (order[start : start + batch_size] for start in range(0, len(order), batch_size))
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:

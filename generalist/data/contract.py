@@ -1,8 +1,10 @@
 """What a source delivers and what the rest of the library works with."""
 
+import mmap
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,19 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # To another process travels the name of a file, not what is mapped from it.
+        return _split, (_portable(self.images), _portable(self.labels))
+
+
+def _portable(array: NDArray[Any]) -> NDArray[Any] | str:
+    whole = isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap)  # a part has the whole as its base
+    return str(array.filename) if whole and isinstance(array, np.memmap) else array
+
+
+def _split(*parts: NDArray[Any] | str) -> Split:
+    return Split(*(np.load(own, mmap_mode="r", allow_pickle=False) if isinstance(own, str) else own for own in parts))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from generalist.data.manifest import (
     file_sha256,
     request_digest,
 )
-from generalist.data.splitting import hold_back
+from generalist.data.splitting import first, hold_back
 from generalist.errors import BadInput
 
 
@@ -39,7 +39,7 @@ def prepare(options: DataOptions, target: Path, *, root: Path) -> Manifest:
 
     Raises:
         BadInput: the source is missing or damaged, a class is too small for the splits, or `target` is
-            a file, holds other things, or can't be written.
+            a file, holds other things, or can't be written; or `data.images` asks for more than there is.
         TypeError: the options are not a source's.
     """
     if not isinstance(options, Source):
@@ -47,8 +47,9 @@ def prepare(options: DataOptions, target: Path, *, root: Path) -> Manifest:
     target = target.resolve()  # a link stays, and what it points to is written
     _check_target(target)
     raw = options.read(root)
+    given = raw.train if options.images == "all" else first(raw.train, options.images, class_names=raw.class_names)
     train, validation = hold_back(
-        raw.train, options.validation, seed=options.seed, class_names=raw.class_names, purpose="validation"
+        given, options.validation, seed=options.seed, class_names=raw.class_names, purpose="validation"
     )
     splits = dict(zip(SPLITS, (train, validation, raw.test), strict=True))
     try:

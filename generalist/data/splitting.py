@@ -6,6 +6,26 @@ from generalist.data.contract import Int64, Split
 from generalist.errors import BadInput
 
 
+def first(split: Split, count: int, *, class_names: tuple[str, ...]) -> Split:
+    """The first `count` samples of a split.
+
+    Raises:
+        BadInput: there are fewer, or a class is not among them.
+    """
+    if count > len(split):
+        raise BadInput(
+            f"data.images is {count}, but there are only {len(split)} images to train on; set it to that, or to all"
+        )
+    few = Split(split.images[:count], split.labels[:count])
+    absent = np.flatnonzero(_counts(few, class_names) == 0)
+    if len(absent):
+        raise BadInput(
+            f"class '{class_names[absent[0]]}' is not among the first {count} training images; raise data.images,"
+            " or set it to all"
+        )
+    return few
+
+
 def hold_back(
     split: Split, share: float, *, seed: int, class_names: tuple[str, ...], purpose: str
 ) -> tuple[Split, Split]:

@@ -3,17 +3,23 @@
 from generalist.engine.attacking import attack_network, channels_last, fast_attack_network
 from generalist.engine.devices import device, threads
 from generalist.engine.networks import initial_weights, model_with
+from generalist.engine.parallel import Group, group, launched
 from generalist.engine.program import Program
 from generalist.engine.recording import recorded
+from generalist.engine.synchronised import synchronised
 
 __all__ = [
+    "Group",
     "Program",
     "attack_network",
     "channels_last",
     "device",
     "fast_attack_network",
+    "group",
     "initial_weights",
+    "launched",
     "model_with",
     "recorded",
+    "synchronised",
     "threads",
 ]

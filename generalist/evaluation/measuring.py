@@ -24,16 +24,20 @@ Flags = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
 
 
-def measure(model: Classifier, split: Split, *, threat: ThreatOptions, attack: AttackOptions) -> Measured:
-    """Natural accuracy, and robust accuracy against one attack, of a learner in eval mode."""
-    n = len(split)
+def measure(
+    model: Classifier, split: Split, *, threat: ThreatOptions, attack: AttackOptions, fgsm: bool = False
+) -> Measured:
+    """Natural accuracy, and robust accuracy against one attack (and FGSM), of a learner in eval mode."""
     if attack.name in VERSIONS:
         images, labels = whole(split, device(model))
         verdicts = autoattack(model, images, labels, threat_from(threat), version=attack.name, batch_size=TILE)
         natural, robust = verdicts.clean.cpu().numpy(), verdicts.robust.cpu().numpy()
     else:
         natural, robust, _ = attacked(model, split, threat, attack, seed=0)
-    return Measured(natural=Accuracy(correct=int(natural.sum()), n=n), robust=Accuracy(correct=int(robust.sum()), n=n))
+    one_step = attacked(model, split, threat, AttackOptions(name="fgsm", steps=1), seed=0)[1] if fgsm else None
+    return Measured(
+        natural=accuracy(natural), robust=accuracy(robust), fgsm=None if one_step is None else accuracy(one_step)
+    )
 
 
 def accuracy(flags: Flags) -> Accuracy:

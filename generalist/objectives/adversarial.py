@@ -22,6 +22,10 @@ class Adversarial(Objective):
     )
     attack: AttackOptions = Field(AttackOptions(steps=10), description="how training images are attacked")
 
+    @property
+    def trains_against(self) -> ThreatOptions:
+        return self.threat
+
     def loss(self, learner: Learner, batch: Batch, generator: torch.Generator) -> Loss:
         """Mean cross-entropy on the attacked batch."""
         attack = attack_from(self.attack)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from generalist.config import ObjectiveOptions
+from generalist.config import ObjectiveOptions, ThreatOptions
 from generalist.models import Classifier
 from generalist.tensors import Batch, Images, Logits
 
@@ -37,12 +37,21 @@ class Loss:
 class Objective(ObjectiveOptions):
     """Options of one objective, and its loss."""
 
+    @property
+    def trains_against(self) -> ThreatOptions | None:
+        """The threat whose adversarial images it trains on; None for clean images alone."""
+        return None
+
     @abstractmethod
     def loss(self, learner: Learner, batch: Batch, generator: torch.Generator) -> Loss:
-        """The loss on a batch.
+        """The mean loss on a batch.
+
+        The mean is over its images, and nothing but a BatchNorm in training joins them: processes that share a batch
+        weigh their means by images.
 
         Args:
             learner: what is trained.
             batch: images in [0, 1] on the learner's device.
-            generator: random numbers of this step.
+            generator: random numbers of this step; draw by `randomness.normal_like` and its sisters, which give
+                every process the numbers of its own images.
         """

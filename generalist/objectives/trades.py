@@ -10,6 +10,7 @@ from generalist.attacks import attack_from
 from generalist.config import AttackOptions, Quantity, ThreatOptions
 from generalist.config.sections import NonNegative
 from generalist.objectives.contract import Learner, Loss, Objective
+from generalist.randomness import normal_like
 from generalist.tensors import Batch, Labels, Logits, PerImage
 from generalist.threats import threat_from
 
@@ -28,12 +29,16 @@ class Trades(Objective):
     attack: AttackOptions = Field(AttackOptions(steps=10), description="how training images are attacked")
     beta: NonNegative = Field(Quantity(6), description="weight of the divergence")
 
+    @property
+    def trains_against(self) -> ThreatOptions:
+        return self.threat
+
     def loss(self, learner: Learner, batch: Batch, generator: torch.Generator) -> Loss:
         """The sum of both terms; training accuracy is that on the attacked images."""
         threat = threat_from(self.threat)
         with torch.no_grad():
             clean = F.log_softmax(learner.attackable(batch.images), dim=1)
-        noise = torch.empty_like(batch.images).normal_(0, _START_NOISE, generator=generator)
+        noise = normal_like(batch.images, std=_START_NOISE, generator=generator)
 
         def divergence(logits: Logits, _labels: Labels) -> PerImage:
             attacked = F.log_softmax(logits, dim=1)

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from generalist.randomness import ImageStreams
+from generalist.randomness import ImageStreams, exponential_like, uniform_like
 from generalist.tensors import Images
 from generalist.threats.ball import Ball
 
@@ -45,9 +45,9 @@ class L1Ball(Ball):
 
     def random_offset(self, generator: torch.Generator) -> Images:
         """Exponential sizes over their sum and one more, random signs: uniform (Calafiore et al. 1998)."""
-        sizes = torch.empty_like(self.images).exponential_(generator=generator)
-        rest = torch.empty_like(sizes[:, :1, :1, :1]).exponential_(generator=generator)
-        signs = torch.empty_like(sizes).uniform_(-1, 1, generator=generator).sign_()
+        sizes = exponential_like(self.images, generator=generator)
+        rest = exponential_like(sizes[:, :1, :1, :1], generator=generator)
+        signs = uniform_like(sizes, -1.0, 1.0, generator=generator).sign_()
         total = sizes.sum(dim=(1, 2, 3), keepdim=True).add_(rest)
         return sizes.mul_(signs).div_(total).mul_(self.radius)
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from generalist.randomness import ImageStreams
+from generalist.randomness import ImageStreams, normal_like, uniform_like
 from generalist.tensors import Images
 from generalist.threats.ball import TINY, Ball, Scale
 
@@ -42,8 +42,8 @@ class L2Ball(Ball):
 
     def random_offset(self, generator: torch.Generator) -> Images:
         """A normal direction, and a radius whose power of the dimension is uniform."""
-        offsets = torch.empty_like(self.images).normal_(generator=generator)
-        share = torch.empty_like(offsets[:, :1, :1, :1]).uniform_(generator=generator)
+        offsets = normal_like(self.images, generator=generator)
+        share = uniform_like(offsets[:, :1, :1, :1], 0.0, 1.0, generator=generator)
         share.pow_(1 / math.prod(offsets.shape[1:]))
         return offsets.mul_(share.mul_(self.radius).div_(self._length(offsets).clamp_min_(TINY)))
 

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from generalist.randomness import ImageStreams
+from generalist.randomness import ImageStreams, uniform_like
 from generalist.tensors import Images
 from generalist.threats.ball import TINY, Ball
 
@@ -33,7 +33,7 @@ class LinfBall(Ball):
         return torch.clamp(points, self.low, self.high, out=points)
 
     def random_offset(self, generator: torch.Generator) -> Images:
-        return torch.empty_like(self.images).uniform_(-self.radius, self.radius, generator=generator)
+        return uniform_like(self.images, -self.radius, self.radius, generator=generator)
 
     def boundary_offset(self, streams: ImageStreams) -> Images:
         """Uniform in the cube, stretched until one pixel touches its face (Croce and Hein's published code)."""

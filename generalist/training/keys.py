@@ -33,17 +33,25 @@ class Keys:
     """The keys of one training."""
 
     def __init__(
-        self, config: Config, recipes: Mapping[str, Recipe], *, data: str, shape: str, numerics: Any, per_epoch: int
+        self,
+        config: Config,
+        recipes: Mapping[str, Recipe],
+        *,
+        data: str,
+        shape: str,
+        numerics: Any,
+        per_epoch: int,
+        initial: str | None = None,
     ) -> None:
-        """`data` is the digest of the data set, `per_epoch` the optimizer steps of an epoch."""
+        """Digests of the data set and of weights to start from; `per_epoch` is the optimizer steps of an epoch."""
         self._config, self._recipes, self._per_epoch = config, recipes, per_epoch
         self._common = [canonical(config.model), canonical(config.engine), shape, config.seed, numerics]
-        self._data = data
+        self._data, self._initial = data, initial
 
     def start(self, name: str) -> Position:
         """An expert's position before the first step."""
         recipe = self._recipes[name]
-        born = digest(["start", *self._common, recipe.options.averaging is not False])
+        born = digest(["start", *self._common, recipe.options.averaging is not False, self._initial])
         share = None if recipe.course is None else digest(["share", born, float(recipe.course.weight[0])])
         return Position(0, born, share)
 
@@ -81,9 +89,10 @@ class Keys:
         steps = range(epoch * self._per_epoch + 1, (epoch + 1) * self._per_epoch + 1)
         rates = [float(options.optimizer.lr) * options.schedule.at((step - 1) / total) for step in steps]
         averaging = [options.averaging.at(step / total) for step in steps] if options.averaging is not False else None
-        own = canonical(options)
+        own, training = canonical(options), canonical(self._config.training)
         return [
             self._data,
+            training["divergence"],
             [own["objective"], own["augment"], own["optimizer"]],
             [rates, averaging, epoch, recipe.seed, recipe.batch_size],
         ]

@@ -8,6 +8,7 @@ from generalist.config import Config, canonical, digest
 from generalist.data import Dataset
 from generalist.evaluation import measure
 from generalist.numerics import fingerprint
+from generalist.objectives import Objective
 from generalist.records import Measured
 from generalist.store import Store
 from generalist.tensors import Weights
@@ -24,22 +25,25 @@ class Measuring:
         numerics = fingerprint(config.training.device, config.training.threads, evaluation=True)
         self._how = [canonical(options.threats[0]), canonical(options.choice), dataset.digest, numerics]
 
-    def expert(self, position: Position) -> Measured:
-        """An expert's own learner where it stands."""
-        return self._recalled(["expert", position.trajectory], lambda: self._states.learner(position))
+    def expert(self, position: Position, name: str) -> Measured:
+        """An expert's own learner where it stands; against FGSM, too, if it trains on attacks."""
+        objective = self._config.experts[name].objective
+        fgsm = isinstance(objective, Objective) and objective.trains_against is not None
+        return self._recalled(["expert", position.trajectory], lambda: self._states.learner(position), fgsm=fgsm)
 
     def global_learner(self, positions: Positions) -> Measured:
         """The global learner where all experts stand."""
         shares = [position.share for position in positions.values()]
         return self._recalled(["global", shares], lambda: self._states.global_learner(positions))
 
-    def _recalled(self, whom: list[Any], weights: Callable[[], Weights]) -> Measured:
-        key = digest(["measured", whom, self._how])
+    def _recalled(self, whom: list[Any], weights: Callable[[], Weights], *, fgsm: bool = False) -> Measured:
+        key = digest(["measured", whom, self._how, fgsm])
         if key not in self._store:
             config, dataset = self._config, self._dataset
             on = engine.device(config.training.device)
             model = engine.model_with(config.model, dataset.shape, weights(), on=on)
             options = config.evaluation
-            found = measure(model, dataset.validation, threat=options.threats[0], attack=options.choice)
-            self._store.save(key, {}, found.model_dump(mode="json"))
+            split, threat = dataset.validation, options.threats[0]
+            found = measure(model, split, threat=threat, attack=options.choice, fgsm=fgsm)
+            self._store.save(key, "measurement", {}, found.model_dump(mode="json"))
         return Measured.model_validate(self._store.load(key).facts)

@@ -2,13 +2,16 @@
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from generalist.config import Config
 from generalist.data import Dataset
 from generalist.records import EpochRecord, GlobalRecord, History, RoundRecord
-from generalist.store import Store
+from generalist.store import Lost, Store
 from generalist.tensors import Weights
-from generalist.training.keys import Position, Positions
+from generalist.training.crew import Crew, crew
+from generalist.training.facts import Fact, identity
+from generalist.training.keys import Positions
 from generalist.training.steps import Candidate, Training
 
 
@@ -27,26 +30,38 @@ class Outcome:
     learners: dict[str, Weights]
 
 
-Fact = EpochRecord | GlobalRecord | RoundRecord
+T = TypeVar("T")
+
+PATIENCE = 10
+"""How often a training starts over from its store when states in it turn out to be damaged: more is a bad disk."""
 
 
 def run(config: Config, dataset: Dataset, store: Store) -> Generator[Fact, None, Outcome]:
-    """Execute the plan in this process, yielding records as they come; returns the outcome."""
+    """Execute the plan in this process, yielding records as they come; returns the outcome.
+
+    Raises:
+        BadInput: an expert diverged, or the store can't be read or written.
+    """
     training = Training(config, dataset, store)
+    told: dict[tuple[str, int, str], Fact] = {}
+    with crew(training) as advancing:
+        for _ in range(PATIENCE - 1):
+            try:
+                return (yield from _all(training, advancing, told))
+            except Lost:  # it was set aside: what is missing now is computed again, all else is found
+                continue
+        return (yield from _all(training, advancing, told))
+
+
+def _all(training: Training, advancing: Crew, told: dict[tuple[str, int, str], Fact]) -> Generator[Fact, None, Outcome]:
     positions: Positions = training.start()
-    facts: list[Fact] = []
     candidates: list[Candidate] = []
     for round_ in training.rounds:
-        cuts: dict[str, tuple[Position, ...]] = {}
-        for unit in round_.units:
-            steps = training.advance(round_, unit, positions)
-            cuts |= yield from _collected(steps, facts)
+        cuts = yield from _news(advancing.all_units(round_, positions), told)
         course, candidate, positions = training.mix(round_, cuts)
         candidates.append(candidate)
-        told: list[Fact] = [*course, candidate.record]
-        facts += told
-        yield from told
-    return outcome(training, facts, candidates, {name: own[-1] for name, own in cuts.items()})
+        yield from _news(_each([*course, candidate.record]), told)
+    return outcome(training, list(told.values()), candidates, {name: own[-1] for name, own in cuts.items()})
 
 
 def outcome(training: Training, facts: Sequence[Fact], candidates: Sequence[Candidate], last: Positions) -> Outcome:
@@ -67,14 +82,17 @@ def history(facts: Sequence[Fact]) -> History:
     )
 
 
-def _collected(
-    steps: Generator[EpochRecord, None, dict[str, tuple[Position, ...]]], facts: list[Fact]
-) -> Generator[EpochRecord, None, dict[str, tuple[Position, ...]]]:
+def _each(facts: Sequence[Fact]) -> Generator[Fact, None, None]:
+    yield from facts
+
+
+def _news(steps: Generator[Fact, None, T], told: dict[tuple[str, int, str], Fact]) -> Generator[Fact, None, T]:
+    """What was not told before; gives what the steps give."""
     while True:
         try:
-            record = next(steps)
+            fact = next(steps)
         except StopIteration as stop:
-            ends: dict[str, tuple[Position, ...]] = stop.value
-            return ends
-        facts.append(record)
-        yield record
+            end: T = stop.value
+            return end
+        if told.setdefault(identity(fact), fact) is fact:
+            yield fact

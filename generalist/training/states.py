@@ -1,13 +1,29 @@
-"""States of experts in the store: a trajectory and its share under two keys."""
+"""States of experts in the store: a trajectory and its share under two keys, and units that were interrupted."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from torch import Tensor
+
+from generalist.config import digest
 from generalist.experts import State
 from generalist.mixing import combined
 from generalist.records import EpochRecord
 from generalist.store import Store
 from generalist.tensors import Weights
-from generalist.training.keys import Position, Positions
+from generalist.training.keys import Key, Position, Positions
+from generalist.units import Moment
+
+Histories = Sequence[Sequence[EpochRecord]]
+"""By expert: the records of all epochs that led to its state."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A unit that was interrupted: where it stood, and what led there."""
+
+    moment: Moment
+    histories: list[list[EpochRecord]]
 
 
 class States:
@@ -21,33 +37,56 @@ class States:
 
     def save(self, position: Position, state: State, history: Sequence[EpochRecord]) -> None:
         """Store a state with the records of all epochs that led to it."""
-        tensors = {f"weights/{name}": tensor for name, tensor in state.weights.items()}
-        tensors |= {f"optimizer/{name}": tensor for name, tensor in state.optimizer.items()}
-        tensors |= {f"average/{name}": tensor for name, tensor in (state.average or {}).items()}
-        facts = {"epoch": state.epoch, "history": [record.model_dump(mode="json") for record in history]}
         if position.share is not None and state.share is not None:
-            self._store.save(position.share, state.share, {"epoch": state.epoch})
-        self._store.save(position.trajectory, tensors, facts)
+            self._store.save(position.share, "share", state.share, {"epoch": state.epoch})
+        self._store.save(position.trajectory, "trajectory", _tensors(state), _facts([state], [history]))
 
     def load(self, position: Position) -> tuple[State, list[EpochRecord]]:
         """A whole state, and the records of the epochs that led to it.
 
         Raises:
-            BadInput: a file is missing, truncated or altered.
+            Lost: a file is missing, truncated or altered.
         """
         stored = self._store.load(position.trajectory)
-        parts: Mapping[str, Weights] = {"weights": {}, "optimizer": {}, "average": {}}
-        for name, tensor in stored.tensors.items():
-            part, _, own = name.partition("/")
-            parts[part][own] = tensor
-        state = State(
-            epoch=position.epoch,
-            weights=parts["weights"],
-            optimizer=parts["optimizer"],
-            average=parts["average"] or None,
-            share=None if position.share is None else self._store.load(position.share).tensors,
-        )
-        return state, [EpochRecord.model_validate(record) for record in stored.facts["history"]]
+        share = None if position.share is None else self._store.load(position.share).tensors
+        state = _state(position.epoch, stored.tensors, share, stored.facts["rates"][0])
+        return state, _histories(stored.facts["histories"])[0]
+
+    def save_begun(self, ends: Sequence[Position], begun: Begun) -> None:
+        """Store a unit on its way to the end of a round, in place of what was stored of it before."""
+        tensors: dict[str, Tensor] = {}
+        for index, (state, notes) in enumerate(zip(begun.moment.states, begun.moment.notes, strict=True)):
+            own = _tensors(state) | {f"share/{name}": tensor for name, tensor in (state.share or {}).items()}
+            tensors |= {f"{index}/{name}": tensor for name, tensor in own.items()}
+            tensors[f"{index}/notes/steps"] = notes
+        facts = _facts(begun.moment.states, begun.histories) | {"seconds": begun.moment.seconds}
+        self._store.save(_way_to(ends), "begun", tensors, facts)
+
+    def has_begun(self, ends: Sequence[Position]) -> bool:
+        """Whether there is something of a unit on its way to the end of a round."""
+        return _way_to(ends) in self._store
+
+    def load_begun(self, ends: Sequence[Position]) -> Begun | None:
+        """What was stored of a unit on its way to the end of a round.
+
+        Raises:
+            Lost: the file is truncated or altered.
+        """
+        if not self.has_begun(ends):
+            return None
+        stored = self._store.load(_way_to(ends))
+        states, notes = [], []
+        for index, end in enumerate(ends):
+            own = _below(str(index), stored.tensors)
+            share = None if end.share is None else _below("share", own)
+            states.append(_state(stored.facts["epoch"], own, share, stored.facts["rates"][index]))
+            notes.append(own["notes/steps"])
+        moment = Moment(tuple(states), tuple(notes), stored.facts["seconds"])
+        return Begun(moment, _histories(stored.facts["histories"]))
+
+    def discard_begun(self, ends: Sequence[Position]) -> None:
+        """Forget a unit that has come to the end of its round."""
+        self._store.discard(_way_to(ends))
 
     def learner(self, position: Position) -> Weights:
         """What an expert deploys and contributes where it stands."""
@@ -60,3 +99,41 @@ class States:
     def mixture(self, positions: Positions, factors: Sequence[float]) -> Weights:
         """The plain mixture of what the experts contribute, without the past."""
         return combined([self.learner(position) for position in positions.values()], factors)
+
+
+def _way_to(ends: Sequence[Position]) -> Key:
+    return digest(["begun", [[end.trajectory, end.share] for end in ends]])
+
+
+def _tensors(state: State) -> dict[str, Tensor]:
+    """A state but for its share."""
+    tensors = {f"weights/{name}": tensor for name, tensor in state.weights.items()}
+    tensors |= {f"optimizer/{name}": tensor for name, tensor in state.optimizer.items()}
+    return tensors | {f"average/{name}": tensor for name, tensor in (state.average or {}).items()}
+
+
+def _state(epoch: int, tensors: Mapping[str, Tensor], share: Weights | None, rate: float) -> State:
+    return State(
+        epoch=epoch,
+        weights=_below("weights", tensors),
+        optimizer=_below("optimizer", tensors),
+        average=_below("average", tensors) or None,
+        share=share,
+        rate=rate,
+    )
+
+
+def _below(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{part}/"): own for name, own in tensors.items() if name.startswith(f"{part}/")}
+
+
+def _facts(states: Sequence[State], histories: Histories) -> dict[str, object]:
+    return {
+        "epoch": states[0].epoch,
+        "rates": [state.rate for state in states],
+        "histories": [[record.model_dump(mode="json") for record in own] for own in histories],
+    }
+
+
+def _histories(stored: Sequence[Sequence[object]]) -> list[list[EpochRecord]]:
+    return [[EpochRecord.model_validate(record) for record in own] for own in stored]

@@ -4,23 +4,27 @@ Between steps travel only positions, keys of states in the store; so a step can 
 another, or on another machine that sees the store, and a state that is already there is not computed again.
 """
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from generalist import engine
-from generalist.config import Config, digest
-from generalist.data import Dataset, Resident, steps_per_epoch
+from generalist.config import Config, canonical, digest
+from generalist.data import Dataset, steps_per_epoch
 from generalist.experts import Recipe, handed_back, initial_state
 from generalist.mixing import courses
 from generalist.numerics import fingerprint
 from generalist.records import EpochRecord, GlobalRecord, RoundRecord
 from generalist.store import Store, tensors_digest
 from generalist.tensors import Weights
+from generalist.training.forecast import Work
 from generalist.training.keys import Key, Keys, Position, Positions
 from generalist.training.measuring import Measuring
 from generalist.training.plan import Round, plan
+from generalist.training.segment import Means, Segment
+from generalist.training.speeds import Speeds
 from generalist.training.states import States
-from generalist.units import EpochResult, Unit
+from generalist.training.warm_start import given_weights
 
 Cuts = Mapping[str, Sequence[Position]]
 """Each expert's positions at the cuts of a round."""
@@ -37,8 +41,14 @@ class Candidate:
 class Training:
     """The steps of one training over a data set and a store."""
 
-    def __init__(self, config: Config, dataset: Dataset, store: Store) -> None:
-        self.config, self.dataset, self.store = config, dataset, store
+    def __init__(self, config: Config, dataset: Dataset, store: Store, *, root: Path = Path()) -> None:
+        """Relative paths in the configuration are below `root`.
+
+        Raises:
+            BadInput: `training.initial` names no weights of this network.
+        """
+        self.config, self.dataset, self.store, self.root = config, dataset, store, root
+        self._initial = given_weights(config, dataset.shape, root)
         self.rounds = plan(config)
         training = config.training
         self._per_epoch = steps_per_epoch(len(dataset.train), training.batch_size)
@@ -55,19 +65,38 @@ class Training:
             shape=repr(dataset.shape),
             numerics=fingerprint(training.device, training.threads),
             per_epoch=self._per_epoch,
+            initial=None if self._initial is None else tensors_digest(self._initial),
         )
         self._states = States(store)
         self._measuring = Measuring(config, dataset, store)
+        numerics = fingerprint(training.device, training.threads)
+        alike = [canonical(config.model), canonical(config.engine), repr(dataset.shape), training.batch_size]
+        speeds = Speeds(store, [*alike, len(dataset.train), numerics["device"], numerics["threads"]])
+        self._means = Means(config, dataset, self._recipes, self._states, self._measuring, speeds)
 
     def start(self) -> dict[str, Position]:
         """Make the common initial state, store each expert's, and say where they stand."""
         positions = {name: self._keys.start(name) for name in self._recipes}
         missing = [name for name, position in positions.items() if position not in self._states]
         if missing:
-            weights = engine.initial_weights(self.config.model, self.dataset.shape, self.config.seed)
+            weights = self._initial
+            if weights is None:
+                weights = engine.initial_weights(self.config.model, self.dataset.shape, self.config.seed)
             for name in missing:
                 self._states.save(positions[name], initial_state(weights, self._recipes[name]), [])
         return positions
+
+    def forecast(self) -> list[Work]:
+        """What `advance` would have to train, unit by unit; nothing is written, trained or measured."""
+        work: list[Work] = []
+        positions: Positions = {name: self._keys.start(name) for name in self._recipes}
+        for round_ in self.rounds:
+            segments = [self._segment(round_, unit, positions) for unit in round_.units]
+            work += [segment.work() for segment in segments]
+            ends = {name: own[-1] for segment in segments for name, own in segment.cuts.items()}
+            last = {name: ends[name] for name in self._recipes}
+            positions = self._handed_back(last) if round_.hand_back else last
+        return work
 
     def advance(
         self, round_: Round, unit: Sequence[str], positions: Positions
@@ -75,19 +104,16 @@ class Training:
         """Train a unit to the end of a round, or take from the store what was trained before.
 
         Yields a record for each epoch and expert, and returns each expert's positions at the round's cuts.
+
+        Raises:
+            BadInput: an expert diverged.
+            Lost: a state in the store is damaged; it was set aside, and starting over computes it again.
         """
         with engine.threads(self.config.training.threads):
-            ahead = self._keys.ahead(round_, unit, positions)
-            done = self._done(round_, unit, ahead)
-            here = {name: positions[name] if done == round_.start else ahead[name][done] for name in unit}
-            yield from self._recorded(round_, unit, ahead, here)
-            if done < round_.stop:
-                yield from self._trained(round_, unit, ahead, here)
-        return {name: tuple(ahead[name][cut] for cut in round_.cuts) for name in unit}
-
-    def stored_up_to(self, round_: Round, unit: Sequence[str], positions: Positions) -> int:
-        """The epoch from which `advance` would have to train: what the store holds is not computed again."""
-        return self._done(round_, unit, self._keys.ahead(round_, unit, positions))
+            segment = self._segment(round_, unit, positions)
+            yield from segment.recalled()
+            yield from segment.trained()
+        return segment.cuts
 
     def mix(self, round_: Round, cuts: Cuts) -> tuple[list[GlobalRecord], Candidate, dict[str, Position]]:
         """End a round: measure the global learner at each cut, and hand it back where the plan says so.
@@ -115,48 +141,8 @@ class Training:
         """Each expert's own learner where it stands."""
         return {name: self._states.learner(position) for name, position in positions.items()}
 
-    def _done(self, round_: Round, unit: Sequence[str], ahead: Mapping[str, Mapping[int, Position]]) -> int:
-        stored = (cut for cut in round_.cuts if all(ahead[name][cut] in self._states for name in unit))
-        return max(stored, default=round_.start)
-
-    def _trained(
-        self, round_: Round, unit: Sequence[str], ahead: Mapping[str, Mapping[int, Position]], here: Positions
-    ) -> Iterator[EpochRecord]:
-        loaded = [self._states.load(here[name]) for name in unit]
-        histories = [history for _, history in loaded]
-        on = engine.device(self.config.training.device)
-        recipes = [self._recipes[name] for name in unit]
-        alive = Unit.revive(
-            self.config, recipes, [state for state, _ in loaded], self.dataset.shape, on=on, coupled=round_.coupled
-        )
-        data = Resident.of(self.dataset.train, device=on)
-        for epoch in range(here[unit[0]].epoch + 1, round_.stop + 1):
-            results = alive.epoch(data)
-            for name, result, expert, history in zip(unit, results, alive.experts, histories, strict=True):
-                record = _record(name, epoch, result)
-                history.append(record)
-                if epoch in round_.cuts:
-                    self._states.save(ahead[name][epoch], expert.state(), history)
-                    record = self._with_validation(record, ahead[name][epoch])
-                yield record
-
-    def _recorded(
-        self, round_: Round, unit: Sequence[str], ahead: Mapping[str, Mapping[int, Position]], here: Positions
-    ) -> Iterator[EpochRecord]:
-        """The records of epochs that the store holds already."""
-        for name in unit:
-            if here[name].epoch == round_.start:
-                continue
-            for record in self._states.load(here[name])[1]:
-                if record.epoch <= round_.start:
-                    continue
-                own = record.model_copy(update={"expert": name})  # the state may be another training's
-                position = ahead[name][record.epoch]
-                measurable = record.epoch in round_.cuts and position in self._states
-                yield self._with_validation(own, position) if measurable else own
-
-    def _with_validation(self, record: EpochRecord, position: Position) -> EpochRecord:
-        return record.model_copy(update={"validation": self._measuring.expert(position)})
+    def _segment(self, round_: Round, unit: Sequence[str], positions: Positions) -> Segment:
+        return Segment(self._means, round_, unit, positions, self._keys.ahead(round_, unit, positions))
 
     def _course(self, round_: Round, cuts: Cuts) -> list[GlobalRecord]:
         """The global learner at each cut of a round where every expert's state is stored."""
@@ -168,17 +154,19 @@ class Training:
         return records
 
     def _candidate(self, round_: Round, last: Positions) -> Candidate:
-        is_global = self.config.deploy == "global"
-        own = last.get(self.config.deploy.removeprefix("expert:"), next(iter(last.values())))
+        is_global, name = self.config.deploy == "global", self.config.deploy.removeprefix("expert:")
+        own = last.get(name, next(iter(last.values())))
         key = digest(["candidate", [position.share for position in last.values()] if is_global else own.trajectory])
         if key not in self.store:
-            self.store.save(key, self._states.global_learner(last) if is_global else self._states.learner(own), {})
+            self.store.save(
+                key, "learner", self._states.global_learner(last) if is_global else self._states.learner(own), {}
+            )
         record = RoundRecord(
             round=round_.index,
             epoch=round_.stop,
             weights=self._mixing_weights(round_.stop),
             handed_back=round_.hand_back or (round_.coupled and round_.stop < self.config.training.epochs),
-            validation=self._measuring.global_learner(last) if is_global else self._measuring.expert(own),
+            validation=self._measuring.global_learner(last) if is_global else self._measuring.expert(own, name),
             digest=tensors_digest(self.store.load(key).tensors),
         )
         return Candidate(record, key)
@@ -186,19 +174,25 @@ class Training:
     def _hand_back(self, last: Positions) -> dict[str, Position]:
         mixing = self.config.mixing
         assert mixing is not None  # the plan hands back only where there is mixing
-        factors = list(self._mixing_weights(next(iter(last.values())).epoch).values())
-        onward = {name: self._keys.handed_back(name, last, factors) for name in last}
+        onward = self._handed_back(last)
         missing = [name for name, position in onward.items() if position not in self._states]
         if missing:
             if mixing.hand_back == "average":
                 weights = self._states.global_learner(last)
             else:
-                weights = self._states.mixture(last, factors)
+                weights = self._states.mixture(last, self._factors(last))
             for name in missing:
                 state, history = self._states.load(last[name])
                 back = handed_back(state, weights, reset_momentum=mixing.momentum == "reset")
                 self._states.save(onward[name], back, history)
         return onward
+
+    def _handed_back(self, last: Positions) -> dict[str, Position]:
+        """Where the experts stand after a hand-back."""
+        return {name: self._keys.handed_back(name, last, self._factors(last)) for name in last}
+
+    def _factors(self, last: Positions) -> list[float]:
+        return list(self._mixing_weights(next(iter(last.values())).epoch).values())
 
     def _mixing_weights(self, epoch: int) -> dict[str, float]:
         """Each expert's weight in the mixture after an epoch's last step; empty where nothing is mixed."""
@@ -208,16 +202,3 @@ class Training:
             for name, recipe in self._recipes.items()
             if recipe.course is not None
         }
-
-
-def _record(name: str, epoch: int, result: EpochResult) -> EpochRecord:
-    return EpochRecord(
-        expert=name,
-        epoch=epoch,
-        loss=result.loss,
-        accuracy=result.accuracy,
-        learning_rate=result.learning_rate,
-        images=result.images,
-        seconds=result.seconds,
-        validation=None,
-    )

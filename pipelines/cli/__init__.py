@@ -1,6 +1,6 @@
 """The command line `generalist`. Heavy imports wait inside the commands: `generalist --help` answers at once."""
 
-from pipelines.cli import attacking, configuration, journey, models, service
+from pipelines.cli import attacking, configuration, journey, models, service, storing
 from pipelines.cli.shell import Commands, new_app
 
 app = new_app(
@@ -13,6 +13,7 @@ for command in (
     journey.run,
     journey.prepare,
     journey.train,
+    journey.plan,
     journey.register,
     service.serve,
     models.predict,
@@ -25,6 +26,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(configuration.app, name="config")
+app.add_typer(storing.app, name="store")
 
 
 def main() -> None:

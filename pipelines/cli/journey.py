@@ -58,6 +58,11 @@ def train(
         _flow(workspace, params, preset, overrides or [], out or workspace.outputs)
 
 
+def plan(params: options.Params = None, preset: options.Preset = None, overrides: options.Overrides = None) -> None:
+    """Say what a training would do, what the store holds of it, and how long the rest takes."""
+    train(params, preset, overrides, plan=True)
+
+
 def register(
     outputs: Annotated[
         Path | None, typer.Option("--outputs", metavar="DIR", help="Results of a training; by default outputs.")

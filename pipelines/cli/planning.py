@@ -1,10 +1,11 @@
-"""`generalist train --plan`: what a training would do, and what the store holds of it already."""
+"""`generalist plan`, also `train --plan`: what a training would do, and what the store holds of it already."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from datetime import timedelta
 
 from generalist.config import Config
 from generalist.errors import BadInput
-from generalist.training import Position, Round, Training, plan
+from generalist.training import Round, Work, duration, plan
 from pipelines import steps
 from pipelines.workspace import Workspace
 
@@ -12,11 +13,13 @@ _SAMPLES = 1000  # of a mixing weight over the warm-up, whose knots may lie anyw
 
 
 def planned(config: Config, workspace: Workspace) -> Iterator[str]:
-    """Lines for people: a line for each round, then what is worth knowing."""
-    rounds = plan(config)
-    stored = _stored(config, workspace, rounds)
-    for round_ in rounds:
-        yield f"{_title(config, round_)}: {stored.get(round_.index, 'to do')}"
+    """Lines for people: a line for each round, what it comes to, then what is worth knowing."""
+    work = _work(config, workspace)
+    for round_ in plan(config):
+        own = [part for part in work if part.round.index == round_.index]
+        yield f"{_title(config, round_)}: {_state(own)}"
+    if work:
+        yield _sum(work)
     yield f"then: evaluation ({config.evaluation.attack}), ONNX export, registration"
     yield from _warm_ups_without_effect(config)
 
@@ -30,39 +33,39 @@ def _title(config: Config, round_: Round) -> str:
     return f"{'warm-up' if warm_up else f'round {round_.index}'}: {epochs} of {who}{end}"
 
 
-def _stored(config: Config, workspace: Workspace, rounds: tuple[Round, ...]) -> dict[int, str]:
-    """What the store holds, by round; the first round to be trained decides the keys of the later ones."""
+def _work(config: Config, workspace: Workspace) -> list[Work]:
     try:
-        training = steps.training(config, workspace)
+        return steps.training(config, workspace).forecast()
     except BadInput:  # the source is not there yet; the training itself will say so
-        return {}
-    positions: Mapping[str, Position] = training.start()
-    found: dict[int, str] = {}
-    for round_ in rounds:
-        upto = {unit: training.stored_up_to(round_, unit, positions) for unit in round_.units}
-        if any(epoch < round_.stop for epoch in upto.values()):
-            told = [f"{' with '.join(unit)} stored up to epoch {epoch}" for unit, epoch in upto.items()]
-            if any(epoch > round_.start for epoch in upto.values()):
-                found[round_.index] = ", ".join(told)
-            break
-        found[round_.index] = "stored"
-        positions = _onward(training, round_, positions)
-    return found
+        return []
 
 
-def _onward(training: Training, round_: Round, positions: Mapping[str, Position]) -> Mapping[str, Position]:
-    """Where the experts stand after a round that is wholly in the store; nothing is trained."""
-    cuts: dict[str, tuple[Position, ...]] = {}
-    for unit in round_.units:
-        reading = training.advance(round_, unit, positions)
-        while True:
-            try:
-                next(reading)
-            except StopIteration as stop:
-                cuts |= stop.value
-                break
-    _, _, onward = training.mix(round_, cuts)
-    return onward
+def _state(work: list[Work]) -> str:
+    """Of one round."""
+    if all(part.stored == part.round.start and not part.begun for part in work):
+        return "to do"
+    if not any(part.epochs for part in work):
+        return "stored"
+    return ", ".join(
+        f"{' with '.join(part.unit)} stored up to epoch {part.stored}{' and begun' if part.begun else ''}"
+        for part in work
+    )
+
+
+def _sum(work: list[Work]) -> str:
+    whole = sum(len(part.unit) * (part.round.stop - part.round.start) for part in work)
+    left = sum(len(part.unit) * part.epochs for part in work)
+    if not left:
+        return f"to train: nothing; the store holds all {whole} epochs"
+    seconds = duration(work)
+    time = (
+        "how long that takes is not known, as nothing like it was trained here" if seconds is None else _about(seconds)
+    )
+    return f"to train: {left} of {whole} epochs, the experts' added up; {time}"
+
+
+def _about(seconds: float) -> str:
+    return f"about {timedelta(seconds=max(1, round(seconds)))}, by what such epochs took here"
 
 
 def _warm_ups_without_effect(config: Config) -> Iterator[str]:

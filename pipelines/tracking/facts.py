@@ -100,6 +100,7 @@ def _of_epoch(record: EpochRecord) -> dict[str, float]:
     found = {
         "loss": record.loss,
         "train_accuracy": record.accuracy,
+        "gradient_norm": record.gradient_norm,
         "learning_rate": record.learning_rate,
         "images_per_second": record.images / record.seconds if record.seconds > 0 else 0.0,
         "seconds": record.seconds,
@@ -111,6 +112,8 @@ def _of_epoch(record: EpochRecord) -> dict[str, float]:
 def _validation(name: str, measured: Measured) -> Iterator[tuple[str, float]]:
     yield f"{name}/validation_natural", measured.natural.value
     yield f"{name}/validation_robust", measured.robust.value
+    if measured.fgsm is not None:
+        yield f"{name}/validation_fgsm", measured.fgsm.value
     yield f"{name}/validation_harmonic", measured.harmonic
 
 

@@ -1,5 +1,6 @@
-"""Content-addressed states: one file per key, written atomically, checksummed, free of pickle."""
+"""Files of tensors and facts: written atomically, checksummed, free of pickle."""
 
+import errno
 import hashlib
 import json
 import os
@@ -22,40 +23,10 @@ _FACTS = "generalist"
 
 @dataclass(frozen=True)
 class Stored:
-    """What lies under a key: tensors by name, and plain facts."""
+    """What lies in a file: tensors by name, and plain facts."""
 
     tensors: dict[str, Tensor]
     facts: dict[str, Any]
-
-
-class Store:
-    """A folder of states under their keys. Several processes may write to it at once: a key has one content."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def path(self, key: str) -> Path:
-        """Where the state of a key lies."""
-        return self.folder / key[:2] / f"{key}.safetensors"
-
-    def __contains__(self, key: str) -> bool:
-        return self.path(key).is_file()
-
-    def save(self, key: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Write a state; it is there whole or not at all.
-
-        Raises:
-            BadInput: the folder can't be written.
-        """
-        write_tensors(self.path(key), tensors, facts)
-
-    def load(self, key: str) -> Stored:
-        """Read a state and compare its checksum.
-
-        Raises:
-            BadInput: the file is missing, truncated or altered.
-        """
-        return read_tensors(self.path(key), mend="delete it, and the next run computes it again")
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
@@ -99,6 +70,20 @@ def read_tensors(path: Path, *, mend: str) -> Stored:
     return Stored(tensors, facts)
 
 
+def read_facts(path: Path) -> dict[str, Any]:
+    """The facts alone, without their checksum being compared: quick, for lists of files.
+
+    Raises:
+        BadInput: the file is missing or not one of ours.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts: dict[str, Any] = json.loads((file.metadata() or {})[_FACTS])["facts"]
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"the state file {path} is damaged ({error})") from None
+    return facts
+
+
 def _digest(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
     """SHA-256 (hex) of everything in a file."""
     told = json.dumps(facts, sort_keys=True)
@@ -125,4 +110,10 @@ def write_atomically(path: Path, content: bytes) -> None:
             Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise BadInput(f"{path} can't be written ({error.strerror}): choose a folder that can") from None
+        raise BadInput(f"{path} can't be written ({error.strerror}): {_remedy(error)}") from None
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "make room on that disk, and the same command goes on from what is stored"
+    return "choose a folder that can"

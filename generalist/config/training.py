@@ -1,0 +1,65 @@
+"""The sections of `params.yaml` that say how experts are trained, and how that is computed."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from generalist.config.quantity import Quantity
+from generalist.config.section import Section
+from generalist.config.sections import Count, Fraction, Positive
+
+
+class GoBack(Section):
+    """What to do about a loss that is no number: go back to the start of the epoch with a smaller learning rate."""
+
+    factor: Fraction = Field(Quantity("0.5"), description="on the learning rate, from that epoch on")
+    retries: Count = Field(3, description="how often in one epoch, before the training stops after all")
+
+
+Divergence = Annotated[
+    Annotated[Literal["stop"], Tag("stop")] | Annotated[GoBack, Tag("go_back")],
+    Discriminator(lambda written: "go_back" if isinstance(written, Mapping | GoBack) else "stop"),
+]
+
+
+class TrainingOptions(Section):
+    """What all experts share."""
+
+    epochs: Count = Field(description="passes over the training images")
+    batch_size: Count = Field(description="images per optimizer step; the last batch of an epoch may be smaller")
+    threads: Count = Field(1, description="intra-op threads per expert; the number changes the bits of the result")
+    checkpoint: Count = Field(
+        5, description="epochs between stored states; a learner that is not mixed is chosen among these"
+    )
+    checkpoint_minutes: Positive = Field(
+        Quantity(10), description="minutes after which a state is stored inside an epoch, too"
+    )
+    initial: str | None = Field(
+        None, description="weights to start from, a .safetensors file of an earlier training; null for new ones"
+    )
+    divergence: Divergence = Field(
+        "stop", description="when a loss is no number any more: stop, or go back as in {factor: 0.5, retries: 3}"
+    )
+    processes: Literal["one", "experts"] = Field(
+        "one",
+        description="one for all experts, or one for each, which then has a GPU of its own where there are several",
+    )
+    device: Literal["cpu", "cuda"] = Field("cpu", description="where experts are trained and evaluated")
+    images: Literal["auto", "resident", "mapped"] = Field(
+        "auto",
+        description="training images on the device, or read from the disk batch by batch (mapped); auto: on the device"
+        " where they take at most a quarter of its free memory; without effect on bits",
+    )
+
+
+class EngineOptions(Section):
+    """How a training step is computed; each choice changes the last bits of the result."""
+
+    plain: bool = Field(False, description="everything the slow, plain way: to look for faults of the fast ones")
+    attack_precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="arithmetic in which training images are attacked"
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="arithmetic of the whole step; weights, averages and evaluation stay float32"
+    )

@@ -1,0 +1,163 @@
+"""Several processes that train one expert together: started by torch's launcher, the same batch, some rows each.
+
+Every process makes the whole batch by the same generators and takes its own rows; attacks ask nobody. What is added
+up over processes (gradients, losses, BatchNorm's statistics) is gathered first and added in the order of ranks: then
+all processes hold the same bits, and so does the next run, whatever algorithm the network between them would choose.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
+
+from generalist.errors import BadInput
+from generalist.randomness import PartOfBatch
+from generalist.tensors import Batch
+
+_PATIENCE = timedelta(minutes=30)
+"""How long a process waits for another: the first may prepare data alone. The launcher ends all if one dies."""
+
+T = TypeVar("T")
+
+
+class Group:
+    """The processes of a training; this is the group of one, to which everything belongs."""
+
+    rank = 0
+    size = 1
+
+    def rows(self, count: int) -> slice:
+        """This process's rows of a batch of `count` images.
+
+        Raises:
+            BadInput: there are fewer images than processes.
+        """
+        return slice(0, count)
+
+    def part(self, batch: Batch, draw: torch.Generator) -> tuple[Batch, torch.Generator]:
+        """This process's rows of a batch, and their random numbers out of those of the whole batch."""
+        return batch, draw
+
+    def share(self, part: Batch, whole: Batch) -> Tensor | None:
+        """What a mean over the part weighs in the mean over the whole batch, a float32 scalar; None is 1."""
+        return None
+
+    def sums(self, parameters: Sequence[Tensor], loss: Tensor, correct: Tensor) -> tuple[Tensor, Tensor]:
+        """Add up gradients, in place, and both numbers."""
+        return loss, correct
+
+    def gathered(self, own: Tensor) -> list[Tensor]:
+        """Every process's tensor of this shape, by rank."""
+        return [own]
+
+    def agreed(self, answer: Callable[[], T]) -> T:
+        """The first process's answer, also where it is a `BadInput`; the others don't ask."""
+        return answer()
+
+    def settle(self, device: torch.device) -> None:
+        """Take a GPU of one's own, where training is on GPUs.
+
+        Raises:
+            BadInput: there are fewer than processes.
+        """
+
+
+class Ranks(Group):
+    """One of several processes, which all call the same methods in the same order."""
+
+    def __init__(self) -> None:
+        """In each process, after torch's process group was made."""
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+
+    def rows(self, count: int) -> slice:
+        """Neighbours, as many as the others' or one more or less."""
+        if count < self.size:
+            raise BadInput(
+                f"a batch of {count} images can't be shared by {self.size} processes: choose a training.batch_size"
+                " that leaves each of them an image, also of an epoch's last batch, or start fewer processes"
+            )
+        return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+    def part(self, batch: Batch, draw: torch.Generator) -> tuple[Batch, torch.Generator]:
+        rows = self.rows(len(batch))
+        own = Batch(batch.images[rows], batch.labels[rows], batch.ids[rows])
+        return own, PartOfBatch(draw, rows, len(batch))
+
+    def share(self, part: Batch, whole: Batch) -> Tensor:
+        return torch.full((), len(part) / len(whole), device=part.images.device)
+
+    def sums(self, parameters: Sequence[Tensor], loss: Tensor, correct: Tensor) -> tuple[Tensor, Tensor]:
+        gradients = [own.grad for own in parameters if own.grad is not None]
+        # One message for all of them; a count of images is exact in float32 up to 2^24.
+        flat = torch.cat([own.reshape(-1) for own in gradients] + [torch.stack((loss.float(), correct.float()))])
+        total = in_order(self.gathered(flat))
+        parts = total[:-2].split([own.numel() for own in gradients])
+        torch._foreach_copy_(gradients, [part.view_as(own) for part, own in zip(parts, gradients, strict=True)])
+        return total[-2], total[-1].round().to(correct.dtype)
+
+    def gathered(self, own: Tensor) -> list[Tensor]:
+        parts = [torch.empty_like(own) for _ in range(self.size)]
+        dist.all_gather(parts, own)
+        return parts
+
+    def agreed(self, answer: Callable[[], T]) -> T:
+        told: list[tuple[T | None, BadInput | None]] = [(None, None)]
+        if self.rank == 0:
+            try:
+                told = [(answer(), None)]
+            except BadInput as error:
+                told = [(None, error)]
+        dist.broadcast_object_list(told, src=0, device=torch.device("cpu"))
+        value, failure = told[0]
+        if failure is not None:
+            raise failure
+        return value  # type: ignore[return-value]  # without an error it is the answer, which may be None
+
+    def settle(self, device: torch.device) -> None:
+        if device.type != "cuda":
+            return
+        here, there = int(os.environ.get("LOCAL_RANK", self.rank)), torch.cuda.device_count()
+        if here >= there:
+            raise BadInput(f"process {here + 1} on this machine has no GPU of its own: start {there} processes here")
+        torch.cuda.set_device(here)
+
+
+def group() -> Group:
+    """The processes that this one trains with."""
+    return Ranks() if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1 else Group()
+
+
+def in_order(parts: Sequence[Tensor]) -> Tensor:
+    """The sum of tensors, added one after the other."""
+    total = parts[0].clone()
+    for part in parts[1:]:
+        total += part
+    return total
+
+
+@contextmanager
+def launched() -> Iterator[Group]:
+    """Join the processes that `torchrun` has started; without it, or with one process, nothing happens.
+
+    Raises:
+        BadInput: what the block raised, in the first process that meets it; others end with the same exit code 2.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield Group()
+        return
+    store, rank, size = next(rendezvous("env://", timeout=_PATIENCE))  # the launcher keeps it until all have ended
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
+    try:
+        yield group()
+    except BadInput as error:
+        if store.add(f"told: {error}", 1) > 1:
+            raise SystemExit(2) from None
+        raise
+    dist.destroy_process_group()  # not after a failure: it would wait for the others

@@ -1,0 +1,17 @@
+"""States under the hash of all that decides them, and the checksummed files in which they lie."""
+
+from generalist.store.files import Stored, read_tensors, tensors_digest, write_atomically, write_tensors
+from generalist.store.remote import Remote
+from generalist.store.states import Entry, Lost, Store
+
+__all__ = [
+    "Entry",
+    "Lost",
+    "Remote",
+    "Store",
+    "Stored",
+    "read_tensors",
+    "tensors_digest",
+    "write_atomically",
+    "write_tensors",
+]

@@ -1,0 +1,151 @@
+"""Content-addressed states: one file per key, which has one content, whoever writes it."""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from torch import Tensor
+
+from generalist.errors import BadInput
+from generalist.store.files import Stored, read_facts, read_tensors, write_tensors
+from generalist.store.remote import Remote
+
+_SUFFIX = ".safetensors"
+_ASIDE = ".damaged"
+
+
+class Lost(BadInput):
+    """A state that was in the store can't be had any more; whoever starts over finds it missing and computes it."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of the store, as a list shows it.
+
+    Attributes:
+        name: below the store's folder, such as `ab/abcd….safetensors`.
+        path: where it lies on this machine; None if only the shared store has it.
+        bytes: its size; 0 where only the shared store has it.
+        used: when it was last written or read here, in seconds since 1970.
+        kind: what it holds, such as `trajectory`; `damaged`, or `left over` from a writer that was killed.
+        facts: what it says of itself.
+    """
+
+    name: PurePosixPath
+    path: Path | None
+    bytes: int
+    used: float
+    kind: str
+    facts: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """The key of a state."""
+        return self.name.name.removesuffix(_ASIDE).removesuffix(_SUFFIX)
+
+
+class Store:
+    """A folder of states under their keys. Several processes may write to it at once: a key has one content."""
+
+    def __init__(self, folder: Path, remote: Remote | None = None) -> None:
+        """`remote` is a store that machines share; `folder` then holds copies of what was used here."""
+        self.folder, self.remote = folder, remote
+
+    def path(self, key: str) -> Path:
+        """Where the state of a key lies on this machine."""
+        return self.folder / _name(key)
+
+    def __contains__(self, key: str) -> bool:
+        return self.path(key).is_file() or (self.remote is not None and _name(key) in self.remote)
+
+    def save(self, key: str, kind: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Write a state; it is there whole or not at all. `kind` is for people who look at lists.
+
+        Raises:
+            BadInput: the folder can't be written, or a shared store doesn't answer.
+        """
+        write_tensors(self.path(key), tensors, {**facts, "kind": kind})
+        if self.remote is not None:
+            self.remote.send(_name(key), self.path(key))
+
+    def load(self, key: str, *, touch: bool = True) -> Stored:
+        """Read a state and compare its checksum. A damaged file is set aside, so that its state is computed again.
+
+        With `touch` it counts as used.
+
+        Raises:
+            Lost: the file is missing, truncated or altered.
+        """
+        path = self.path(key)
+        if not path.is_file() and self.remote is not None:
+            self.remote.fetch(_name(key), path)
+        try:
+            stored = read_tensors(path, mend="the next run computes it again")
+        except BadInput as error:
+            self._set_aside(key)
+            raise Lost(str(error)) from None
+        if touch:
+            os.utime(path)
+        return stored
+
+    def discard(self, key: str) -> None:
+        """Delete a state that nobody needs any more; it may be gone already."""
+        self.path(key).unlink(missing_ok=True)
+        if self.remote is not None:
+            self.remote.remove(_name(key))
+
+    def entries(self) -> Iterator[Entry]:
+        """All files, in the order of their names."""
+        here = {PurePosixPath(path.relative_to(self.folder)): path for path in self._files()}
+        there = set(self.remote.names()) if self.remote is not None else set()
+        for name in sorted({*here, *there}):
+            path = here.get(name)
+            if path is None:
+                yield Entry(name, None, 0, 0.0, "elsewhere", {})
+                continue
+            try:
+                about = path.stat()
+            except FileNotFoundError:  # its writer has just finished or removed it
+                continue
+            kind, facts = _described(path)
+            yield Entry(name, path, about.st_size, about.st_mtime, kind, facts)
+
+    def remove(self, entry: Entry) -> None:
+        """Delete a file, wherever it is."""
+        if entry.path is not None:
+            entry.path.unlink(missing_ok=True)
+        if self.remote is not None:
+            self.remote.remove(entry.name)
+
+    def _files(self) -> Iterator[Path]:
+        """Ours alone: two letters of the key, then its name."""
+        return (path for path in self.folder.glob("??/*") if path.is_file() and _SUFFIX in path.name)
+
+    def _set_aside(self, key: str) -> None:
+        """Out of the way, but not out of the world: somebody may want to know what happened."""
+        path = self.path(key)
+        if path.exists():
+            aside = path.with_name(path.name + _ASIDE)
+            path.replace(aside)
+            logging.getLogger("generalist").warning("a damaged state was set aside as %s", aside)
+        if self.remote is not None:
+            self.remote.remove(_name(key))
+
+
+def _name(key: str) -> PurePosixPath:
+    return PurePosixPath(key[:2], key + _SUFFIX)
+
+
+def _described(path: Path) -> tuple[str, Mapping[str, Any]]:
+    if path.name.endswith(_ASIDE):
+        return "damaged", {}
+    if not path.name.endswith(_SUFFIX) or path.name.startswith("."):
+        return "left over", {}
+    try:
+        facts = read_facts(path)
+    except BadInput:
+        return "damaged", {}
+    return str(facts.get("kind", "state")), facts

@@ -1,0 +1,152 @@
+"""Training with no orchestration: `python -m generalist.training`, or by several processes under `torchrun`."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from generalist import engine
+from generalist.config import Config
+from generalist.config import load as load_config
+from generalist.data import Dataset, Manifest, prepare, request_digest
+from generalist.data import load as load_data
+from generalist.errors import BadInput
+from generalist.export import write_weights
+from generalist.records import EpochRecord, GlobalRecord, Measured
+from generalist.store import write_atomically
+from generalist.training.facts import Fact
+from generalist.training.parallel import SharedStore
+from generalist.training.run import Outcome, run
+
+DONE, WRONG_INPUT, TO_BE_CONTINUED, STOPPED = 0, 2, 3, 130
+"""Exit codes."""
+
+Tell = Callable[[str], None]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message}; see python -m generalist.training --help")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train as the arguments say; returns the exit code."""
+    began = time.monotonic()
+    try:
+        with engine.launched() as group:
+            return _train(_parser().parse_args(arguments), group, began)
+    except BadInput as error:
+        sys.stderr.write(f"{error}\n")
+        return WRONG_INPUT
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; the same command goes on from what is stored\n")
+        return STOPPED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m generalist.training", description=__doc__, allow_abbrev=False)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--params", type=Path, metavar="FILE", help="the configuration")
+    what.add_argument("--preset", metavar="NAME", help="a configuration that comes with the project")
+    parser.add_argument("-S", "--set", action="append", default=[], metavar="KEY=VALUE", help="override, as often as")
+    parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="prepared data; made if missing")
+    parser.add_argument("--store", type=Path, required=True, metavar="FOLDER", help="states, from which to go on")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="for weights and history.json")
+    parser.add_argument("--seconds", type=float, metavar="N", help="stop at the first record after N seconds")
+    return parser
+
+
+def _train(options: argparse.Namespace, group: engine.Group, began: float) -> int:
+    config = load_config(options.params, preset=options.preset, overrides=options.set)
+    if group.size > 1 and config.training.processes != "one":
+        raise BadInput(
+            f"torchrun has started {group.size} processes for every expert, and training.processes asks for others:"
+            " set training.processes to one"
+        )
+    group.settle(engine.device(config.training.device))
+    dataset = _data(config, options.data, group)
+    tell: Tell = _say if group.rank == 0 else _nothing
+
+    def late() -> bool:
+        return options.seconds is not None and time.monotonic() - began >= options.seconds
+
+    steps = run(config, dataset, SharedStore(options.store, group))
+    outcome = _followed(steps, lambda: group.agreed(late), lambda fact: tell(_line(fact, config.training.epochs)))
+    if outcome is None:
+        tell(f"stopped after {options.seconds:g} seconds; the same command goes on from what is stored")
+        return TO_BE_CONTINUED
+    if group.rank == 0:
+        _write(outcome, config, dataset, options.out)
+    tell(f"{options.out}: {', '.join(outcome.learners)}; chosen after epoch {outcome.chosen.epoch}")
+    return DONE
+
+
+def _data(config: Config, folder: Path, group: engine.Group) -> Dataset:
+    """Prepared data, made by the first process where there is none; a folder that all processes see."""
+
+    def ready() -> None:
+        if not folder.exists():
+            prepare(config.data, folder, root=Path.cwd())
+        if Manifest.read(folder).request_digest != request_digest(config.data):
+            raise BadInput(f"{folder} was prepared by another section `data`: name another folder as --data")
+
+    group.agreed(ready)
+    dataset = load_data(folder)
+    images, size = len(dataset.train), config.training.batch_size
+    for batch in (min(size, images), images % size or size):  # the first of an epoch, and its last
+        group.rows(batch)
+    return dataset
+
+
+def _followed(
+    steps: Generator[Fact, None, Outcome], late: Callable[[], bool], tell: Callable[[Fact], None]
+) -> Outcome | None:
+    """The outcome, or None where it got late."""
+    while True:
+        try:
+            fact = next(steps)
+        except StopIteration as stop:
+            outcome: Outcome = stop.value
+            return outcome
+        tell(fact)
+        if late():
+            steps.close()
+            return None
+
+
+def _write(outcome: Outcome, config: Config, dataset: Dataset, folder: Path) -> None:
+    for name, weights in outcome.learners.items():
+        path = folder / f"{name}.safetensors"
+        write_weights(path, weights, model=config.model, shape=dataset.shape, data=dataset.digest)
+    write_atomically(folder / "history.json", outcome.history.model_dump_json(indent=1).encode())
+
+
+def _line(fact: Fact, epochs: int) -> str:
+    if isinstance(fact, EpochRecord):
+        speed = fact.images / max(fact.seconds, 1e-9)
+        told = f"{fact.expert}: epoch {fact.epoch}/{epochs}, loss {fact.loss:.4f}, accuracy {100 * fact.accuracy:.1f} %"
+        return f"{told}, {speed:,.0f} images/s{_measured(fact.validation)}"
+    if isinstance(fact, GlobalRecord):
+        return f"global learner: epoch {fact.epoch}/{epochs}{_measured(fact.validation)}"
+    return f"round {fact.round}, epoch {fact.epoch}/{epochs}{_measured(fact.validation)}"
+
+
+def _measured(found: Measured | None) -> str:
+    if found is None:
+        return ""
+    return f", validation: natural {100 * found.natural.value:.1f} %, robust {100 * found.robust.value:.1f} %"
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _nothing(line: str) -> None:
+    """What processes but the first say."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""What a training would have to do, before it does anything."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+
+from generalist.training.plan import Round
+
+
+@dataclass(frozen=True)
+class Work:
+    """A unit of a round.
+
+    Attributes:
+        round, unit: which.
+        stored: epochs up to this one lie in the store, and will not be trained again.
+        begun: whether the store holds a state inside the rest, too.
+        seconds: what an epoch of the unit took here, validation included; None where none was trained here.
+    """
+
+    round: Round
+    unit: tuple[str, ...]
+    stored: int
+    begun: bool
+    seconds: float | None
+
+    @property
+    def epochs(self) -> int:
+        """Epochs to train."""
+        return self.round.stop - self.stored
+
+
+def duration(work: Iterable[Work]) -> float | None:
+    """Seconds for all of it, the units of a round side by side; None where nothing like some of it was measured."""
+    total = 0.0
+    for _, units in groupby(work, key=lambda own: own.round.index):
+        spans = [0.0 if not own.epochs else own.seconds and own.epochs * own.seconds for own in units]
+        known = [span for span in spans if span is not None]
+        if len(known) < len(spans):
+            return None
+        total += max(known)
+    return total

@@ -1,0 +1,175 @@
+"""A process for each unit of a round, so that experts wait for nothing of each other's, each on a device of its own.
+
+A process ends with the one that started it, however that ends: no expert is trained beside the next run.
+"""
+
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Generator, Sequence
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import torch
+
+from generalist.config import Config
+from generalist.data import Dataset
+from generalist.errors import BadInput
+from generalist.records import EpochRecord
+from generalist.store import Store
+from generalist.training.keys import Position, Positions
+from generalist.training.plan import Round
+from generalist.training.steps import Training
+
+_SPAWN = get_context("spawn")  # a fork would share the threads of torch, and whatever they hold at that moment
+Cuts = dict[str, tuple[Position, ...]]
+
+
+class Processes:
+    """Advances units in processes, which start when they are first needed and stay for the rounds to come."""
+
+    def __init__(self, training: Training) -> None:
+        self._training = training
+        self._idle: list[_Worker] = []
+        self._all: list[_Worker] = []
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for worker in self._all:
+            worker.end()
+
+    def advance(self, round_: Round, unit: Sequence[str], positions: Positions) -> Generator[EpochRecord, None, Cuts]:
+        """As `Training.advance`, in another process."""
+        return self._followed([self._begun(round_, unit, positions)])
+
+    def all_units(self, round_: Round, positions: Positions) -> Generator[EpochRecord, None, Cuts]:
+        """Every unit of a round at once; records come as they are made."""
+        return self._followed([self._begun(round_, unit, positions) for unit in round_.units])
+
+    def _begun(self, round_: Round, unit: Sequence[str], positions: Positions) -> "_Worker":
+        with self._lock:
+            if self._idle:
+                worker = self._idle.pop()
+            else:
+                worker = _Worker(self._training, number=len(self._all))
+                self._all.append(worker)
+        worker.connection.send((round_, tuple(unit), dict(positions)))
+        return worker
+
+    def _followed(self, busy: list["_Worker"]) -> Generator[EpochRecord, None, Cuts]:
+        cuts: Cuts = {}
+        try:
+            while busy:
+                for ready in wait([worker.connection for worker in busy]):
+                    worker = next(own for own in busy if own.connection is ready)
+                    told = worker.told()
+                    if isinstance(told, EpochRecord):
+                        yield told
+                        continue
+                    cuts |= told
+                    busy.remove(worker)
+                    with self._lock:
+                        self._idle.append(worker)
+        finally:
+            for worker in busy:  # whoever followed them went away, or one failed
+                worker.end()
+        return cuts
+
+
+class _Worker:
+    """A process that advances one unit at a time."""
+
+    def __init__(self, training: Training, *, number: int) -> None:
+        self.connection, theirs = _SPAWN.Pipe()
+        self._lifeline, watched = _SPAWN.Pipe()
+        sent = (
+            training.config,
+            training.dataset,
+            training.store,
+            training.root,
+            _visible_device(training.config, number),
+        )
+        self._process = _SPAWN.Process(target=_work, args=(theirs, watched, *sent), daemon=True)
+        self._process.start()
+        theirs.close()
+        watched.close()
+
+    def told(self) -> EpochRecord | Cuts:
+        """The next record, or at last the positions.
+
+        Raises:
+            BadInput: what the unit raised, or the process was killed.
+        """
+        try:
+            told: EpochRecord | Cuts | BaseException = self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            self._process.join()
+            raise BadInput(
+                f"the process that trained an expert ended by itself (exit code {self._process.exitcode}; -9 is often a"
+                " lack of memory): the same command goes on from what is stored"
+            ) from None
+        if isinstance(told, BaseException):
+            raise told
+        return told
+
+    def end(self) -> None:
+        """End the process at once: what it stored is whole, and the rest is computed again."""
+        self._process.kill()
+        self._process.join()
+        self.connection.close()
+        self._lifeline.close()
+
+
+def _work(
+    connection: Connection,
+    lifeline: Connection,
+    config: Config,
+    dataset: Dataset,
+    store: Store,
+    root: Path,
+    device: str | None,
+) -> None:
+    """Be a worker until the other end of the lifeline is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started us, and ends us
+    if device is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = device
+
+    def end_with_parent() -> None:
+        lifeline.poll(None)
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    training = Training(config, dataset, store, root=root)
+    while True:
+        try:
+            round_, unit, positions = connection.recv()
+        except EOFError:
+            return
+        try:
+            steps = training.advance(round_, unit, positions)
+            while True:
+                try:
+                    connection.send(next(steps))
+                except StopIteration as stop:
+                    connection.send(stop.value)
+                    break
+        except BadInput as error:
+            connection.send(error)
+        except Exception:  # noqa: BLE001  it is raised where somebody waits for us
+            connection.send(RuntimeError(f"in the process that trains {', '.join(unit)}:\n{traceback.format_exc()}"))
+
+
+def _visible_device(config: Config, number: int) -> str | None:
+    """The one GPU that a worker sees; None where there is nothing to share out."""
+    if config.training.device != "cuda":
+        return None
+    named = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
+    devices = [name for name in named.split(",") if name]
+    return devices[number % len(devices)] if devices else None

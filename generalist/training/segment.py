@@ -1,0 +1,218 @@
+"""One unit's epochs of a round: taken from the store as far as it holds them, trained from there."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from generalist import engine
+from generalist.config import Config, GoBack, canonical
+from generalist.data import Dataset, Samples, images_on
+from generalist.errors import BadInput
+from generalist.experts import Recipe
+from generalist.records import EpochRecord
+from generalist.training.forecast import Work
+from generalist.training.keys import Position, Positions
+from generalist.training.measuring import Measuring
+from generalist.training.memory import enough
+from generalist.training.plan import Round
+from generalist.training.speeds import Speeds
+from generalist.training.states import Begun, Histories, States
+from generalist.units import DivergedError, EpochResult, Moment, Unit
+
+
+@dataclass(frozen=True)
+class Means:
+    """What all segments of a training work with."""
+
+    config: Config
+    dataset: Dataset
+    recipes: Mapping[str, Recipe]
+    states: States
+    measuring: Measuring
+    speeds: Speeds
+
+
+class Segment:
+    """Experts that advance together through a round.
+
+    Attributes:
+        ahead: by expert and epoch, where it will stand.
+        done: the epoch up to which the store holds all of them.
+    """
+
+    def __init__(
+        self,
+        means: Means,
+        round_: Round,
+        unit: Sequence[str],
+        start: Positions,
+        ahead: Mapping[str, Mapping[int, Position]],
+    ) -> None:
+        self._means, self._round, self._unit, self.ahead = means, round_, tuple(unit), ahead
+        stored = (cut for cut in round_.cuts if all(ahead[name][cut] in means.states for name in unit))
+        self.done = max(stored, default=round_.start)
+        self._here = {name: start[name] if self.done == round_.start else ahead[name][self.done] for name in unit}
+
+    @property
+    def cuts(self) -> dict[str, tuple[Position, ...]]:
+        """Each expert's positions at the round's cuts."""
+        return {name: tuple(self.ahead[name][cut] for cut in self._round.cuts) for name in self._unit}
+
+    def work(self) -> Work:
+        """What there is to do."""
+        begun = self.done < self._round.stop and self._means.states.has_begun(self._ends)
+        return Work(self._round, self._unit, self.done, begun, self._means.speeds.of(self._alike))
+
+    def recalled(self) -> Iterator[EpochRecord]:
+        """The records of epochs that the store holds already."""
+        if self.done == self._round.start:
+            return
+        for name in self._unit:
+            for record in self._means.states.load(self._here[name])[1]:
+                if record.epoch > self._round.start:
+                    yield self._told(name, record)
+
+    def trained(self) -> Iterator[EpochRecord]:
+        """Train what the store does not hold, storing states on the way.
+
+        Raises:
+            BadInput: an expert diverged.
+        """
+        if self.done == self._round.stop:
+            return
+        means, states = self._means, self._means.states
+        begun = self._begun()
+        for name, history in zip(self._unit, begun.histories, strict=True):
+            yield from (self._told(name, record) for record in history if record.epoch > self.done)
+        on, policy = engine.device(means.config.training.device), means.config.training.divergence
+        alive = self._revived(begun.moment, on)
+        data = images_on(means.dataset.train, on, means.config.training.images)
+        keeper = _Keeper(self, alive, begun.histories, minutes=float(means.config.training.checkpoint_minutes))
+        since, first = time.perf_counter(), begun.moment.states[0].epoch + 1
+        for epoch in range(first, self._round.stop + 1):
+            if isinstance(policy, GoBack):
+                alive, results = self._insisted(alive, data, epoch, policy)
+                keeper.alive = alive
+            else:
+                results = self._tried(alive, data, epoch, between=keeper.keep_if_due)
+            for name, result, history in zip(self._unit, results, begun.histories, strict=True):
+                history.append(_record(name, epoch, result))
+            if epoch in self._round.cuts:
+                for name, expert, history in zip(self._unit, alive.experts, begun.histories, strict=True):
+                    states.save(self.ahead[name][epoch], expert.state(), history)
+                keeper.forget()
+            else:
+                keeper.keep_if_due()
+            yield from (self._told(name, own[-1]) for name, own in zip(self._unit, begun.histories, strict=True))
+        means.speeds.note(self._alike, (time.perf_counter() - since) / (self._round.stop + 1 - first))
+
+    def _revived(self, moment: Moment, on: torch.device) -> Unit:
+        means = self._means
+        recipes = [means.recipes[name] for name in self._unit]
+        shape, coupled = means.dataset.shape, self._round.coupled
+        return Unit.revive(means.config, recipes, moment.states, shape, on=on, coupled=coupled, begun=moment)
+
+    def _tried(
+        self, alive: Unit, data: Samples, epoch: int, *, between: Callable[[], None] | None = None
+    ) -> list[EpochResult]:
+        try:
+            with enough(alive.experts, self._means.dataset.shape, data.device):
+                return alive.epoch(data, between=between)
+        except DivergedError as error:
+            raise BadInput(self._diverged(error, epoch)) from None
+
+    def _insisted(self, alive: Unit, data: Samples, epoch: int, policy: GoBack) -> tuple[Unit, list[EpochResult]]:
+        """An epoch that begins anew with a smaller learning rate where it diverges.
+
+        Nothing is stored inside it: going on from there, its start would be lost.
+        """
+        for _ in range(policy.retries):
+            start = alive.moment()
+            try:
+                with enough(alive.experts, self._means.dataset.shape, data.device):
+                    return alive, alive.epoch(data)
+            except DivergedError as error:
+                logging.getLogger("generalist").warning("%s; going back", self._diverged(error, epoch))
+                states = list(start.states)
+                own = states[error.expert]
+                states[error.expert] = replace(own, rate=own.rate * float(policy.factor))
+                alive = self._revived(Unit.rest(states), data.device)
+        return alive, self._tried(alive, data, epoch)
+
+    @property
+    def _alike(self) -> list[object]:
+        """What an epoch's duration depends on, besides what all units of a training have in common."""
+        parts = [canonical(self._means.config.experts[name]) for name in self._unit]
+        return [[own["objective"], own["augment"], own["averaging"] is not False] for own in parts]
+
+    @property
+    def _ends(self) -> list[Position]:
+        return [self.ahead[name][self._round.stop] for name in self._unit]
+
+    def _begun(self) -> Begun:
+        """The furthest that the store holds: inside an epoch, or else where a cut was."""
+        begun = self._means.states.load_begun(self._ends)
+        if begun is not None and begun.moment.states[0].epoch >= self.done:
+            return begun
+        loaded = [self._means.states.load(self._here[name]) for name in self._unit]
+        return Begun(Unit.rest([state for state, _ in loaded]), [history for _, history in loaded])
+
+    def _told(self, name: str, record: EpochRecord) -> EpochRecord:
+        """A record as this training tells it, with the expert measured where its state is stored."""
+        own = record.model_copy(update={"expert": name})  # the state may be another training's
+        position = self.ahead[name][record.epoch]
+        if record.epoch in self._round.cuts and position in self._means.states:
+            return own.model_copy(update={"validation": self._means.measuring.expert(position, name)})
+        return own
+
+    def _diverged(self, error: DivergedError, epoch: int) -> str:
+        name = self._unit[error.expert]
+        rate = self._means.config.experts[name].optimizer.lr
+        good = max((cut for cut in self._round.cuts if cut < epoch), default=self._round.start)
+        return (
+            f"expert {name} diverged in epoch {epoch}, step {error.step} (loss {error.loss:g}, gradient norm"
+            f" {error.gradient_norm:g}); its last good state is that after epoch {good}, in the store: lower"
+            f" experts.{name}.optimizer.lr, which is {rate}"
+        )
+
+    def keep(self, alive: Unit, histories: Histories) -> None:
+        """Store a unit in the middle of the segment."""
+        self._means.states.save_begun(self._ends, Begun(alive.moment(), [list(own) for own in histories]))
+
+    def forget(self) -> None:
+        """Nothing needs what `keep` stored any more."""
+        self._means.states.discard_begun(self._ends)
+
+
+class _Keeper:
+    """Stores a unit whenever so many minutes have passed since anything of it was stored."""
+
+    def __init__(self, segment: Segment, alive: Unit, histories: Histories, *, minutes: float) -> None:
+        self._segment, self.alive, self._histories = segment, alive, histories
+        self._every, self._last = 60 * minutes, time.monotonic()
+
+    def keep_if_due(self) -> None:
+        if time.monotonic() - self._last >= self._every:
+            self._segment.keep(self.alive, self._histories)
+            self._last = time.monotonic()
+
+    def forget(self) -> None:
+        self._segment.forget()
+        self._last = time.monotonic()
+
+
+def _record(name: str, epoch: int, result: EpochResult) -> EpochRecord:
+    return EpochRecord(
+        expert=name,
+        epoch=epoch,
+        loss=result.loss,
+        accuracy=result.accuracy,
+        gradient_norm=result.gradient_norm,
+        learning_rate=result.learning_rate,
+        images=result.images,
+        seconds=result.seconds,
+        validation=None,
+    )

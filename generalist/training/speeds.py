@@ -1,0 +1,36 @@
+"""How long things took on this machine, so that a plan can say how long they will take."""
+
+import platform
+from typing import Any
+
+from generalist.config import digest
+from generalist.store import Lost, Store
+
+_RECENT = 5  # measurements that are kept of each thing
+
+
+class Speeds:
+    """Seconds by what took them; kept in the store, apart for each machine."""
+
+    def __init__(self, store: Store, about: Any) -> None:
+        """`about` is what all of it depends on: model, device, threads and the like."""
+        self._store, self._about = store, [about, platform.node()]
+
+    def note(self, what: Any, seconds: float) -> None:
+        """Remember a measurement."""
+        self._store.save(self._key(what), "speed", {}, {"seconds": [*self._measured(what), seconds][-_RECENT:]})
+
+    def of(self, what: Any) -> float | None:
+        """The median of the latest measurements in seconds; None where nothing was measured."""
+        found = sorted(self._measured(what))
+        return found[len(found) // 2] if found else None
+
+    def _measured(self, what: Any) -> list[float]:
+        try:
+            known: list[float] = self._store.load(self._key(what)).facts["seconds"]
+        except Lost:
+            return []
+        return known
+
+    def _key(self, what: Any) -> str:
+        return digest(["speed", self._about, what])

@@ -1,0 +1,115 @@
+"""`generalist store`: what earlier trainings left for later ones."""
+
+import time
+from collections import defaultdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from generalist.errors import BadInput
+from pipelines.cli.shell import new_app
+
+if TYPE_CHECKING:
+    from generalist.store import Entry, Store
+
+app = new_app(help="The store of states that trainings go on from and share.")
+_DAY = 24 * 60 * 60.0
+_IN_USE = 60 * 60.0  # seconds; a younger temporary file may have a writer
+_RUBBISH = ("damaged", "left over")
+
+
+@app.command("list")
+def show(
+    files: Annotated[bool, typer.Option("--files", help="A line for each file instead of each kind.")] = False,
+) -> None:
+    """Show what the store holds."""
+    from rich.console import Console
+    from rich.table import Table
+
+    store, entries = _opened()
+    table = Table(box=None, pad_edge=False)
+    for title in ("kind", "epoch" if files else "files", "size", "last used", *(["file"] if files else [])):
+        table.add_column(title, justify="right" if title in ("epoch", "files", "size") else "left", no_wrap=True)
+    if files:
+        for own in entries:
+            epoch = str(own.facts.get("epoch", ""))
+            table.add_row(own.kind, epoch, _size(own.bytes), _when(own.used), str(own.name))
+    else:
+        for kind, group in sorted(_by_kind(entries).items()):
+            total, last = sum(own.bytes for own in group), max(own.used for own in group)
+            table.add_row(kind, f"{len(group):,}", _size(total), _when(last))
+    console = Console(highlight=False, width=160 if files else None)  # a name must not be cut
+    console.print(table if entries else "nothing yet", soft_wrap=True)
+    where = store.folder if store.remote is None else f"{store.remote.url}, copies in {store.folder}"
+    console.print(f"{len(entries):,} files, {_size(sum(own.bytes for own in entries))} in {where}", soft_wrap=True)
+
+
+@app.command()
+def verify() -> None:
+    """Compare every state with its checksum; set aside what is damaged, so that it is computed again."""
+    from generalist.store import Lost
+
+    store, entries = _opened()
+    damaged = 0
+    states = [own for own in entries if own.kind not in _RUBBISH or own.name.suffix == ".safetensors"]
+    for own in states:
+        try:
+            store.load(own.key, touch=False)
+        except Lost as lost:
+            damaged += 1
+            typer.echo(str(lost), err=True)
+    typer.echo(f"{len(states) - damaged:,} of {len(states):,} states are whole")
+    if damaged:
+        raise typer.Exit(1)
+
+
+@app.command()
+def prune(
+    days: Annotated[
+        float, typer.Option("--older-than", metavar="DAYS", min=0, help="Delete states not used for so many days.")
+    ] = 30,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
+) -> None:
+    """Delete states that nobody used for a while, and what was set aside or left by killed writers.
+
+    Whatever is deleted is computed again where it is needed: nothing is lost but time.
+    """
+    store, entries = _opened()
+    now = time.time()
+    old = [own for own in entries if own.path is not None and now - own.used >= _kept(own.kind, days)]
+    for own in old:
+        if not dry_run:
+            store.remove(own)
+    does = "would delete" if dry_run else "deleted"
+    typer.echo(f"{does} {len(old):,} of {len(entries):,} files, {_size(sum(own.bytes for own in old))}")
+
+
+def _kept(kind: str, days: float) -> float:
+    """Seconds since its last use for which a file is kept."""
+    return {"damaged": 0.0, "left over": _IN_USE}.get(kind, days * _DAY)
+
+
+def _opened() -> "tuple[Store, list[Entry]]":
+    from pipelines import steps
+    from pipelines.workspace import Workspace
+
+    store = steps.opened_store(Workspace.find())
+    try:
+        return store, list(store.entries())
+    except OSError as error:
+        raise BadInput(f"{store.folder} can't be read ({error.strerror}): it must be a folder of yours") from None
+
+
+def _by_kind(entries: "list[Entry]") -> "dict[str, list[Entry]]":
+    found: dict[str, list[Entry]] = defaultdict(list)
+    for own in entries:
+        found[own.kind].append(own)
+    return found
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
+
+
+def _when(moment: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment)) if moment else ""

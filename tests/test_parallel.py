@@ -1,0 +1,296 @@
+"""Several processes inside one expert: the result of one process, and the same bits in all of them."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from generalist import engine
+from generalist.data import Dataset
+from generalist.engine.synchronised import SynchronisedBatchNorm
+from generalist.errors import BadInput
+from generalist.evaluation import first
+from generalist.experts import Expert
+from generalist.numerics import fingerprint
+from generalist.randomness import PartOfBatch, exponential_like, generator, normal_like, uniform_like
+from generalist.store import tensors_digest
+from generalist.tensors import Batch, Images, ImageShape, Weights
+from generalist.threats import Threat
+from generalist.training import run
+from generalist.training.parallel import SharedStore
+from tests.ranks import forking, together
+from tests.training_factory import digits, small
+
+TOLERANCE = 1e-5
+"""Of one more than the norm of each tensor, as `docs/operations.md` states it for a few steps."""
+
+L2 = "threat: {norm: l2, eps: 0.5}, attack: {name: pgd, steps: 2, step_size: null, random_start: true}"
+ADVERSARIAL = f"{{name: adversarial, {L2}}}"
+ONE = "experts={{robust: {{objective: {}, optimizer: {{name: sgd, lr: 1e-3, momentum: 0.9}}}}}}"
+ALONE = ("mixing=null", "deploy=expert:robust", "training.epochs=1")
+TRAININGS = {
+    "augmented": (f"experts.robust.objective={ADVERSARIAL}", "experts.robust.augment=[crop, flip]"),
+    "batchnorm": ("model={name: resnet18, width: 2}", ONE.format(ADVERSARIAL), *ALONE),
+    "trades": (ONE.format(f"{{name: trades, {L2}, beta: 6}}"), *ALONE),
+}
+"""L2 attacks take no signs, which rounding could turn."""
+
+gathered = dist.all_gather
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Digits: 361 images to train on, 40 to measure with."""
+    whole = digits(tmp_path_factory.mktemp("digits") / "data")
+    return replace(whole, train=first(whole.train, 361), validation=first(whole.validation, 40))
+
+
+def learners(name: str, dataset: Dataset, store: Path, group: engine.Group) -> dict[str, Weights]:
+    """What a training ends with; its batches have 179 images, the last one of an epoch has 3."""
+    config = small("training.batch_size=179", "training.epochs=2", "mixing.warm_up=1", *TRAININGS[name])
+    steps = run(config, dataset, SharedStore(store, group))
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            found: dict[str, Weights] = stop.value.learners
+            return found
+
+
+def digests(found: dict[str, Weights]) -> dict[str, str]:
+    """What must be the same to the bit."""
+    return {name: tensors_digest(weights) for name, weights in found.items()}
+
+
+# --- a training --------------------------------------------------------------------------------
+
+
+@forking
+@pytest.mark.parametrize("name", TRAININGS)
+def test_two_processes_train_what_one_does(name: str, dataset: Dataset, tmp_path: Path) -> None:
+    """All learners agree to the stated tolerance, random starts and augmentation included."""
+    alone = learners(name, dataset, tmp_path / "alone", engine.Group())
+    one, two = together(tmp_path / "ranks", lambda group: learners(name, dataset, tmp_path / "shared", group))
+    assert digests(one) == digests(two)
+    for learner, weights in alone.items():
+        for key, own in weights.items():
+            difference = (one[learner][key].double() - own.double()).norm()
+            assert difference <= TOLERANCE * (1 + own.double().norm()), (learner, key)
+    assert digests(one) != digests(alone)  # nobody may take one for the other
+
+
+@forking
+def test_the_same_command_gives_the_same_bits_in_all_processes(dataset: Dataset, tmp_path: Path) -> None:
+    """Three processes, twice; weights of the living experts, not those that the first process has stored."""
+
+    def living(group: engine.Group) -> list[str]:
+        seen: list[str] = []
+        step = Expert.step
+
+        def watched(self: Expert, batch: Batch, number: int, index: int) -> tuple[Tensor, Tensor]:
+            found = step(self, batch, number, index)
+            seen.append(tensors_digest({**self.weights, "loss": found[0], "correct": found[1]}))
+            return found
+
+        Expert.step = watched  # type: ignore[method-assign]  # in a process that ends with this function
+        learners("batchnorm", dataset, tmp_path / f"store {turn}", group)
+        return seen
+
+    turns = []
+    for turn in (1, 2):
+        turns += together(tmp_path / f"turn {turn}", living, size=3)
+    assert len(turns[0]) == 3
+    assert all(seen == turns[0] for seen in turns)
+
+
+@forking
+def test_only_the_first_process_has_the_store(dataset: Dataset, tmp_path: Path) -> None:
+    """The others may be on machines that can't see its folder; what is there already is taken by all."""
+
+    def train(group: engine.Group) -> dict[str, str]:
+        return digests(learners("augmented", dataset, tmp_path / f"store {group.rank}", group))
+
+    one, two = together(tmp_path / "ranks", train)
+    assert one == two
+    assert not (tmp_path / "store 1").exists()
+    assert together(tmp_path / "again", train) == [one, one]
+
+
+@forking
+def test_attacks_ask_no_other_process(dataset: Dataset, tmp_path: Path) -> None:
+    """The number of messages is that of the steps, however many gradients an attack takes."""
+
+    def messages(group: engine.Group) -> int:
+        count = 0
+
+        def counted(parts: list[Tensor], own: Tensor) -> None:
+            nonlocal count
+            count += 1
+            gathered(parts, own)
+
+        dist.all_gather = counted
+        learners("augmented", dataset, tmp_path / "store", group)
+        return count
+
+    assert together(tmp_path / "ranks", messages) == [12, 12]  # 2 experts, 2 epochs of 3 batches
+
+
+@forking
+def test_keys_of_states_tell_how_many_processes_trained(tmp_path: Path) -> None:
+    """Alone, they are what they always were; and each process measures by itself."""
+    alone = fingerprint("cpu", 1)
+    assert "processes" not in alone
+    told = together(tmp_path, lambda _: (fingerprint("cpu", 1), fingerprint("cpu", 1, evaluation=True)))
+    assert told == [({**alone, "processes": 2}, fingerprint("cpu", 1, evaluation=True))] * 2
+
+
+@forking
+def test_the_first_process_answers_for_all(tmp_path: Path) -> None:
+    """Its answer, or its complaint; the others are not asked."""
+
+    def asked(group: engine.Group) -> tuple[int, str]:
+        def refuse() -> int:
+            raise BadInput(f"said by {group.rank}")
+
+        with pytest.raises(BadInput) as caught:
+            group.agreed(refuse)
+        return group.agreed(lambda: group.rank), str(caught.value)
+
+    assert together(tmp_path, asked, size=3) == [(0, "said by 0")] * 3
+
+
+@forking
+def test_a_batch_with_fewer_images_than_processes_is_refused(tmp_path: Path) -> None:
+    """In one sentence; every other batch is divided without a gap."""
+
+    def divided(group: engine.Group) -> list[range]:
+        with pytest.raises(BadInput, match=r"a batch of 2 images can't be shared by 3 processes: choose"):
+            group.rows(2)
+        return [range(count)[group.rows(count)] for count in range(3, 12)]
+
+    for parts in zip(*together(tmp_path, divided, size=3), strict=True):
+        assert [row for part in parts for row in part] == list(range(parts[-1].stop))
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+# --- random numbers ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        *(
+            lambda own, numbers, norm=norm: Threat(norm, 0.3).random_start(own, numbers)
+            for norm in ("linf", "l2", "l1")
+        ),
+        lambda own, numbers: normal_like(own, std=0.1, generator=numbers),
+        lambda own, numbers: uniform_like(own, -1.0, 2.0, generator=numbers),
+        lambda own, numbers: exponential_like(own, generator=numbers),
+    ],
+    ids=["linf", "l2", "l1", "normal", "uniform", "exponential"],
+)
+def test_parts_of_a_batch_draw_what_the_whole_draws(draw: Callable[[Images, torch.Generator], Images]) -> None:
+    """To the bit, and in the same order where several are drawn."""
+    pixels = torch.rand(7, 3, 5, 4, generator=generator(0, "order"))
+    numbers = generator(1, "attack", 2, 3)
+    parts = [(rows, PartOfBatch(numbers, rows, len(pixels))) for rows in (slice(0, 3), slice(3, 7))]
+    for _ in range(2):
+        whole = draw(pixels, numbers)
+        assert torch.equal(torch.cat([draw(pixels[rows], own) for rows, own in parts]), whole)
+
+
+def test_numbers_for_other_images_than_ones_own_are_refused() -> None:
+    """An objective that draws for something else would get numbers that no single process sees."""
+    part = PartOfBatch(generator(0, "attack"), slice(0, 3), 7)
+    with pytest.raises(ValueError, match="numbers for 4 images, but this process has 3"):
+        normal_like(torch.zeros(4, 1, 2, 2), generator=part)
+
+
+def test_a_single_process_pays_nothing() -> None:
+    """The batch, the generator, the model and the numbers are those that went in."""
+    group = engine.group()
+    batch = Batch(torch.zeros(2, 1, 8, 8), torch.zeros(2, dtype=torch.int64), torch.arange(2))
+    numbers = generator(0, "attack")
+    part, draw = group.part(batch, numbers)
+    assert part is batch
+    assert draw is numbers
+    assert group.share(batch, batch) is None
+    loss, correct = torch.ones(()), torch.ones((), dtype=torch.int64)
+    assert group.sums([], loss, correct) == (loss, correct)
+
+
+# --- BatchNorm ---------------------------------------------------------------------------------
+
+SHAPE = ImageShape(1, 8, 8, 10, (0.3,), (0.4,))
+MODEL = small("model={name: resnet18, width: 2}").model
+WEIGHTS = engine.initial_weights(MODEL, SHAPE, 0)
+
+
+def normalised(norm: nn.Module, given: Tensor, factors: Tensor) -> tuple[Tensor, ...]:
+    """Output, gradients of input, weight and bias, and running statistics after two steps."""
+    for _ in range(2):
+        leaf = given.clone().requires_grad_()
+        norm.zero_grad()
+        result = norm(leaf)
+        (result.square() * factors).sum().backward()
+    tensors = result.detach(), leaf.grad, norm.weight.grad, norm.bias.grad, norm.running_mean, norm.running_var
+    return tuple(own.clone() for own in tensors)
+
+
+def norm_with_weights() -> nn.BatchNorm2d:
+    """Not the identity."""
+    norm = nn.BatchNorm2d(5)
+    nn.init.uniform_(norm.weight, 0.5, 2, generator=generator(0, "init"))
+    nn.init.uniform_(norm.bias, -1, 1, generator=generator(1, "init"))
+    return norm
+
+
+@forking
+@pytest.mark.parametrize("offset", [0.0, 300.0])
+def test_batchnorm_over_processes_is_that_of_all_images(offset: float, tmp_path: Path) -> None:
+    """Against nn.BatchNorm2d in float64 on all 7 images, 2 or 3 of which each process has."""
+    given = torch.randn(7, 5, 3, 4, generator=generator(0, "order")).add_(offset)
+    factors = torch.rand(7, 5, 3, 4, generator=generator(1, "order"))
+
+    def part(group: engine.Group) -> tuple[Tensor, ...]:
+        rows = group.rows(len(given))
+        own = given[rows].contiguous(memory_format=torch.channels_last)
+        return normalised(SynchronisedBatchNorm(norm_with_weights(), group), own, factors[rows])
+
+    parts = list(zip(*together(tmp_path, part, size=3), strict=True))
+    found = [torch.cat(parts[0]), torch.cat(parts[1]), sum(parts[2]), sum(parts[3]), parts[4][0], parts[5][0]]
+    wanted = normalised(norm_with_weights().double(), given.double(), factors.double())
+    scale = 1e-6 * (1 + offset)  # float32 keeps so much of the numbers that come in
+    for own, expected in zip(found, wanted, strict=True):
+        torch.testing.assert_close(own.double(), expected, rtol=scale, atol=scale)
+    assert all(torch.equal(own, parts[4][0]) for own in parts[4])
+    assert all(torch.equal(own, parts[5][0]) for own in parts[5])
+
+
+@forking
+def test_batchnorm_keeps_its_names_tensors_and_eval_mode(tmp_path: Path) -> None:
+    """States fit in both directions, a copy is one, and in eval mode nobody is asked."""
+
+    def kept(group: engine.Group) -> bool:
+        model = engine.model_with(MODEL, SHAPE, WEIGHTS, on=torch.device("cpu"))
+        before = dict(model.state_dict(keep_vars=True))
+        images = torch.rand(3, 1, 8, 8, generator=generator(0, "order"))
+        expected = model(images)
+        shared = engine.synchronised(model, group)
+        after = dict(shared.state_dict(keep_vars=True))
+        assert list(after) == list(before)
+        assert all(after[name] is before[name] for name in before)
+        if group.rank == 0:  # alone: a message would wait for ever
+            assert torch.equal(shared(images), expected)
+            assert torch.equal(copy.deepcopy(shared)(images), expected)
+        return any(isinstance(own, SynchronisedBatchNorm) for own in shared.modules())
+
+    assert together(tmp_path, kept) == [True, True]
+    model = engine.model_with(MODEL, SHAPE, WEIGHTS, on=torch.device("cpu"))
+    assert engine.synchronised(model, engine.Group()) is model
+    assert not any(isinstance(own, SynchronisedBatchNorm) for own in model.modules())

@@ -1,0 +1,153 @@
+"""Every preset is valid, says in its header what it costs and what to expect, and the quick ones are quick."""
+
+import re
+import shlex
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from test_docs import COMMANDS, named
+from torch.utils.flop_counter import FlopCounterMode
+
+from generalist.config import Config, load, preset_names, preset_path
+from generalist.data import steps_per_epoch
+from generalist.models import build
+from generalist.tensors import ImageShape
+
+NAMES = preset_names()
+CIFAR10 = [name for name in NAMES if name.startswith("cifar10-")]
+QUICK = [name for name in NAMES if name.endswith("-quick")]
+FIELDS = ("command", "hardware", "time", "expected", "source")
+IMAGES = 50_000
+
+every_preset = pytest.mark.parametrize("name", NAMES)
+
+
+def header(name: str) -> dict[str, str]:
+    """The fields of a preset's header, such as `# time:     a minute`, continued by indented lines."""
+    fields: dict[str, str] = {}
+    key = ""
+    for line in preset_path(name).read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        if field := re.match(r"# (\w+): +(\S.*)", line):
+            key = field[1]
+            fields[key] = field[2]
+        elif key and re.match(r"# {11}\S", line):
+            fields[key] += " " + line.removeprefix("#").strip()
+        else:
+            key = ""
+    return fields
+
+
+def keys(tree: Any, prefix: str = "") -> set[str]:
+    """The dotted paths of all leaves of a tree."""
+    if not isinstance(tree, dict):
+        return {prefix}
+    return set().union(*(keys(value, f"{prefix}.{key}") for key, value in tree.items()), {prefix})
+
+
+@every_preset
+def test_every_default_is_written_out(name: str) -> None:
+    """`dvc exp run -S key=value` finds each key only if it is there."""
+    written = yaml.safe_load(preset_path(name).read_text(encoding="utf-8"))
+    assert keys(load(preset=name).model_dump(mode="json")) - keys(written) == set()
+
+
+@every_preset
+def test_the_header_tells_command_hardware_time_and_figures_with_their_source(name: str) -> None:
+    """In this order, none of them empty; figures are measured here or said not to be."""
+    told = header(name)
+    assert tuple(told) == FIELDS
+    assert re.search(r"\d", told["expected"])
+    published = "not measured here" in told["source"]
+    assert published or re.search(r"20\d\d-\d\d-\d\d", told["source"])
+
+
+@every_preset
+def test_the_header_s_command_exists_and_names_the_preset(name: str) -> None:
+    """What a reader copies is understood by the program."""
+    first, _, second = header(name)["command"].partition(" && ")
+    words = shlex.split(first)
+    assert words[0] == "generalist" and words[-1] == name
+    assert [path for path in named(words[1:]) if path not in COMMANDS] == []
+    assert second == "dvc repro"
+
+
+@every_preset
+def test_the_first_line_says_what_it_is(name: str) -> None:
+    """In a sentence that `generalist config presets` shows, no two alike."""
+    firsts = [preset_path(other).read_text(encoding="utf-8").partition("\n")[0] for other in NAMES]
+    own = preset_path(name).read_text(encoding="utf-8").partition("\n")[0]
+    assert re.fullmatch(r"# [A-Z].*\.", own) and firsts.count(own) == 1
+
+
+def test_the_presets_that_the_docs_promise_are_there() -> None:
+    """The paper's recipe, that of its code, the wide network, the baselines; quick ones beside."""
+    recipes = {"cifar10-resnet18", "cifar10-wrn32-10", "cifar10-trades", "cifar10-pgd-at"}
+    assert {*recipes, "cifar10-resnet18-official"} | {f"{name}-quick" for name in recipes} == set(CIFAR10)
+
+
+@pytest.mark.parametrize("name", [name for name in CIFAR10 if name not in QUICK])
+def test_recipes_train_and_evaluate_as_papers_do(name: str) -> None:
+    """On all images but 1,000, by PGD-10, and against the whole of AutoAttack on all test images."""
+    config = load(preset=name)
+    assert (config.data.images, config.data.validation) == ("all", 0.02)
+    assert (config.training.batch_size, config.evaluation.attack, config.evaluation.images) == (128, "standard", "all")
+    eps = 0.031 if name.endswith("official") else 8 / 255
+    for expert in config.experts.values():
+        objective: Any = expert.objective
+        assert expert.augment == ("crop", "flip")
+        assert objective.name == "natural" or (objective.threat.eps, objective.attack.steps) == (eps, 10)
+    assert config.evaluation.threats[0].eps == eps
+
+
+def test_the_schedules_are_those_of_the_sources() -> None:
+    """Learning rates at the nodes of the published code, and drops where the baselines' paper has them."""
+    paper, wide = load(preset="cifar10-resnet18"), load(preset="cifar10-wrn32-10")
+    for config, end in ((paper, 0.01), (wide, 0.05)):
+        for expert in config.experts.values():
+            at = [expert.schedule.at(epoch / 120) for epoch in (0, 20, 40, 80, 120)]
+            assert at == pytest.approx([1, 1, 1, 0.1, end])
+        weight = config.mixing_weights()["robust"]
+        assert [weight.at(epoch / 120) for epoch in (0, 75, 80, 100, 120)] == pytest.approx([1, 1, 1, 0.7, 0.4])
+        assert config.mixing is not None and (config.mixing.warm_up, config.mixing.interval) == (75, 5)
+    for name in ("cifar10-pgd-at", "cifar10-trades"):
+        (expert,) = load(preset=name).experts.values()
+        rates = [expert.schedule.at((epoch - 0.5) / 110) for epoch in (1, 100, 101, 105, 106, 110)]
+        assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_wrn_32_10_has_five_blocks_a_stage() -> None:
+    """46.2 million parameters, as the network has that robust training calls so."""
+    model = build(load(preset="cifar10-wrn32-10").model, ImageShape(3, 32, 32, 10, (0.5,) * 3, (0.25,) * 3))
+    assert sum(parameter.numel() for parameter in model.parameters()) == 46_160_474
+
+
+def passes(config: Config) -> int:
+    """Forward passes that a training image costs per epoch: a backward pass is one for images, two for weights too."""
+    total = 0
+    for expert in config.experts.values():
+        objective: Any = expert.objective
+        attack = 0 if objective.name == "natural" else 2 * objective.attack.steps
+        total += attack + (7 if objective.name == "trades" else 3)
+    return total
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_quick_presets_are_quick_by_counting(name: str) -> None:
+    """A few million million multiplications, validation and test included: minutes on two cores."""
+    config = load(preset=name)
+    held = round(float(config.data.validation) * int(config.data.images))
+    trained = int(config.data.images) - held
+    learners = len(config.experts) + (config.mixing is not None)
+    measured = steps_per_epoch(config.training.epochs, config.training.checkpoint) + config.training.epochs
+    work = trained * config.training.epochs * passes(config)
+    work += held * learners * measured * (2 * config.evaluation.choice.steps + 1)
+    assert config.evaluation.attack == "quick" and config.evaluation.images != "all"
+    model = build(config.model, ImageShape(3, 32, 32, 10, (0.5,) * 3, (0.25,) * 3)).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 3, 32, 32))
+    assert work < 700_000
+    assert work * counter.get_total_flops() / 2 < 6e12

@@ -1,0 +1,152 @@
+"""What a training takes from the store, and that a forecast knows it before."""
+
+from pathlib import Path
+
+import pytest
+
+from generalist.data import Dataset
+from generalist.records import EpochRecord
+from generalist.store import Store
+from generalist.training import Training, duration
+from tests.training_factory import finish, small
+
+
+def _trained_epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that grows by the epoch whenever a unit trains one."""
+    from generalist.units import Unit
+
+    trained: list[int] = []
+    epoch = Unit.epoch
+
+    def counted(self, data, **how):  # type: ignore[no-untyped-def]
+        trained.extend(expert.epoch + 1 for expert in self.experts)
+        return epoch(self, data, **how)
+
+    monkeypatch.setattr(Unit, "epoch", counted)
+    return trained
+
+
+def test_another_evaluation_trains_nothing(dataset: Dataset, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what is measured anew is computed."""
+    trained = _trained_epochs(monkeypatch)
+    finish(small("evaluation.choice.steps=1"), dataset, finished)
+    assert trained == []
+
+
+def test_another_interval_uses_the_warm_up_again(
+    dataset: Dataset, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search over c pays neither for the warm-up twice nor for the epoch after the first hand-back."""
+    trained = _trained_epochs(monkeypatch)
+    finish(small("mixing.interval=2"), dataset, finished)
+    assert min(trained) == 4
+
+
+def test_a_longer_warm_up_uses_the_common_prefix(
+    dataset: Dataset, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search over t' goes on from the shorter warm-up."""
+    trained = _trained_epochs(monkeypatch)
+    finish(small("mixing.warm_up=4"), dataset, finished)
+    assert min(trained) == 3
+
+
+def test_a_baseline_goes_on_from_the_experts_warm_up_whatever_its_name(
+    dataset: Dataset, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PGD-AT is the robust expert's warm-up gone on: trajectories know neither mixing nor names."""
+    config = small()
+    trained = _trained_epochs(monkeypatch)
+    baseline = config.model_copy(
+        update={"mixing": None, "deploy": "expert:pgd_at", "experts": {"pgd_at": config.experts["robust"]}}
+    )
+    facts, _ = finish(baseline, dataset, finished)
+    assert min(trained) == 3
+    assert {fact.expert for fact in facts if isinstance(fact, EpochRecord)} == {"pgd_at"}
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "experts.robust.optimizer.lr=0.01",
+        "experts.robust.optimizer.weight_decay=0",
+        "experts.robust.objective.threat.eps=0.1",
+        "experts.robust.augment=[crop]",
+        "experts.robust.schedule=[[0, 1], [0.5, 0.5]]",
+        "experts.robust.averaging=0.9",
+        "training.batch_size=128",
+        "training.threads=2",
+        "model.width=5",
+        "seed=7",
+    ],
+)
+def test_whatever_decides_a_trajectory_is_in_its_key(dataset: Dataset, tmp_path: Path, override: str) -> None:
+    """Each of these gives the robust expert other keys; none is mistaken for the other."""
+    keys = []
+    for config in (small(), small(override)):
+        training = Training(config, dataset, Store(tmp_path))
+        keys.append(training._keys.ahead(training.rounds[0], ("robust",), {"robust": training._keys.start("robust")}))
+    last = max(keys[0]["robust"])
+    assert keys[0]["robust"][last].trajectory != keys[1]["robust"][last].trajectory
+
+
+def test_mixing_is_in_the_key_of_the_share_alone(dataset: Dataset, tmp_path: Path) -> None:
+    """Before the first hand-back a trajectory knows nothing of weights and decay."""
+    keys = []
+    for config in (small(), small("mixing.decay=0.9", "mixing.weights.robust=0.5")):
+        training = Training(config, dataset, Store(tmp_path))
+        ahead = training._keys.ahead(training.rounds[0], ("robust",), {"robust": training._keys.start("robust")})
+        keys.append(ahead["robust"][2])
+    assert keys[0].trajectory == keys[1].trajectory
+    assert keys[0].share != keys[1].share
+
+
+# --- forecasts ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overrides", "left"),
+    [
+        ((), 10),
+        (("evaluation.choice.steps=1", "evaluation.attack=standard"), 0),
+        (("mixing.interval=2",), 4),
+        (("mixing.warm_up=4",), 6),
+        (("mixing.decay=0.1",), 10),
+        (("experts.robust.optimizer.lr=0.01",), 8),
+        (("training.epochs=6",), 2),
+        (("mixing.interval={steps: 2}",), 6),
+    ],
+)
+def test_a_forecast_is_what_is_then_trained(
+    dataset: Dataset,
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    overrides: tuple[str, ...],
+    left: int,
+) -> None:
+    """Epochs of experts to train, counted before and while it happens; the first case begins with nothing."""
+    trained = _trained_epochs(monkeypatch)
+    store = finished if overrides else tmp_path / "empty"
+    work = Training(small(*overrides), dataset, Store(store)).forecast()
+    assert sum(len(own.unit) * own.epochs for own in work) == left
+    finish(small(*overrides), dataset, store)
+    assert len(trained) == left
+
+
+def test_a_forecast_writes_and_computes_nothing(dataset: Dataset, tmp_path: Path) -> None:
+    """There is not even a folder afterwards."""
+    Training(small(), dataset, Store(tmp_path / "store")).forecast()
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_forecast_takes_as_long_as_such_epochs_took(dataset: Dataset, finished: Path) -> None:
+    """Units side by side take as long as the slowest; what was never trained here has no time."""
+    config = small("training.epochs=9")
+    work = Training(config, dataset, Store(finished)).forecast()
+    slowest = {own.round.index: max(part.seconds or 0.0 for part in work if part.round == own.round) for own in work}
+    assert duration(work) == pytest.approx(
+        sum(slowest[index] for index in range(work[-1].round.index - 3, 99) if index in slowest)
+    )
+    other = small("experts.robust.objective.attack.steps=9")
+    assert duration(Training(other, dataset, Store(finished)).forecast()) is None
