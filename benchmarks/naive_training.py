@@ -25,28 +25,31 @@ class NaiveTraining:
         self.eps, self.step_size, self.steps = eps, step_size, steps
 
     def step(self, images: Tensor, labels: Tensor) -> tuple[int, int]:
-        """One step of both, and what the progress bar shows: correct predictions of two averages."""
-        self.natural.train()
-        self.optimizers[0].zero_grad()
-        F.cross_entropy(self.natural(images), labels).backward()
-        self.optimizers[0].step()
-
-        attacked = self.attacked(images, labels)
-        self.robust.train()
-        self.optimizers[1].zero_grad()
-        F.cross_entropy(self.robust(attacked), labels).backward()
-        self.optimizers[1].step()
-
+        """One step of both, and what the progress bar shows."""
+        self.train(0, images, labels)
+        self.train(1, self.attacked(images, labels), labels)
         self.average()
-        with torch.no_grad():
-            shown = [(own(images).argmax(1) == labels).sum() for own in self.averages[:2]]
-        return int(shown[0]), int(shown[1])
+        return self.shown(images, labels)
 
-    def attacked(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Linf PGD from a random start."""
+    def train(self, which: int, images: Tensor, labels: Tensor) -> None:
+        """A training pass of one network: 0 is the natural, 1 the robust one."""
+        network, optimizer = (self.natural, self.robust)[which], self.optimizers[which]
+        network.train()
+        optimizer.zero_grad()
+        F.cross_entropy(network(images), labels).backward()
+        optimizer.step()
+
+    @torch.no_grad()
+    def shown(self, images: Tensor, labels: Tensor) -> tuple[int, int]:
+        """Correct predictions of two averages, for the progress bar."""
+        natural, robust = ((own(images).argmax(1) == labels).sum() for own in self.averages[:2])
+        return int(natural), int(robust)
+
+    def attacked(self, images: Tensor, labels: Tensor, steps: int | None = None) -> Tensor:
+        """Linf PGD from a random start, in fewer steps where a number is given."""
         self.robust.eval()
         points = (images + torch.empty_like(images).uniform_(-self.eps, self.eps)).clamp(0, 1)
-        for _ in range(self.steps):
+        for _ in range(steps or self.steps):
             points.requires_grad_()
             F.cross_entropy(self.robust(points), labels).backward()
             assert points.grad is not None

@@ -1,132 +1,114 @@
-"""One Generalist step: the naive loop, ours on plain paths, and ours, side by side.
+"""One Generalist step: the naive loop, ours on plain paths, and ours, side by side, whole and in parts.
 
     python benchmarks/training_step.py
 
-Process CPU time on one thread, the sides in turn, medians after a warm-up; ratios first. A step is one of each expert,
-after the warm-up, with the shares of the global learner.
+A step is one of each expert, after the warm-up, with the shares of the global learner. On a CPU: process CPU time on
+one thread; on CUDA: the time that passes, synchronised. The sides take turns; medians, ratios first.
+With --quick the attack is cut to one iteration and counted as many times as it has iterations, the robust expert's
+training pass is taken to cost what the natural one's does, and the step is the sum of its parts.
 """
 
-import argparse
-import copy
-import json
-import os
-import platform
 import statistics
-import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Sequence
 
 import torch
 
-from benchmarks.naive_training import NaiveTraining
+from benchmarks import machine
+from benchmarks.sides import CASES, PARTS, Ours, Side, batch_of, difference, naive_side
 from generalist import engine
-from generalist.attacks.gradient import slope
-from generalist.attacks.losses import cross_entropy
-from generalist.config import Config, load
-from generalist.experts import Expert, Recipe, initial_state
-from generalist.mixing import courses
-from generalist.tensors import Batch, ImageShape
 
-STEPS = 1000  # of the training that the step is one of
-GREY = ImageShape(1, 8, 8, 10, mean=(0.3,), std=(0.4,))
-RGB = ImageShape(3, 32, 32, 10, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-CASES = {
-    "digits": ("digits", GREY, 64, ()),
-    "resnet18_float32": ("cifar10-resnet18", RGB, 32, ()),
-    "resnet18_bf16_attack": ("cifar10-resnet18", RGB, 32, ("engine.attack_precision=bfloat16",)),
-    "resnet18_bf16": ("cifar10-resnet18", RGB, 32, ("engine.precision=bfloat16",)),
-}
-Step = Callable[[], object]
+Times = dict[str, list[dict[str, float]]]
+"""By side, for each turn: milliseconds of the parts and of the step."""
+CUDA_BATCH = 128
 
 
-def experts(config: Config, shape: ImageShape) -> dict[str, Expert]:
-    """Both experts at their start."""
-    weights = engine.initial_weights(config.model, shape, config.seed)
-    by_expert = courses(config, STEPS)
-    alive = {}
-    for name, options in config.experts.items():
-        recipe = Recipe(options, by_expert.get(name), config.seed, config.training.batch_size, STEPS, config.engine)
-        state = initial_state({key: own.clone() for key, own in weights.items()}, recipe)
-        alive[name] = Expert(recipe, state, config.model, shape, torch.device("cpu"))
-    return alive
+def measured(names: list[str], on: torch.device, *, batch: int | None, quick: bool) -> tuple[Times, dict[str, float]]:
+    """Times of the naive loop, of the plain side and of each case, all of one network, and the cases' differences."""
+    case = CASES[names[0]]
+    small, cuda = case.preset == "digits", on.type == "cuda"
+    images = batch_of(case.shape, batch or (CUDA_BATCH if cuda else 16 if quick and not small else case.batch), on)
+    cut = 1 if quick and not small and not cuda else None
+    plain = Ours(CASES[names[0]], on, "engine.plain=true", *_FLOAT32)
+    ours = {name: Ours(CASES[name], on) for name in names}
+    apart = {}
+    for name, own in ours.items():
+        apart[name], same = difference(own, plain, batch_of(case.shape, 4, on) if cut else images)
+        print(
+            f"# {name}: gradients of the attack differ by {apart[name]:.1e}, {100 * same:.2f} % of the signs are equal"
+        )
+    sides = {"naive": naive_side(plain, images, cut), "plain": plain.side(images, cut)}
+    sides |= {name: own.side(images, cut) for name, own in ours.items()}
+    turns = 10 if small and quick else 100 if small else 10 if cuda else 3 if quick else 5
+    return timed(sides, turns, on, warm_up=0 if cut else 3 if cuda else 1, whole=cut is None), apart
 
 
-def sides(case: str, batch_size: int | None) -> dict[str, Step]:
-    """What is timed, by name; agreement of the attack's gradient is checked first."""
-    preset, shape, usual, overrides = CASES[case]
-    size = batch_size or usual
-    draw = torch.Generator().manual_seed(0)
-    images = torch.rand(size, shape.channels, shape.height, shape.width, generator=draw)
-    labels = torch.randint(0, shape.classes, (size,), generator=draw)
-    batch = Batch(images, labels, torch.arange(size))
-    own = experts(load(preset=preset, overrides=overrides), shape)
-    plain = experts(load(preset=preset, overrides=["engine.plain=true"]), shape)
-    robust = load(preset=preset).experts["robust"]
-    attack, threat = robust.objective.attack, robust.objective.threat  # type: ignore[attr-defined]
-    size_of_step = 2.5 * float(threat.eps) / attack.steps if attack.step_size is None else float(attack.step_size)
-    naive = NaiveTraining(
-        copy.deepcopy(plain["natural"].learner.model),
-        eps=float(threat.eps),
-        step_size=size_of_step,
-        steps=attack.steps,
-        optimizer={"lr": float(robust.optimizer.lr), "momentum": 0.9, "weight_decay": 5e-4},
-    )
-    exact, found = (slope(alive["robust"].learner.attackable, images, labels, cross_entropy) for alive in (plain, own))
-    difference = float((found - exact).norm() / exact.norm())
-    same = float((found.sign() == exact.sign()).float().mean())
-    print(f"# {case}: gradients of the attack differ by {difference:.1e}, {100 * same:.2f} % of the signs are equal")
+def timed(sides: dict[str, Side], turns: int, on: torch.device, *, warm_up: int, whole: bool) -> Times:
+    """Each side in turn; where time is short, work that sides share is timed once a turn, and the plain side once."""
+    found: Times = {name: [] for name in sides}
+    for turn in range(warm_up + turns):
+        known: dict[str, float] = {}
+        for name, side in sides.items():
+            if name == "plain" and turn and not whole:
+                continue
+            spent = side.timed(on, whole=whole, known={} if whole else known)
+            if turn >= warm_up:
+                found[name].append(spent)
+    return found
+
+
+def ratio(times: Times, one: str, other: str) -> float:
+    """How many times longer a step of one side takes than one of the other: the median over the turns."""
+    pairs = zip(times[one], times[other], strict=False)
+    return statistics.median(own["step"] / another["step"] for own, another in pairs)
+
+
+def medians(times: Times) -> dict[str, dict[str, float]]:
+    """Milliseconds by side and part."""
     return {
-        "naive": lambda: naive.step(images, labels),
-        "naive attack": lambda: naive.attacked(images, labels),
-        "naive averages": naive.average,
-        "plain natural": lambda: plain["natural"].step(batch, 500, 3),
-        "plain robust": lambda: plain["robust"].step(batch, 500, 3),
-        "ours natural": lambda: own["natural"].step(batch, 500, 3),
-        "ours robust": lambda: own["robust"].step(batch, 500, 3),
+        side: {name: statistics.median(turn[name] for turn in own) for name in own[0]} for side, own in times.items()
     }
 
 
-def timed(steps: dict[str, Step], repeats: int) -> dict[str, float]:
-    """Median milliseconds of each, in turn."""
-    spent: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(repeats + 1):
-        for name, step in steps.items():
-            began = time.process_time()
-            step()
-            if turn:
-                spent[name].append(1000 * (time.process_time() - began))
-    return {name: statistics.median(own) for name, own in spent.items()}
-
-
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="batches of 16 images for ResNet-18, three repeats")
+def main(words: Sequence[str] | None = None) -> None:
+    """Print the tables."""
+    parser = machine.arguments(
+        __doc__, quick="under a minute: batches of 16 images for ResNet-18, three turns, cut attacks"
+    )
     parser.add_argument("--case", choices=list(CASES), nargs="+", default=list(CASES), help="only these")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write ratios, machine and versions there")
-    arguments = parser.parse_args()
-    ratios, rows = {}, []
+    parser.add_argument("--batch", type=int, metavar="N", help="images in a step, instead of the usual number")
+    machine.add_device(parser)
+    arguments = parser.parse_args(words)
+    on = machine.device(arguments.device)
+    networks: dict[str, list[str]] = {}
+    for name in arguments.case:
+        networks.setdefault(CASES[name].preset, []).append(name)
+    ratios, against_plain, parts, apart = {}, {}, {}, {}
     with engine.threads(1):
-        for case in arguments.case:
-            small = case == "digits"
-            steps = sides(case, 16 if arguments.quick and not small else None)
-            spent = timed(steps, 100 if small else 3 if arguments.quick else 5)
-            ours, plain = (spent[f"{side} natural"] + spent[f"{side} robust"] for side in ("ours", "plain"))
-            ratios[case] = spent["naive"] / ours
-            rows.append((case, ratios[case], plain / ours, spent))
-            print(f"# {case}: {ratios[case]:.2f} times the naive loop's speed", flush=True)
-    print("\n| case | naive / ours | plain / ours |", " | ".join(rows[0][3]), "| (milliseconds)")
-    print("|---" * (3 + len(rows[0][3])) + "|")
-    for case, ratio, against_plain, spent in rows:
-        parts = " | ".join(f"{own:.2f}" for own in spent.values())
-        print(f"| {case} | {ratio:.2f} | {against_plain:.2f} | {parts} |")
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}"
-    print(f"\n{machine}, torch {torch.__version__}, one thread")
-    if arguments.json:
-        versions = {"torch": torch.__version__, "python": platform.python_version()}
-        result = {"ratios": ratios, "machine": machine, "versions": versions}
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        for preset, names in networks.items():
+            times, differences = measured(names, on, batch=arguments.batch, quick=arguments.quick)
+            ratios |= {name: ratio(times, "naive", name) for name in names}
+            against_plain |= {name: ratio(times, "plain", name) for name in names}
+            parts[preset], apart = medians(times), apart | differences
+    print(
+        "\n"
+        + machine.table(
+            ["case", "naive / ours", "plain / ours"],
+            [[name, f"{ratios[name]:.2f}", f"{against_plain[name]:.2f}"] for name in arguments.case],
+        )
+    )
+    for preset, sides in parts.items():
+        rows = [
+            [side, *(f"{own[part]:.2f}" if part in own else "" for part in (*PARTS, "step"))]
+            for side, own in sides.items()
+        ]
+        print(f"\n{preset}, milliseconds; {_NOTE}:\n")
+        print(machine.table(["side", *PARTS, "step"], rows))
+    more = {"plain": against_plain, "milliseconds": parts, "difference": apart}
+    machine.tell(ratios, on, arguments.json, **more)
 
+
+_NOTE = "weights: into the network that is attacked; averages: within both passes, but for the naive loop"
+_FLOAT32 = ("engine.attack_precision=float32", "engine.precision=float32")
 
 if __name__ == "__main__":
     main()
