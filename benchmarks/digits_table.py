@@ -13,18 +13,16 @@ import os
 import platform
 import statistics
 import time
-from pathlib import Path
 
 import torch
 
+from benchmarks.trainings import deployed, finished, prepared
 from generalist import engine
 from generalist.config import Config, load
-from generalist.data import Dataset, prepare
-from generalist.data import load as load_data
+from generalist.data import Dataset
 from generalist.evaluation import evaluate, first
 from generalist.records import LearnerEvaluation
-from generalist.store import Store
-from generalist.training import Outcome, run
+from generalist.training import Outcome
 
 ROWS = {
     "natural training": "digits-natural",
@@ -40,13 +38,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, …")
     parser.add_argument("--set", action="append", default=[], help="an override for all, such as training.epochs=20")
     arguments = parser.parse_args()
-    folder, began = Path(".generalist"), time.perf_counter()
+    began = time.perf_counter()
     rows: dict[str, list[LearnerEvaluation]] = {}
     for title, preset in ROWS.items():
         for seed in range(arguments.seeds):
             config = load(preset=preset, overrides=[f"seed={seed}", *arguments.set])
-            dataset = _digits(config, folder / "data" / "digits-table")
-            outcome = _finished(config, dataset, Store(folder / "store"))
+            dataset = prepared(config, "digits-table")
+            outcome = finished(config, dataset)
             rows.setdefault(title, []).append(_evaluated(config, dataset, outcome))
             print(f"# {title}, seed {seed}: {time.perf_counter() - began:.0f} s", flush=True)
     _print(rows, load(preset="digits", overrides=arguments.set), arguments.seeds)
@@ -57,25 +55,9 @@ def main() -> None:
     )
 
 
-def _digits(config: Config, folder: Path) -> Dataset:
-    prepare(config.data, folder, root=Path())
-    return load_data(folder)
-
-
-def _finished(config: Config, dataset: Dataset, store: Store) -> Outcome:
-    steps = run(config, dataset, store)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            outcome: Outcome = stop.value
-            return outcome
-
-
 def _evaluated(config: Config, dataset: Dataset, outcome: Outcome) -> LearnerEvaluation:
     name = config.deploy.removeprefix("expert:")
-    on = engine.device(config.training.device)
-    model = engine.model_with(config.model, dataset.shape, outcome.learners[name], on=on)
+    model = deployed(config, dataset, outcome)
     with engine.threads(config.training.threads):
         return evaluate(
             model,

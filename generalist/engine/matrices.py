@@ -67,7 +67,7 @@ class Prefix:
                 values = operation.forward(values)
         values = values.permute(0, 2, 3, 1).flatten(1)
         self.constant = values[0]
-        self.matrix = (values[1:] - values[0]).t().contiguous()
+        self.matrix = values[1:] - values[0]
 
 
 class Dense(Operation):
@@ -76,16 +76,16 @@ class Dense(Operation):
     def __init__(self, taps: Taps, gives: torch.Size, prefix: Prefix) -> None:
         """`gives` is the size of one image after it, without the batch."""
         self.taps, self.gives, self.prefix = taps, gives, prefix
-        self.index = taps.back_index(taps.numbers)
+        self.index = taps.forth_index(taps.numbers)
         self.pixels = gives[1] * gives[2]
 
     def refresh(self) -> None:
         convolution = self.taps.convolution
         convolution.refresh()
-        whole = self.taps.back(convolution.weight).index_select(0, self.index).view(self.pixels * self.gives[0], -1)
-        self.back = whole @ self.prefix.matrix
-        self.forth = self.back.t().contiguous()
-        self.bias = _repeated(convolution, self.pixels) + whole @ self.prefix.constant
+        whole = self.taps.forth(convolution.weight).index_select(0, self.index).view(-1, self.pixels * self.gives[0])
+        self.forth = self.prefix.matrix @ whole
+        self.back = self.forth.t().contiguous()
+        self.bias = torch.addmv(_repeated(convolution, self.pixels), whole.t(), self.prefix.constant)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return _as_images(torch.addmm(self.bias, inputs[0].flatten(1), self.forth), self.gives)

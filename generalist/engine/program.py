@@ -50,13 +50,11 @@ class Program:
 
     def slope(self, images: Images, of_logits: Callable[[Logits], Logits]) -> Images:
         """The gradient of the images, from what gives that of the logits; autograd sees nothing of the network."""
-        with torch.inference_mode():
+        with torch.no_grad():
             values = self.forward(images)
-        logits = values[self.result].float().clone()  # an ordinary tensor
-        gradient = of_logits(logits)
-        with torch.inference_mode():
-            found = self.backward(gradient, values)
-        return found.clone()
+        gradient = of_logits(values[self.result].float())
+        with torch.no_grad():
+            return self.backward(gradient, values)
 
     def forward(self, images: Images) -> list[Tensor]:
         """All values."""

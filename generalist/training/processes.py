@@ -6,6 +6,7 @@ A process ends with the one that started it, however that ends: no expert is tra
 import os
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Generator, Sequence
 from multiprocessing import get_context
@@ -25,7 +26,8 @@ from generalist.training.keys import Position, Positions
 from generalist.training.plan import Round
 from generalist.training.steps import Training
 
-_SPAWN = get_context("spawn")  # a fork would share the threads of torch, and whatever they hold at that moment
+_CONTEXT = get_context("spawn")  # a fork would share the threads of torch, and whatever they hold at that moment
+_GLANCE = 0.2  # seconds between two looks for the parent
 Cuts = dict[str, tuple[Position, ...]]
 
 
@@ -87,8 +89,7 @@ class _Worker:
     """A process that advances one unit at a time."""
 
     def __init__(self, training: Training, *, number: int) -> None:
-        self.connection, theirs = _SPAWN.Pipe()
-        self._lifeline, watched = _SPAWN.Pipe()
+        self.connection, theirs = _CONTEXT.Pipe()
         sent = (
             training.config,
             training.dataset,
@@ -96,10 +97,9 @@ class _Worker:
             training.root,
             _visible_device(training.config, number),
         )
-        self._process = _SPAWN.Process(target=_work, args=(theirs, watched, *sent), daemon=True)
+        self._process = _CONTEXT.Process(target=_work, args=(theirs, os.getpid(), *sent), daemon=True)
         self._process.start()
         theirs.close()
-        watched.close()
 
     def told(self) -> EpochRecord | Cuts:
         """The next record, or at last the positions.
@@ -124,25 +124,25 @@ class _Worker:
         self._process.kill()
         self._process.join()
         self.connection.close()
-        self._lifeline.close()
 
 
 def _work(
     connection: Connection,
-    lifeline: Connection,
+    parent: int,
     config: Config,
     dataset: Dataset,
     store: Store,
     root: Path,
     device: str | None,
 ) -> None:
-    """Be a worker until the other end of the lifeline is gone."""
+    """Be a worker as long as its parent lives."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started us, and ends us
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
 
     def end_with_parent() -> None:
-        lifeline.poll(None)
+        while os.getppid() == parent:
+            time.sleep(_GLANCE)
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()

@@ -106,7 +106,12 @@ class Segment:
                 keeper.forget()
             else:
                 keeper.keep_if_due()
-            yield from (self._told(name, own[-1]) for name, own in zip(self._unit, begun.histories, strict=True))
+            try:
+                yield from (self._told(name, own[-1]) for name, own in zip(self._unit, begun.histories, strict=True))
+            except GeneratorExit:  # whoever drives this goes away, and may come back
+                if epoch not in self._round.cuts:
+                    keeper.keep()
+                raise
         means.speeds.note(self._alike, (time.perf_counter() - since) / (self._round.stop + 1 - first))
 
     def _revived(self, moment: Moment, on: torch.device) -> Unit:
@@ -196,8 +201,11 @@ class _Keeper:
 
     def keep_if_due(self) -> None:
         if time.monotonic() - self._last >= self._every:
-            self._segment.keep(self.alive, self._histories)
-            self._last = time.monotonic()
+            self.keep()
+
+    def keep(self) -> None:
+        self._segment.keep(self.alive, self._histories)
+        self._last = time.monotonic()
 
     def forget(self) -> None:
         self._segment.forget()

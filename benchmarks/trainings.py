@@ -1,0 +1,47 @@
+"""Whole trainings for benchmarks, through the store: a second call finds what the first one trained."""
+
+from pathlib import Path
+
+from generalist import engine
+from generalist.config import AttackOptions, Config
+from generalist.data import Dataset, prepare
+from generalist.data import load as load_data
+from generalist.evaluation import first, measure
+from generalist.models import Classifier
+from generalist.records import Measured
+from generalist.store import Store
+from generalist.training import Outcome, run
+
+FOLDER = Path(".generalist")
+
+
+def prepared(config: Config, name: str) -> Dataset:
+    """The configuration's data, in a folder of that name."""
+    folder = FOLDER / "data" / name
+    prepare(config.data, folder, root=Path())
+    return load_data(folder)
+
+
+def finished(config: Config, dataset: Dataset) -> Outcome:
+    """A training, run to its end."""
+    steps = run(config, dataset, Store(FOLDER / "store"))
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            outcome: Outcome = stop.value
+            return outcome
+
+
+def deployed(config: Config, dataset: Dataset, outcome: Outcome) -> Classifier:
+    """The learner that would be exported."""
+    weights = outcome.learners[config.deploy.removeprefix("expert:")]
+    return engine.model_with(config.model, dataset.shape, weights, on=engine.device(config.training.device))
+
+
+def tested(config: Config, dataset: Dataset, outcome: Outcome, attack: AttackOptions) -> Measured:
+    """The deployed learner against one attack, on as many test images as the configuration says."""
+    with engine.threads(config.training.threads):
+        split = first(dataset.test, config.evaluation.images)
+        model = deployed(config, dataset, outcome)
+        return measure(model, split, threat=config.evaluation.threats[0], attack=attack)
