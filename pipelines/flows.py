@@ -214,6 +214,7 @@ def _train(job: Job) -> Outcome:
             return _rounds(job)
         except Lost as error:
             job.watch.say(str(error))
+            job.training.store.mend()
     return _rounds(job)
 
 

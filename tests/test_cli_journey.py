@@ -1,6 +1,7 @@
 """The journey on the command line: data, plans, DVC as a child, the closing table, and how everything is stopped."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -91,20 +92,26 @@ def test_prepare_writes_the_data_and_tells_its_size(project: Path) -> None:
 def test_a_plan_lists_every_round_and_what_the_store_holds(project: Path) -> None:
     """Before, nothing; when an expert is done, that; after the training, everything. Nothing is trained by it."""
     config, workspace = small(), Workspace.find()
-    *rounds, after = planned(config, workspace)
+    *rounds, left, after = planned(config, workspace)
+    assert left.startswith("to train: 4 of 4 epochs") and "is not known" in left
     assert [line.rpartition(": ")[2] for line in rounds] == ["to do", "to do"]
     assert after.startswith("then: evaluation (quick)")
     training = steps.training(config, workspace)
     reading = training.advance(training.rounds[0], ("natural",), training.start())
     assert [record.epoch for record in reading] == [1]
-    first, second, _ = planned(config, workspace)
+    first, second, left, _ = planned(config, workspace)
+    assert left.startswith("to train: 3 of 4 epochs")
     assert first.endswith("then hand back: natural stored up to epoch 1, robust stored up to epoch 0")
     assert second.endswith("to do")
     training_factory.finish(config, training.dataset, workspace.store)
-    assert generalist("train", "--plan").stdout.splitlines()[:2] == [
-        "warm-up: epoch 1 of natural, robust, then hand back: stored",
-        "round 1: epoch 2 of natural, robust: stored",
-    ]
+    for command in (("train", "--plan"), ("plan",)):
+        assert generalist(*command).stdout.splitlines()[:3] == [
+            "warm-up: epoch 1 of natural, robust, then hand back: stored",
+            "round 1: epoch 2 of natural, robust: stored",
+            "to train: nothing; the store holds all 4 epochs",
+        ]
+    *_, left, _ = planned(small("training.epochs=3"), workspace)
+    assert re.fullmatch(r"to train: 2 of 6 epochs, .*; about \d:\d\d:\d\d, by what such epochs took here", left)
 
 
 def test_a_plan_says_which_warm_up_has_no_effect() -> None:

@@ -91,6 +91,18 @@ class Store:
             os.utime(path)
         return stored
 
+    def mend(self) -> tuple[int, list[Lost]]:
+        """Read every state that lies here and set aside the damaged ones; how many are whole, and what was lost."""
+        lost: list[Lost] = []
+        states = [own for own in self.entries() if own.path is not None and own.name.suffix == _SUFFIX]
+        named = [own for own in states if not own.name.name.startswith(".")]
+        for own in named:
+            try:
+                self.load(own.key, touch=False)
+            except Lost as error:
+                lost.append(error)
+        return len(named) - len(lost), lost
+
     def discard(self, key: str) -> None:
         """Delete a state that nobody needs any more; it may be gone already."""
         self.path(key).unlink(missing_ok=True)

@@ -32,8 +32,8 @@ class Outcome:
 
 T = TypeVar("T")
 
-PATIENCE = 10
-"""How often a training starts over from its store when states in it turn out to be damaged: more is a bad disk."""
+PATIENCE = 4
+"""How often a training starts over when a state turns out to be damaged; each time all of them are looked at."""
 
 
 def run(config: Config, dataset: Dataset, store: Store) -> Generator[Fact, None, Outcome]:
@@ -48,8 +48,8 @@ def run(config: Config, dataset: Dataset, store: Store) -> Generator[Fact, None,
         for _ in range(PATIENCE - 1):
             try:
                 return (yield from _all(training, advancing, told))
-            except Lost:  # it was set aside: what is missing now is computed again, all else is found
-                continue
+            except Lost:  # what is missing now is computed again, all else is found
+                store.mend()
         return (yield from _all(training, advancing, told))
 
 

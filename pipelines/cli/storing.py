@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 app = new_app(help="The store of states that trainings go on from and share.")
 _DAY = 24 * 60 * 60.0
 _IN_USE = 60 * 60.0  # seconds; a younger temporary file may have a writer
-_RUBBISH = ("damaged", "left over")
 
 
 @app.command("list")
@@ -47,19 +46,12 @@ def show(
 @app.command()
 def verify() -> None:
     """Compare every state with its checksum; set aside what is damaged, so that it is computed again."""
-    from generalist.store import Lost
-
-    store, entries = _opened()
-    damaged = 0
-    states = [own for own in entries if own.kind not in _RUBBISH or own.name.suffix == ".safetensors"]
-    for own in states:
-        try:
-            store.load(own.key, touch=False)
-        except Lost as lost:
-            damaged += 1
-            typer.echo(str(lost), err=True)
-    typer.echo(f"{len(states) - damaged:,} of {len(states):,} states are whole")
-    if damaged:
+    store, _ = _opened()
+    whole, lost = store.mend()
+    for error in lost:
+        typer.echo(str(error), err=True)
+    typer.echo(f"{whole:,} of {whole + len(lost):,} states are whole")
+    if lost:
         raise typer.Exit(1)
 
 
