@@ -171,3 +171,11 @@ def test_an_address_that_nothing_opens_is_told() -> None:
     """One sentence."""
     with pytest.raises(BadInput, match=r"the store nonsense://x can't be opened .*: install what fsspec needs for it"):
         Remote("nonsense://x")
+
+
+def test_a_password_in_an_address_is_not_told() -> None:
+    """Neither in lists nor in sentences."""
+    with pytest.raises(BadInput) as told:
+        Remote("nonsense://me:secret@host/x")
+    assert "secret" not in str(told.value)
+    assert "nonsense://…@host/x" in str(told.value)

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from generalist.config import Config
 from generalist.data import Dataset
 from generalist.records import RoundRecord
 from generalist.store import Store, tensors_digest
-from generalist.training import Fact, Outcome, Training, plan, run
+from generalist.training import Fact, Outcome, Position, Training, plan, run
 from tests.processes import another_process, forking, until
 from tests.training_factory import digests, finish, small
 
@@ -139,6 +140,30 @@ def test_torchs_global_generator_is_neither_used_nor_moved(dataset: Dataset, out
     before = torch.get_rng_state()
     assert digests(finish(small(), dataset, tmp_path)[1]) == digests(outcome)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def _last_keys(config: Config, dataset: Dataset, store: Path) -> list[Position]:
+    """Of both experts at the end of the warm-up."""
+    training = Training(config, dataset, Store(store))
+    start = {name: training._keys.start(name) for name in config.experts}
+    return [max(training._keys.ahead(training.rounds[0], (name,), start)[name].items())[1] for name in start]
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "training.images=mapped",
+        "training.checkpoint_minutes=1",
+        "training.processes=experts",
+        "training.checkpoint=3",
+        "evaluation.attack=standard",
+        "registry.criterion=robust",
+        "deploy=expert:robust",
+    ],
+)
+def test_what_decides_no_bits_is_in_no_key(dataset: Dataset, tmp_path: Path, override: str) -> None:
+    """So it re-uses all that was trained."""
+    assert _last_keys(small(override), dataset, tmp_path) == _last_keys(small(), dataset, tmp_path)
 
 
 # --- what is trained ------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """A store that machines share: any address that fsspec opens, such as s3://bucket/store or a folder on a server."""
 
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,11 +23,14 @@ class Remote:
         Raises:
             BadInput: nothing here can open it.
         """
-        self.url = url
+        self.shown = re.sub(r"//[^/@]*@", "//…@", url)
+        """The address without a password."""
         try:
             self._files, self._root = fsspec.url_to_fs(url)
         except (ImportError, ValueError) as error:
-            raise BadInput(f"the store {url} can't be opened ({error}): install what fsspec needs for it") from None
+            raise BadInput(
+                f"the store {self.shown} can't be opened ({error}): install what fsspec needs for it"
+            ) from None
 
     def __contains__(self, name: PurePosixPath) -> bool:
         with self._told():
@@ -73,6 +77,6 @@ class Remote:
             yield
         except OSError as error:
             raise BadInput(
-                f"the store {self.url} doesn't answer ({error}): check its address and your access to it, or unset"
+                f"the store {self.shown} doesn't answer ({error}): check its address and your access to it, or unset"
                 " GENERALIST_STORE"
             ) from None

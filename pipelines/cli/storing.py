@@ -39,7 +39,7 @@ def show(
             table.add_row(kind, f"{len(group):,}", _size(total), _when(last))
     console = Console(highlight=False, width=160 if files else None)  # a name must not be cut
     console.print(table if entries else "nothing yet", soft_wrap=True)
-    where = store.folder if store.remote is None else f"{store.remote.url}, copies in {store.folder}"
+    where = store.folder if store.remote is None else f"{store.remote.shown}, copies in {store.folder}"
     console.print(f"{len(entries):,} files, {_size(sum(own.bytes for own in entries))} in {where}", soft_wrap=True)
 
 
