@@ -1,6 +1,7 @@
 """The commands `generalist store`."""
 
 import os
+import re
 import time
 from pathlib import Path
 
@@ -35,8 +36,8 @@ def said(*arguments: str, code: int = 0) -> str:
 
 
 def test_list_sums_up_by_kind_or_shows_files(store: Store) -> None:
-    """Sizes in MB, and where all of it lies."""
-    assert "trajectory      3  0.0 MB" in said("list")
+    """Sizes for people, and where all of it lies."""
+    assert re.search(r"trajectory +3 +12\.\d kB", said("list"))
     lines = said("list", "--files").splitlines()
     assert [line.split()[-1] for line in lines[1:4]] == [str(store.path(key).relative_to(store.folder)) for key in KEYS]
     assert lines[-1].endswith(f"in {store.folder}")

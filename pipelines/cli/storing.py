@@ -5,6 +5,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.filesize import decimal
 
 from generalist.errors import BadInput
 from pipelines.cli.shell import new_app
@@ -32,15 +33,15 @@ def show(
     if files:
         for own in entries:
             epoch = str(own.facts.get("epoch", ""))
-            table.add_row(own.kind, epoch, _size(own.bytes), _when(own.used), str(own.name))
+            table.add_row(own.kind, epoch, decimal(own.bytes), _when(own.used), str(own.name))
     else:
         for kind, group in sorted(_by_kind(entries).items()):
             total, last = sum(own.bytes for own in group), max(own.used for own in group)
-            table.add_row(kind, f"{len(group):,}", _size(total), _when(last))
+            table.add_row(kind, f"{len(group):,}", decimal(total), _when(last))
     console = Console(highlight=False, width=160 if files else None)  # a name must not be cut
     console.print(table if entries else "nothing yet", soft_wrap=True)
     where = store.folder if store.remote is None else f"{store.remote.shown}, copies in {store.folder}"
-    console.print(f"{len(entries):,} files, {_size(sum(own.bytes for own in entries))} in {where}", soft_wrap=True)
+    console.print(f"{len(entries):,} files, {decimal(sum(own.bytes for own in entries))} in {where}", soft_wrap=True)
 
 
 @app.command()
@@ -73,7 +74,7 @@ def prune(
         if not dry_run:
             store.remove(own)
     does = "would delete" if dry_run else "deleted"
-    typer.echo(f"{does} {len(old):,} of {len(entries):,} files, {_size(sum(own.bytes for own in old))}")
+    typer.echo(f"{does} {len(old):,} of {len(entries):,} files, {decimal(sum(own.bytes for own in old))}")
 
 
 def _kept(kind: str, days: float) -> float:
@@ -97,10 +98,6 @@ def _by_kind(entries: "list[Entry]") -> "dict[str, list[Entry]]":
     for own in entries:
         found[own.kind].append(own)
     return found
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB"
 
 
 def _when(moment: float) -> str:
