@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from generalist.engine import Group
-from generalist.store import Store, Stored
+from generalist.store import Lost, Store, Stored
 
 
 class SharedStore(Store):
@@ -34,3 +34,6 @@ class SharedStore(Store):
     def discard(self, key: str) -> None:
         if self._group.rank == 0:
             super().discard(key)
+
+    def mend(self) -> tuple[int, list[Lost]]:
+        return self._group.agreed(Store(self.folder).mend)
