@@ -160,6 +160,13 @@ def _environment(name: str, value: str) -> Iterator[None]:
             os.environ[name] = before
 
 
+def home() -> Path:
+    """Where Prefect keeps its database, by its own settings."""
+    import prefect.settings
+
+    return prefect.settings.get_current_settings().home
+
+
 def migrate(home: Path) -> None:
     """Make Prefect's SQLite database in `home` where there is none: whole or not at all, which takes some seconds.
 
@@ -201,11 +208,10 @@ def _make(database: Path) -> None:
 
 def _serve(descriptor: int) -> None:
     """Be the temporary server on an inherited socket until standard input ends."""
-    import prefect.settings
     import uvicorn
     from prefect.server.api.server import create_app
 
-    migrate(prefect.settings.get_current_settings().home)
+    migrate(home())
     application = create_app(ephemeral=True, final=True)
     own = uvicorn.Server(uvicorn.Config(application, log_level="warning", lifespan="on", timeout_graceful_shutdown=2))
 

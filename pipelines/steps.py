@@ -141,7 +141,7 @@ def gathered(training: Training, outcome: Outcome, verdicts: Mapping[str, Verdic
 def export_model(
     training: Training, outcome: Outcome, evaluation: Evaluation, adversarial: NDArray[np.float32], results: Results
 ) -> Parity:
-    """Write the ONNX file with its lineage, the weights beside it, and compare both on the whole test split.
+    """Write the ONNX file with its lineage, the weights beside it, and compare both on the evaluated test images.
 
     Args:
         training: what was trained.
@@ -171,7 +171,7 @@ def export_model(
         found = parity(
             model,
             results.onnx,
-            np.asarray(dataset.test.images),
+            np.asarray(first(dataset.test, config.evaluation.images).images),
             torch.from_numpy(adversarial),
             tolerance=float(config.export.tolerance),
         )

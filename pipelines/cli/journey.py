@@ -83,6 +83,7 @@ def run() -> None:
     Runs `dvc repro`, registers the model if nothing did, and shows what came out.
     """
     from pipelines.cli import repro
+    from pipelines.cli.databases import being_made
     from pipelines.cli.showing import closing, show
     from pipelines.results import Results
     from pipelines.workspace import Workspace, quiet_telemetry
@@ -91,7 +92,8 @@ def run() -> None:
     workspace = Workspace.find()
     with going_on(repro.run_command(), within=2 * repro.ENDS_WITHIN):
         typer.echo(_needs(options.configuration(workspace, None, None, None)))
-        repro.reproduce(workspace)
+        with being_made(workspace):
+            repro.reproduce(workspace)
         results = Results(workspace.outputs)
         registration = _registered(workspace, results)
     show(*closing(workspace, results, registration))
@@ -107,7 +109,9 @@ def _flow(workspace: "Workspace", params: Path | None, preset: str | None, overr
     with orchestration.server(workspace, warn=tell) as ready, Progress() as progress:
         options.configuration(workspace, params, preset, overrides)  # wrong input needs no server
         from pipelines import flows
+        from pipelines.tracking.database import migrate
 
+        migrate(workspace)  # while the server starts
         ready()
         made = flows.run(watch=progress, params=params, preset=preset, overrides=overrides, outputs=outputs)
     typer.echo(f"{made['registered']}\nresults in {made['outputs']}, weights {made['weights']}")
