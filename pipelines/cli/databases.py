@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,10 +18,11 @@ def being_made(workspace: "Workspace") -> Iterator[None]:
 
     A database that is half made when the block ends is left out: the next command makes it.
     """
-    if (workspace.prefect_home / "prefect.db").exists():
+    home = Path(os.environ.get("PREFECT_HOME", workspace.prefect_home))
+    if (home / "prefect.db").exists():
         yield
         return
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: S603  ourselves
         [sys.executable, "-m", __name__],
         cwd=workspace.here,
         stdin=subprocess.DEVNULL,
