@@ -24,7 +24,6 @@ def being_made(workspace: "Workspace") -> Iterator[None]:
         return
     process = subprocess.Popen(  # noqa: S603  ourselves
         [sys.executable, "-m", __name__],
-        cwd=workspace.here,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,  # whoever needs a database tells what is wrong with it
