@@ -50,11 +50,13 @@ class Program:
 
     def slope(self, images: Images, of_logits: Callable[[Logits], Logits]) -> Images:
         """The gradient of the images, from what gives that of the logits; autograd sees nothing of the network."""
-        with torch.no_grad():
+        with torch.inference_mode():
             values = self.forward(images)
-        gradient = of_logits(values[self.result].float())
-        with torch.no_grad():
-            return self.backward(gradient, values)
+        logits = values[self.result].float().clone()  # an ordinary tensor
+        gradient = of_logits(logits)
+        with torch.inference_mode():
+            found = self.backward(gradient, values)
+        return found.clone()
 
     def forward(self, images: Images) -> list[Tensor]:
         """All values."""
