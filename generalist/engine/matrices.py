@@ -1,7 +1,7 @@
 """Matrices in place of convolutions of few pixels, for which one multiplication costs less.
 
 Rows and columns count pixels first and channels within them; values lie in memory as channels_last. Matrices are kept
-both ways round, because a product with a transposed one takes twice as long.
+both ways round, because a product with a transposed one takes longer.
 """
 
 from collections.abc import Sequence
