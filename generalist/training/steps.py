@@ -138,8 +138,8 @@ class Training:
         return self.store.load(candidate.key).tensors
 
     def learners(self, positions: Positions) -> dict[str, Weights]:
-        """Each expert's own learner where it stands."""
-        return {name: self._states.learner(position) for name, position in positions.items()}
+        """Each expert's own learner where it stands, in the configuration's order, whoever was done first."""
+        return {name: self._states.learner(positions[name]) for name in self._recipes}
 
     def _segment(self, round_: Round, unit: Sequence[str], positions: Positions) -> Segment:
         return Segment(self._means, round_, unit, positions, self._keys.ahead(round_, unit, positions))
