@@ -34,7 +34,7 @@ def fingerprint(device: str, threads: int, *, evaluation: bool = False) -> dict[
     processor = torch.cuda.get_device_name() if device == "cuda" else "cpu"
     modules = (*_TRAINING, *_EVALUATION) if evaluation else _TRAINING
     together = dist.get_world_size() if dist.is_available() and dist.is_initialized() and not evaluation else 1
-    told: dict[str, str | int] = {"torch": torch.__version__, "device": processor, "threads": threads}
+    told: dict[str, str | int] = {"torch": str(torch.__version__), "device": processor, "threads": threads}
     told["code"] = code_digest(modules)
     if together > 1:  # alone, keys are what they always were
         told["processes"] = together

@@ -1,12 +1,13 @@
 """Several processes that train together, forked from the test: under `torchrun` their imports would take seconds."""
 
 import os
-import pickle
 import socket
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
+
+import torch
 
 from generalist import engine
 from tests.processes import forking
@@ -17,14 +18,14 @@ __all__ = ["forking", "together"]
 
 
 def together(folder: Path, work: Callable[[engine.Group], T], *, size: int = 2) -> list[T]:
-    """What `work` gives in each of `size` processes, by rank; `folder` takes their answers."""
+    """What `work` gives in each of `size` processes, by rank; `folder` takes their answers, plain values and tensors."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     folder.mkdir(parents=True, exist_ok=True)
-    children = [_child(folder / f"{rank}.pickle", work, rank, size, port) for rank in range(size)]
+    children = [_child(folder / f"{rank}.pt", work, rank, size, port) for rank in range(size)]
     for child in children:
         os.waitpid(child, 0)
-    answers = [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in range(size)]
+    answers = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(size)]
     failures = [failure for _, failure in answers if failure]
     assert not failures, "\n".join(failures)
     return [answer for answer, _ in answers]
@@ -42,5 +43,5 @@ def _child(path: Path, work: Callable[[engine.Group], T], rank: int, size: int, 
     except BaseException:  # noqa: BLE001  the test tells it
         answer = (None, f"rank {rank}: {traceback.format_exc()}")
     finally:
-        path.write_bytes(pickle.dumps(answer))
+        torch.save(answer, path)
         os._exit(0)

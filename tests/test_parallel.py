@@ -169,13 +169,13 @@ def test_the_first_process_answers_for_all(tmp_path: Path) -> None:
 def test_a_batch_with_fewer_images_than_processes_is_refused(tmp_path: Path) -> None:
     """In one sentence; every other batch is divided without a gap."""
 
-    def divided(group: engine.Group) -> list[range]:
+    def divided(group: engine.Group) -> list[list[int]]:
         with pytest.raises(BadInput, match=r"a batch of 2 images can't be shared by 3 processes: choose"):
             group.rows(2)
-        return [range(count)[group.rows(count)] for count in range(3, 12)]
+        return [list(range(count))[group.rows(count)] for count in range(3, 12)]
 
     for parts in zip(*together(tmp_path, divided, size=3), strict=True):
-        assert [row for part in parts for row in part] == list(range(parts[-1].stop))
+        assert [row for part in parts for row in part] == list(range(parts[-1][-1] + 1))
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 

@@ -5,13 +5,10 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 from generalist.records import EpochRecord
-from generalist.training.keys import Position, Positions
+from generalist.training.keys import Positions
 from generalist.training.plan import Round
-from generalist.training.processes import Processes
+from generalist.training.processes import Cuts, Processes
 from generalist.training.steps import Training
-
-Cuts = dict[str, tuple[Position, ...]]
-"""Each expert's positions at the cuts of a round."""
 
 
 class Crew(Protocol):

@@ -29,6 +29,7 @@ from generalist.training.steps import Training
 _CONTEXT = get_context("spawn")  # a fork would share the threads of torch, and whatever they hold at that moment
 _GLANCE = 0.2  # seconds between two looks for the parent
 Cuts = dict[str, tuple[Position, ...]]
+"""Each expert's positions at the cuts of a round."""
 
 
 class Processes:

@@ -124,10 +124,13 @@ class Segment:
         self, alive: Unit, data: Samples, epoch: int, *, between: Callable[[], None] | None = None
     ) -> list[EpochResult]:
         try:
-            with enough(alive.experts, self._means.dataset.shape, data.device):
-                return alive.epoch(data, between=between)
+            return self._epoch(alive, data, between)
         except DivergedError as error:
             raise BadInput(self._diverged(error, epoch)) from None
+
+    def _epoch(self, alive: Unit, data: Samples, between: Callable[[], None] | None = None) -> list[EpochResult]:
+        with enough(alive.experts, self._means.dataset.shape, data.device):
+            return alive.epoch(data, between=between)
 
     def _insisted(self, alive: Unit, data: Samples, epoch: int, policy: GoBack) -> tuple[Unit, list[EpochResult]]:
         """An epoch that begins anew with a smaller learning rate where it diverges.
@@ -137,8 +140,7 @@ class Segment:
         for _ in range(policy.retries):
             start = alive.moment()
             try:
-                with enough(alive.experts, self._means.dataset.shape, data.device):
-                    return alive, alive.epoch(data)
+                return alive, self._epoch(alive, data)
             except DivergedError as error:
                 logging.getLogger("generalist").warning("%s; going back", self._diverged(error, epoch))
                 states = list(start.states)
