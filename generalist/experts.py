@@ -31,6 +31,7 @@ class State:
         optimizer: the optimizer's tensors by `index/name`, such as `0/momentum_buffer`.
         average: the expert's own weight average, where it keeps one.
         share: its share of the global learner, where there is one.
+        companions: what its share would be with other decays or mixing weights; see `Recipe.companions`.
         rate: factor on its learning rate, below 1 after it diverged and went back (`training.divergence`).
     """
 
@@ -40,6 +41,7 @@ class State:
     average: Weights | None
     share: Weights | None
     rate: float = 1.0
+    companions: tuple[Weights, ...] = ()
 
     @property
     def learner(self) -> Weights:
@@ -56,6 +58,8 @@ class Recipe:
         course: its mixing weight and the average's decay by step; None where nothing is mixed.
         seed, batch_size, total: of the training; `total` counts optimizer steps.
         engine: how steps are computed.
+        companions: courses of other trainings that share this trajectory up to their first hand-back; their shares are
+            accumulated beside the expert's own, so that none of them has to train for it again.
     """
 
     options: ExpertOptions
@@ -64,18 +68,27 @@ class Recipe:
     batch_size: int
     total: int
     engine: EngineOptions
+    companions: tuple[Course, ...] = ()
 
 
 def initial_state(weights: Weights, recipe: Recipe) -> State:
     """The state before the first step; the shares of all experts sum to the common initial weights."""
-    share = None if recipe.course is None else Average(weights, float(recipe.course.weight[0])).weights
+    share = None if recipe.course is None else _first_share(weights, recipe.course)
+    companions = tuple(_first_share(weights, course) for course in recipe.companions)
     average = None if recipe.options.averaging is False else {name: own.clone() for name, own in weights.items()}
-    return State(epoch=0, weights=weights, optimizer={}, average=average, share=share)
+    return State(epoch=0, weights=weights, optimizer={}, average=average, share=share, companions=companions)
 
 
 def handed_back(state: State, weights: Weights, *, reset_momentum: bool) -> State:
-    """The expert goes on from the given weights; its average and its share stay as they are."""
-    return replace(state, weights=weights, optimizer={} if reset_momentum else state.optimizer)
+    """The expert goes on from the given weights; its average and its share stay as they are.
+
+    What it is given depends on decay and mixing weights, so here its companions' ways part from its own.
+    """
+    return replace(state, weights=weights, optimizer={} if reset_momentum else state.optimizer, companions=())
+
+
+def _first_share(weights: Weights, course: Course) -> Weights:
+    return Average(weights, float(course.weight[0])).weights
 
 
 class Expert:
@@ -103,6 +116,10 @@ class Expert:
         self.optimizer = self._optimizer(state.optimizer)
         self.average = self._alive(state.average, on)
         self.share = self._alive(state.share, on)
+        self.companions = [
+            (course, Average({name: self._laid(tensor.to(on)) for name, tensor in own.items()}))
+            for course, own in zip(recipe.companions, state.companions, strict=True)
+        ]
         averaging = recipe.options.averaging
         self._averaging = None if averaging is False else ramped(averaging, recipe.total)
 
@@ -166,8 +183,9 @@ class Expert:
             keep = float(self._averaging[step])
             self.average.update(self.weights, keep, 1.0 - keep)
         if self.share is not None and self.recipe.course is not None:
-            keep, weight = float(self.recipe.course.decay[step]), float(self.recipe.course.weight[step])
-            self.share.update(self.contribution, keep, (1.0 - keep) * weight)
+            for course, share in [(self.recipe.course, self.share), *self.companions]:
+                keep, weight = float(course.decay[step]), float(course.weight[step])
+                share.update(self.contribution, keep, (1.0 - keep) * weight)
 
     @property
     def contribution(self) -> Weights:
@@ -197,6 +215,7 @@ class Expert:
             average=None if self.average is None else _copied(self.average.weights),
             share=None if self.share is None else _copied(self.share.weights),
             rate=self._rate,
+            companions=tuple(_copied(share.weights) for _, share in self.companions),
         )
 
 

@@ -6,26 +6,37 @@ from generalist.training.facts import Fact, identity
 from generalist.training.forecast import Work, duration
 from generalist.training.keys import Position, Positions
 from generalist.training.plan import Round, plan
+from generalist.training.remixing import Averaged, Remixed, averaged_experts, best_remix, judged, ranked, remixed, sweep
 from generalist.training.run import PATIENCE, Outcome, history, outcome, run
+from generalist.training.sharing import Sharing
 from generalist.training.steps import Candidate, Training
 
 __all__ = [
     "PATIENCE",
+    "Averaged",
     "Candidate",
     "Crew",
     "Fact",
     "Outcome",
     "Position",
     "Positions",
+    "Remixed",
     "Round",
+    "Sharing",
     "Training",
     "Work",
     "alarm",
+    "averaged_experts",
+    "best_remix",
     "crew",
     "duration",
     "history",
     "identity",
+    "judged",
     "outcome",
     "plan",
+    "ranked",
+    "remixed",
     "run",
+    "sweep",
 ]

@@ -6,11 +6,12 @@ keys of their own: before the first hand-back a trajectory knows nothing of mixi
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from generalist.config import Config, Steps, canonical, digest
 from generalist.experts import Recipe
+from generalist.mixing import Course
 from generalist.training.plan import Round
 
 Key = str
@@ -18,11 +19,15 @@ Key = str
 
 @dataclass(frozen=True)
 class Position:
-    """Where an expert stands: epochs done, and the keys of its trajectory and of its share of the global learner."""
+    """Where an expert stands: epochs done, and the keys of its trajectory and of its share of the global learner.
+
+    `companions` are the keys of the shares that its recipe's companions have there.
+    """
 
     epoch: int
     trajectory: Key
     share: Key | None
+    companions: tuple[Key, ...] = ()
 
 
 Positions = Mapping[str, Position]
@@ -52,24 +57,34 @@ class Keys:
         """An expert's position before the first step."""
         recipe = self._recipes[name]
         born = digest(["start", *self._common, recipe.options.averaging is not False, self._initial])
-        share = None if recipe.course is None else digest(["share", born, float(recipe.course.weight[0])])
-        return Position(0, born, share)
+        own = None if recipe.course is None else _first_share(born, recipe.course)
+        return Position(0, born, own, tuple(_first_share(born, course) for course in recipe.companions))
 
     def ahead(self, round_: Round, unit: Sequence[str], positions: Positions) -> dict[str, dict[int, Position]]:
         """Each expert's position after every epoch of a round."""
         ahead: dict[str, dict[int, Position]] = {name: {} for name in unit}
         here = {name: positions[name] for name in unit}
+        if round_.coupled:  # they hand back between steps, which parts them from their companions
+            here = {name: replace(position, companions=()) for name, position in here.items()}
         for epoch in range(round_.start, round_.stop):
             group = self._group(unit, here, epoch) if round_.coupled else None
             for index, name in enumerate(unit):
                 trajectory = digest(
                     ["epoch", here[name].trajectory, self._epoch(name, epoch), group and [group, index]]
                 )
-                share = here[name].share
-                if share is not None:
-                    share = digest(["share", share, trajectory, self._course(name, epoch)])
-                here[name] = ahead[name][epoch + 1] = Position(epoch + 1, trajectory, share)
+                here[name] = ahead[name][epoch + 1] = self._followed(name, here[name], trajectory)
         return ahead
+
+    def _followed(self, name: str, here: Position, trajectory: Key) -> Position:
+        """A position one epoch further, where its trajectory has that key."""
+        recipe, epoch = self._recipes[name], here.epoch
+
+        def followed(share: Key, course: Course) -> Key:
+            return digest(["share", share, trajectory, self._course(course, epoch)])
+
+        own = None if here.share is None or recipe.course is None else followed(here.share, recipe.course)
+        pairs = zip(here.companions, recipe.companions, strict=False)  # none is left after a hand-back
+        return Position(epoch + 1, trajectory, own, tuple(followed(share, course) for share, course in pairs))
 
     def handed_back(self, name: str, last: Positions, factors: Sequence[float]) -> Position:
         """An expert's position after a hand-back at which all experts stand at `last`."""
@@ -97,10 +112,8 @@ class Keys:
             [rates, averaging, epoch, recipe.seed, recipe.batch_size],
         ]
 
-    def _course(self, name: str, epoch: int) -> list[Any]:
+    def _course(self, course: Course, epoch: int) -> list[Any]:
         """How a share follows its trajectory in an epoch."""
-        course = self._recipes[name].course
-        assert course is not None  # asked only where there is a share
         steps = slice(epoch * self._per_epoch + 1, (epoch + 1) * self._per_epoch + 1)
         return [course.weight[steps].tolist(), course.decay[steps].tolist()]
 
@@ -109,9 +122,15 @@ class Keys:
         mixing = self._config.mixing
         assert mixing is not None and isinstance(mixing.interval, Steps)  # only such experts are coupled
         how = [mixing.interval.steps, mixing.warm_up * self._per_epoch, mixing.hand_back, mixing.momentum]
-        members = [
-            [here[name].trajectory, here[name].share, self._epoch(name, epoch), self._course(name, epoch)]
-            for name in unit
-        ]
+        members = []
+        for name in unit:
+            course = self._recipes[name].course
+            assert course is not None  # experts that are coupled are mixed
+            own = [self._epoch(name, epoch), self._course(course, epoch)]
+            members.append([here[name].trajectory, here[name].share, *own])
         last = self._recipes[unit[0]].total == (epoch + 1) * self._per_epoch
         return digest(["group", members, how, last])
+
+
+def _first_share(born: Key, course: Course) -> Key:
+    return digest(["share", born, float(course.weight[0])])

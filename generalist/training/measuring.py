@@ -4,26 +4,24 @@ from collections.abc import Callable
 from typing import Any
 
 from generalist import engine
-from generalist.config import Config, canonical, digest
+from generalist.config import AttackOptions, Config, EvaluationOptions, canonical, digest
 from generalist.data import Dataset
 from generalist.evaluation import measure
 from generalist.numerics import fingerprint
 from generalist.objectives import Objective
 from generalist.records import Measured
-from generalist.store import Store
+from generalist.store import Store, tensors_digest
 from generalist.tensors import Weights
 from generalist.training.keys import Position, Positions
 from generalist.training.states import States
 
 
 class Measuring:
-    """Natural and robust accuracy on the validation split, by the attack of `evaluation.choice`."""
+    """Natural and robust accuracy on the validation split, by the attack of `evaluation.choice` or another one."""
 
     def __init__(self, config: Config, dataset: Dataset, store: Store) -> None:
         self._config, self._dataset, self._store, self._states = config, dataset, store, States(store)
-        options = config.evaluation
-        numerics = fingerprint(config.training.device, config.training.threads, evaluation=True)
-        self._how = [canonical(options.threats[0]), canonical(options.choice), dataset.digest, numerics]
+        self._numerics = fingerprint(config.training.device, config.training.threads, evaluation=True)
 
     def expert(self, position: Position, name: str) -> Measured:
         """An expert's own learner where it stands; against FGSM, too, if it trains on attacks."""
@@ -36,14 +34,31 @@ class Measuring:
         shares = [position.share for position in positions.values()]
         return self._recalled(["global", shares], lambda: self._states.global_learner(positions))
 
-    def _recalled(self, whom: list[Any], weights: Callable[[], Weights], *, fgsm: bool = False) -> Measured:
-        key = digest(["measured", whom, self._how, fgsm])
+    def any_learner(self, weights: Weights, attack: AttackOptions | EvaluationOptions) -> Measured:
+        """Any weights of this network, by an attack or by the cascade of an evaluation."""
+        return self._recalled(["weights", tensors_digest(weights)], lambda: weights, attack=attack)
+
+    def _recalled(
+        self,
+        whom: list[Any],
+        weights: Callable[[], Weights],
+        *,
+        attack: AttackOptions | EvaluationOptions | None = None,
+        fgsm: bool = False,
+    ) -> Measured:
+        config, dataset = self._config, self._dataset
+        threat, attack = config.evaluation.threats[0], attack or config.evaluation.choice
+        key = digest(["measured", whom, [canonical(threat), _told(attack), dataset.digest, self._numerics], fgsm])
         if key not in self._store:
-            config, dataset = self._config, self._dataset
             on = engine.device(config.training.device)
             model = engine.model_with(config.model, dataset.shape, weights(), on=on)
-            options = config.evaluation
-            split, threat = dataset.validation, options.threats[0]
-            found = measure(model, split, threat=threat, attack=options.choice, fgsm=fgsm)
+            found = measure(model, dataset.validation, threat=threat, attack=attack, fgsm=fgsm)
             self._store.save(key, "measurement", {}, found.model_dump(mode="json"))
         return Measured.model_validate(self._store.load(key).facts)
+
+
+def _told(attack: AttackOptions | EvaluationOptions) -> Any:
+    """All of an attack that decides a verdict."""
+    if isinstance(attack, AttackOptions):
+        return canonical(attack)
+    return [attack.attack, attack.seed, attack.square_queries]

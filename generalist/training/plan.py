@@ -1,5 +1,6 @@
 """What a training has to do, listed before anything is done."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from generalist.config import Config, MixingOptions, Steps
@@ -27,8 +28,8 @@ class Round:
     hand_back: bool
 
 
-def plan(config: Config) -> tuple[Round, ...]:
-    """All rounds of a training, in order."""
+def plan(config: Config, also: Collection[int] = ()) -> tuple[Round, ...]:
+    """All rounds of a training, in order; `also` are epochs after which states are to be stored, too."""
     every, mixing = config.training.checkpoint, config.mixing
     names = tuple(config.experts)
     rounds: list[Round] = []
@@ -40,7 +41,9 @@ def plan(config: Config) -> tuple[Round, ...]:
                 index=len(rounds),
                 start=start,
                 stop=stop,
-                cuts=tuple(sorted({*range(start - start % every + every, stop, every), stop})),
+                cuts=tuple(
+                    sorted({*range(start - start % every + every, stop, every), *_within(also, start, stop), stop})
+                ),
                 units=(names,) if together else tuple((name,) for name in names),
                 coupled=together,
                 hand_back=mixing is not None and stop < config.training.epochs and not together,
@@ -48,6 +51,10 @@ def plan(config: Config) -> tuple[Round, ...]:
         )
         start = stop
     return tuple(rounds)
+
+
+def _within(epochs: Collection[int], start: int, stop: int) -> set[int]:
+    return {epoch for epoch in epochs if start < epoch < stop}
 
 
 def coupled(mixing: MixingOptions | None) -> bool:

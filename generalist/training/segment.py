@@ -25,7 +25,7 @@ from generalist.units import DivergedError, EpochResult, Moment, Unit
 
 @dataclass(frozen=True)
 class Means:
-    """What all segments of a training work with."""
+    """What all segments of a training work with; `watched` says whether experts are measured at cuts."""
 
     config: Config
     dataset: Dataset
@@ -33,6 +33,7 @@ class Means:
     states: States
     measuring: Measuring
     speeds: Speeds
+    watched: bool = True
 
 
 class Segment:
@@ -51,10 +52,14 @@ class Segment:
         start: Positions,
         ahead: Mapping[str, Mapping[int, Position]],
     ) -> None:
-        self._means, self._round, self._unit, self.ahead = means, round_, tuple(unit), ahead
+        self._means, self._round, self._unit = means, round_, tuple(unit)
         stored = (cut for cut in round_.cuts if all(ahead[name][cut] in means.states for name in unit))
         self.done = max(stored, default=round_.start)
-        self._here = {name: start[name] if self.done == round_.start else ahead[name][self.done] for name in unit}
+        here = {name: start[name] if self.done == round_.start else ahead[name][self.done] for name in unit}
+        # Companions whose shares are not there can't be had any more without starting over.
+        self._companions = {name: means.states.companions(here[name]) for name in unit}
+        self._here = {name: self._narrowed(name, here[name]) for name in unit}
+        self.ahead = {name: {epoch: self._narrowed(name, own) for epoch, own in ahead[name].items()} for name in unit}
 
     @property
     def cuts(self) -> dict[str, tuple[Position, ...]]:
@@ -116,9 +121,17 @@ class Segment:
 
     def _revived(self, moment: Moment, on: torch.device) -> Unit:
         means = self._means
-        recipes = [means.recipes[name] for name in self._unit]
+        recipes = [self._recipe(name) for name in self._unit]
         shape, coupled = means.dataset.shape, self._round.coupled
         return Unit.revive(means.config, recipes, moment.states, shape, on=on, coupled=coupled, begun=moment)
+
+    def _recipe(self, name: str) -> Recipe:
+        recipe = self._means.recipes[name]
+        return replace(recipe, companions=tuple(recipe.companions[index] for index in self._companions[name]))
+
+    def _narrowed(self, name: str, position: Position) -> Position:
+        """A position with those companions alone that go along."""
+        return replace(position, companions=tuple(position.companions[index] for index in self._companions[name]))
 
     def _tried(
         self, alive: Unit, data: Samples, epoch: int, *, between: Callable[[], None] | None = None
@@ -171,7 +184,7 @@ class Segment:
         """A record as this training tells it, with the expert measured where its state is stored."""
         own = record.model_copy(update={"expert": name})  # the state may be another training's
         position = self.ahead[name][record.epoch]
-        if record.epoch in self._round.cuts and position in self._means.states:
+        if self._means.watched and record.epoch in self._round.cuts and position in self._means.states:
             return own.model_copy(update={"validation": self._means.measuring.expert(position, name)})
         return own
 

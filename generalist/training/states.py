@@ -39,6 +39,9 @@ class States:
         """Store a state with the records of all epochs that led to it."""
         if position.share is not None and state.share is not None:
             self._store.save(position.share, "share", state.share, {"epoch": state.epoch})
+        for key, share in zip(position.companions, state.companions, strict=True):
+            if key not in self._store:
+                self._store.save(key, "share", share, {"epoch": state.epoch})
         self._store.save(position.trajectory, "trajectory", _tensors(state), _facts([state], [history]))
 
     def load(self, position: Position) -> tuple[State, list[EpochRecord]]:
@@ -49,14 +52,25 @@ class States:
         """
         stored = self._store.load(position.trajectory)
         share = None if position.share is None else self._store.load(position.share).tensors
-        state = _state(position.epoch, stored.tensors, share, stored.facts["rates"][0])
+        companions = tuple(self._store.load(key).tensors for key in position.companions)
+        state = _state(position.epoch, stored.tensors, share, stored.facts["rates"][0], companions)
         return state, _histories(stored.facts["histories"])[0]
+
+    def complete(self, position: Position) -> bool:
+        """Whether a state is there with the shares of all its companions."""
+        return position in self and len(self.companions(position)) == len(position.companions)
+
+    def companions(self, position: Position) -> list[int]:
+        """Which of a position's companions have a share in the store."""
+        return [index for index, key in enumerate(position.companions) if key in self._store]
 
     def save_begun(self, ends: Sequence[Position], begun: Begun) -> None:
         """Store a unit on its way to the end of a round, in place of what was stored of it before."""
         tensors: dict[str, Tensor] = {}
         for index, (state, notes) in enumerate(zip(begun.moment.states, begun.moment.notes, strict=True)):
             own = _tensors(state) | {f"share/{name}": tensor for name, tensor in (state.share or {}).items()}
+            for number, share in enumerate(state.companions):
+                own |= {f"companion {number}/{name}": tensor for name, tensor in share.items()}
             tensors |= {f"{index}/{name}": tensor for name, tensor in own.items()}
             tensors[f"{index}/notes/steps"] = notes
         facts = _facts(begun.moment.states, begun.histories) | {"seconds": begun.moment.seconds}
@@ -79,7 +93,8 @@ class States:
         for index, end in enumerate(ends):
             own = _below(str(index), stored.tensors)
             share = None if end.share is None else _below("share", own)
-            states.append(_state(stored.facts["epoch"], own, share, stored.facts["rates"][index]))
+            companions = tuple(_below(f"companion {number}", own) for number in range(len(end.companions)))
+            states.append(_state(stored.facts["epoch"], own, share, stored.facts["rates"][index], companions))
             notes.append(own["notes/steps"])
         moment = Moment(tuple(states), tuple(notes), stored.facts["seconds"])
         return Begun(moment, _histories(stored.facts["histories"]))
@@ -102,7 +117,7 @@ class States:
 
 
 def _way_to(ends: Sequence[Position]) -> Key:
-    return digest(["begun", [[end.trajectory, end.share] for end in ends]])
+    return digest(["begun", [[end.trajectory, end.share, *end.companions] for end in ends]])
 
 
 def _tensors(state: State) -> dict[str, Tensor]:
@@ -112,7 +127,13 @@ def _tensors(state: State) -> dict[str, Tensor]:
     return tensors | {f"average/{name}": tensor for name, tensor in (state.average or {}).items()}
 
 
-def _state(epoch: int, tensors: Mapping[str, Tensor], share: Weights | None, rate: float) -> State:
+def _state(
+    epoch: int,
+    tensors: Mapping[str, Tensor],
+    share: Weights | None,
+    rate: float,
+    companions: tuple[Weights, ...],
+) -> State:
     return State(
         epoch=epoch,
         weights=_below("weights", tensors),
@@ -120,6 +141,7 @@ def _state(epoch: int, tensors: Mapping[str, Tensor], share: Weights | None, rat
         average=_below("average", tensors) or None,
         share=share,
         rate=rate,
+        companions=companions,
     )
 
 

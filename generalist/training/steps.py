@@ -22,6 +22,7 @@ from generalist.training.keys import Key, Keys, Position, Positions
 from generalist.training.measuring import Measuring
 from generalist.training.plan import Round, plan
 from generalist.training.segment import Means, Segment
+from generalist.training.sharing import Sharing, companions
 from generalist.training.speeds import Speeds
 from generalist.training.states import States
 from generalist.training.warm_start import given_weights
@@ -41,21 +42,27 @@ class Candidate:
 class Training:
     """The steps of one training over a data set and a store."""
 
-    def __init__(self, config: Config, dataset: Dataset, store: Store, *, root: Path = Path()) -> None:
-        """Relative paths in the configuration are below `root`.
+    def __init__(
+        self, config: Config, dataset: Dataset, store: Store, *, root: Path = Path(), sharing: Sharing | None = None
+    ) -> None:
+        """Relative paths in the configuration are below `root`; `sharing` is given where others train beside it.
 
         Raises:
             BadInput: `training.initial` names no weights of this network.
         """
         self.config, self.dataset, self.store, self.root = config, dataset, store, root
         self._initial = given_weights(config, dataset.shape, root)
-        self.rounds = plan(config)
+        self._sharing = sharing
+        self.rounds = plan(config, sharing.cuts | sharing.measured if sharing else ())
         training = config.training
         self._per_epoch = steps_per_epoch(len(dataset.train), training.batch_size)
         total = self._per_epoch * training.epochs
-        by_expert = courses(config, total)
+        own = courses(config, total)
+        alternatives, common = sharing.alternatives if sharing else (), self.rounds[0].stop * self._per_epoch
+        beside = companions(own, alternatives, total=total, common=common)
+        common_options = (config.seed, training.batch_size, total, config.engine)
         self._recipes = {
-            name: Recipe(options, by_expert.get(name), config.seed, training.batch_size, total, config.engine)
+            name: Recipe(options, own.get(name), *common_options, beside.get(name, ()))
             for name, options in config.experts.items()
         }
         self._keys = Keys(
@@ -72,12 +79,13 @@ class Training:
         numerics = fingerprint(training.device, training.threads)
         alike = [canonical(config.model), canonical(config.engine), repr(dataset.shape), training.batch_size]
         speeds = Speeds(store, [*alike, len(dataset.train), numerics["device"], numerics["threads"]])
-        self._means = Means(config, dataset, self._recipes, self._states, self._measuring, speeds)
+        means = (config, dataset, self._recipes, self._states, self._measuring, speeds)
+        self._means = Means(*means, watched=sharing is None)
 
     def start(self) -> dict[str, Position]:
         """Make the common initial state, store each expert's, and say where they stand."""
         positions = {name: self._keys.start(name) for name in self._recipes}
-        missing = [name for name, position in positions.items() if position not in self._states]
+        missing = [name for name, position in positions.items() if not self._states.complete(position)]
         if missing:
             weights = self._initial
             if weights is None:
@@ -97,6 +105,20 @@ class Training:
             last = {name: ends[name] for name in self._recipes}
             positions = self._handed_back(last) if round_.hand_back else last
         return work
+
+    def ends(self) -> dict[int, Positions]:
+        """Where all experts stand at the end of each round, by the epochs done there; nothing is read."""
+        ends: dict[int, Positions] = {}
+        positions: Positions = {name: self._keys.start(name) for name in self._recipes}
+        for round_ in self.rounds:
+            ahead = {name: own for unit in round_.units for name, own in self._keys.ahead(round_, unit, positions).items()}
+            last = ends[round_.stop] = {name: ahead[name][round_.stop] for name in self._recipes}
+            positions = self._handed_back(last) if round_.hand_back else last
+        return ends
+
+    def work(self, round_: Round, unit: Sequence[str], positions: Positions) -> Work:
+        """What `advance` would have to train of a unit."""
+        return self._segment(round_, unit, positions).work()
 
     def advance(
         self, round_: Round, unit: Sequence[str], positions: Positions
@@ -149,6 +171,8 @@ class Training:
         records = []
         for index, epoch in enumerate(round_.cuts):
             positions = {name: own[index] for name, own in cuts.items()}
+            if self._sharing and epoch not in self._sharing.measured and epoch < round_.stop:
+                continue
             if all(position in self._states for position in positions.values()):
                 records.append(GlobalRecord(epoch=epoch, validation=self._measuring.global_learner(positions)))
         return records
