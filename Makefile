@@ -45,7 +45,7 @@ check: setup ## lint, format, types, import contracts
 	@$(BIN)/mypy --strict generalist
 	@$(BIN)/lint-imports
 
-serve: setup ## Prefect's server, the deployment generalist/train and MLflow's pages, until Ctrl-C
+serve: setup ## Prefect's server, its two deployments and MLflow's pages, until Ctrl-C
 	@$(BIN)/generalist serve
 
 table: setup ## the README's table of results on digits

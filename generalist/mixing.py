@@ -48,7 +48,7 @@ def courses(config: Config, total: int) -> dict[str, Course]:
         return {}
     decay = ramped(config.mixing.decay, total)
     return {
-        name: Course(np.array([weight.at(step / total) for step in range(total + 1)]), decay)
+        name: Course(weight.along(np.arange(total + 1, dtype=np.float64) / total), decay)
         for name, weight in config.mixing_weights().items()
     }
 

@@ -1,6 +1,7 @@
 """What a run shows in Prefect's pages: the round table, the final table, links."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
@@ -41,6 +42,12 @@ def final(evaluation: Evaluation) -> None:
                 row[f"and {' and '.join(STRONGER)}, {threat.threat}"] = str(threat.strongest)
         table.append(row)
     create_table_artifact(key="evaluation", table=table, description=f"Test split, n = {protocol.n}, 95 % intervals")
+
+
+def search(lines: Sequence[str], page: Path) -> None:
+    """What a search found."""
+    text = "\n".join(f"    {line}" for line in lines)
+    create_markdown_artifact(key="search", markdown=f"{text}\n\n- all of it: `{page}`")
 
 
 def links(results: Results, run_link: str | None, version: str) -> None:

@@ -14,7 +14,7 @@ from prefect.runtime import flow_run
 from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from generalist.config import Config, load
+from generalist.config import Config, load, params_digest
 from generalist.errors import BadInput
 from generalist.evaluation import Shard, Verdicts
 from generalist.export import Parity
@@ -187,7 +187,8 @@ def _run(config: Config, workspace: Workspace, target: Results, watch: Watch) ->
     tracker = start(workspace, config, training.dataset)
     try:
         with crew(training) as advancing:
-            job = Job(config, workspace, training, advancing, steps.staging(workspace, config), tracker, watch)
+            staged = steps.staging(workspace, params_digest(config))
+            job = Job(config, workspace, training, advancing, staged, tracker, watch)
             found = _train(job)
         evaluation, verdicts = _evaluate(job, found)
         export("export ONNX", job, found, evaluation, verdicts)

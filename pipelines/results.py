@@ -71,8 +71,13 @@ class Results:
         """The whole configuration, every default written out."""
         return self.folder / "params.yaml"
 
+    @property
+    def remix(self) -> Path:
+        """Mixtures in the trade-off plane; only where a training was mixed again."""
+        return self.folder / "remix.png"
+
     def all(self) -> tuple[Path, ...]:
-        """Every file."""
+        """Every file that each training has."""
         return (
             self.weights,
             self.onnx,

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from generalist import engine
-from generalist.config import Config, canonical, digest, to_yaml
+from generalist.config import Config, canonical, digest, params_digest, to_yaml
 from generalist.config import load as load_config
 from generalist.data import Dataset, Manifest, load, prepare, request_digest
 from generalist.errors import BadInput
@@ -65,8 +65,17 @@ def training(config: Config, workspace: Workspace) -> Training:
     Raises:
         BadInput: the data changed after it was prepared, or the configured device is not there.
     """
+    return Training(config, dataset(config, workspace), opened_store(workspace), root=workspace.here)
+
+
+def dataset(config: Config, workspace: Workspace) -> Dataset:
+    """Prepared data, read and checked.
+
+    Raises:
+        BadInput: the data changed after it was prepared, or the configured device is not there.
+    """
     engine.device(config.training.device)
-    return Training(config, load(prepared(config, workspace)), opened_store(workspace), root=workspace.here)
+    return load(prepared(config, workspace))
 
 
 def opened_store(workspace: Workspace) -> Store:
@@ -199,32 +208,33 @@ def write_records(
 
 
 def write_report(
-    training: Training, outcome: Outcome, evaluation: Evaluation, verdicts: Mapping[str, Verdicts], results: Results
+    training: Training,
+    outcome: Outcome,
+    evaluation: Evaluation,
+    verdicts: Mapping[str, Verdicts],
+    results: Results,
+    *,
+    commands: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the report for people."""
+    """Write the report for people; `commands` come before those that go with every training."""
     config = training.config
     page = build(
         outcome.history,
         evaluation,
         _gallery(training, outcome, verdicts[evaluation.deployed]),
         config=config,
-        commands=_commands(),
+        commands={**(commands or {}), **_commands()},
         lineage=_lineage(training, outcome, evaluation),
     )
     write_atomically(results.report, page.encode())
 
 
-def staging(workspace: Workspace, config: Config) -> Results:
-    """An empty folder for results in the making, apart from where they will lie."""
-    folder = workspace.staging / params_digest(config)[:16]
+def staging(workspace: Workspace, key: str) -> Results:
+    """An empty folder for results in the making, apart from where they will lie; `key` is a digest of what they are."""
+    folder = workspace.staging / key[:16]
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return Results(folder)
-
-
-def params_digest(config: Config) -> str:
-    """SHA-256 (hex) of a configuration's values, however they are written."""
-    return digest(canonical(config))
 
 
 def reevaluation(training: Training) -> Callable[[Results], Results]:

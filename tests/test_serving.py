@@ -186,7 +186,9 @@ def test_a_second_shell_runs_the_deployment_and_ctrl_c_ends_everything(
         assert f"http://127.0.0.1:{ports[1]}/#/experiments/1/runs" in text
 
         done = deployment_run(api, shell, f"overrides={json.dumps(['seed=7'])}")
-        assert done.returncode == 0, done.stdout + (project / ".generalist/logs/deployment.log").read_text("utf-8")
+        assert done.returncode == 0, done.stdout + (project / ".generalist/logs/deployment-train.log").read_text(
+            "utf-8"
+        )
         for told in ("warm up natural", "warm up robust", "mix round 0 (epoch 1)", "rounds", "evaluation"):
             assert told in done.stdout
         (outputs,) = (project / "runs").iterdir()

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from generalist.config.section import nearest
 from generalist.config.tree import Config
+from generalist.config.tuning import TuningOptions
 from generalist.errors import BadInput
 
 
@@ -45,6 +46,18 @@ def load(
     return check(tree, where=path.name)
 
 
+def overridden(config: Config, overrides: Iterable[str]) -> Config:
+    """A configuration with some keys changed.
+
+    Raises:
+        BadInput: a key, value or combination is wrong.
+    """
+    tree = config.model_dump(mode="json")
+    for override in overrides:
+        _apply(tree, override)
+    return check(tree)
+
+
 def check(tree: Any, where: str = "configuration") -> Config:
     """Check a tree of plain values.
 
@@ -63,11 +76,13 @@ def preset_names() -> list[str]:
 
 
 def preset_path(name: str) -> Path:
-    """The file of a preset.
+    """The file of a preset, which may be one of the user's own, such as `tuning/digits/best.yaml`.
 
     Raises:
         BadInput: there is none of that name.
     """
+    if name.endswith((".yaml", ".yml")):
+        return Path(name)
     names = preset_names()
     if name not in names:
         raise BadInput(f"there is no preset '{name}'; {nearest(name, names)}")
@@ -78,6 +93,23 @@ def to_yaml(config: Config) -> str:
     """The whole tree with every default written out; reads back as the same configuration."""
     text: str = yaml.safe_dump(config.model_dump(mode="python"), sort_keys=False, allow_unicode=True, width=100)
     return text
+
+
+def params_digest(config: Config) -> str:
+    """SHA-256 (hex) of all that a model and its evaluation depend on, however it is written."""
+    tree = canonical(config)
+    for section, keys in _WITHOUT_EFFECT.items():
+        for key in keys:
+            del tree[section][key]
+    return digest(tree)
+
+
+_WITHOUT_EFFECT = {
+    "training": ("checkpoint_minutes", "images", "processes"),
+    "evaluation": ("batch_size", "shards"),
+    "tuning": tuple(TuningOptions.model_fields),
+}
+"""Options that say how something is computed, without an effect on its bits, or that no single training knows."""
 
 
 def canonical(section: Any) -> Any:
@@ -183,7 +215,7 @@ def _sentences(error: ValidationError, tree: Any, prefix: tuple[str | int, ...] 
     return list(dict.fromkeys(sentences))
 
 
-_WHOLE = {"unknown_key", "missing_key", "plugin", "schedule", "decay", "fgsm", "quick", "quantity", "name"}
+_WHOLE = {"unknown_key", "missing_key", "plugin", "schedule", "decay", "fgsm", "quick", "quantity", "name", "range"}
 
 
 def _place(loc: tuple[str | int, ...], tree: Any) -> tuple[list[str | int], Any]:

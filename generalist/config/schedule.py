@@ -66,7 +66,19 @@ class Schedule(BaseModel):
 
     def values(self, start: int, stop: int, total: int) -> NDArray[np.float64]:
         """The values of steps `start` to `stop` (exclusive) of `total`: float64 [stop - start]."""
-        return np.array([self.at(step / total) for step in range(start, stop)], dtype=np.float64)
+        progress = np.arange(start, stop, dtype=np.float64) / total
+        return self.along(progress)
+
+    def along(self, progress: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The values at many places at once, to the bits of `at`."""
+        knots = [(float(p), float(v)) for p, v in self.knots]
+        found = np.full(progress.shape, knots[0][1])
+        for (p0, v0), (p, v) in pairwise(knots):
+            within = (progress >= p0) & (progress < p)
+            if p > p0:
+                found[within] = v0 + (v - v0) * (progress[within] - p0) / (p - p0)
+        found[progress >= knots[-1][0]] = knots[-1][1]
+        return found
 
     def extremes(self) -> tuple[float, float]:
         """Smallest and largest value; both are taken at knots."""

@@ -2,6 +2,8 @@
 
 from typing import Annotated
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -18,6 +20,7 @@ from generalist.config.sections import (
     RegistryOptions,
 )
 from generalist.config.training import EngineOptions, TrainingOptions
+from generalist.config.tuning import TuningOptions
 
 
 class Config(Section):
@@ -40,6 +43,7 @@ class Config(Section):
     evaluation: EvaluationOptions = Field(description="such as {threats: [{norm: linf, eps: 8/255}]}")
     export: ExportOptions = ExportOptions()
     registry: RegistryOptions = RegistryOptions()
+    tuning: TuningOptions = TuningOptions()
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Config":
@@ -78,6 +82,15 @@ class Weight:
         if self._own is not None:
             return self._own.at(progress)
         return 1.0 - sum(schedule.at(progress) for schedule in self._given)
+
+    def along(self, progress: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The weights at many places at once, to the bits of `at`."""
+        if self._own is not None:
+            return self._own.along(progress)
+        others = np.zeros(progress.shape)
+        for schedule in self._given:
+            others = others + schedule.along(progress)
+        return 1.0 - others
 
 
 def _check_mixing(mixing: MixingOptions, names: list[str], epochs: int) -> None:

@@ -1,6 +1,7 @@
 """Accuracies of a learner by one attack, in tiles of a fixed size."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from generalist.attacks import VERSIONS, attack_from, autoattack, fooled
 from generalist.attacks.tiles import logits_of
-from generalist.config import AttackOptions, ThreatOptions
+from generalist.config import AttackOptions, EvaluationOptions, ThreatOptions
 from generalist.data import Split
 from generalist.models import Classifier
 from generalist.randomness import generator
@@ -25,19 +26,39 @@ Float32 = NDArray[np.float32]
 
 
 def measure(
-    model: Classifier, split: Split, *, threat: ThreatOptions, attack: AttackOptions, fgsm: bool = False
+    model: Classifier,
+    split: Split,
+    *,
+    threat: ThreatOptions,
+    attack: AttackOptions | EvaluationOptions,
+    fgsm: bool = False,
 ) -> Measured:
-    """Natural accuracy, and robust accuracy against one attack (and FGSM), of a learner in eval mode."""
-    if attack.name in VERSIONS:
-        images, labels = whole(split, device(model))
-        verdicts = autoattack(model, images, labels, threat_from(threat), version=attack.name, batch_size=TILE)
-        natural, robust = verdicts.clean.cpu().numpy(), verdicts.robust.cpu().numpy()
-    else:
+    """Natural accuracy, and robust accuracy against one attack (and FGSM), of a learner in eval mode.
+
+    With an evaluation's options in place of an attack, robust accuracy is that against its cascade.
+    """
+    if isinstance(attack, AttackOptions) and attack.name not in VERSIONS:
         natural, robust, _ = attacked(model, split, threat, attack, seed=0)
+    else:
+        images, labels = whole(split, device(model))
+        verdicts = autoattack(model, images, labels, threat_from(threat), **_settings(attack))
+        natural, robust = verdicts.clean.cpu().numpy(), verdicts.robust.cpu().numpy()
     one_step = attacked(model, split, threat, AttackOptions(name="fgsm", steps=1), seed=0)[1] if fgsm else None
     return Measured(
         natural=accuracy(natural), robust=accuracy(robust), fgsm=None if one_step is None else accuracy(one_step)
     )
+
+
+def _settings(attack: AttackOptions | EvaluationOptions) -> dict[str, Any]:
+    """Of the cascade that is meant, by the names of its arguments."""
+    if isinstance(attack, AttackOptions):
+        return {"version": attack.name, "batch_size": TILE}
+    return {
+        "version": attack.attack,
+        "seed": attack.seed,
+        "batch_size": attack.batch_size,
+        "square_queries": attack.square_queries,
+    }
 
 
 def accuracy(flags: Flags) -> Accuracy:

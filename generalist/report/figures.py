@@ -16,6 +16,7 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib import style
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -40,6 +41,9 @@ EXPERTS = tuple(COLOURS[f"c{index}"] for index in range(4))
 WIDTH, LEFT, TOP, BOTTOM = 400.0, 46.0, 20.0, 40.0
 INCH = 72.0
 """Points per inch."""
+
+DOTS = 180.0
+"""Per inch of a picture of its own."""
 
 SMALL = 10.5
 
@@ -88,9 +92,23 @@ def chart(draw: Callable[[Axes], object], *, label: str, height: float = 250.0, 
         height: in points; the width is 400.
         right: points to the right of the axes.
     """
-    box = (LEFT / WIDTH, BOTTOM / height, 1 - (LEFT + right) / WIDTH, 1 - (BOTTOM + TOP) / height)
     attributes = {"class": "chart", "role": "img", "aria-label": label}
-    return _inline(lambda figure: draw(figure.add_axes(box)), (WIDTH, height), attributes, salt=label)
+    return _inline(lambda figure: draw(_axes(figure, height, right)), (WIDTH, height), attributes, salt=label)
+
+
+def picture(draw: Callable[[Axes], object], *, height: float, right: float, below: float) -> bytes:
+    """A chart of its own, as the bytes of a PNG file; the arguments are those of `chart`, and points below it all."""
+    file = io.BytesIO()
+    with MATPLOTLIB, style.context(["default", STYLE]):
+        figure = Figure(figsize=(WIDTH / INCH, height / INCH), facecolor=PANEL)
+        FigureCanvasAgg(figure)
+        draw(_axes(figure, height, right, bottom=BOTTOM + below))
+        figure.savefig(file, format="png", dpi=DOTS, metadata={"Software": None})
+    return file.getvalue()
+
+
+def _axes(figure: Figure, height: float, right: float, *, bottom: float = BOTTOM) -> Axes:
+    return figure.add_axes((LEFT / WIDTH, bottom / height, 1 - (LEFT + right) / WIDTH, 1 - (bottom + TOP) / height))
 
 
 def swatch(*lines: Mapping[str, Any], place: str) -> Markup:

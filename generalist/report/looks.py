@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from generalist.config import AttackOptions, ThreatOptions
 from generalist.records import Accuracy
 from generalist.report.figures import EXPERTS, INK, PANEL, swatch
 
@@ -67,3 +68,9 @@ def threat(written: str) -> str:
     """`linf:8/255` as `L∞ 8/255`; anything else as it is."""
     norm, colon, eps = written.partition(":")
     return f"{NORMS[norm]}{SPACE}{eps}" if colon and norm in NORMS else written
+
+
+def attack_in_words(attack: AttackOptions, against: ThreatOptions) -> str:
+    """Such as `PGD with 10 steps, L∞ 8/255`."""
+    name = {"pgd": f"PGD with {attack.steps} steps", "fgsm": "FGSM"}.get(attack.name, f"the {attack.name} cascade")
+    return f"{name}, {threat(f'{against.norm}:{against.eps.written}')}"

@@ -5,11 +5,11 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from generalist.config import AttackOptions, Config, ThreatOptions, to_yaml
+from generalist.config import Config, to_yaml
 from generalist.records import STRONGER, Evaluation, History, Measured
 from generalist.report.curves import by_expert, curves, legend, measured
 from generalist.report.gallery import Gallery, cards
-from generalist.report.looks import interval, looks, percent, threat
+from generalist.report.looks import attack_in_words, interval, looks, percent, threat
 from generalist.report.plane import on_test, on_validation
 
 FOLDED = 20
@@ -38,7 +38,7 @@ def build(
         lineage: what to value (digests, versions, commit), to trace what this came from.
     """
     look = looks([*config.experts, *evaluation.learners])
-    attack = _attack(config.evaluation.choice, config.evaluation.threats[0])
+    attack = attack_in_words(config.evaluation.choice, config.evaluation.threats[0])
     threats = range(len(evaluation.protocol.threats))
     classes = {name: None for learner in evaluation.learners.values() for name in learner.per_class}
     return (
@@ -80,12 +80,6 @@ def _environment() -> Environment:
     )
     environment.filters.update(percent=percent, interval=interval, threat=threat)
     return environment
-
-
-def _attack(attack: AttackOptions, against: ThreatOptions) -> str:
-    """Such as `PGD with 10 steps, L∞ 8/255`."""
-    name = {"pgd": f"PGD with {attack.steps} steps", "fgsm": "FGSM"}.get(attack.name, f"the {attack.name} cascade")
-    return f"{name}, {threat(f'{against.norm}:{against.eps.written}')}"
 
 
 def _numbers(history: History) -> dict[int, dict[str, tuple[float | None, Measured | None]]]:

@@ -60,10 +60,10 @@ def final(axes: Axes, *, evaluation: Evaluation, index: int, looks: Mapping[str,
     """Each learner's accuracies under one threat, in per cent, as a mark in a cross of intervals."""
     places = {name: (one.natural, one.threats[index].cascade) for name, one in evaluation.learners.items()}
     for name, (natural, robust) in places.items():
-        _cross(axes, natural, robust, looks[name].colour)
+        cross(axes, natural, robust, looks[name].colour)
     for name, (natural, robust) in places.items():
         _mark(axes, Measured(natural=natural, robust=robust), looks[name], label=looks[name].label)
-    _frame(axes, [corner for pair in places.values() for corner in _corners(*pair)])
+    framed(axes, [corner for pair in places.values() for corner in corners(*pair)])
 
 
 def among_experts(
@@ -77,42 +77,42 @@ def among_experts(
     for name, m in starts.items():
         _mark(axes, m, looks[name], filled=False)
     _path(axes, path, look)
-    ring(axes, *_point(chosen.validation))
-    _frame(axes, map(_point, [*ends.values(), *starts.values(), *(m for _, m in path), chosen.validation]))
+    ring(axes, *place(chosen.validation))
+    framed(axes, map(place, [*ends.values(), *starts.values(), *(m for _, m in path), chosen.validation]))
 
 
 def close_up(axes: Axes, *, chosen: RoundRecord, path: Path, look: Look) -> None:
     """The path, and the chosen candidate's intervals."""
     natural, robust = chosen.validation.natural, chosen.validation.robust
-    _cross(axes, natural, robust, INK)
+    cross(axes, natural, robust, INK)
     _path(axes, path, look)
-    ring(axes, *_point(chosen.validation), label=f"chosen, epoch {chosen.epoch}")
+    ring(axes, *place(chosen.validation), label=f"chosen, epoch {chosen.epoch}")
     for epoch, m in dict((path[0], path[-1])).items():
-        _note(axes, f"epoch {epoch}", _point(m), offset=(0.0, 7.0), ha="center", fontsize=SMALL, zorder=5)
-    _frame(axes, [*(_point(m) for _, m in path), *_corners(natural, robust)])
+        note(axes, f"epoch {epoch}", place(m), offset=(0.0, 7.0), ha="center", fontsize=SMALL, zorder=5)
+    framed(axes, [*(place(m) for _, m in path), *corners(natural, robust)])
 
 
 def _mark(axes: Axes, m: Measured, look: Look, *, filled: bool = True, label: str = "") -> None:
     face, edge = (look.colour, PANEL) if filled else (PANEL, look.colour)
     width = 0.7 if filled else 1.5
     style: dict[str, Any] = {"markerfacecolor": face, "markeredgecolor": edge, "markeredgewidth": width}
-    axes.plot(*_point(m), look.marker, markersize=9, **style, label=label, zorder=3)
+    axes.plot(*place(m), look.marker, markersize=9, **style, label=label, zorder=3)
 
 
 def _path(axes: Axes, path: Path, look: Look) -> None:
-    x, y = zip(*(_point(m) for _, m in path), strict=True)
+    x, y = zip(*(place(m) for _, m in path), strict=True)
     axes.plot(x, y, color=look.colour, marker=look.marker, markersize=6, label=f"{look.label}, by round")
 
 
-def _cross(axes: Axes, natural: Accuracy, robust: Accuracy, colour: str) -> None:
-    """Lines rather than `errorbar`: a legend avoids lines, but not the parts of that."""
-    (left, bottom), (right, top) = _corners(natural, robust)
+def cross(axes: Axes, natural: Accuracy, robust: Accuracy, colour: str) -> None:
+    """Both 95 % intervals. Lines rather than `errorbar`: a legend avoids lines, but not the parts of that."""
+    (left, bottom), (right, top) = corners(natural, robust)
     x, y = 100 * natural.value, 100 * robust.value
     for across, up in (([left, right], [y, y]), ([x, x], [bottom, top])):
         axes.plot(across, up, color=colour, linewidth=1.4, alpha=0.75)
 
 
-def _frame(axes: Axes, points: Iterable[Point]) -> None:
+def framed(axes: Axes, points: Iterable[Point]) -> None:
     """Axes around the points, curves of equal harmonic mean behind them, and a legend where there is room."""
     x, y = (shares(values) for values in zip(*points, strict=True))
     axes.set(xlim=x, ylim=y, xlabel="natural accuracy →")
@@ -128,11 +128,12 @@ def _frame(axes: Axes, points: Iterable[Point]) -> None:
     for level in levels:
         end = level * x[1] / (2 * x[1] - level)  # where the curve leaves the plane
         if y[0] <= end <= y[1]:
-            _note(axes, percentages()(level), (x[1], end), offset=(4.0, 0.0), va="center")
+            note(axes, percentages()(level), (x[1], end), offset=(4.0, 0.0), va="center")
     axes.legend(loc="best")
 
 
-def _note(axes: Axes, text: str, at: Point, *, offset: Point, **style: Any) -> None:
+def note(axes: Axes, text: str, at: Point, *, offset: Point, **style: Any) -> None:
+    """A few words beside a point."""
     axes.annotate(text, at, offset, textcoords="offset points", color=MUTED, **style)
 
 
@@ -148,10 +149,12 @@ def _label(where: str) -> str:
     return f"Natural accuracy (across) against robust accuracy (up) {where}"
 
 
-def _point(m: Measured) -> Point:
+def place(m: Measured) -> Point:
+    """Where a learner lies, in per cent."""
     return 100 * m.natural.value, 100 * m.robust.value
 
 
-def _corners(natural: Accuracy, robust: Accuracy) -> list[Point]:
+def corners(natural: Accuracy, robust: Accuracy) -> list[Point]:
+    """Two corners of both 95 % intervals, in per cent."""
     (left, right), (bottom, top) = natural.interval, robust.interval
     return [(100 * left, 100 * bottom), (100 * right, 100 * top)]

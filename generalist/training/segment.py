@@ -72,8 +72,8 @@ class Segment:
         return Work(self._round, self._unit, self.done, begun, self._means.speeds.of(self._alike))
 
     def recalled(self) -> Iterator[EpochRecord]:
-        """The records of epochs that the store holds already."""
-        if self.done == self._round.start:
+        """The records of epochs that the store holds already; none where nobody watches."""
+        if self.done == self._round.start or not self._means.watched:
             return
         for name in self._unit:
             for record in self._means.states.load(self._here[name])[1]:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from generalist import engine
-from generalist.config import Config, canonical, digest
+from generalist.config import AttackOptions, Config, EvaluationOptions, canonical, digest
 from generalist.data import Dataset, steps_per_epoch
 from generalist.experts import Recipe, handed_back, initial_state
 from generalist.mixing import courses
 from generalist.numerics import fingerprint
-from generalist.records import EpochRecord, GlobalRecord, RoundRecord
+from generalist.records import EpochRecord, GlobalRecord, Measured, RoundRecord
 from generalist.store import Store, tensors_digest
 from generalist.tensors import Weights
 from generalist.training.forecast import Work
@@ -111,8 +111,9 @@ class Training:
         ends: dict[int, Positions] = {}
         positions: Positions = {name: self._keys.start(name) for name in self._recipes}
         for round_ in self.rounds:
-            ahead = {name: own for unit in round_.units for name, own in self._keys.ahead(round_, unit, positions).items()}
-            last = ends[round_.stop] = {name: ahead[name][round_.stop] for name in self._recipes}
+            ahead = {unit: self._keys.ahead(round_, unit, positions) for unit in round_.units}
+            there = {name: epochs[round_.stop] for own in ahead.values() for name, epochs in own.items()}
+            last = ends[round_.stop] = {name: there[name] for name in self._recipes}
             positions = self._handed_back(last) if round_.hand_back else last
         return ends
 
@@ -158,6 +159,10 @@ class Training:
     def weights(self, candidate: Candidate) -> Weights:
         """A candidate's weights."""
         return self.store.load(candidate.key).tensors
+
+    def measured(self, candidate: Candidate, attack: AttackOptions | EvaluationOptions) -> Measured:
+        """A candidate on the validation split, by an attack or an evaluation's cascade; remembered in the store."""
+        return self._measuring.any_learner(self.weights(candidate), attack)
 
     def learners(self, positions: Positions) -> dict[str, Weights]:
         """Each expert's own learner where it stands, in the configuration's order, whoever was done first."""

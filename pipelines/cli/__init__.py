@@ -1,6 +1,6 @@
 """The command line `generalist`. Heavy imports wait inside the commands: `generalist --help` answers at once."""
 
-from pipelines.cli import attacking, configuration, journey, models, service, storing
+from pipelines.cli import attacking, configuration, journey, models, remixing, service, storing, tuning
 from pipelines.cli.shell import Commands, new_app
 
 app = new_app(
@@ -15,6 +15,9 @@ for command in (
     journey.train,
     journey.plan,
     journey.register,
+    remixing.remix,
+    tuning.tune,
+    tuning.ablate,
     service.serve,
     models.predict,
     models.trace,

@@ -47,9 +47,11 @@ def use(
     force: Annotated[bool, typer.Option("--force", help="Replace a params.yaml that was edited.")] = False,
 ) -> None:
     """Write a preset to params.yaml. Nothing that was trained is lost, and going back re-uses it."""
-    from generalist.config import preset_path
+    from generalist.config import load, preset_names, preset_path
     from pipelines.workspace import Workspace
 
+    if preset not in preset_names():
+        load(preset=preset)  # a file of the user's own, which may be wrong
     source, target = preset_path(preset), Workspace.find().params
     if not force and not _is_a_preset(target):
         raise BadInput(f"{target.name} was edited, and no preset brings it back: copy it away, or add --force")

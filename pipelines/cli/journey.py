@@ -55,7 +55,7 @@ def train(
             for line in planned(options.configuration(workspace, params, preset, overrides), workspace):
                 typer.echo(line)
             return
-        _flow(workspace, params, preset, overrides or [], out or workspace.outputs)
+        run_flow(workspace, params, preset, overrides or [], out or workspace.outputs)
 
 
 def plan(params: options.Params = None, preset: options.Preset = None, overrides: options.Overrides = None) -> None:
@@ -99,7 +99,10 @@ def run() -> None:
     show(*closing(workspace, results, registration))
 
 
-def _flow(workspace: "Workspace", params: Path | None, preset: str | None, overrides: list[str], outputs: Path) -> None:
+def run_flow(
+    workspace: "Workspace", params: Path | None, preset: str | None, overrides: list[str], outputs: Path
+) -> None:
+    """Run the whole flow in this process, with a server beside it, and say what came of it."""
     from pipelines import orchestration
     from pipelines.progress import Progress
     from pipelines.results import check_writable

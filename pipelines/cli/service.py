@@ -8,7 +8,7 @@ Port = Annotated[int, typer.Option(min=1, max=65535, metavar="PORT")]
 
 
 def serve(prefect_port: Port = 4200, mlflow_port: Port = 5000) -> None:
-    """Serve Prefect, the deployment and MLflow until Ctrl-C.
+    """Serve Prefect, its deployments and MLflow until Ctrl-C.
 
     Prefect's pages, what runs `prefect deployment run generalist/train`, and MLflow's pages; on this machine only.
     """

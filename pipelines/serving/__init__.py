@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from generalist.errors import BadInput
 from pipelines.orchestration import migrate, quiet
-from pipelines.serving.deployment import abandon_runs, polled_since
+from pipelines.serving.deployment import DEPLOYMENTS, abandon_runs, polled_since
 from pipelines.serving.pages import announcement
 from pipelines.serving.process import Process, answers
 from pipelines.workspace import Workspace
@@ -102,16 +102,17 @@ def _start(
     )
     mlflow = _mlflow(workspace, mlflow_port, environment, running, logs)
     _wait(running, lambda: answers(f"{api}/health"))
-    running.insert(
-        0,
-        Process(
-            "the deployment",
-            ["pipelines.serving.deployment"],
-            environment | {"GENERALIST_MLFLOW_PAGES": mlflow.partition("/#")[0]},
-            logs / "deployment.log",
-            folder=workspace.root,
-        ),
-    )
+    for name, flow in DEPLOYMENTS.items():
+        running.insert(
+            0,
+            Process(
+                f"the deployment {flow}/{name}",
+                ["pipelines.serving.deployment", name],
+                environment | {"GENERALIST_MLFLOW_PAGES": mlflow.partition("/#")[0]},
+                logs / f"deployment-{name}.log",
+                folder=workspace.root,
+            ),
+        )
     if workspace.tracking_database is not None:
         _wait(running, lambda: answers(f"http://{_HOST}:{mlflow_port}/health"))
     _wait(running, lambda: polled_since(api, since))
@@ -132,7 +133,7 @@ def _mlflow(workspace: Workspace, port: int, environment: dict[str, str], runnin
 
 
 def _environment(origin: str) -> dict[str, str]:
-    """What the three processes are told; their consoles are log files, so Prefect may speak there."""
+    """What the processes are told; their consoles are log files, so Prefect may speak there."""
     return {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
@@ -167,11 +168,11 @@ def _check(running: list[Process]) -> None:
 
 
 def _end(running: list[Process], api: str) -> None:
-    """The deployment first, and its runs with it, while there is a server that they can tell; then the others."""
+    """The deployments first, and their runs with them, while there is a server that they can tell; then the others."""
     told = time.monotonic() + _WATCHERS_LISTEN if abandon_runs(api) else 0.0
     for position, process in enumerate(running):
         process.end()
-        if position == 0:
+        if position == len(DEPLOYMENTS) - 1:
             time.sleep(max(0.0, told - time.monotonic()))
 
 

@@ -1,23 +1,28 @@
-"""The deployment `generalist/train`: run as a module, it serves it; and what can be asked about it."""
+"""The deployments `generalist/train` and `generalist-tune/search`: run as a module with the name of one, it serves it.
+
+python -m pipelines.serving.deployment train
+"""
 
 import json
+import sys
 import urllib.request
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-_FLOW, _DEPLOYMENT = "generalist", "train"
+DEPLOYMENTS = {"train": "generalist", "search": "generalist-tune"}
+"""Flows by their deployments."""
 _UNDER_WAY = ["PENDING", "RUNNING", "CANCELLING"]
 
 
 def polled_since(api: str, since: datetime) -> bool:
-    """Whether something has asked for runs of the deployment since then: it is being served."""
+    """Whether something has asked for runs of each deployment since then: they are being served."""
     try:
-        polled = _asked(f"{api}/deployments/name/{_FLOW}/{_DEPLOYMENT}")["last_polled"]
+        polled = [_asked(f"{api}/deployments/name/{own}/{name}")["last_polled"] for name, own in DEPLOYMENTS.items()]
     except OSError:
         return False
-    return polled is not None and datetime.fromisoformat(polled) > since
+    return all(when is not None and datetime.fromisoformat(when) > since for when in polled)
 
 
 def abandon_runs(api: str) -> bool:
@@ -28,7 +33,7 @@ def abandon_runs(api: str) -> bool:
     state = {"type": "CRASHED", "name": "Crashed", "message": "generalist serve was ended"}
     client = str(uuid.uuid4())
     wanted = {
-        "deployments": {"name": {"any_": [_DEPLOYMENT]}},
+        "deployments": {"name": {"any_": list(DEPLOYMENTS)}},
         "flow_runs": {"state": {"type": {"any_": _UNDER_WAY}}},
     }
     try:
@@ -52,17 +57,22 @@ def _asked(url: str, body: Any = None, headers: Mapping[str, str] | None = None)
         return json.load(answer)
 
 
-def main() -> None:
-    """Serve the deployment until SIGTERM."""
+def main(name: str) -> None:
+    """Serve a deployment until SIGTERM."""
     from prefect.types.entrypoint import EntrypointType
 
     from pipelines.flows import generalist_flow
+    from pipelines.search_flow import search_flow
 
+    served, what = {
+        "train": (generalist_flow, "Train experts, mix them into a global learner, evaluate, export and register it."),
+        "search": (search_flow, "Search the declared space for the best trade-off."),
+    }[name]
     # Runs start as children with the flow pickled, so a refusal is told in its one sentence; Prefect's engine,
     # which `prefect.serve` would start, adds a traceback to every failure.
-    generalist_flow.serve(
-        _DEPLOYMENT,
-        description="Train experts, mix them into a global learner, evaluate, export and register it.",
+    served.serve(
+        name,
+        description=what,
         entrypoint_type=EntrypointType.MODULE_PATH,  # the flow as installed, wherever this runs
         pause_on_shutdown=False,  # it has no schedule
         print_starting_message=False,
@@ -71,4 +81,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])

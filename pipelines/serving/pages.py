@@ -19,8 +19,9 @@ Prefect   {prefect}
 MLflow    {mlflow}
 logs      {logs}
 
-The deployment generalist/train is served. In a second shell:
+The deployments generalist/train and generalist-tune/search are served. In a second shell:
   export PREFECT_API_URL={prefect}/api PATH={programs}:$PATH
   prefect deployment run generalist/train --watch
   prefect deployment run generalist/train --watch --param preset=digits --param 'overrides=["mixing.interval=3"]'
-Each run writes to runs/ID. Ctrl-C ends all of this, and a run that is under way."""
+  prefect deployment run generalist-tune/search --watch --param workers=2
+Each training writes to runs/ID, each search to tuning/NAME. Ctrl-C ends all of this, and a run that is under way."""

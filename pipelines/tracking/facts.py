@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from generalist.config import Config, Steps, canonical, digest, flattened
+from generalist.config import Config, Steps, flattened, params_digest
 from generalist.records import EpochRecord, Evaluation, GlobalRecord, LearnerEvaluation, Measured, RoundRecord
 from pipelines.workspace import CodeVersion
 
@@ -30,7 +30,7 @@ def params(config: Config) -> dict[str, str]:
 def origin(config: Config, *, data_digest: str, code: CodeVersion) -> dict[str, str]:
     """Tags that say what a run was made from; what is not known is left out."""
     known = {
-        "params_digest": digest(canonical(config)),
+        "params_digest": params_digest(config),
         "data_digest": data_digest,
         "git_commit": code.commit,
         "mlflow.source.git.commit": code.commit,  # MLflow has a column for it

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Protocol
 
@@ -25,7 +25,7 @@ from pipelines.tracking.model import log_model, sha256_of
 from pipelines.workspace import CodeVersion, Workspace, code_version
 
 ONNX_SHA256 = "onnx_sha256"
-_ALIVE = "generalist.alive"  # tag: the name of a lock that the run's process holds
+ALIVE = "generalist.alive"  # tag: the name of a lock that the run's process holds
 _PARAMS_A_CALL, _METRICS_A_CALL = 100, 1000  # MLflow's limits
 _LONGEST_DIGEST = 36
 
@@ -95,8 +95,10 @@ class Tracker:
         """Set tags, such as the id of the Prefect flow run."""
         self._client.log_batch(self.run_id, tags=_tags(tags))
 
-    def finish(self, results: Results) -> None:
+    def finish(self, results: Results, *, also: Sequence[Path] = ()) -> None:
         """Log what a finished training put down (final metrics, files, model) and end the run; once.
+
+        `also` are files beside those that all results have.
 
         Raises:
             BadInput: a file is missing or damaged, or MLflow holds other bytes of the model afterwards.
@@ -104,7 +106,7 @@ class Tracker:
         if self._ended:
             return
         evaluation, sha256 = results.read_evaluation(), sha256_of(results.onnx)
-        for path in results.all():
+        for path in (*results.all(), *also):
             if path != results.onnx:  # it comes with the model
                 self._log_file(path)
         model = log_model(
@@ -197,7 +199,7 @@ def open_run(
     process = f"{os.getpid()} on {socket.gethostname()}"
     given = {**facts.origin(config, data_digest=data_digest, code=code), **facts.tags_of(tags)}
     run = client.create_run(
-        experiment, run_name=facts.run_name(config), tags={**given, _ALIVE: token, "generalist.process": process}
+        experiment, run_name=facts.run_name(config), tags={**given, ALIVE: token, "generalist.process": process}
     )
     told = [Param(path, value) for path, value in facts.params(config).items()]
     for begin in range(0, len(told), _PARAMS_A_CALL):
@@ -213,7 +215,7 @@ def end_killed(workspace: Workspace, client: MlflowClient, experiment: str) -> l
     """
     ended = []
     for run in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
-        path = workspace.locks / f"{run.data.tags.get(_ALIVE, 'none')}.lock"
+        path = workspace.locks / f"{run.data.tags.get(ALIVE, 'none')}.lock"
         if not path.is_file():
             continue
         try:

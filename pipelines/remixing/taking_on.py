@@ -1,0 +1,109 @@
+"""From a mixture to a registered model."""
+
+import time
+import zipfile
+import zlib
+
+import numpy as np
+
+from generalist.errors import BadInput
+from generalist.evaluation import Verdicts, protocol
+from generalist.records import History, RoundRecord
+from generalist.store import tensors_digest
+from generalist.tensors import Weights
+from generalist.training import Outcome
+from pipelines import steps
+from pipelines.registry import Registration, register
+from pipelines.remixing.looking import Look, words
+from pipelines.results import Results, check_writable, put_down
+from pipelines.tracking import start
+from pipelines.workspace import Workspace
+
+
+def take_on(workspace: Workspace, found: Look, target: Results, *, command: str) -> Registration:
+    """Evaluate the best mixture on the test split, export it, and pass it through the gates.
+
+    Args:
+        workspace: whose MLflow.
+        found: what was looked at.
+        target: where the results go.
+        command: what does all this, for the report.
+
+    Raises:
+        BadInput: something that a user can mend.
+    """
+    training = found.training
+    check_writable(target.folder)
+    weights, factors = found.weights, words(found.best.factors)
+    outcome = _outcome(found, weights)
+    tags = {"remixed": factors, "remixed_from": found.run.read_evaluation().chosen.digest}
+    with workspace.lock(target.folder):
+        tracker = start(workspace, training.config, training.dataset, tags=tags)
+        try:
+            tracker.tag({"mlflow.runName": f"{tracker.name} · remixed: {factors}"})
+            tracker.round(outcome.chosen)
+            staged = steps.staging(workspace, outcome.chosen.digest)
+            since = time.perf_counter()
+            verdicts = _verdicts(found, outcome)
+            evaluation = steps.gathered(training, outcome, verdicts, since=since)
+            adversarial = verdicts[evaluation.deployed].adversarial
+            steps.export_model(training, outcome, evaluation, adversarial, staged)
+            steps.write_records(training, outcome, evaluation, verdicts, staged)
+            commands = {"this mixture of its experts": command}
+            steps.write_report(training, outcome, evaluation, verdicts, staged, commands=commands)
+            put_down(staged, target)
+            tracker.finish(target, also=[target.remix])
+            return register(workspace, target, reevaluate=steps.reevaluation(training))
+        except BaseException:
+            tracker.fail()
+            raise
+
+
+def _outcome(found: Look, weights: Weights) -> Outcome:
+    """The training's own outcome, with one candidate more, which is chosen."""
+    history, before = _history(found.run), found.run.read_evaluation()
+    chosen = RoundRecord(
+        round=len(history.rounds),
+        epoch=before.chosen.epoch,
+        weights=found.best.factors,
+        handed_back=False,
+        validation=found.by_choice(found.best),
+        digest=tensors_digest(weights),
+    )
+    history = history.model_copy(update={"rounds": (*history.rounds, chosen)})
+    return Outcome(history, chosen, {**found.training.learners(found.last), "global": weights})
+
+
+def _history(run: Results) -> History:
+    try:
+        return History.read(run.history)
+    except (OSError, ValueError):
+        raise BadInput(f"{run.history} is missing or damaged: make it with `generalist train`") from None
+
+
+def _verdicts(found: Look, outcome: Outcome) -> dict[str, Verdicts]:
+    """Of every learner; what the training's evaluation tells of its experts is not found out again."""
+    training, verdicts = found.training, {}
+    for name, weights in outcome.learners.items():
+        known = None if name == "global" else _known(found, name, weights)
+        if known is None:
+            parts = [steps.evaluate_shard(training, outcome, name, rows) for rows in steps.shards(training)]
+            known = steps.evaluated(training, outcome, name, parts)
+        verdicts[name] = known
+    return verdicts
+
+
+def _known(found: Look, name: str, weights: Weights) -> Verdicts | None:
+    """An expert's verdicts among the training's results, if they were found by the same protocol."""
+    before, training = found.run.read_evaluation(), found.training
+    evaluation = before.learners.get(name)
+    if evaluation is None or evaluation.digest != tensors_digest(weights):
+        return None
+    if before.protocol != protocol(training.config, training.dataset):
+        return None
+    try:
+        with found.run.verdicts.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+            arrays = {key: kept[key] for key in kept.files if key == "label" or key.startswith(f"{name}/")}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+    return Verdicts(evaluation, arrays, np.zeros((0, 0, 0, 0), dtype=np.float32))

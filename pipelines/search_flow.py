@@ -1,0 +1,75 @@
+"""The Prefect flow `generalist-tune`: a search whose workers are tasks, each in a process of its own."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
+from prefect.states import Failed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from generalist.config import load
+from generalist.errors import BadInput
+from pipelines import artifacts
+from pipelines.tuning import doors, summary
+from pipelines.tuning.hands import Process
+from pipelines.tuning.searching import files_of
+from pipelines.workspace import Workspace
+
+_GLANCE = 0.3  # seconds between two looks at a worker
+_MOST = 64  # workers at once
+
+
+@task(name="work", task_run_name="worker {number}", cache_policy=NO_CACHE, persist_result=False)
+def work(number: int, process: Process) -> None:
+    """One worker, from its first trial to its last."""
+    while (code := process.poll()) is None:
+        time.sleep(_GLANCE)
+    if code:
+        raise RuntimeError(f"worker {number} ended with code {code}: {process.last_words()}")
+
+
+class _Task(Process):
+    """A worker that Prefect shows."""
+
+    def __init__(self, workspace: Workspace, name: str, address: str, number: int) -> None:
+        super().__init__(workspace, name, address, number)
+        self._shown: PrefectFuture[None] = work.submit(number, self)
+
+    def end(self) -> None:
+        super().end()
+        self._shown.wait()
+
+
+@flow(name="generalist-tune", task_runner=ThreadPoolTaskRunner(max_workers=_MOST), persist_result=False)
+def search_flow(
+    preset: str | None = None,
+    overrides: list[str] = [],  # noqa: B006  so that the deployment's form shows an empty list; nobody changes it
+    params: str | None = None,
+    name: str | None = None,
+    workers: int = 2,
+) -> Any:
+    """Search the declared space for the best trade-off, and put down what was found.
+
+    Args:
+        preset: name of a preset; by default the project's params.yaml is used.
+        overrides: dotted paths, such as ["tuning.trials=20"].
+        params: a configuration file instead of the project's.
+        name: of the search, to go on with it; by default one that follows from the configuration.
+        workers: processes that train.
+    """
+    say = get_run_logger().info
+    try:
+        workspace = Workspace.find()
+        config = load(
+            None if preset else Path(params) if params else workspace.params, preset=preset, overrides=overrides
+        )
+        search, record = doors.run(
+            workspace, config, name=name, address=None, workers=min(workers, _MOST), tell=say, shown=_Task
+        )
+    except BadInput as error:
+        return Failed(message=str(error), data=error)  # the sentence alone, where raising would show a traceback
+    artifacts.search(list(summary.lines(record)), files_of(workspace, search).page)
+    return summary.as_json(record)

@@ -1,0 +1,124 @@
+"""What is told to MLflow of a search and its trials: params, metrics and tags, as plain values. No MLflow here."""
+
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+
+from generalist.records import GlobalRecord
+from pipelines.tracking import facts
+from pipelines.trials import StudyRecord, TrialRecord
+
+STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+"""How MLflow calls the end of a trial; its own storage for Optuna says KILLED of a pruned one, too."""
+
+_PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")  # in an address, which a database repeats in its complaints
+
+
+def run_name(trial: TrialRecord) -> str:
+    """Such as `trial 7`, or `trial 8 (pruned)`: MLflow's list has the same sign for pruned and failed ones."""
+    return f"trial {trial.number}" + (f" ({trial.state})" if trial.state != "complete" else "")
+
+
+def params(trial: TrialRecord) -> dict[str, str]:
+    """The trial's point in the space by dotted path, and all that sets it apart from the study's configuration."""
+    point = {path: str(value) for path, value in trial.params.items()}
+    # As a shell takes them: a choice of a whole optimizer has blanks and braces.
+    told = {**point, "overrides": shlex.join(trial.overrides)} if trial.overrides else point
+    return {path: _public(value)[: facts.LONGEST_PARAM] for path, value in told.items()}
+
+
+def tags(trial: TrialRecord) -> dict[str, str]:
+    """Number, state, and why it ended early."""
+    known = {"generalist.trial": str(trial.number), "generalist.state": trial.state, "generalist.reason": trial.reason}
+    told = {key: _public(value) for key, value in known.items() if value is not None}
+    if trial.reason is not None:
+        told["mlflow.note.content"] = f"{trial.state.capitalize()}: {told['generalist.reason']}"  # on the run's page
+    return facts.tags_of(told)
+
+
+def curve(trial: TrialRecord) -> Iterator[tuple[int, dict[str, float]]]:
+    """Epochs and what was measured then, under the names that a training's run has for it."""
+    for point in trial.curve:
+        record = GlobalRecord(epoch=point.epoch, validation=point.validation)
+        yield point.epoch, facts.metrics(record, deployed="global")
+
+
+def metrics(trial: TrialRecord, objective: Sequence[str]) -> dict[str, float]:
+    """What came of a trial, and what it cost. The value of a pruned one is in its curve, before its end."""
+    found: dict[str, float] = {
+        "trial/epochs_asked": trial.epochs_asked,
+        "trial/epochs_trained": trial.epochs_trained,
+        "trial/seconds": trial.seconds,
+        "trial/overhead": trial.overhead,
+    }
+    if trial.state == "complete":
+        found |= dict(zip(value_names(objective), trial.values, strict=False))
+    if trial.epoch is not None:
+        found["trial/epoch"] = trial.epoch
+    if trial.validation is not None:
+        found["trial/natural"] = trial.validation.natural.value
+        found["trial/robust"] = trial.validation.robust.value
+        found["trial/harmonic"] = trial.validation.harmonic
+    if trial.remix is not None:
+        found["remix/natural"] = trial.remix.validation.natural.value
+        found["remix/robust"] = trial.remix.validation.robust.value
+        found["remix/harmonic"] = trial.remix.validation.harmonic
+        found |= {f"remix/weight_{expert}": weight for expert, weight in trial.remix.weights.items()}
+    return found
+
+
+def value_names(objective: Sequence[str]) -> list[str]:
+    """The metrics of the values: `trial/value`, or one for each of several objectives."""
+    if len(objective) == 1:
+        return ["trial/value"]
+    return ["trial/value_" + re.sub(r"\W+", "_", name) for name in objective]
+
+
+def study_metrics(record: StudyRecord) -> dict[str, float]:
+    """What a search cost and found."""
+    states = [trial.state for trial in record.trials]
+    asked, trained = sum(t.epochs_asked for t in record.trials), sum(t.epochs_trained for t in record.trials)
+    found: dict[str, float] = {
+        "study/trials": len(states),
+        **{f"study/{state}": states.count(state) for state in STATUS},
+        "study/epochs_asked": asked,
+        "study/epochs_trained": trained,
+        "study/epochs_saved": asked - trained,
+        "study/seconds": record.seconds,
+        "study/workers": record.workers,
+    }
+    best = next((trial for trial in record.trials if trial.number == record.best), None)
+    if best is None:
+        return found
+    own = metrics(best, record.objective)
+    told = {f"best/{name.removeprefix('trial/')}": value for name, value in own.items() if name.startswith("trial/")}
+    return {**found, **told, "best/trial": best.number}
+
+
+def study_tags(record: StudyRecord) -> dict[str, str]:
+    """What was searched, and which trial is the best."""
+    searched = ", ".join(f"{path}: {values}" for path, values in record.dimensions.items())
+    told = {"generalist.space": searched, "mlflow.note.content": summary(record)}
+    if record.best is not None:
+        told["generalist.best"] = str(record.best)
+    return facts.tags_of({key: _public(value) for key, value in told.items()})
+
+
+def summary(record: StudyRecord) -> str:
+    """Two sentences: what was found, and what it cost."""
+    states = [trial.state for trial in record.trials]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in STATUS if state in states)
+    asked, trained = sum(t.epochs_asked for t in record.trials), sum(t.epochs_trained for t in record.trials)
+    cost = f"{len(states)} trials ({counts or 'none ended'}): {trained} of {asked} epochs asked for were trained."
+    best = next((trial for trial in record.trials if trial.number == record.best), None)
+    if best is None or best.validation is None:
+        return cost
+    judged = best.validation
+    return (
+        f"Trial {best.number} is the best by {' and '.join(record.objective)}: on {judged.natural.n} validation images"
+        f" natural {judged.natural}, robust {judged.robust}. {cost}"
+    )
+
+
+def _public(text: str) -> str:
+    return _PASSWORD.sub("***@", text)

@@ -1,0 +1,100 @@
+"""Ablations: declared grids, and the table and the picture that come of them."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from generalist.config import Config, load, overridden, preset_path
+from generalist.config.section import nearest
+from generalist.errors import BadInput
+from pipelines.trials import StudyRecord, TrialRecord
+from pipelines.tuning.summary import short
+
+Row = dict[str, str]
+
+
+def names() -> list[str]:
+    """The ablations that come with the project."""
+    return sorted(path.stem for path in _folder().glob("*.yaml"))
+
+
+def about(name: str) -> str:
+    """The first line of an ablation."""
+    return path_of(name).read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+
+
+def path_of(name: str) -> Path:
+    """The file of an ablation, by its name, or one of the user's own.
+
+    Raises:
+        BadInput: there is none.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else _folder() / f"{name}.yaml"
+    if not path.is_file():
+        raise BadInput(f"there is no ablation '{name}'; {nearest(name, names())}")
+    return path
+
+
+def read(name: str, *, preset: str | None, overrides: list[str]) -> Config:
+    """The grid of an ablation over its preset, or another one.
+
+    Raises:
+        BadInput: the file is no ablation, or its grid doesn't fit the preset.
+    """
+    path = path_of(name)
+    try:
+        written: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise BadInput(f"{path.name} is not YAML: {error}") from None
+    if not isinstance(written, dict) or set(written) != {"preset", "space"}:
+        raise BadInput(f"{path.name} is no ablation: it needs the keys preset and space, and no others")
+    grid = [f"tuning.space={json.dumps(written['space'])}", "tuning.sampler=grid", "tuning.pruner=none"]
+    return overridden(load(preset=preset or str(written["preset"])), [*grid, *overrides])
+
+
+def rows(record: StudyRecord) -> list[Row]:
+    """A row for each point of the grid: its place, then what came of it in per cent, with 95 % intervals."""
+    return [_row(trial) for trial in record.trials]
+
+
+def as_csv(record: StudyRecord) -> bytes:
+    """The table for other programs: shares, not per cent."""
+    text = io.StringIO()
+    paths = sorted({path for trial in record.trials for path in trial.params})
+    writer = csv.writer(text, lineterminator="\n")
+    ends = ["low", "high"]
+    writer.writerow(
+        [*paths, "n", "natural", *(f"natural_{end}" for end in ends), "robust", *(f"robust_{end}" for end in ends),
+         "harmonic", "epoch", "epochs_asked", "epochs_trained", "state"]
+    )  # fmt: skip
+    for trial in record.trials:
+        found = trial.validation
+        measured = [] if found is None else [
+            found.natural.n, found.natural.value, *found.natural.interval, found.robust.value, *found.robust.interval,
+            found.harmonic,
+        ]  # fmt: skip
+        place = [trial.params.get(path, "") for path in paths]
+        cost = [trial.epoch, trial.epochs_asked, trial.epochs_trained, trial.state]
+        writer.writerow([*place, *(measured or [""] * 8), *cost])
+    return text.getvalue().encode()
+
+
+def _row(trial: TrialRecord) -> Row:
+    row = {short(path): str(value) for path, value in trial.params.items()}
+    if trial.validation is None:
+        return {**row, "natural": trial.state, "robust": trial.reason or "", "harmonic mean": ""}
+    found = trial.validation
+    return {
+        **row,
+        "natural": str(found.natural),
+        "robust": str(found.robust),
+        "harmonic mean": f"{100 * found.harmonic:.1f} %",
+    }
+
+
+def _folder() -> Path:
+    return preset_path("digits").parent / "ablations"

@@ -1,0 +1,61 @@
+"""The ways into a search: begin or go on with one, or work at somebody else's."""
+
+from functools import partial
+
+from generalist.config import Config
+from pipelines.trials import StudyRecord
+from pipelines.tuning.hands import Process
+from pipelines.tuning.searching import Tell, fill, searched
+from pipelines.tuning.storage import address_of, opened
+from pipelines.tuning.study import Search, created, joined
+from pipelines.workspace import Workspace
+
+
+def run(
+    workspace: Workspace,
+    config: Config,
+    *,
+    name: str | None,
+    address: str | None,
+    workers: int,
+    tell: Tell,
+    shown: type[Process] = Process,
+) -> tuple[Search, StudyRecord]:
+    """Search until all trials have ended.
+
+    Args:
+        workspace: where.
+        config: what is varied, and how; all of `tuning`.
+        name: of the search; by default one that follows from the configuration.
+        address: of the storage; by default the project's own journal.
+        workers: how many work at once.
+        tell: is told what happens.
+        shown: what a worker is here: a process, and perhaps something by which people see it.
+
+    Raises:
+        BadInput: the space is wrong, the storage can't be used, or workers die again and again.
+    """
+    where = address_of(workspace, address)
+    search = created(config, opened(where), workspace.locks, name=name)
+    grid = config.tuning.sampler == "grid"
+    fill(workspace, search, search.space.grid() if grid else [{}] * config.tuning.trials)
+    tell(f"search {search.name}: {len(search.trials())} trials with {workers} workers")
+    record = searched(
+        workspace,
+        search,
+        start=partial(shown, workspace, search.name, where),
+        workers=workers,
+        tell=tell,
+    )
+    return search, record
+
+
+def join(workspace: Workspace, *, name: str, address: str | None) -> int:
+    """Work at a search until it ends; how many trials were worked at.
+
+    Raises:
+        BadInput: there is none of that name, or the storage can't be used.
+    """
+    from pipelines.tuning.worker import work
+
+    return work(joined(name, opened(address_of(workspace, address)), workspace.locks), workspace)

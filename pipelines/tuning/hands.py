@@ -1,0 +1,98 @@
+"""The processes that work on a search, started and watched."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Protocol
+
+from generalist.errors import BadInput
+from pipelines.tuning.storage import STORAGE
+from pipelines.workspace import Workspace
+
+_ENDS_WITHIN = 5.0  # seconds
+
+
+class Hand(Protocol):
+    """One worker."""
+
+    def poll(self) -> int | None:
+        """Its exit code; None while it works."""
+
+    def end(self) -> None:
+        """Stop it; what it was at goes on from the store."""
+
+    def last_words(self) -> str:
+        """The last line it wrote."""
+
+
+class Process:
+    """A worker in a process of its own on this machine, which ends with ours."""
+
+    def __init__(self, workspace: Workspace, name: str, address: str, number: int) -> None:
+        self._log = workspace.work / "logs" / f"tuning-{number}.log"
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(  # noqa: S603  ourselves
+                [sys.executable, "-m", "pipelines.tuning.worker", name],
+                env={**os.environ, STORAGE: address},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for us, and we end it
+            )
+
+    def poll(self) -> int | None:
+        return self._process.poll()
+
+    def end(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait(_ENDS_WITHIN)
+
+    def last_words(self) -> str:
+        return last_line(self._log)
+
+
+def last_line(log: Path) -> str:
+    """The last line of a file that says something."""
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
+
+
+class Hands:
+    """So many workers, replaced where they die.
+
+    Raises:
+        BadInput: they die again and again.
+    """
+
+    def __init__(self, start: "Start", count: int) -> None:
+        self._start, self._count = start, count
+        self._hands: list[Hand] = []
+        self._deaths = 0
+
+    def keep(self) -> int:
+        """Start what is missing; how many have died since the last look.
+
+        Raises:
+            BadInput: more have died than were to be there.
+        """
+        dead = [hand for hand in self._hands if hand.poll() not in (None, 0)]
+        self._hands = [hand for hand in self._hands if hand.poll() is None]
+        self._deaths += len(dead)
+        if self._deaths > 2 * self._count:
+            raise BadInput(f"workers die again and again; the last one's last words: {dead[-1].last_words()}")
+        while len(self._hands) < self._count:
+            self._hands.append(self._start(len(self._hands)))
+        return len(dead)
+
+    def end(self) -> None:
+        """Stop all of them."""
+        for hand in self._hands:
+            hand.end()
+
+
+class Start(Protocol):
+    """Starts a worker."""
+
+    def __call__(self, number: int, /) -> Hand: ...

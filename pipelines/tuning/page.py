@@ -1,0 +1,116 @@
+"""A search on one self-contained HTML page: the same study and record give the same bytes."""
+
+from collections.abc import Sequence
+from functools import cache
+
+import optuna
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from generalist.report.looks import interval, percent
+from pipelines.trials import StudyRecord, TrialRecord
+from pipelines.tuning import figures, parameters
+from pipelines.tuning.plane import plane, undominated
+
+BEST = 10
+"""Trials that the first table shows; another one, folded, has all."""
+
+
+def build(study: optuna.Study, record: StudyRecord) -> str:
+    """The page: what was found, what it cost, and Optuna's plots, drawn by a plotly.js that is part of the page.
+
+    Args:
+        study: Optuna's; its objectives are maximised.
+        record: of the same trials.
+    """
+    found = parameters.importances(study)
+    groups = [
+        plane(record),
+        *([figures.front(study, record)] if len(record.objective) > 1 else []),
+        figures.history(study, record),
+        parameters.importance(study, found),
+        parameters.slices(study, record),
+        parameters.contours(study, record, found),
+        figures.intermediate(study, record),
+    ]
+    return (
+        _environment()
+        .get_template("tuning.html.j2")
+        .render(
+            record=record,
+            best=next((trial for trial in record.trials if trial.number == record.best), None),
+            finalists={finalist.number: finalist for finalist in record.finalists},
+            ranked=ranked(record)[:BEST],
+            names=sorted({name for trial in record.trials for name in trial.params}),
+            states=_states(record),
+            asked=sum(trial.epochs_asked for trial in record.trials),
+            trained=sum(trial.epochs_trained for trial in record.trials),
+            overhead=_mean([trial.overhead for trial in record.trials if trial.state in _ENDED]),
+            groups=groups,
+            plotly=Markup(get_plotlyjs()),  # noqa: S704  plotly's own file
+        )
+    )
+
+
+_ENDED = ("complete", "pruned", "failed")
+
+
+def ranked(record: StudyRecord) -> list[TrialRecord]:
+    """Complete trials, the best first: by value, or the front by its first objective before all others.
+
+    Finalists come in their own order at the top, as they were judged by the stronger attack.
+    """
+    complete = [trial for trial in record.trials if trial.state == "complete"]
+    judged = [finalist.number for finalist in record.finalists]
+    front = {trial.number for trial in undominated(complete)} if len(record.objective) > 1 else set()
+
+    def place(trial: TrialRecord) -> tuple[int, bool, tuple[float, ...], int]:
+        order = judged.index(trial.number) if trial.number in judged else len(judged)
+        return order, trial.number not in front, tuple(-value for value in trial.values), trial.number
+
+    return sorted(complete, key=place)
+
+
+def _states(record: StudyRecord) -> dict[str, int]:
+    states = [trial.state for trial in record.trials]
+    return {state: states.count(state) for state in (*_ENDED, "running", "waiting") if state in states}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def number(value: object) -> str:
+    """A parameter's value for people: `0.001`, `3`, `sgd`."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def path(name: str) -> Markup:
+    """A dotted path that may break after its dots."""
+    return Markup(".<wbr>").join(name.split("."))  # which escapes the parts
+
+
+def duration(seconds: float) -> str:
+    """Such as `42 s`, `3 min 5 s` or `2 h 10 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        # The report's style and macros: pages of one project look alike.
+        loader=ChoiceLoader([PackageLoader("pipelines.tuning"), PackageLoader("generalist.report")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=percent, interval=interval, number=number, duration=duration, path=path)
+    return environment

@@ -1,0 +1,34 @@
+"""From the best parameters to a model: several seeds on the validation split, then one of them on the test split."""
+
+import json
+from pathlib import Path
+
+from generalist.config import Config, overridden, to_yaml
+from generalist.store import write_atomically
+from pipelines.trials import StudyRecord
+from pipelines.tuning.searching import Files
+from pipelines.tuning.study import Search, best_config
+
+
+def over_seeds(config: Config) -> Config:
+    """A search over nothing but so many seeds of a configuration, all of which the strongest attack judges."""
+    count = config.tuning.seeds
+    seeds = [config.seed + number for number in range(count)]
+    return overridden(
+        config,
+        [
+            f"tuning.space={json.dumps({'seed': {'choices': seeds}})}",
+            "tuning.sampler=grid",
+            "tuning.pruner=none",
+            f"tuning.finalists={count}",
+        ],
+    )
+
+
+def put_down(files: Files, seeds: Search, record: StudyRecord, original: Config) -> Path:
+    """Write the configuration with the best seed, to be trained, evaluated and registered; where it lies."""
+    assert record.best is not None  # a search whose trials have all ended without values has raised before
+    best = best_config(seeds, record.trials[record.best]).model_copy(update={"tuning": original.tuning})
+    path = files.folder / "promoted.yaml"
+    write_atomically(path, (f"# the best of {len(record.trials)} seeds\n" + to_yaml(best)).encode())
+    return path

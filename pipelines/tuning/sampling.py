@@ -1,0 +1,70 @@
+"""Optuna's samplers and pruners by name, seeded trial by trial."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from generalist.config import TuningOptions, digest
+
+_SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
+    "tpe": lambda seed, startup: TPESampler(seed=seed, n_startup_trials=startup),
+    "gp": lambda seed, startup: GPSampler(seed=seed, n_startup_trials=startup),
+    "nsga2": lambda seed, startup: NSGAIISampler(seed=seed, population_size=max(2, startup)),
+    "random": lambda seed, _: RandomSampler(seed=seed),
+    "grid": lambda seed, _: RandomSampler(seed=seed),  # trials have its points before they begin
+}
+"""By `tuning.sampler`, of a seed and the number of trials before they learn."""
+
+
+class Keyed(BaseSampler):
+    """A sampler made anew for each trial, seeded by (seed, the trial's number).
+
+    A search that was interrupted then goes on as if it had not been: all the rest of a sampler's state is the history.
+    """
+
+    def __init__(self, options: TuningOptions) -> None:
+        self._options = options
+        self._own = self._at(0)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self._own = self._at(trial.number)
+        self._own.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._own.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._own.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._own.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        self._own.after_trial(study, trial, state, values)
+
+    def reseed_rng(self) -> None:
+        """Nothing to do: whoever draws, draws by the trial's number."""
+
+    def _at(self, number: int) -> BaseSampler:
+        seed = int(digest(["tuning", self._options.seed, number])[:8], 16)
+        return _SAMPLERS[self._options.sampler](seed, self._options.startup)
+
+
+def pruner(options: TuningOptions, *, epochs: int) -> BasePruner:
+    """The pruner of a search whose trainings have so many epochs; with two objectives none is possible."""
+    if options.objective == "pareto" or options.pruner == "none":
+        return NopPruner()
+    if options.pruner == "hyperband":
+        return HyperbandPruner(min_resource=options.rung, max_resource=epochs)
+    return MedianPruner(n_startup_trials=options.startup)

@@ -1,0 +1,200 @@
+"""A whole search: workers, what is told of them, the finalists, the best."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from generalist import engine
+from generalist.config import to_yaml
+from generalist.data import Dataset
+from generalist.store import Store, write_atomically
+from generalist.training import Candidate
+from pipelines import steps
+from pipelines.tracking import StudyTracker, open_study
+from pipelines.trials import Finalist, StudyRecord, TrialRecord
+from pipelines.tuning.hands import Hands, Start
+from pipelines.tuning.space import Point
+from pipelines.tuning.study import Search, best_config
+from pipelines.tuning.summary import as_json, short
+from pipelines.tuning.trial import shared
+from pipelines.workspace import Workspace
+
+SECONDS = "seconds"
+"""Attribute of a study: how long its sittings were."""
+_GLANCE = 0.2  # seconds between two looks at the trials
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a search puts down, in a folder of its own."""
+
+    folder: Path
+
+    @property
+    def page(self) -> Path:
+        """For people."""
+        return self.folder / "tuning.html"
+
+    @property
+    def record(self) -> Path:
+        """All trials."""
+        return self.folder / "tuning.json"
+
+    @property
+    def best(self) -> Path:
+        """The best trial's configuration: a preset for every door."""
+        return self.folder / "best.yaml"
+
+    @property
+    def table(self) -> Path:
+        """Of an ablation, as CSV."""
+        return self.folder / "ablation.csv"
+
+    @property
+    def picture(self) -> Path:
+        """Of an ablation."""
+        return self.folder / "ablation.png"
+
+
+def files_of(workspace: Workspace, search: Search) -> Files:
+    """Where a search puts its files down."""
+    return Files(workspace.here / "tuning" / search.name)
+
+
+def fill(workspace: Workspace, search: Search, points: Sequence[Point]) -> None:
+    """Let so many trials be there as there are points; those that are there count from the front."""
+    with workspace.one_at_a_time("tuning"):
+        search.queue(points[len(search.trials()) :])
+
+
+def searched(
+    workspace: Workspace, search: Search, *, start: Start, workers: int, tell: Tell, finalists: int | None = None
+) -> StudyRecord:
+    """Work through all trials that wait, choose the best and put everything down.
+
+    Args:
+        workspace: where.
+        search: what.
+        start: starts a worker.
+        workers: how many.
+        tell: is told, line by line, what happens.
+        finalists: of so many trials; by default as configured.
+
+    Raises:
+        BadInput: workers die again and again, or MLflow can't be reached.
+    """
+    config = search.space.config
+    dataset = steps.dataset(config, workspace)
+    names = search.objective.names
+    tracker = open_study(workspace, search.name, config, objective=names, data_digest=dataset.digest)
+    try:
+        _worked(search, tracker, start=start, workers=workers, tell=tell)
+        record = _record(search, workers)
+        count = config.tuning.finalists if finalists is None else finalists
+        last = _finalists(search, record, count, dataset, steps.opened_store(workspace), workspace.here, tell)
+        record = record.model_copy(update={"finalists": last, "best": _best(search, record, last)})
+        put_down(files_of(workspace, search), search, record)
+        tracker.finish(record, [path for path in _all(files_of(workspace, search)) if path.exists()])
+    except BaseException:
+        tracker.stopped()
+        raise
+    return record
+
+
+def put_down(files: Files, search: Search, record: StudyRecord) -> None:
+    """Write what was found."""
+    from pipelines.tuning.page import build
+
+    files.folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(files.record, (json.dumps(as_json(record), indent=1) + "\n").encode())
+    write_atomically(files.page, build(search.study, record).encode())
+    if record.best is not None:
+        best = best_config(search, record.trials[record.best])
+        write_atomically(files.best, (f"# trial {record.best} of the search {search.name}\n" + to_yaml(best)).encode())
+
+
+def _all(files: Files) -> tuple[Path, ...]:
+    return files.page, files.record, files.best
+
+
+def _worked(search: Search, tracker: StudyTracker, *, start: Start, workers: int, tell: Tell) -> None:
+    since, before = time.perf_counter(), float(search.study.user_attrs.get(SECONDS, 0.0))
+    told = {trial.number for trial in search.records() if trial.state in ("complete", "pruned", "failed")}
+    hands = Hands(start, workers)
+    try:
+        while search.left():
+            if hands.keep():
+                tell("a worker died; another one goes on with its trial")
+            for number in search.take_back():
+                tell(f"trial {number} waits for another worker")
+            told |= _news(search, tracker, told, tell)
+            time.sleep(_GLANCE)
+        _news(search, tracker, told, tell)
+    finally:
+        hands.end()
+        search.study.set_user_attr(SECONDS, before + time.perf_counter() - since)
+
+
+def _news(search: Search, tracker: StudyTracker, told: set[int], tell: Tell) -> set[int]:
+    """Tell of trials that have ended since."""
+    new = [trial for trial in search.records() if trial.state in ("complete", "pruned", "failed")]
+    new = [trial for trial in new if trial.number not in told]
+    for trial in new:
+        tracker.tell(trial)
+        tell(_line(search, trial))
+    return {trial.number for trial in new}
+
+
+def _line(search: Search, trial: TrialRecord) -> str:
+    what = ", ".join(f"{short(path)} {value}" for path, value in trial.params.items())
+    if trial.state == "complete":
+        values = ", ".join(
+            f"{name} {value:.4f}" for name, value in zip(search.objective.names, trial.values, strict=True)
+        )
+        return f"trial {trial.number}: {values} ({what}; {trial.epochs_trained} of {trial.epochs_asked} epochs trained)"
+    return f"trial {trial.number} {trial.state}: {trial.reason} ({what})"
+
+
+def _record(search: Search, workers: int) -> StudyRecord:
+    return StudyRecord(
+        name=search.name,
+        objective=search.objective.names,
+        dimensions=search.space.described(),
+        trials=tuple(search.records()),
+        workers=workers,
+        seconds=float(search.study.user_attrs.get(SECONDS, 0.0)),
+    )
+
+
+def _finalists(
+    search: Search, record: StudyRecord, count: int, dataset: Dataset, store: Store, root: Path, tell: Tell
+) -> tuple[Finalist, ...]:
+    """The best trials, judged anew on the validation split by the attack that judges models."""
+    found = []
+    different = {trial.overrides: trial for trial in reversed(ranked(search, record))}  # of equals, the first
+    for trial in list(reversed(different.values()))[:count]:
+        attack = search.space.config.evaluation
+        tell(f"trial {trial.number} is judged anew by {attack.attack} on the validation split")
+        training = shared(search.space, best_config(search, trial), dataset, store, root)
+        candidates: list[Candidate] = [ended.candidate for ended in training.rounds()]
+        with engine.threads(search.space.config.training.threads):
+            measured = training.training.measured(training.training.choose(candidates), attack)
+        values = search.objective.values(measured)
+        found.append(Finalist(number=trial.number, attack=attack.attack, validation=measured, values=values))
+    return tuple(sorted(found, key=lambda own: -search.objective.value(own.validation)))
+
+
+def ranked(search: Search, record: StudyRecord) -> list[TrialRecord]:
+    """Complete trials, the best first; of two objectives, by their harmonic mean."""
+    complete = [trial for trial in record.trials if trial.state == "complete" and trial.validation is not None]
+    return sorted(complete, key=lambda own: -search.objective.value(own.validation) if own.validation else 0.0)
+
+
+def _best(search: Search, record: StudyRecord, finalists: tuple[Finalist, ...]) -> int | None:
+    if finalists:
+        return finalists[0].number
+    return next((trial.number for trial in ranked(search, record)), None)

@@ -1,0 +1,208 @@
+"""A search in its storage: its trials wait there from the start, so that workers can neither lose nor invent one."""
+
+import os
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from generalist.config import Config, canonical, check, digest, overridden, params_digest
+from generalist.errors import BadInput
+from pipelines.trials import State, TrialRecord
+from pipelines.tuning.objective import Objective
+from pipelines.tuning.sampling import Keyed, pruner
+from pipelines.tuning.space import Point, Space
+
+CONFIG, ABOUT, RECORD, WORKER = "config", "about", "record", "worker"
+"""Attributes: of a study, its configuration and what must stay the same; of a trial, what it tells, and whose it is."""
+
+SILENT = 60.0
+"""Seconds without a sign of life after which a worker on another machine counts as dead."""
+
+_STATES: dict[TrialState, State] = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+}
+
+
+@dataclass(frozen=True)
+class Search:
+    """An open search.
+
+    Attributes:
+        study: Optuna's.
+        storage: where it lies.
+        space: what may be searched, with the configuration that is varied.
+        objective: what is looked for.
+        locks: the folder of locks that go with this machine's workers.
+    """
+
+    study: optuna.Study
+    storage: BaseStorage
+    space: Space
+    objective: Objective
+    locks: Path
+
+    @property
+    def name(self) -> str:
+        """The study's."""
+        return str(self.study.study_name)
+
+    def trials(self, *states: TrialState) -> list[FrozenTrial]:
+        """Trials in some states, or all, in the order of their numbers."""
+        return self.study.get_trials(deepcopy=False, states=states or None)
+
+    def queue(self, points: Sequence[Point]) -> None:
+        """Let trials wait for workers; an empty point leaves the choice to the sampler, when its turn comes."""
+        for point in points:
+            self.study.enqueue_trial(point)
+
+    def next(self, worker: "Worker") -> optuna.Trial | None:
+        """A waiting trial, which is the worker's from now on; None where none is waiting."""
+        for waiting in self.trials(TrialState.WAITING):
+            try:
+                mine = self.storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)
+            except optuna.exceptions.UpdateFinishedTrialError:
+                continue
+            if mine:
+                self.storage.set_trial_user_attr(waiting._trial_id, WORKER, worker.sign())
+                return optuna.Trial(self.study, waiting._trial_id)
+        return None
+
+    def left(self) -> bool:
+        """Whether a trial has not ended yet."""
+        return bool(self.trials(TrialState.WAITING, TrialState.RUNNING))
+
+    def take_back(self) -> list[int]:
+        """Let the trials of dead workers wait again, and give their numbers.
+
+        A trial keeps its number, its point and what it reported; its training goes on from the store. Two that take
+        the same one back do no harm, nor would two that then work at it: it has one place for its values.
+        """
+        numbers = []
+        for trial in self.trials(TrialState.RUNNING):
+            if self._forsaken(trial):
+                try:
+                    self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+                except optuna.exceptions.UpdateFinishedTrialError:
+                    continue
+                numbers.append(trial.number)
+        return numbers
+
+    def records(self) -> list[TrialRecord]:
+        """What all trials tell."""
+        return [record_of(trial) for trial in self.trials()]
+
+    def _forsaken(self, trial: FrozenTrial) -> bool:
+        sign = trial.user_attrs.get(WORKER)
+        if sign is None:  # its worker has just taken it, or died that very moment
+            started = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
+            return time.time() - started > SILENT
+        if sign["host"] == socket.gethostname() and Path(sign["lock"]).parent == self.locks:
+            return not Path(sign["lock"]).exists() or _is_free(Path(sign["lock"]))
+        return time.time() - float(sign["alive"]) > SILENT
+
+
+class Worker:
+    """A process that works on trials. Its lock goes with it, which tells of its end for certain."""
+
+    def __init__(self, search: Search) -> None:
+        search.locks.mkdir(parents=True, exist_ok=True)
+        self._path = search.locks / f"{os.getpid()}-{time.time_ns():x}.lock"
+        self._lock = FileLock(self._path)
+        self._lock.acquire()
+
+    def sign(self) -> dict[str, str | float | int]:
+        """A sign of life."""
+        return {"host": socket.gethostname(), "process": os.getpid(), "lock": str(self._path), "alive": time.time()}
+
+    def close(self) -> None:
+        """The end of it."""
+        self._lock.release()
+        self._path.unlink(missing_ok=True)
+
+
+def created(config: Config, storage: BaseStorage, locks: Path, *, name: str | None = None) -> Search:
+    """The search that a configuration means: a new one, or the one of that name which was begun before.
+
+    Raises:
+        BadInput: its space is wrong, or another search has that name.
+    """
+    space, objective = Space(config), Objective(config.tuning)
+    about = _about(config)
+    name = name or f"{config.data.name}-{about[:8]}"
+    study = optuna.create_study(
+        study_name=name, storage=storage, directions=["maximize"] * len(objective.names), load_if_exists=True
+    )
+    known = study.user_attrs.get(ABOUT)
+    if known is None:
+        study.set_user_attr(CONFIG, config.model_dump(mode="json"))
+        study.set_user_attr(ABOUT, about)
+    elif known != about:
+        raise BadInput(
+            f"the search '{name}' has another configuration or space: give this one a name of its own with --name"
+        )
+    return _opened(study, storage, space, objective, locks, config)
+
+
+def joined(name: str, storage: BaseStorage, locks: Path) -> Search:
+    """A search that somebody else began, with the configuration that lies beside it.
+
+    Raises:
+        BadInput: there is none of that name.
+    """
+    try:
+        study = optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        known = ", ".join(sorted(optuna.get_all_study_names(storage))) or "none yet"
+        raise BadInput(f"there is no search '{name}' here; there are: {known}") from None
+    if CONFIG not in study.user_attrs:
+        raise BadInput(f"the search '{name}' is only just being made, or by other means: try again")
+    config = check(study.user_attrs[CONFIG])
+    return _opened(study, storage, Space(config), Objective(config.tuning), locks, config)
+
+
+def record_of(trial: FrozenTrial) -> TrialRecord:
+    """What a trial tells."""
+    told = TrialRecord(number=trial.number, state=_STATES[trial.state], **trial.user_attrs.get(RECORD, {}))
+    values = tuple(trial.values or ())
+    if trial.state is TrialState.PRUNED and trial.intermediate_values:
+        values = (trial.intermediate_values[max(trial.intermediate_values)],)
+    return told.model_copy(update={"params": dict(trial.params), "values": values})
+
+
+def _opened(
+    study: optuna.Study, storage: BaseStorage, space: Space, objective: Objective, locks: Path, config: Config
+) -> Search:
+    study.sampler = Keyed(config.tuning)
+    study.pruner = pruner(config.tuning, epochs=config.training.epochs)
+    return Search(study, storage, space, objective, locks / f"tuning-{digest(study.study_name)[:12]}")
+
+
+def _about(config: Config) -> str:
+    """What must stay the same in a search; how many trials and finalists it has may change."""
+    options = canonical(config.tuning)
+    kept = {key: own for key, own in options.items() if key not in ("trials", "finalists", "seeds")}
+    return digest([params_digest(config), kept])
+
+
+def _is_free(path: Path) -> bool:
+    try:
+        with FileLock(path, timeout=0):
+            return True
+    except Timeout:
+        return False
+
+
+def best_config(search: Search, record: TrialRecord) -> Config:
+    """The configuration of a trial."""
+    return overridden(search.space.config, record.overrides)

@@ -1,0 +1,173 @@
+"""The training of one trial, beside others that share its store."""
+
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from generalist.config import Config, Steps
+from generalist.data import Dataset
+from generalist.records import GlobalRecord
+from generalist.store import Lost, Store
+from generalist.training import PATIENCE, Candidate, Position, Positions, Round, Sharing, Training
+from pipelines.tuning.space import Space
+
+_GLANCE = 0.02  # seconds between two looks at what another worker does
+
+
+@dataclass
+class Work:
+    """What a trial cost.
+
+    Attributes:
+        asked: epochs of all experts up to where it got.
+        trained: those of them that were not in the store.
+        busy: seconds in which it trained and measured.
+        waited: seconds in which others trained what it needs.
+    """
+
+    asked: int = 0
+    trained: int = 0
+    busy: float = 0.0
+    waited: float = 0.0
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """What is done inside counts as busy."""
+        since = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.busy += time.perf_counter() - since
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A round that ended: what was measured in it, its candidate, and where the experts stood."""
+
+    round: Round
+    course: list[GlobalRecord]
+    candidate: Candidate
+    last: Positions
+
+
+@dataclass
+class Shared:
+    """A training whose segments are computed once, whoever needs them.
+
+    Attributes:
+        training: its steps.
+        work: what it cost so far.
+    """
+
+    training: Training
+    work: Work = field(default_factory=Work)
+
+    def rounds(self) -> Generator[Ended, None, None]:
+        """Round by round, from the store where that holds them.
+
+        Raises:
+            BadInput: an expert diverged.
+        """
+        told = 0
+        for attempt in range(PATIENCE):
+            try:
+                for ended in self._rounds():
+                    if ended.round.index >= told:
+                        told = ended.round.index + 1
+                        yield ended
+                return
+            except Lost:
+                if attempt == PATIENCE - 1:
+                    raise
+                self.training.store.mend()
+
+    def _rounds(self) -> Generator[Ended, None, None]:
+        training, self.work.asked = self.training, 0
+        with self.work.timed():
+            positions: Positions = training.start()
+        for round_ in training.rounds:
+            cuts = self._advanced(round_, positions)
+            with self.work.timed():
+                course, candidate, positions = training.mix(round_, cuts)
+            self.work.asked += sum(len(unit) for unit in round_.units) * (round_.stop - round_.start)
+            yield Ended(round_, course, candidate, {name: own[-1] for name, own in cuts.items()})
+
+    def _advanced(self, round_: Round, positions: Positions) -> dict[str, tuple[Position, ...]]:
+        """All units of a round, those first that nobody else is training now."""
+        cuts: dict[str, tuple[Position, ...]] = {}
+        pending = list(round_.units)
+        while pending:
+            for unit in pending:
+                if not self.training.work(round_, unit, positions).epochs:
+                    cuts |= self._followed(round_, unit, positions)
+                    pending.remove(unit)
+                    break
+                with self._claimed(positions[unit[0]].trajectory) as free:
+                    if free:  # perhaps because somebody has just done it
+                        self.work.trained += len(unit) * self.training.work(round_, unit, positions).epochs
+                        cuts |= self._followed(round_, unit, positions)
+                        pending.remove(unit)
+                        break
+            else:
+                time.sleep(_GLANCE)
+                self.work.waited += _GLANCE
+        return cuts
+
+    def _followed(self, round_: Round, unit: tuple[str, ...], positions: Positions) -> dict[str, tuple[Position, ...]]:
+        with self.work.timed():
+            steps = self.training.advance(round_, unit, positions)
+            while True:
+                try:
+                    next(steps)
+                except StopIteration as stop:
+                    ends: dict[str, tuple[Position, ...]] = stop.value
+                    return ends
+
+    @contextmanager
+    def _claimed(self, start: str) -> Iterator[bool]:
+        """Whether nobody else trains from a state now, and until the end of the block.
+
+        Claims share few files: whoever meets a stranger there waits in vain, but not for long.
+        """
+        folder = self.training.store.folder / "claims"
+        folder.mkdir(parents=True, exist_ok=True)
+        claim = FileLock(folder / f"{start[:2]}.lock", timeout=0)
+        try:
+            claim.acquire()
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            claim.release()
+
+
+def shared(space: Space, config: Config, dataset: Dataset, store: Store, root: Path) -> Shared:
+    """The training of a trial's configuration; its states are stored where others of the space may begin."""
+    options = space.config.tuning
+    rungs = frozenset(range(options.rung, config.training.epochs, options.rung))
+    sharing = Sharing(cuts=_cuts(space, config), measured=rungs, alternatives=space.alternatives(config))
+    return Shared(Training(as_trained(config), dataset, store, root=root, sharing=sharing))
+
+
+def as_trained(config: Config) -> Config:
+    """In this process, and with states where trials meet alone; neither has an effect on bits."""
+    alone = config.mixing is None or isinstance(config.mixing.interval, Steps)  # their rounds end at checkpoints
+    every = config.training.checkpoint if alone else config.training.epochs
+    training = config.training.model_copy(update={"processes": "one", "checkpoint": every})
+    return config.model_copy(update={"training": training})
+
+
+def _cuts(space: Space, config: Config) -> frozenset[int]:
+    """Epochs after which another trial of the space may hand back where this one does not."""
+    if config.mixing is None:
+        return frozenset()
+    warm_ups = space.values("mixing.warm_up") or []
+    intervals = [own for own in space.values("mixing.interval") or [] if not isinstance(own, dict | Steps)]
+    first = config.mixing.warm_up
+    return frozenset({*map(int, warm_ups), *(first + int(own) for own in intervals)})

@@ -1,0 +1,254 @@
+"""A worker of a search: takes trials, trains them, tells what came of them; alone in its process.
+
+    GENERALIST_TUNING=ADDRESS python -m pipelines.tuning.worker NAME
+
+The address is in the environment, as it may hold a password and command lines can be read by everybody.
+"""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import optuna
+from optuna.trial import TrialState
+
+from generalist import engine
+from generalist.config import ChoiceOptions, Config
+from generalist.data import Dataset
+from generalist.errors import BadInput
+from generalist.numerics import fingerprint
+from generalist.records import Measured
+from generalist.store import Store
+from generalist.training import Candidate
+from generalist.training.remixing import best_remix
+from pipelines import steps
+from pipelines.trials import Point, Remix, TrialRecord
+from pipelines.tuning.storage import STORAGE, opened
+from pipelines.tuning.study import RECORD, WORKER, Search, Worker, joined
+from pipelines.tuning.trial import Ended, Shared, shared
+from pipelines.workspace import Workspace, quiet_telemetry
+
+_SIGN_EVERY = 15.0  # seconds between two signs of life
+_KEEP_EVERY = 1.0  # seconds between two times at which what a trial tells is stored
+_GLANCE = 0.3  # seconds between two looks for a trial, while others work at the last ones
+_REMIXES = 6  # points of a sweep over two experts' weights
+
+
+def work(search: Search, workspace: Workspace) -> int:
+    """Work until no trial of a search is left; how many were worked at."""
+    done, known, worker = 0, _Data.read(search.space.config, workspace), Worker(search)
+    try:
+        while True:
+            search.take_back()
+            trial = search.next(worker)
+            if trial is not None:
+                _tried(search, trial, worker, known)
+                done += 1
+            elif search.left():
+                time.sleep(_GLANCE)
+            else:
+                return done
+    finally:
+        worker.close()
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What all trials have in common; no dimension of a search changes the data."""
+
+    dataset: Dataset
+    store: Store
+    root: Path
+
+    @classmethod
+    def read(cls, config: Config, workspace: Workspace) -> Self:
+        """All of it; with the digest of the code, which every training asks for, and which takes a moment at first."""
+        fingerprint(config.training.device, config.training.threads)
+        return cls(steps.dataset(config, workspace), steps.opened_store(workspace), workspace.here)
+
+
+class _Told:
+    """What a trial tells, kept in the storage as it grows, so that an interrupted one goes on counting."""
+
+    def __init__(self, search: Search, trial: optuna.Trial) -> None:
+        self._search, self._trial = search, trial
+        self._since = self._kept = time.perf_counter()
+        self.before = TrialRecord(number=trial.number, state="running", **trial.user_attrs.get(RECORD, {}))
+
+    def keep_if_due(self, training: Shared, **more: Any) -> None:
+        """Store what is known now, if that was not done just before."""
+        if time.perf_counter() - self._kept > _KEEP_EVERY:
+            self.keep(training, **more)
+
+    def keep(self, training: Shared | None, **more: Any) -> None:
+        """Store what is known now."""
+        self._kept = time.perf_counter()
+        seconds = self._kept - self._since
+        found: dict[str, Any] = {"seconds": self.before.seconds + seconds, **more}
+        if training is not None:
+            cost = training.work
+            found |= {
+                "epochs_asked": cost.asked,
+                "epochs_trained": self.before.epochs_trained + cost.trained,
+                "overhead": self.before.overhead + seconds - cost.busy - cost.waited,
+            }
+        told = self.before.model_copy(update=found).model_dump(
+            mode="json", exclude={"number", "state", "params", "values"}
+        )
+        self._trial.set_user_attr(RECORD, told)
+
+
+def _tried(search: Search, trial: optuna.Trial, worker: Worker, known: _Data) -> None:
+    """One trial, from its point to its values, or to the reason why it has none."""
+    told = _Told(search, trial)
+    training: Shared | None = None
+    overrides: tuple[str, ...] = ()
+    with _alive(search, trial, worker):
+        try:
+            point = search.space.suggest(trial)
+            overrides = search.space.overrides(point)
+            config = search.space.at(point)
+            training = shared(search.space, config, known.dataset, known.store, known.root)
+            ended, curve, reason = _trained(search, trial, training, told, overrides)
+            if reason is not None:
+                told.keep(training, overrides=overrides, curve=curve, reason=reason)
+                _tell(search, trial, TrialState.PRUNED)
+                return
+            found = _judged(search, training, ended)
+            told.keep(training, overrides=overrides, curve=curve, **found)
+            _tell(search, trial, TrialState.COMPLETE, search.objective.values(found["validation"]))
+        except BadInput as error:  # values that don't go together, or an expert that diverged
+            told.keep(training, overrides=overrides, reason=str(error))
+            _tell(search, trial, TrialState.FAIL)
+
+
+def _trained(
+    search: Search, trial: optuna.Trial, training: Shared, told: _Told, overrides: tuple[str, ...]
+) -> tuple[list[Ended], tuple[Point, ...], str | None]:
+    """Round by round; why it was pruned, if it was."""
+    ended: list[Ended] = []
+    curve: list[Point] = []
+    reported = set(search.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
+    for round_ in training.rounds():
+        ended.append(round_)
+        curve += [Point(epoch=own.epoch, validation=own.validation) for own in round_.course]
+        told.keep_if_due(training, overrides=overrides, curve=tuple(curve))
+        if len(search.objective.names) > 1:
+            continue
+        for own in _rungs(search, round_):
+            if own.epoch not in reported:
+                trial.report(search.objective.value(own.validation), own.epoch)
+            if trial.should_prune():
+                return ended, tuple(curve), _why(search, own)
+    return ended, tuple(curve), None
+
+
+def _rungs(search: Search, ended: Ended) -> Iterator[Point]:
+    """Where trials are compared: the same epochs in all of them, once the experts have met."""
+    options = search.space.config
+    for own in ended.course:
+        if ended.round.index and own.epoch % options.tuning.rung == 0 and own.epoch < options.training.epochs:
+            yield Point(epoch=own.epoch, validation=own.validation)
+
+
+def _why(search: Search, at: Point) -> str:
+    value = search.objective.value(at.validation)
+    return f"{search.objective.names[0]} {value:.4f} after epoch {at.epoch}: {type(search.study.pruner).__name__}"
+
+
+def _judged(search: Search, training: Shared, ended: list[Ended]) -> dict[str, Any]:
+    """The chosen candidate by the attack that counts, and the best that re-mixing would make of it."""
+    with training.work.timed(), engine.threads(search.space.config.training.threads):
+        chosen = training.training.choose([own.candidate for own in ended])
+        validation = _measured(search, training, chosen)
+        return {
+            "epoch": chosen.record.epoch,
+            "validation": validation,
+            "remix": _remix(search, training, {own.round.stop: own for own in ended}[chosen.record.epoch]),
+        }
+
+
+def _measured(search: Search, training: Shared, chosen: Candidate) -> Measured:
+    return training.training.measured(chosen, attack_of(search.space.config))
+
+
+def _remix(search: Search, training: Shared, ended: Ended) -> Remix | None:
+    """None where nothing is mixed, or an expert was hardly in the mixture."""
+    config = search.space.config
+    if config.deploy != "global":
+        return None
+    try:
+        found = best_remix(
+            training.training,
+            ended.last,
+            value=search.objective.value,
+            coarse=config.evaluation.choice,
+            attack=attack_of(config),
+            count=_REMIXES,
+        )
+    except BadInput:
+        return None
+    return Remix(weights=found.factors, validation=found.validation)
+
+
+def attack_of(config: Config) -> ChoiceOptions:
+    """The attack that decides a trial's value."""
+    return ChoiceOptions(name="quick") if config.tuning.attack == "quick" else config.evaluation.choice
+
+
+def _tell(search: Search, trial: optuna.Trial, state: TrialState, values: tuple[float, ...] | None = None) -> None:
+    """Unless somebody who took the trial for forsaken was faster, with the same values."""
+    search.study.tell(trial, values=values, state=state, skip_if_finished=True)
+
+
+@contextmanager
+def _alive(search: Search, trial: optuna.Trial, worker: Worker) -> Iterator[None]:
+    """Signs of life, as long as the block lasts."""
+    over = threading.Event()
+
+    def sign() -> None:
+        while not over.wait(_SIGN_EVERY):
+            search.storage.set_trial_user_attr(trial._trial_id, WORKER, worker.sign())
+
+    thread = threading.Thread(target=sign, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def main(words: list[str], environment: Mapping[str, str]) -> int:
+    """The program."""
+    quiet_telemetry()
+    workspace = Workspace.find()
+    _end_with_parent()
+    try:
+        work(joined(words[0], opened(environment[STORAGE]), workspace.locks), workspace)
+    except BadInput as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+def _end_with_parent() -> None:
+    """No worker goes on by itself when whoever started it was killed."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_GLANCE)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:], os.environ))

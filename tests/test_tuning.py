@@ -1,0 +1,162 @@
+"""Searches: their trials share their work to the bit, interrupted ones make the same choices, and the best is told."""
+
+from pathlib import Path
+
+import optuna
+import pytest
+import training_factory
+import tuning_factory
+from tuning_factory import again, search, small
+
+from generalist.config import Config, load, to_yaml
+from generalist.data import load as load_data
+from generalist.errors import BadInput
+from generalist.records import Accuracy, Measured
+from generalist.store import Store
+from pipelines import steps
+from pipelines.tuning.doors import join
+from pipelines.tuning.objective import Objective
+from pipelines.tuning.searching import fill
+from pipelines.tuning.storage import address_of, opened
+from pipelines.tuning.study import Search, Worker, created
+from pipelines.tuning.trial import shared
+from pipelines.tuning.worker import work
+from pipelines.workspace import Workspace
+from tests.command_line import generalist
+from tests.processes import another_process, forking, until
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A project with a small search, which is the current folder."""
+    return tuning_factory.project(tmp_path, pytestconfig, monkeypatch)
+
+
+def test_every_trial_has_the_bits_of_a_training_of_its_own(project: Workspace, tmp_path: Path) -> None:
+    """A whole grid, into one store: what is chosen and what it weighs, and much less than all of it is trained."""
+    config = small("tuning.sampler=grid")
+    found = created(config, opened(address_of(project, None)), project.locks)
+    dataset, store = steps.dataset(config, project), Store(tmp_path / "shared")
+    asked = trained = 0
+    for number, point in enumerate(found.space.grid()):
+        own = found.space.at(point)
+        one = shared(found.space, own, dataset, store, project.here)
+        ended = list(one.rounds())
+        asked, trained = asked + one.work.asked, trained + one.work.trained
+        if number % 5:  # of every fifth, whether it is what it would be alone
+            continue
+        chosen = one.training.choose([each.candidate for each in ended])
+        _, alone = training_factory.finish(own, dataset, tmp_path / f"alone {number}")
+        assert chosen.record.digest == alone.chosen.digest
+        assert chosen.record.validation == alone.chosen.validation
+    assert asked == 24 * 8
+    assert (
+        trained == 3 + 2 * 3 + _after_the_warm_ups()
+    )  # the longest warm-up of the natural expert, and two of the other
+
+
+def _after_the_warm_ups() -> int:
+    """Epochs of both experts after each first hand-back: two intervals, which agree up to the first one's end."""
+    each = {warm_up: 2 * (4 - warm_up) for warm_up in (1, 2, 3)}
+    of_both_intervals = sum(2 * own - 2 for own in each.values())
+    return of_both_intervals * 2 * 2  # decays, optimizers
+
+
+@forking
+def test_two_workers_compute_a_segment_once(project: Workspace) -> None:
+    """One that finds somebody at it waits, and then finds it done."""
+    found = search(project, "tuning.space={mixing.warm_up: {choices: [3]}}", trials=2)
+    with another_process(lambda: work(found, project)):
+        work(again(found, project), project)
+        until(lambda: not found.left())
+    records = found.records()
+    assert [own.state for own in records] == ["complete", "complete"]
+    assert sorted(own.epochs_trained for own in records) != [8, 8]
+    assert sum(own.epochs_trained for own in records) == 8
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2", "random"])
+def test_an_interrupted_search_makes_the_same_choices(project: Workspace, sampler: str) -> None:
+    """Every trial through a search opened anew, against one that stays open; values are made up, points are not."""
+    chosen = []
+    for name, opened_once in (("whole", True), ("in pieces", False)):
+        config = small(f"tuning.sampler={sampler}", "tuning.seed=3")
+
+        def fresh(config: Config = config, name: str = name) -> Search:
+            return created(config, opened(str(project.root / f"{name}.log")), project.locks, name="a")
+
+        kept = fresh()
+        fill(project, kept, [{}] * 8)
+        points = []
+        for number in range(8):
+            own = kept if opened_once else fresh()
+            worker = Worker(own)
+            trial = own.next(worker)
+            assert trial is not None
+            points.append(own.space.suggest(trial))
+            own.study.tell(trial, float(number % 3))
+            worker.close()
+        chosen.append(points)
+    assert chosen[0] == chosen[1]
+    assert len({tuple(sorted(map(str, point.items()))) for point in chosen[0]}) > 1
+
+
+def test_pruning_and_two_objectives(project: Workspace) -> None:
+    """Hopeless trials end at a rung with a reason; two objectives have a front, and no pruning."""
+    space = (
+        "tuning.space={experts.robust.optimizer: {choices: {good: {name: sgd, lr: 0.1}, bad: {name: sgd, lr: 1e-6}}}}"
+    )
+    found = search(project, space, "tuning.startup=1", "tuning.seed=1", "mixing.warm_up=1", trials=8)
+    work(found, project)
+    records = found.records()
+    pruned = [own for own in records if own.state == "pruned"]
+    assert pruned and all(own.params["experts.robust.optimizer"] == "bad" for own in pruned)
+    assert all(own.reason and "MedianPruner" in own.reason and own.epochs_asked < 8 for own in pruned)
+    front = search(project, "tuning.objective=pareto", trials=2)
+    work(front, project)
+    assert all(len(own.values) == 2 and own.state == "complete" for own in front.records())
+    assert len(front.study.best_trials) >= 1
+
+
+def test_natural_at_least_puts_accuracy_first(project: Workspace) -> None:
+    """Any learner that is accurate enough beats all that are not, and among those the more accurate wins."""
+    own = Objective(small("tuning.objective={natural_at_least: 0.9}").tuning)
+
+    def value(natural: int, robust: int) -> float:
+        measured = Measured(natural=Accuracy(correct=natural, n=100), robust=Accuracy(correct=robust, n=100))
+        return own.value(measured)
+
+    assert value(90, 10) > value(89, 80) > value(50, 49)
+    assert value(95, 60) > value(99, 50)
+
+
+def test_joining_works_at_what_is_left(project: Workspace) -> None:
+    """By name, from another shell."""
+    found = search(project, trials=2)
+    assert join(project, name=found.name, address=None) == 2
+    assert not found.left()
+    with pytest.raises(BadInput, match="there is no search 'nobody'"):
+        join(project, name="nobody", address=None)
+
+
+def test_the_best_configuration_is_a_preset_for_every_door(project: Workspace) -> None:
+    """It is checked, used, and trains to what the trial had."""
+    found = search(project, trials=1)
+    work(found, project)
+    (record,) = found.records()
+    path = project.root / "best.yaml"
+    path.write_text(to_yaml(found.space.at(record.params)), encoding="utf-8")
+    assert generalist("config", "check", "--preset", "best.yaml").exit_code == 0
+    assert generalist("config", "use", "best.yaml", "--force").exit_code == 0
+    dataset = load_data(steps.prepared(load(path), project))
+    _, alone = training_factory.finish(load(path), dataset, project.root / "alone")
+    assert record.epoch == alone.chosen.epoch
+    assert record.validation == alone.chosen.validation
+
+
+def test_optuna_sees_an_ordinary_study(project: Workspace) -> None:
+    """Its own tools read what was found."""
+    found = search(project, trials=2)
+    work(found, project)
+    study = optuna.load_study(study_name=found.name, storage=opened(address_of(project, None)))
+    assert study.best_value == max(own.values[0] for own in found.records())

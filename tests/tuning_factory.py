@@ -1,0 +1,66 @@
+"""Small searches over small trainings of digits."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import tracking_factory
+import training_factory
+
+from generalist.config import Config, to_yaml
+from pipelines.trials import TrialRecord
+from pipelines.tuning.searching import fill
+from pipelines.tuning.storage import address_of, opened
+from pipelines.tuning.study import Search, created
+from pipelines.workspace import Workspace
+
+OPTIMIZERS = {"choices": {"slow": {"name": "sgd", "lr": 0.02}, "usual": {"name": "sgd", "lr": 0.05}}}
+SPACE = {
+    "mixing.warm_up": {"choices": [1, 2, 3]},
+    "mixing.interval": {"choices": [1, 2]},
+    "mixing.decay": {"choices": [0.2, 0.5]},
+    "experts.robust.optimizer": OPTIMIZERS,
+}
+SMALL = (
+    f"tuning.space={json.dumps(SPACE)}",
+    "tuning.attack=choice",
+    "tuning.startup=3",
+    "tuning.rung=1",
+    "training.epochs=4",
+    "tuning.trials=6",
+)
+
+
+def project(folder: Path, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A project with a small search, which is the current folder."""
+    tracking_factory.workspace(folder, pytestconfig)
+    (folder / "dvc.yaml").write_text("stages: {}\n", encoding="utf-8")
+    (folder / "params.yaml").write_text(to_yaml(small()), encoding="utf-8")
+    monkeypatch.chdir(folder)
+    for name in ("DVC_ROOT", "GENERALIST_TUNING", "GENERALIST_STORE"):
+        monkeypatch.delenv(name, raising=False)
+    return Workspace.find()
+
+
+def small(*overrides: str) -> Config:
+    """A small search over small trainings."""
+    return training_factory.small(*SMALL, *overrides)
+
+
+def search(workspace: Workspace, *overrides: str, trials: int | None = None) -> Search:
+    """One that waits for workers."""
+    config = small(*overrides)
+    found = created(config, opened(address_of(workspace, None)), workspace.locks)
+    fill(workspace, found, [{}] * (config.tuning.trials if trials is None else trials))
+    return found
+
+
+def told(records: Sequence[TrialRecord]) -> list[tuple[object, ...]]:
+    """What must not depend on who worked, or how often anything was killed."""
+    return [(own.number, own.state, own.params, own.values, own.epoch, own.epochs_asked) for own in records]
+
+
+def again(found: Search, workspace: Workspace) -> Search:
+    """The same search through a storage of its own, as another process has it."""
+    return created(found.space.config, opened(address_of(workspace, None)), workspace.locks)
