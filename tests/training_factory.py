@@ -15,6 +15,7 @@ PARAMS = Path(__file__).parent.parent / "params.yaml"
 SMALL = (
     "training.epochs=5",
     "training.batch_size=256",
+    "training.checkpoint=1",
     "model.width=4",
     "mixing.warm_up=2",
     "mixing.interval=1",

@@ -6,7 +6,7 @@ from generalist.config import Config
 from pipelines.trials import StudyRecord
 from pipelines.tuning.hands import Process
 from pipelines.tuning.searching import Tell, fill, searched
-from pipelines.tuning.storage import address_of, opened
+from pipelines.tuning.storage import address_of, close, opened
 from pipelines.tuning.study import Search, created, joined
 from pipelines.workspace import Workspace
 
@@ -58,4 +58,8 @@ def join(workspace: Workspace, *, name: str, address: str | None) -> int:
     """
     from pipelines.tuning.worker import work
 
-    return work(joined(name, opened(address_of(workspace, address)), workspace.locks), workspace)
+    storage = opened(address_of(workspace, address))
+    try:
+        return work(joined(name, storage, workspace.locks), workspace)
+    finally:
+        close(storage)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from pipelines.tuning.storage import STORAGE
 from pipelines.workspace import Workspace
 
 _ENDS_WITHIN = 5.0  # seconds
+_GLANCE = 0.05
 
 
 class Hand(Protocol):
@@ -85,6 +87,12 @@ class Hands:
         while len(self._hands) < self._count:
             self._hands.append(self._start(len(self._hands)))
         return len(dead)
+
+    def finish(self) -> None:
+        """Wait for their end, which is near when no trial is left."""
+        until = time.monotonic() + _ENDS_WITHIN
+        while any(hand.poll() is None for hand in self._hands) and time.monotonic() < until:
+            time.sleep(_GLANCE)
 
     def end(self) -> None:
         """Stop all of them."""

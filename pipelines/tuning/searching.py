@@ -133,6 +133,7 @@ def _worked(search: Search, tracker: StudyTracker, *, start: Start, workers: int
                 tell(f"trial {number} waits for another worker")
             told |= _news(search, tracker, told, tell)
             time.sleep(_GLANCE)
+        hands.finish()
         _news(search, tracker, told, tell)
     finally:
         hands.end()

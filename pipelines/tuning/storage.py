@@ -37,6 +37,13 @@ def opened(address: str) -> BaseStorage:
     return _database(address) if "://" in address else _journal(Path(address))
 
 
+def close(storage: BaseStorage) -> None:
+    """Give back the connections of a database."""
+    storage.remove_session()
+    if isinstance(storage, RDBStorage):
+        storage.engine.dispose()
+
+
 def shown(address: str) -> str:
     """An address without its password."""
     return make_url(address).render_as_string(hide_password=True) if "://" in address else address
@@ -57,7 +64,7 @@ def _database(address: str) -> BaseStorage:
         url = make_url(address)
         if url.drivername in ("postgres", "postgresql"):
             url = url.set(drivername=_DRIVER)
-        return optuna.storages.get_storage(RDBStorage(url.render_as_string(hide_password=False)))
+        return RDBStorage(url.render_as_string(hide_password=False))
     except (ArgumentError, NoSuchModuleError):
         raise BadInput(f"{STORAGE} is no address of a database, such as postgresql://user@host/name") from None
     except ImportError:

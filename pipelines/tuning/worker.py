@@ -215,6 +215,7 @@ def _alive(search: Search, trial: optuna.Trial, worker: Worker) -> Iterator[None
     def sign() -> None:
         while not over.wait(_SIGN_EVERY):
             search.storage.set_trial_user_attr(trial._trial_id, WORKER, worker.sign())
+        search.storage.remove_session()  # which is this thread's
 
     thread = threading.Thread(target=sign, daemon=True)
     thread.start()

@@ -1,0 +1,64 @@
+"""Searches in PostgreSQL, where machines share them."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import tuning_factory
+from tuning_factory import small
+
+from pipelines.tuning.searching import fill
+from pipelines.tuning.storage import close, opened, shown
+from pipelines.tuning.study import Search, created
+from pipelines.tuning.worker import work
+from pipelines.workspace import Workspace
+from tests import postgres
+from tests.processes import another_process, forking, until
+
+SPACE = tuning_factory.SPACE | {"mixing.warm_up": {"choices": [0, 1]}}
+SHORT = ("training.epochs=2", "mixing.warm_up=1", f"tuning.space={json.dumps(SPACE)}")
+TRIALS, WORKERS = 100, 4
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A database."""
+    with postgres.cluster() as own:
+        yield own
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A project with a small search, which is the current folder."""
+    return tuning_factory.project(tmp_path, pytestconfig, monkeypatch)
+
+
+@forking
+def test_four_processes_and_a_hundred_trials(project: Workspace, address: str) -> None:
+    """None is lost, none counted twice, and they end; one of the processes is killed on the way."""
+
+    def search() -> Search:
+        return created(small(*SHORT), opened(address), project.locks, name="hundred")
+
+    found = search()
+    fill(project, found, [{}] * TRIALS)
+    with ExitStack() as stack:
+        pids = [stack.enter_context(another_process(lambda: work(search(), project))) for _ in range(WORKERS)]
+        time.sleep(3)
+        os.kill(pids[0], signal.SIGKILL)
+        until(lambda: not found.left())
+    records = found.records()
+    assert [own.number for own in records] == list(range(TRIALS))
+    assert {own.state for own in records} <= {"complete", "pruned"}
+    assert len(found.study.get_trials(deepcopy=False)) == TRIALS
+    close(found.storage)
+
+
+def test_the_password_stays_out_of_what_is_shown(address: str) -> None:
+    """The rest of the address is told."""
+    assert shown(address.replace("tester@", "tester:secret@")) == address.replace("tester@", "tester:***@")
