@@ -4,12 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from generalist import config as configuration
-from generalist.config import Config, Quantity, Schedule, load
+from generalist.config import Config, Quantity, Schedule, load, params_digest
 from generalist.errors import BadInput
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
@@ -229,3 +230,45 @@ def test_a_single_expert_needs_no_mixing() -> None:
         "experts={natural: {objective: {name: natural}, optimizer: {name: adamw, lr: 1e-3}}}",
     ]
     assert isinstance(load(PARAMS, overrides=overrides), Config)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.0, 0.1, 0.25, 1 / 3, 0.5, 0.9, 1.0]), st.floats(-5, 5)), min_size=1, max_size=5
+    ),
+    st.integers(1, 300),
+)
+def test_many_values_of_a_schedule_have_the_bits_of_single_ones(knots: list[tuple[float, float]], total: int) -> None:
+    """Jumps, pieces and ends alike."""
+    knots = sorted(knots, key=lambda knot: knot[0])
+    schedule = Schedule.model_validate([list(knot) for knot in knots])
+    single = [schedule.at(step / total) for step in range(total + 1)]
+    assert schedule.values(0, total + 1, total).tolist() == single
+
+
+def test_mixing_weights_along_the_training_have_the_bits_of_single_ones() -> None:
+    """The one that takes the rest, too."""
+    config = load(PARAMS)
+    progress = np.arange(681, dtype=np.float64) / 680
+    for weight in config.mixing_weights().values():
+        assert weight.along(progress).tolist() == [weight.at(step / 680) for step in range(681)]
+
+
+@pytest.mark.parametrize(
+    ("override", "same"),
+    [
+        ("tuning.trials=7", True),
+        ("training.processes=experts", True),
+        ("training.images=mapped", True),
+        ("training.checkpoint_minutes=3", True),
+        ("evaluation.shards=2", True),
+        ("evaluation.batch_size=64", True),
+        ("seed=1", False),
+        ("mixing.interval=3", False),
+        ("evaluation.square_queries=7", False),
+        ("training.threads=2", False),
+    ],
+)
+def test_the_digest_of_parameters_leaves_out_what_has_no_effect(override: str, same: bool) -> None:
+    """And nothing else."""
+    assert (params_digest(load(PARAMS, overrides=[override])) == params_digest(load(PARAMS))) is same

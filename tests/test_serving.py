@@ -140,13 +140,15 @@ def test_the_announcement_needs_one_line_to_be_copied() -> None:
     assert "http://127.0.0.1:2/#/experiments/1/runs" in text
 
 
-def deployment_run(api: str, folder: Path, *parameters: str) -> subprocess.CompletedProcess[str]:
-    """`prefect deployment run generalist/train --watch` in another shell, which knows the address alone."""
+def deployment_run(
+    api: str, folder: Path, *parameters: str, deployment: str = "generalist/train"
+) -> subprocess.CompletedProcess[str]:
+    """`prefect deployment run … --watch` in another shell, which knows the address alone."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "GENERALIST"))}
     program = Path(sys.executable).with_name("prefect")
     asked = [word for parameter in parameters for word in ("--param", parameter)]
     return subprocess.run(
-        [program, "deployment", "run", "generalist/train", "--watch", *asked],
+        [program, "deployment", "run", deployment, "--watch", *asked],
         cwd=folder,
         env=own | {"PREFECT_API_URL": api, "HOME": str(folder), "COLUMNS": "300"},
         capture_output=True,
@@ -194,6 +196,15 @@ def test_a_second_shell_runs_the_deployment_and_ctrl_c_ends_everything(
         (outputs,) = (project / "runs").iterdir()
         assert load(outputs / "params.yaml").seed == 7
         assert (outputs / "model.onnx").exists()
+
+        space = {"mixing.decay": {"choices": [0.1, 0.2]}}
+        asked = ["tuning.trials=2", "tuning.attack=choice", f"tuning.space={json.dumps(space)}"]
+        done = deployment_run(api, shell, f"overrides={json.dumps(asked)}", deployment="generalist-tune/search")
+        assert done.returncode == 0, done.stdout
+        assert "Failed" not in done.stdout
+        (found,) = (project / "tuning").iterdir()
+        assert json.loads((found / "tuning.json").read_text(encoding="utf-8"))["states"] == {"complete": 2}
+        assert (found / "tuning.html").exists()
     finally:
         program.send_signal(signal.SIGINT)
         code = program.wait(timeout=60)
