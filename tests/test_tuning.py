@@ -1,11 +1,14 @@
 """Searches: their trials share their work to the bit, interrupted ones make the same choices, and the best is told."""
 
+import csv
+from itertools import product
 from pathlib import Path
 
 import optuna
 import pytest
 import training_factory
 import tuning_factory
+import yaml
 from tuning_factory import again, search, small
 
 from generalist.config import Config, load, to_yaml
@@ -24,6 +27,9 @@ from pipelines.tuning.worker import work
 from pipelines.workspace import Workspace
 from tests.command_line import generalist
 from tests.processes import another_process, forking, until
+from tests.services import ROOT
+
+SMALL_TRAINING = (*training_factory.SMALL, "tuning.attack=choice", "tuning.finalists=1")
 
 
 @pytest.fixture(autouse=True)
@@ -152,6 +158,22 @@ def test_the_best_configuration_is_a_preset_for_every_door(project: Workspace) -
     _, alone = training_factory.finish(load(path), dataset, project.root / "alone")
     assert record.epoch == alone.chosen.epoch
     assert record.validation == alone.chosen.validation
+
+
+def test_an_ablation_gives_a_table_and_a_plot(project: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A grid of one's own over a preset, every point of it."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for its worker
+    grid = {"mixing.decay": {"choices": [0.2, 0.5]}, "mixing.interval": {"choices": [1, 2]}}
+    (project.root / "mine.yaml").write_text(yaml.safe_dump({"preset": "digits", "space": grid}), encoding="utf-8")
+    small_ones = [word for override in SMALL_TRAINING for word in ("--set", override)]
+    done = generalist("ablate", "mine.yaml", "--workers", "1", *small_ones)
+    assert done.exit_code == 0, done.output
+    (folder,) = (project.root / "tuning").iterdir()
+    rows = list(csv.DictReader((folder / "ablation.csv").read_text(encoding="utf-8").splitlines()))
+    assert {(row["mixing.decay"], row["mixing.interval"]) for row in rows} == set(product(["0.2", "0.5"], ["1", "2"]))
+    assert all(float(row["natural_low"]) <= float(row["natural"]) <= float(row["natural_high"]) for row in rows)
+    assert (folder / "ablation.png").read_bytes().startswith(b"\x89PNG")
+    assert "harmonic mean" in done.stdout
 
 
 def test_optuna_sees_an_ordinary_study(project: Workspace) -> None:

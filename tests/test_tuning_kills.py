@@ -50,7 +50,7 @@ def test_workers_killed_at_random_lose_no_trial_and_count_none_twice(project: Wo
 
 
 def test_a_killed_search_goes_on_with_the_same_command(project: Workspace) -> None:
-    """The program and its workers, by SIGKILL; afterwards nothing of them is left, and all trials have ended once."""
+    """By SIGKILL; afterwards all trials have ended once, and the best goes on to the registry, over seeds."""
     command = [sys.executable, "-c", "from pipelines.cli import main; main()", "tune", "--workers", "2"]
     own = environment()
     first = subprocess.Popen(command, cwd=project.root, env=own, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -58,7 +58,8 @@ def test_a_killed_search_goes_on_with_the_same_command(project: Workspace) -> No
     until(lambda: journal.exists() and journal.read_text(encoding="utf-8").count(f'"{RECORD}"') >= 2)
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
-    done = subprocess.run([*command, "--json", "found.json"], cwd=project.root, env=own, capture_output=True, text=True)
+    command += ["--json", "found.json", "--promote"]
+    done = subprocess.run(command, cwd=project.root, env=own, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = json.loads((project.root / "found.json").read_text(encoding="utf-8"))
     assert found["trials"] == 6 == sum(found["states"].values())
@@ -67,8 +68,12 @@ def test_a_killed_search_goes_on_with_the_same_command(project: Workspace) -> No
     assert found["workers"] == 2 and found["seconds"] > 0
     best = load(project.root / "tuning" / found["name"] / "best.yaml")
     assert str(best.mixing.warm_up if best.mixing else None) == found["best"]["params"]["mixing.warm_up"]
+    promoted = project.root / "runs" / f"tuned-{found['name']}"
+    assert (promoted / "model.onnx").exists()
+    assert load(promoted / "params.yaml").tuning.space == best.tuning.space
+    assert "generalist version 1" in done.stdout
     runs = _nested_runs(project)
-    assert sorted(runs) == list(range(6))
+    assert sorted(runs) == sorted([*range(6), 0, 1])  # those of the search, and the seeds
 
 
 def _nested_runs(workspace: Workspace) -> list[int]:

@@ -29,6 +29,7 @@ SMALL = (
     "tuning.rung=1",
     "training.epochs=4",
     "tuning.trials=6",
+    "tuning.seeds=2",
 )
 
 

@@ -2,6 +2,8 @@
 
 from functools import partial
 
+from optuna.trial import TrialState
+
 from generalist.config import Config
 from pipelines.trials import StudyRecord
 from pipelines.tuning.hands import Process
@@ -39,7 +41,9 @@ def run(
     search = created(config, opened(where), workspace.locks, name=name)
     grid = config.tuning.sampler == "grid"
     fill(workspace, search, search.space.grid() if grid else [{}] * config.tuning.trials)
-    tell(f"search {search.name}: {len(search.trials())} trials with {workers} workers")
+    waiting = len(search.trials(TrialState.WAITING, TrialState.RUNNING))
+    workers = max(1, min(workers, waiting))  # with nothing to do they would only start and end
+    tell(f"search {search.name}: {len(search.trials())} trials, {waiting} of them to do, workers: {workers}")
     record = searched(
         workspace,
         search,

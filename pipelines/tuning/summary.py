@@ -34,7 +34,7 @@ def as_json(record: StudyRecord) -> dict[str, Any]:
 def lines(record: StudyRecord) -> Iterator[str]:
     """The same for people."""
     counts = ", ".join(f"{count} {state}" for state, count in sorted(states(record).items()))
-    yield f"{len(record.trials)} trials ({counts}) in {record.seconds:.0f} s with {record.workers} workers"
+    yield f"{len(record.trials)} trials ({counts}) in {record.seconds:.0f} s, workers: {record.workers}"
     whole, own = asked(record), trained(record)
     if whole:
         yield (
