@@ -7,6 +7,9 @@ validation, ONNX and the report, from the start of the command to its end. The t
 tell, is set aside. The bare loop trains the same experts in one thread each, hands back as the plan says, and stores,
 measures and writes nothing; its process is already running and its data prepared. All seconds are of the wall clock.
 
+With --again a second training, of another seed, follows in the same project and is the one that is told: the databases
+of Prefect and MLflow are there then, which the first one makes once.
+
 Overhead is per process, round and epoch, however long a step takes. So its share of ten minutes is that of a training
 of ten minutes with as many epochs; `--set model.width=128` measures a longer one.
 """
@@ -29,7 +32,7 @@ import torch
 
 from benchmarks import machine
 from generalist import engine
-from generalist.config import Config, load, to_yaml
+from generalist.config import Config, load, overridden, to_yaml
 from generalist.data import Dataset, Resident, prepare, steps_per_epoch
 from generalist.data import epoch as batches
 from generalist.data import load as load_data
@@ -182,7 +185,7 @@ def pipeline(folder: Path) -> Whole:
     evaluation = json.loads((folder / "outputs" / "evaluation.json").read_text(encoding="utf-8"))
     store = folder / ".generalist" / "store"
     states = [path for path in store.rglob("*.safetensors") if "attacks" not in path.relative_to(store).parts]
-    written = sorted(path.stat().st_mtime - since for path in states)
+    written = sorted(own for path in states if (own := path.stat().st_mtime - since) > 0)
     after, cpu = seconds - written[-1], _children() - used
     return Whole(seconds, float(evaluation["seconds"]), before=written[0], after=after, cpu=cpu)
 
@@ -218,6 +221,7 @@ def told(whole: Whole, loop: Bare) -> tuple[dict[str, float], dict[str, float]]:
 def main(words: Sequence[str] | None = None) -> None:
     """Print seconds and ratios."""
     parser = machine.arguments(__doc__, quick="under a minute: 4 epochs, a short evaluation")
+    parser.add_argument("--again", action="store_true", help="tell of a second training in the same project")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="an override of params.yaml")
     arguments = parser.parse_args(words)
     config = load(PROJECT / "params.yaml", overrides=[*(QUICK if arguments.quick else ()), *arguments.set])
@@ -228,6 +232,10 @@ def main(words: Sequence[str] | None = None) -> None:
         (folder / "project").mkdir()
         project(folder / "project", config)
         whole = pipeline(folder / "project")
+        if arguments.again:
+            other = overridden(config, [f"seed={config.seed + 1}"])
+            (folder / "project" / "params.yaml").write_text(to_yaml(other), encoding="utf-8")
+            whole = pipeline(folder / "project")
     ratios, seconds = told(whole, loop)
     print(machine.table(["what", "seconds"], [[name, f"{own:.1f}"] for name, own in seconds.items()]))
     print(
