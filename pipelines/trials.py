@@ -96,6 +96,8 @@ class StudyRecord(_Record):
         best: the number of the chosen trial; None before there is any.
         workers: how many worked at once.
         seconds: that the search took, all its sittings added up.
+        leading: processor seconds of whoever led it, in these: storage, MLflow, what people are told.
+        endless: dimensions of which hardly two trials have the same value, so that they share less.
     """
 
     name: str
@@ -106,3 +108,5 @@ class StudyRecord(_Record):
     best: int | None = None
     workers: int = 1
     seconds: float = 0.0
+    leading: float = 0.0
+    endless: tuple[str, ...] = ()

@@ -1,6 +1,7 @@
 """Searches: their trials share their work to the bit, interrupted ones make the same choices, and the best is told."""
 
 import csv
+import json
 from itertools import product
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from generalist.errors import BadInput
 from generalist.records import Accuracy, Measured
 from generalist.store import Store
 from pipelines import steps
+from pipelines.trials import StudyRecord
+from pipelines.tuning import summary
 from pipelines.tuning.doors import join
 from pipelines.tuning.objective import Objective
 from pipelines.tuning.searching import fill
@@ -158,6 +161,31 @@ def test_the_best_configuration_is_a_preset_for_every_door(project: Workspace) -
     _, alone = training_factory.finish(load(path), dataset, project.root / "alone")
     assert record.epoch == alone.chosen.epoch
     assert record.validation == alone.chosen.validation
+
+
+def test_hyperband_prunes_too(project: Workspace) -> None:
+    """By name; what it does is Optuna's."""
+    found = search(project, "tuning.pruner=hyperband", trials=6)
+    work(found, project)
+    assert {own.state for own in found.records()} <= {"complete", "pruned"}
+    assert type(found.study.pruner).__name__ == "HyperbandPruner"
+
+
+def test_values_without_end_are_told(project: Workspace) -> None:
+    """Searching over them works, and the summary says what they cost."""
+    space = {"experts.robust.optimizer.lr": {"low": 0.01, "high": 0.1, "log": True}}
+    found = search(project, f"tuning.space={json.dumps(space)}", trials=2)
+    work(found, project)
+    record = StudyRecord(
+        name="s",
+        objective=("harmonic mean",),
+        dimensions={},
+        trials=tuple(found.records()),
+        endless=tuple(found.space.endless()),
+    )
+    text = "\n".join(summary.lines(record))
+    assert "experts.robust.optimizer.lr has values without end" in text
+    assert "16 asked for, 13 trained" in text  # only the natural expert's warm-up is common
 
 
 def test_an_ablation_gives_a_table_and_a_plot(project: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ keys of their own: before the first hand-back a trajectory knows nothing of mixi
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from generalist.config import Config, Steps, canonical, digest
@@ -52,6 +53,8 @@ class Keys:
         self._config, self._recipes, self._per_epoch = config, recipes, per_epoch
         self._common = [canonical(config.model), canonical(config.engine), shape, config.seed, numerics]
         self._data, self._initial = data, initial
+        # The same epochs are asked for again and again, and written out they are long.
+        self._epoch, self._course = cache(self._epoch_of), cache(self._course_of)
 
     def start(self, name: str) -> Position:
         """An expert's position before the first step."""
@@ -77,14 +80,14 @@ class Keys:
 
     def _followed(self, name: str, here: Position, trajectory: Key) -> Position:
         """A position one epoch further, where its trajectory has that key."""
-        recipe, epoch = self._recipes[name], here.epoch
+        epoch = here.epoch
 
-        def followed(share: Key, course: Course) -> Key:
-            return digest(["share", share, trajectory, self._course(course, epoch)])
+        def followed(share: Key, number: int) -> Key:
+            return digest(["share", share, trajectory, self._course(name, number, epoch)])
 
-        own = None if here.share is None or recipe.course is None else followed(here.share, recipe.course)
-        pairs = zip(here.companions, recipe.companions, strict=False)  # none is left after a hand-back
-        return Position(epoch + 1, trajectory, own, tuple(followed(share, course) for share, course in pairs))
+        own = None if here.share is None else followed(here.share, 0)
+        others = tuple(followed(share, number) for number, share in enumerate(here.companions, start=1))
+        return Position(epoch + 1, trajectory, own, others)
 
     def handed_back(self, name: str, last: Positions, factors: Sequence[float]) -> Position:
         """An expert's position after a hand-back at which all experts stand at `last`."""
@@ -97,7 +100,7 @@ class Keys:
         key = digest(["hand back", last[name].trajectory, mixing.hand_back, what, mixing.momentum])
         return Position(last[name].epoch, key, last[name].share)
 
-    def _epoch(self, name: str, epoch: int) -> list[Any]:
+    def _epoch_of(self, name: str, epoch: int) -> list[Any]:
         """All that decides what an expert does in an epoch, but the state it starts from."""
         recipe = self._recipes[name]
         options, total = recipe.options, recipe.total
@@ -112,8 +115,11 @@ class Keys:
             [rates, averaging, epoch, recipe.seed, recipe.batch_size],
         ]
 
-    def _course(self, course: Course, epoch: int) -> list[Any]:
-        """How a share follows its trajectory in an epoch."""
+    def _course_of(self, name: str, number: int, epoch: int) -> list[Any]:
+        """How a share follows its trajectory in an epoch: an expert's own, or that of a companion, counted from 1."""
+        recipe = self._recipes[name]
+        course = recipe.companions[number - 1] if number else recipe.course
+        assert course is not None  # asked only where there is a share
         steps = slice(epoch * self._per_epoch + 1, (epoch + 1) * self._per_epoch + 1)
         return [course.weight[steps].tolist(), course.decay[steps].tolist()]
 
@@ -124,9 +130,7 @@ class Keys:
         how = [mixing.interval.steps, mixing.warm_up * self._per_epoch, mixing.hand_back, mixing.momentum]
         members = []
         for name in unit:
-            course = self._recipes[name].course
-            assert course is not None  # experts that are coupled are mixed
-            own = [self._epoch(name, epoch), self._course(course, epoch)]
+            own = [self._epoch(name, epoch), self._course(name, 0, epoch)]
             members.append([here[name].trajectory, here[name].share, *own])
         last = self._recipes[unit[0]].total == (epoch + 1) * self._per_epoch
         return digest(["group", members, how, last])

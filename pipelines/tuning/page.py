@@ -1,6 +1,5 @@
 """A search on one self-contained HTML page: the same study and record give the same bytes."""
 
-from collections.abc import Sequence
 from functools import cache
 
 import optuna
@@ -12,6 +11,7 @@ from generalist.report.looks import interval, percent
 from pipelines.trials import StudyRecord, TrialRecord
 from pipelines.tuning import figures, parameters
 from pipelines.tuning.plane import plane, undominated
+from pipelines.tuning.summary import overhead
 
 BEST = 10
 """Trials that the first table shows; another one, folded, has all."""
@@ -46,7 +46,7 @@ def build(study: optuna.Study, record: StudyRecord) -> str:
             states=_states(record),
             asked=sum(trial.epochs_asked for trial in record.trials),
             trained=sum(trial.epochs_trained for trial in record.trials),
-            overhead=_mean([trial.overhead for trial in record.trials if trial.state in _ENDED]),
+            overhead=overhead(record),
             groups=groups,
             plotly=Markup(get_plotlyjs()),  # noqa: S704  plotly's own file
         )
@@ -75,10 +75,6 @@ def ranked(record: StudyRecord) -> list[TrialRecord]:
 def _states(record: StudyRecord) -> dict[str, int]:
     states = [trial.state for trial in record.trials]
     return {state: states.count(state) for state in (*_ENDED, "running", "waiting") if state in states}
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
 
 
 def number(value: object) -> str:

@@ -21,8 +21,8 @@ from pipelines.tuning.summary import as_json, short
 from pipelines.tuning.trial import shared
 from pipelines.workspace import Workspace
 
-SECONDS = "seconds"
-"""Attribute of a study: how long its sittings were."""
+SECONDS, LEADING = "seconds", "leading"
+"""Attributes of a study: how long its sittings were, and how long a processor led them."""
 _GLANCE = 0.2  # seconds between two looks at the trials
 
 Tell = Callable[[str], None]
@@ -122,7 +122,8 @@ def _all(files: Files) -> tuple[Path, ...]:
 
 
 def _worked(search: Search, tracker: StudyTracker, *, start: Start, workers: int, tell: Tell) -> None:
-    since, before = time.perf_counter(), float(search.study.user_attrs.get(SECONDS, 0.0))
+    before = {name: float(search.study.user_attrs.get(name, 0.0)) for name in (SECONDS, LEADING)}
+    since, used = time.perf_counter(), time.process_time()
     told = {trial.number for trial in search.records() if trial.state in ("complete", "pruned", "failed")}
     hands = Hands(start, workers)
     try:
@@ -137,7 +138,8 @@ def _worked(search: Search, tracker: StudyTracker, *, start: Start, workers: int
         _news(search, tracker, told, tell)
     finally:
         hands.end()
-        search.study.set_user_attr(SECONDS, before + time.perf_counter() - since)
+        search.study.set_user_attr(LEADING, before[LEADING] + time.process_time() - used)
+        search.study.set_user_attr(SECONDS, before[SECONDS] + time.perf_counter() - since)
 
 
 def _news(search: Search, tracker: StudyTracker, told: set[int], tell: Tell) -> set[int]:
@@ -168,6 +170,8 @@ def _record(search: Search, workers: int) -> StudyRecord:
         trials=tuple(search.records()),
         workers=workers,
         seconds=float(search.study.user_attrs.get(SECONDS, 0.0)),
+        leading=float(search.study.user_attrs.get(LEADING, 0.0)),
+        endless=tuple(search.space.endless()),
     )
 
 

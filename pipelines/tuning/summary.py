@@ -41,6 +41,8 @@ def lines(record: StudyRecord) -> Iterator[str]:
             f"epochs of experts: {whole} asked for, {own} trained ({100 * own / whole:.0f} %), {whole - own} saved by"
             " what trials have in common"
         )
+    for path in record.endless:
+        yield f"{path} has values without end: hardly two trials agree in it, so they re-use little of each other's work"
     yield f"beside training and measuring: {overhead(record):.2f} s a trial"
     best = chosen(record)
     if best is None:
@@ -84,9 +86,9 @@ def trained(record: StudyRecord) -> int:
 
 
 def overhead(record: StudyRecord) -> float:
-    """Seconds a trial beside training and measuring."""
+    """Seconds a trial beside training and measuring: the workers', and the processor's for whoever leads them."""
     ended = [trial.overhead for trial in record.trials if trial.seconds]
-    return sum(ended) / len(ended) if ended else 0.0
+    return (sum(ended) + record.leading) / len(ended) if ended else 0.0
 
 
 def chosen(record: StudyRecord) -> TrialRecord | None:
