@@ -16,14 +16,14 @@ from pipelines.tracking import StudyTracker, open_study
 from pipelines.trials import Finalist, StudyRecord, TrialRecord
 from pipelines.tuning.hands import Hands, Start
 from pipelines.tuning.space import Point
-from pipelines.tuning.study import Search, best_config
+from pipelines.tuning.study import ENDED, Search, best_config, record_of
 from pipelines.tuning.summary import as_json, short
 from pipelines.tuning.trial import shared
 from pipelines.workspace import Workspace
 
 SECONDS, LEADING = "seconds", "leading"
 """Attributes of a study: how long its sittings were, and how long a processor led them."""
-_GLANCE = 0.2  # seconds between two looks at the trials
+_GLANCE = 0.4  # seconds between two looks at the trials
 
 Tell = Callable[[str], None]
 
@@ -124,7 +124,7 @@ def _all(files: Files) -> tuple[Path, ...]:
 def _worked(search: Search, tracker: StudyTracker, *, start: Start, workers: int, tell: Tell) -> None:
     before = {name: float(search.study.user_attrs.get(name, 0.0)) for name in (SECONDS, LEADING)}
     since, used = time.perf_counter(), time.process_time()
-    told = {trial.number for trial in search.records() if trial.state in ("complete", "pruned", "failed")}
+    told = {trial.number for trial in search.trials(*ENDED)}
     hands = Hands(start, workers)
     try:
         while search.left():
@@ -144,8 +144,7 @@ def _worked(search: Search, tracker: StudyTracker, *, start: Start, workers: int
 
 def _news(search: Search, tracker: StudyTracker, told: set[int], tell: Tell) -> set[int]:
     """Tell of trials that have ended since."""
-    new = [trial for trial in search.records() if trial.state in ("complete", "pruned", "failed")]
-    new = [trial for trial in new if trial.number not in told]
+    new = [record_of(trial) for trial in search.trials(*ENDED) if trial.number not in told]
     for trial in new:
         tracker.tell(trial)
         tell(_line(search, trial))

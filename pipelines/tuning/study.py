@@ -25,6 +25,9 @@ CONFIG, ABOUT, RECORD, WORKER = "config", "about", "record", "worker"
 SILENT = 60.0
 """Seconds without a sign of life after which a worker on another machine counts as dead."""
 
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+"""States that a trial does not leave."""
+
 _STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",

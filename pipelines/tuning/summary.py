@@ -42,7 +42,7 @@ def lines(record: StudyRecord) -> Iterator[str]:
             " what trials have in common"
         )
     for path in record.endless:
-        yield f"{path} has values without end: hardly two trials agree in it, so they re-use little of each other's work"
+        yield f"{path} has values without end: hardly two trials agree in it, so they re-use little of their work"
     yield f"beside training and measuring: {overhead(record):.2f} s a trial"
     best = chosen(record)
     if best is None:

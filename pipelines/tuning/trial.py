@@ -15,7 +15,7 @@ from generalist.store import Lost, Store
 from generalist.training import PATIENCE, Candidate, Position, Positions, Round, Sharing, Training
 from pipelines.tuning.space import Space
 
-_GLANCE = 0.02  # seconds between two looks at what another worker does
+_GLANCE = 0.05  # seconds between two looks at what another worker does
 
 
 @dataclass
@@ -101,6 +101,7 @@ class Shared:
         cuts: dict[str, tuple[Position, ...]] = {}
         pending = list(round_.units)
         while pending:
+            since = time.perf_counter()
             for unit in pending:
                 if not self.training.work(round_, unit, positions).epochs:
                     cuts |= self._followed(round_, unit, positions)
@@ -114,7 +115,7 @@ class Shared:
                         break
             else:
                 time.sleep(_GLANCE)
-                self.work.waited += _GLANCE
+                self.work.waited += time.perf_counter() - since
         return cuts
 
     def _followed(self, round_: Round, unit: tuple[str, ...], positions: Positions) -> dict[str, tuple[Position, ...]]:

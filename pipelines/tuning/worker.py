@@ -68,8 +68,9 @@ class _Data:
 
     @classmethod
     def read(cls, config: Config, workspace: Workspace) -> Self:
-        """All of it; with the digest of the code, which every training asks for, and which takes a moment at first."""
-        fingerprint(config.training.device, config.training.threads)
+        """All of it; with the digests of the code, which every training asks for, and which take a moment at first."""
+        for evaluation in (False, True):
+            fingerprint(config.training.device, config.training.threads, evaluation=evaluation)
         return cls(steps.dataset(config, workspace), steps.opened_store(workspace), workspace.here)
 
 
