@@ -95,7 +95,7 @@ def test_an_interrupted_search_makes_the_same_choices(project: Workspace, sample
             return created(config, opened(str(project.root / f"{name}.log")), project.locks, name="a")
 
         kept = fresh()
-        fill(project, kept, [{}] * 8)
+        fill(kept, [{}] * 8)
         points = []
         for number in range(8):
             own = kept if opened_once else fresh()

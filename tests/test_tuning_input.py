@@ -7,6 +7,7 @@ import tuning_factory
 from tuning_factory import again, search, small
 
 from generalist.errors import BadInput
+from pipelines.tuning.searching import files_of
 from pipelines.tuning.storage import address_of, opened
 from pipelines.tuning.study import created
 from pipelines.tuning.worker import work
@@ -38,6 +39,13 @@ def test_a_password_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     sentence = refused("tune", "--trials", "1")
     assert "postgresql+psycopg://user:***@127.0.0.1:1/none" in sentence or "user:***@" in sentence
     assert "secret" not in sentence
+
+
+def test_a_search_has_one_leader(project: Workspace) -> None:
+    """Two would count its time twice; more workers are welcome."""
+    found = search(project, trials=0)
+    with project.lock(files_of(project, found).folder):
+        assert f"is writing {found.name}/" in refused("tune")
 
 
 def test_a_name_means_one_search(project: Workspace) -> None:

@@ -44,7 +44,7 @@ def test_workers_killed_at_random_lose_no_trial_and_count_none_twice(project: Wo
     assert [own.number for own in records] == list(range(6))
     assert not found.left()
     undisturbed = created(small(), opened(str(project.root / "other.log")), project.locks, name="undisturbed")
-    fill(project, undisturbed, [{}] * 6)
+    fill(undisturbed, [{}] * 6)
     work(undisturbed, project)
     assert told(records) == told(undisturbed.records())
 

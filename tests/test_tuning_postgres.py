@@ -46,7 +46,7 @@ def test_four_processes_and_a_hundred_trials(project: Workspace, address: str) -
         return created(small(*SHORT), opened(address), project.locks, name="hundred")
 
     found = search()
-    fill(project, found, [{}] * TRIALS)
+    fill(found, [{}] * TRIALS)
     with ExitStack() as stack:
         pids = [stack.enter_context(another_process(lambda: work(search(), project))) for _ in range(WORKERS)]
         time.sleep(3)

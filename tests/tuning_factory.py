@@ -53,7 +53,7 @@ def search(workspace: Workspace, *overrides: str, trials: int | None = None) -> 
     """One that waits for workers."""
     config = small(*overrides)
     found = created(config, opened(address_of(workspace, None)), workspace.locks)
-    fill(workspace, found, [{}] * (config.tuning.trials if trials is None else trials))
+    fill(found, [{}] * (config.tuning.trials if trials is None else trials))
     return found
 
 

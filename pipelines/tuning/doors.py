@@ -7,7 +7,7 @@ from optuna.trial import TrialState
 from generalist.config import Config
 from pipelines.trials import StudyRecord
 from pipelines.tuning.hands import Process
-from pipelines.tuning.searching import Tell, fill, searched
+from pipelines.tuning.searching import Tell, files_of, fill, searched
 from pipelines.tuning.storage import address_of, close, opened
 from pipelines.tuning.study import Search, created, joined
 from pipelines.workspace import Workspace
@@ -35,23 +35,19 @@ def run(
         shown: what a worker is here: a process, and perhaps something by which people see it.
 
     Raises:
-        BadInput: the space is wrong, the storage can't be used, or workers die again and again.
+        BadInput: the space is wrong, the storage can't be used, somebody leads this search already, or workers die
+            again and again.
     """
     where = address_of(workspace, address)
     search = created(config, opened(where), workspace.locks, name=name)
-    grid = config.tuning.sampler == "grid"
-    fill(workspace, search, search.space.grid() if grid else [{}] * config.tuning.trials)
-    waiting = len(search.trials(TrialState.WAITING, TrialState.RUNNING))
-    workers = max(1, min(workers, waiting))  # with nothing to do they would only start and end
-    tell(f"search {search.name}: {len(search.trials())} trials, {waiting} of them to do, workers: {workers}")
-    record = searched(
-        workspace,
-        search,
-        start=partial(shown, workspace, search.name, where),
-        workers=workers,
-        tell=tell,
-    )
-    return search, record
+    with workspace.lock(files_of(workspace, search).folder):
+        grid = config.tuning.sampler == "grid"
+        fill(search, search.space.grid() if grid else [{}] * config.tuning.trials)
+        waiting = len(search.trials(TrialState.WAITING, TrialState.RUNNING))
+        workers = max(1, min(workers, waiting))  # with nothing to do they would only start and end
+        tell(f"search {search.name}: {len(search.trials())} trials, {waiting} of them to do, workers: {workers}")
+        start = partial(shown, workspace, search.name, where)
+        return search, searched(workspace, search, start=start, workers=workers, tell=tell)
 
 
 def join(workspace: Workspace, *, name: str, address: str | None) -> int:

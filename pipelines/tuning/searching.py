@@ -65,15 +65,12 @@ def files_of(workspace: Workspace, search: Search) -> Files:
     return Files(workspace.here / "tuning" / search.name)
 
 
-def fill(workspace: Workspace, search: Search, points: Sequence[Point]) -> None:
+def fill(search: Search, points: Sequence[Point]) -> None:
     """Let so many trials be there as there are points; those that are there count from the front."""
-    with workspace.one_at_a_time("tuning"):
-        search.queue(points[len(search.trials()) :])
+    search.queue(points[len(search.trials()) :])
 
 
-def searched(
-    workspace: Workspace, search: Search, *, start: Start, workers: int, tell: Tell, finalists: int | None = None
-) -> StudyRecord:
+def searched(workspace: Workspace, search: Search, *, start: Start, workers: int, tell: Tell) -> StudyRecord:
     """Work through all trials that wait, choose the best and put everything down.
 
     Args:
@@ -82,7 +79,6 @@ def searched(
         start: starts a worker.
         workers: how many.
         tell: is told, line by line, what happens.
-        finalists: of so many trials; by default as configured.
 
     Raises:
         BadInput: workers die again and again, or MLflow can't be reached.
@@ -94,8 +90,7 @@ def searched(
     try:
         _worked(search, tracker, start=start, workers=workers, tell=tell)
         record = _record(search, workers)
-        count = config.tuning.finalists if finalists is None else finalists
-        last = _finalists(search, record, count, dataset, steps.opened_store(workspace), workspace.here, tell)
+        last = _finalists(search, record, dataset, steps.opened_store(workspace), workspace.here, tell)
         record = record.model_copy(update={"finalists": last, "best": _best(search, record, last)})
         put_down(files_of(workspace, search), search, record)
         tracker.finish(record, [path for path in _all(files_of(workspace, search)) if path.exists()])
@@ -175,12 +170,12 @@ def _record(search: Search, workers: int) -> StudyRecord:
 
 
 def _finalists(
-    search: Search, record: StudyRecord, count: int, dataset: Dataset, store: Store, root: Path, tell: Tell
+    search: Search, record: StudyRecord, dataset: Dataset, store: Store, root: Path, tell: Tell
 ) -> tuple[Finalist, ...]:
     """The best trials, judged anew on the validation split by the attack that judges models."""
     found = []
     different = {trial.overrides: trial for trial in reversed(ranked(search, record))}  # of equals, the first
-    for trial in list(reversed(different.values()))[:count]:
+    for trial in list(reversed(different.values()))[: search.space.config.tuning.finalists]:
         attack = search.space.config.evaluation
         tell(f"trial {trial.number} is judged anew by {attack.attack} on the validation split")
         training = shared(search.space, best_config(search, trial), dataset, store, root)
