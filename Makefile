@@ -16,7 +16,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 
 # What `make clean` removes: everything that the other targets make.
-MADE := $(VENV) outputs data/prepared .generalist runs results mlflow.db mlflow.db-shm mlflow.db-wal mlruns mlartifacts \
+MADE := $(VENV) outputs data/prepared .generalist runs tuning results mlflow.db mlflow.db-shm mlflow.db-wal mlruns mlartifacts \
 	.dvc/cache .dvc/tmp build dist generalist.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache \
 	.hypothesis
 

@@ -163,6 +163,23 @@ def test_the_best_configuration_is_a_preset_for_every_door(project: Workspace) -
     assert record.validation == alone.chosen.validation
 
 
+def test_a_training_without_mixing_is_searched_and_pruned_too(project: Workspace) -> None:
+    """Its one expert is measured where its states are stored."""
+    space = {
+        "experts.robust.optimizer": {
+            "choices": {"good": {"name": "sgd", "lr": 0.1}, "bad": {"name": "sgd", "lr": 1e-6}}
+        }
+    }
+    alone = ("mixing=null", "deploy=expert:robust", f"tuning.space={json.dumps(space)}", "tuning.startup=1")
+    found = search(project, *alone, "tuning.seed=1", trials=6)
+    work(found, project)
+    records = found.records()
+    assert {own.state for own in records} == {"complete", "pruned"}
+    assert all(own.params["experts.robust.optimizer"] == "bad" for own in records if own.state == "pruned")
+    assert all([point.epoch for point in own.curve] == [1, 2, 3, 4] for own in records if own.state == "complete")
+    assert all(own.remix is None for own in records)
+
+
 def test_hyperband_prunes_too(project: Workspace) -> None:
     """By name; what it does is Optuna's."""
     found = search(project, "tuning.pruner=hyperband", trials=6)

@@ -13,6 +13,7 @@ from generalist.data import Dataset
 from generalist.records import GlobalRecord
 from generalist.store import Lost, Store
 from generalist.training import PATIENCE, Candidate, Position, Positions, Round, Sharing, Training
+from pipelines.trials import Point
 from pipelines.tuning.space import Space
 
 _GLANCE = 0.05  # seconds between two looks at what another worker does
@@ -52,6 +53,13 @@ class Ended:
     course: list[GlobalRecord]
     candidate: Candidate
     last: Positions
+
+    @property
+    def points(self) -> list[Point]:
+        """What was measured in it: the global learner, or the one expert where nothing is mixed."""
+        own = self.candidate.record
+        measured = [(one.epoch, one.validation) for one in self.course] or [(own.epoch, own.validation)]
+        return [Point(epoch=epoch, validation=validation) for epoch, validation in measured]
 
 
 @dataclass

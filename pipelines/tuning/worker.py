@@ -138,7 +138,7 @@ def _trained(
     reported = set(search.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
     for round_ in training.rounds():
         ended.append(round_)
-        curve += [Point(epoch=own.epoch, validation=own.validation) for own in round_.course]
+        curve += round_.points
         told.keep_if_due(training, overrides=overrides, curve=tuple(curve))
         if len(search.objective.names) > 1:
             continue
@@ -153,9 +153,9 @@ def _trained(
 def _rungs(search: Search, ended: Ended) -> Iterator[Point]:
     """Where trials are compared: the same epochs in all of them, once the experts have met."""
     options = search.space.config
-    for own in ended.course:
+    for own in ended.points:
         if ended.round.index and own.epoch % options.tuning.rung == 0 and own.epoch < options.training.epochs:
-            yield Point(epoch=own.epoch, validation=own.validation)
+            yield own
 
 
 def _why(search: Search, at: Point) -> str:
