@@ -69,6 +69,19 @@ def test_a_diverging_trial_fails_with_its_sentence_and_the_search_goes_on(projec
     assert any(own.state == "complete" for own in found.records())
 
 
+def test_what_is_no_trial_s_fault_fails_no_trial(project: Workspace) -> None:
+    """A store that can't be written stops the worker with its sentence; mended, the search goes on with that trial."""
+    found = search(project, trials=2)
+    project.store.parent.mkdir(parents=True, exist_ok=True)
+    project.store.write_text("in the way", encoding="utf-8")
+    with pytest.raises(BadInput):
+        work(found, project)
+    assert {own.state for own in found.records()} == {"running", "waiting"}
+    project.store.unlink()
+    work(found, project)
+    assert {own.state for own in found.records()} <= {"complete", "pruned"}
+
+
 def test_half_a_line_in_the_journal_is_dropped(project: Workspace) -> None:
     """What a killed writer left; without that, the next line would be glued to it, and nobody could read on."""
     found = search(project, trials=2)

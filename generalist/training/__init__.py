@@ -8,6 +8,7 @@ from generalist.training.keys import Position, Positions
 from generalist.training.plan import Round, plan
 from generalist.training.remixing import Averaged, Remixed, averaged_experts, best_remix, judged, ranked, remixed, sweep
 from generalist.training.run import PATIENCE, Outcome, history, outcome, run
+from generalist.training.segment import Diverged
 from generalist.training.sharing import Sharing
 from generalist.training.steps import Candidate, Training
 
@@ -16,6 +17,7 @@ __all__ = [
     "Averaged",
     "Candidate",
     "Crew",
+    "Diverged",
     "Fact",
     "Outcome",
     "Position",

@@ -23,6 +23,10 @@ from generalist.training.states import Begun, Histories, States
 from generalist.units import DivergedError, EpochResult, Moment, Unit
 
 
+class Diverged(BadInput):
+    """An expert's loss or gradient is no finite number any more, and nothing is left to be tried."""
+
+
 @dataclass(frozen=True)
 class Means:
     """What all segments of a training work with; `watched` says whether experts are measured at cuts."""
@@ -139,7 +143,7 @@ class Segment:
         try:
             return self._epoch(alive, data, between)
         except DivergedError as error:
-            raise BadInput(self._diverged(error, epoch)) from None
+            raise Diverged(self._diverged(error, epoch)) from None
 
     def _epoch(self, alive: Unit, data: Samples, between: Callable[[], None] | None = None) -> list[EpochResult]:
         with enough(alive.experts, self._means.dataset.shape, data.device):

@@ -144,10 +144,8 @@ def _promote(
     from pipelines.tuning.study import best_config
 
     best = best_config(search, record.trials[record.best])
-    seeds, found = doors.run(
-        workspace, promotion.over_seeds(best), name=f"{search.name}-seeds-{record.best}", address=address,
-        workers=workers, tell=tell,
-    )  # fmt: skip
+    config, name = promotion.over_seeds(best), f"{search.name}-trial-{record.best}-{best.tuning.seeds}-seeds"
+    seeds, found = doors.run(workspace, config, name=name, address=address, workers=workers, tell=tell)
     params = promotion.put_down(files_of(workspace, search), seeds, found, search.space.config)
     run_flow(workspace, params, None, [], workspace.runs / f"tuned-{search.name}")
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from generalist.config import Config, overridden, to_yaml
+from generalist.errors import BadInput
 from generalist.store import write_atomically
 from pipelines.trials import StudyRecord
 from pipelines.tuning.searching import Files
@@ -26,8 +27,13 @@ def over_seeds(config: Config) -> Config:
 
 
 def put_down(files: Files, seeds: Search, record: StudyRecord, original: Config) -> Path:
-    """Write the configuration with the best seed, to be trained, evaluated and registered; where it lies."""
-    assert record.best is not None  # a search whose trials have all ended without values has raised before
+    """Write the configuration with the best seed, to be trained, evaluated and registered; where it lies.
+
+    Raises:
+        BadInput: no seed came to its end.
+    """
+    if record.best is None:
+        raise BadInput(f"no seed of the best parameters came to its end: {record.trials[-1].reason}")
     best = best_config(seeds, record.trials[record.best]).model_copy(update={"tuning": original.tuning})
     path = files.folder / "promoted.yaml"
     write_atomically(path, (f"# the best of {len(record.trials)} seeds\n" + to_yaml(best)).encode())

@@ -24,11 +24,12 @@ from generalist.data import Dataset
 from generalist.errors import BadInput
 from generalist.numerics import fingerprint
 from generalist.records import Measured
-from generalist.store import Store
-from generalist.training import Candidate
+from generalist.store import Lost, Store
+from generalist.training import Candidate, Diverged
 from generalist.training.remixing import best_remix
 from pipelines import steps
 from pipelines.trials import Point, Remix, TrialRecord
+from pipelines.tuning.space import Point as SpacePoint
 from pipelines.tuning.storage import STORAGE, opened
 from pipelines.tuning.study import RECORD, WORKER, Search, Worker, joined
 from pipelines.tuning.trial import Ended, Shared, shared
@@ -114,7 +115,7 @@ def _tried(search: Search, trial: optuna.Trial, worker: Worker, known: _Data) ->
         try:
             point = search.space.suggest(trial)
             overrides = search.space.overrides(point)
-            config = search.space.at(point)
+            config = _fitting(search, point)
             training = shared(search.space, config, known.dataset, known.store, known.root)
             ended, curve, reason = _trained(search, trial, training, told, overrides)
             if reason is not None:
@@ -124,9 +125,20 @@ def _tried(search: Search, trial: optuna.Trial, worker: Worker, known: _Data) ->
             found = _judged(search, training, ended)
             told.keep(training, overrides=overrides, curve=curve, **found)
             _tell(search, trial, TrialState.COMPLETE, search.objective.values(found["validation"]))
-        except BadInput as error:  # values that don't go together, or an expert that diverged
+        except (Diverged, _Unfit) as error:  # its own fault; what else goes wrong would go wrong with every trial
             told.keep(training, overrides=overrides, reason=str(error))
             _tell(search, trial, TrialState.FAIL)
+
+
+class _Unfit(BadInput):
+    """Values that don't go together."""
+
+
+def _fitting(search: Search, point: SpacePoint) -> Config:
+    try:
+        return search.space.at(point)
+    except BadInput as error:
+        raise _Unfit(str(error)) from None
 
 
 def _trained(
@@ -193,6 +205,8 @@ def _remix(search: Search, training: Shared, ended: Ended) -> Remix | None:
             attack=attack_of(config),
             count=_REMIXES,
         )
+    except Lost:  # which is no answer: the trial is taken up again, and the state computed again
+        raise
     except BadInput:
         return None
     return Remix(weights=found.factors, validation=found.validation)
