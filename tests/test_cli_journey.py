@@ -50,6 +50,13 @@ while Path("waits").exists():
 """
 
 
+def put_fake_dvc(folder: Path) -> None:
+    """A package of that name in a folder."""
+    (folder / "dvc").mkdir()
+    (folder / "dvc" / "__init__.py").touch()
+    (folder / "dvc" / "__main__.py").write_text(FAKE_DVC, encoding="utf-8")
+
+
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with a small configuration and MLflow's database, which is the current folder."""
@@ -134,7 +141,7 @@ def test_a_plan_without_data_has_everything_to_do() -> None:
 
 def test_run_runs_dvc_registers_and_shows_what_came_out(project: Path) -> None:
     """Every learner with n and intervals, the model, its run, version and alias, the report, what to do next."""
-    (project / "dvc.py").write_text(FAKE_DVC, encoding="utf-8")
+    put_fake_dvc(project)
     factory.Model(seed=1).write(project / "outputs")
     child = program("-c", "from pipelines.cli import main; main()", "run", folder=project)
     said, errors = child.communicate(timeout=120)
@@ -154,7 +161,7 @@ def test_run_runs_dvc_registers_and_shows_what_came_out(project: Path) -> None:
 
 def test_a_failing_dvc_fails_run_and_the_way_on_is_told(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With DVC's own exit code; nothing is registered."""
-    (project / "dvc.py").write_text(FAKE_DVC, encoding="utf-8")
+    put_fake_dvc(project)
     (project / "fails").touch()
     monkeypatch.setenv("MAKELEVEL", "1")
     result = generalist("run")
@@ -163,9 +170,20 @@ def test_a_failing_dvc_fails_run_and_the_way_on_is_told(project: Path, monkeypat
     assert "minutes" not in result.stdout  # make has said it
 
 
+def test_with_wrong_input_run_starts_nothing(project: Path) -> None:
+    """DVC waits until the configuration is read: one sentence, and nothing is made."""
+    put_fake_dvc(project)
+    params = project / "params.yaml"
+    params.write_text(params.read_text(encoding="utf-8").replace("epochs:", "epoch:"), encoding="utf-8")
+    child = program("-c", "from pipelines.cli import main; main()", "run", folder=project)
+    said, errors = child.communicate(timeout=120)
+    assert child.returncode == 2
+    assert said == "" and len(errors.splitlines()) == 1 and "unknown key 'epoch'" in errors
+
+
 def test_stopping_run_stops_dvc(project: Path) -> None:
     """DVC gets the signal although it is no child of the terminal; the last line is the command that goes on."""
-    (project / "dvc.py").write_text(FAKE_DVC, encoding="utf-8")
+    put_fake_dvc(project)
     (project / "waits").touch()
     child = program("-c", "from pipelines.cli import main; main()", "run", folder=project)
     assert child.stdout is not None

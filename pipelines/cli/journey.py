@@ -83,17 +83,20 @@ def run() -> None:
     Runs `dvc repro`, registers the model if nothing did, and shows what came out.
     """
     from pipelines.cli import repro
+    from pipelines.cli.ahead import imported
     from pipelines.cli.databases import being_made
-    from pipelines.cli.showing import closing, show
-    from pipelines.results import Results
     from pipelines.workspace import Workspace, quiet_telemetry
 
     quiet_telemetry()
     workspace = Workspace.find()
     with going_on(repro.run_command(), within=2 * repro.ENDS_WITHIN):
-        typer.echo(_needs(options.configuration(workspace, None, None, None)))
-        with being_made(workspace):
-            repro.reproduce(workspace)
+        with repro.ready(workspace) as reproduce, being_made(workspace):
+            typer.echo(_needs(options.configuration(workspace, None, None, None)))
+            with imported("pipelines.registry", "pipelines.cli.showing"):
+                reproduce()
+        from pipelines.cli.showing import closing, show
+        from pipelines.results import Results
+
         results = Results(workspace.outputs)
         registration = _registered(workspace, results)
     show(*closing(workspace, results, registration))
@@ -104,19 +107,21 @@ def run_flow(
 ) -> None:
     """Run the whole flow in this process, with a server beside it, and say what came of it."""
     from pipelines import orchestration
-    from pipelines.progress import Progress
-    from pipelines.results import check_writable
 
-    check_writable(outputs)
-    # The server starts first: it needs the seconds in which the flow's imports are read.
-    with orchestration.server(workspace, warn=tell) as ready, Progress() as progress:
+    # The server starts first: it needs the seconds in which everything else is imported.
+    with orchestration.server(workspace, warn=tell) as ready:
         options.configuration(workspace, params, preset, overrides)  # wrong input needs no server
+        from pipelines.results import check_writable
+
+        check_writable(outputs)
         from pipelines import flows
+        from pipelines.progress import Progress
         from pipelines.tracking.database import migrate
 
         migrate(workspace)  # while the server starts
         ready()
-        made = flows.run(watch=progress, params=params, preset=preset, overrides=overrides, outputs=outputs)
+        with Progress() as progress:
+            made = flows.run(watch=progress, params=params, preset=preset, overrides=overrides, outputs=outputs)
     typer.echo(f"{made['registered']}\nresults in {made['outputs']}, weights {made['weights']}")
 
 

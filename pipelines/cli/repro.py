@@ -1,13 +1,17 @@
 """Running `dvc repro` as a child, and being run by DVC."""
 
 import os
+import runpy
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
 
+from pipelines.cli.ahead import import_all
 from pipelines.cli.shell import GO_ON
 from pipelines.workspace import Workspace
 
@@ -26,27 +30,42 @@ def dvc_command() -> str | None:
     return "dvc exp run, with the same options" if "DVC_EXP_NAME" in os.environ else "dvc repro"
 
 
-def reproduce(workspace: Workspace) -> None:
-    """Run `dvc repro` in a workspace, with this environment's programs first on the PATH.
+@contextmanager
+def ready(workspace: Workspace) -> Iterator[Callable[[], None]]:
+    """Start DVC, which reads its own code beside the block and waits for the function given: that runs `dvc repro`.
+
+    This environment's programs come first on its PATH. Where the block never calls the function, DVC does nothing.
 
     Raises:
-        typer.Exit: a stage failed; it has said why.
+        typer.Exit: from that function, a stage failed; it has said why.
     """
     programs = Path(sys.executable).parent
     environment = os.environ | {"PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}", GO_ON: ""}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro"],
+    told, gate = os.pipe()
+    process = subprocess.Popen(  # noqa: S603  ourselves
+        [sys.executable, "-m", __name__, str(told)],
         cwd=workspace.here,
         env=environment,
+        pass_fds=[told],
         start_new_session=True,  # however we are stopped, all of it is
     )
+    os.close(told)
+
+    def reproduce() -> None:
+        os.write(gate, b"go")
+        if code := process.wait():
+            raise typer.Exit(code)
+
     try:
-        code = process.wait()
+        yield reproduce
     except KeyboardInterrupt:
         _stop(process)
         raise
-    if code:
-        raise typer.Exit(code)
+    finally:
+        os.close(gate)
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
@@ -57,3 +76,16 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _repro_when_told(descriptor: int) -> None:
+    import_all("dvc.cli", "dvc.commands.repro", "dvc.repo")
+    with os.fdopen(descriptor, "rb") as gate:
+        if not gate.read(1):
+            return
+    sys.argv = ["dvc", "repro"]
+    runpy.run_module("dvc", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    _repro_when_told(int(sys.argv[1]))
