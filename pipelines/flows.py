@@ -25,9 +25,9 @@ from pipelines import artifacts, steps
 from pipelines.job import Job, Watch
 from pipelines.progress import Progress
 from pipelines.registry import Registration, register
-from pipelines.results import Results, check_writable, put_down
+from pipelines.results import Results, put_down
 from pipelines.tracking import start
-from pipelines.workspace import Workspace
+from pipelines.workspace import Workspace, check_writable
 
 
 def _worth_retrying(_task: Any, _run: Any, state: Any) -> bool:

@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock
@@ -79,8 +79,13 @@ def server(workspace: Workspace, *, warn: Callable[[str], None]) -> Iterator[Cal
             from prefect.settings import PREFECT_API_URL, temporary_settings
 
             stack.enter_context(temporary_settings({PREFECT_API_URL: temporary.url}))
+
+        def ready() -> None:
+            temporary.wait()
+            stack.enter_context(_no_heartbeats())
+
         try:
-            yield temporary.wait
+            yield ready
         finally:
             _send_what_is_left()
 
@@ -108,6 +113,8 @@ class _Temporary:
                 pass_fds=[listening.fileno()],
                 start_new_session=True,  # Ctrl-C is for us; Prefect still has to tell the server about it
             )
+        # The first answer takes half a second longer than later ones, so it is asked for before anybody needs one.
+        threading.Thread(target=_visit, args=(f"{self.url}/admin/version",), daemon=True).start()
 
     def wait(self) -> None:
         """Return once the server answers.
@@ -135,6 +142,18 @@ class _Temporary:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def _visit(url: str) -> None:
+    with suppress(OSError), urllib.request.urlopen(url, timeout=_TEMPORARY_STARTS_WITHIN):  # noqa: S310  ourselves
+        pass
+
+
+def _no_heartbeats() -> AbstractContextManager[object]:
+    """A flow ends up to a second later for them, and a server that ends with its flow has nobody to tell."""
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    return temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
 
 
 def _send_what_is_left() -> None:
@@ -223,6 +242,7 @@ def _serve(descriptor: int) -> None:
 
     threading.Thread(target=end_with_parent, daemon=True).start()
     own.run(sockets=[socket.socket(fileno=descriptor)])
+    os._exit(0)  # all is written; taking modules apart would keep whoever waits for a second more
 
 
 if __name__ == "__main__":

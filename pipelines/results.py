@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,19 +100,6 @@ class Results:
             return Evaluation.model_validate_json(self.evaluation.read_bytes())
         except (OSError, ValueError):
             raise BadInput(f"{self.evaluation} is missing or damaged: make it with `dvc repro`") from None
-
-
-def check_writable(folder: Path) -> None:
-    """Refuse an output folder that can't be written, before any work.
-
-    Raises:
-        BadInput: it is a file, lies below one, or may not be written.
-    """
-    above = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not above.is_dir():
-        raise BadInput(f"results can't be written to {folder}: {above} is a file; remove it or name another folder")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise BadInput(f"results can't be written to {folder}: {above} may not be written to; name another folder")
 
 
 def put_down(staged: Results, target: Results) -> None:

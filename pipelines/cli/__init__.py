@@ -1,7 +1,7 @@
 """The command line `generalist`. Heavy imports wait inside the commands: `generalist --help` answers at once."""
 
 from pipelines.cli import attacking, configuration, journey, models, remixing, service, storing, tuning
-from pipelines.cli.shell import Commands, new_app
+from pipelines.cli.shell import Commands, leave, new_app
 
 app = new_app(
     cls=Commands,
@@ -34,4 +34,7 @@ app.add_typer(storing.app, name="store")
 
 def main() -> None:
     """The program `generalist`."""
-    app(prog_name="generalist")
+    try:
+        app(prog_name="generalist")
+    except SystemExit as end:
+        leave(end.code)

@@ -107,13 +107,12 @@ def run_flow(
 ) -> None:
     """Run the whole flow in this process, with a server beside it, and say what came of it."""
     from pipelines import orchestration
+    from pipelines.workspace import check_writable
 
+    check_writable(outputs)
     # The server starts first: it needs the seconds in which everything else is imported.
     with orchestration.server(workspace, warn=tell) as ready:
         options.configuration(workspace, params, preset, overrides)  # wrong input needs no server
-        from pipelines.results import check_writable
-
-        check_writable(outputs)
         from pipelines import flows
         from pipelines.progress import Progress
         from pipelines.tracking.database import migrate

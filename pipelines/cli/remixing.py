@@ -43,8 +43,8 @@ def remix(
     """
     from pipelines import remixing
     from pipelines.cli.showing import accuracies, show
-    from pipelines.results import Results, check_writable
-    from pipelines.workspace import Workspace
+    from pipelines.results import Results
+    from pipelines.workspace import Workspace, check_writable
 
     workspace = Workspace.find()
     with going_on(same_command()):

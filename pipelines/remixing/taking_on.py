@@ -15,9 +15,9 @@ from generalist.training import Outcome
 from pipelines import steps
 from pipelines.registry import Registration, register
 from pipelines.remixing.looking import Look, words
-from pipelines.results import Results, check_writable, put_down
+from pipelines.results import Results, put_down
 from pipelines.tracking import start
-from pipelines.workspace import Workspace
+from pipelines.workspace import Workspace, check_writable
 
 
 def take_on(workspace: Workspace, found: Look, target: Results, *, command: str) -> Registration:
