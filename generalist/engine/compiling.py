@@ -76,6 +76,16 @@ class Trial:
         self._passed: set[Hashable] = set()
         self._failed = False
 
+    @property
+    def asked(self) -> bool:
+        """Whether anything was computed yet."""
+        return bool(self._passed)
+
+    @property
+    def taken(self) -> bool:
+        """Whether compiled code is in use."""
+        return self.asked and not self._failed
+
     def passes(self, kind: Hashable, both: Both, *, rough: bool) -> bool:
         """Whether the compiled way is to be taken."""
         if kind not in self._passed and not self._failed:
@@ -102,16 +112,16 @@ class CompiledForward:
     def __init__(self, model: nn.Module) -> None:
         self._model, self._mode = weakref.ref(model), model.training  # which holds this
         self._fast = _compiled(_forward, _kind(type(model), [*model.parameters(), *model.buffers()]))
-        self._trial = Trial("the training pass" if model.training else "the attacked network")
+        self.trial = Trial("the training pass" if model.training else "the attacked network")
 
     def __call__(self, images: Images, *more: Any) -> Tensor:
         model = self._model()
         assert model is not None  # it is being called
-        rough = torch.is_autocast_enabled(images.device.type)
-        kind = (images.shape, images.dtype, images.requires_grad, rough)
         if more or not torch.is_grad_enabled() or model.training != self._mode:
             return _forward(model, images, *more)
-        if self._trial.passes(kind, lambda: self._both(model, images), rough=rough):
+        rough = torch.is_autocast_enabled(images.device.type)
+        kind = (images.shape, images.dtype, images.requires_grad, rough)
+        if self.trial.passes(kind, lambda: self._both(model, images), rough=rough):
             found: Tensor = self._fast(model, images)
             return found
         return _forward(model, images)
@@ -147,14 +157,14 @@ class CompiledSlope:
         tensors = [own for call in program.calls for own in vars(call[0]).values() if isinstance(own, Tensor)]
         kind = _kind(Program, tensors)
         self._passes = _compiled(Program.forward, kind), _compiled(Program.backward, kind)
-        self._trial = Trial("the attack's gradient")
+        self.trial = Trial("the attack's gradient")
 
     def __call__(self, program: Program, images: Images, of_logits: OfLogits) -> Images:
         def both() -> tuple[list[Tensor], list[Tensor]]:
             return [program.slope_by(images, of_logits, *self._passes)], [plainly(program, images, of_logits)]
 
         kind = (images.shape, images.dtype, torch.is_autocast_enabled(images.device.type))
-        if self._trial.passes(kind, both, rough=program.dtype != torch.float32):
+        if self.trial.passes(kind, both, rough=program.dtype != torch.float32):
             return program.slope_by(images, of_logits, *self._passes)
         return plainly(program, images, of_logits)
 

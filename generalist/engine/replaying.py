@@ -72,6 +72,11 @@ class Replays:
         self._known: dict[Hashable, _Recorded | None] = {}
         self._met: set[Hashable] = set()
 
+    @property
+    def recordings(self) -> int:
+        """How many kinds of work are repeated."""
+        return sum(own is not None for own in self._known.values())
+
     def __call__(
         self, key: Hashable, work: Work, inputs: Sequence[Tensor], agrees: Callable[[Tensor, Tensor], bool]
     ) -> Tensor:
