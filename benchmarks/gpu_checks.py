@@ -82,7 +82,8 @@ def throughput(case: Case, on: torch.device, *, quick: bool) -> dict[str, float]
 
         return 1 / machine.seconds(call, on) * passes[0]
 
-    by_pgd()  # to warm up
+    for _ in range(3):  # to warm up; on a GPU it compiles, then records
+        by_pgd()
     told = {f"PGD-{steps}, images/s": images / machine.seconds(by_pgd, on)}
     precisions: tuple[Precision, ...] = ("float32",) if quick else ("float32", "bfloat16")
     for precision in precisions:

@@ -187,7 +187,18 @@ def wrong(function: Callable[..., Any]) -> Callable[..., Any]:
     return doubled
 
 
-@pytest.mark.parametrize("compiler", [raising, raising_backward, wrong])
+def raising_later(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A compiler that works, then fails where something makes it compile again."""
+    calls: list[int] = []
+
+    def tiring(*given: Any) -> Any:
+        calls.append(1)
+        return function(*given) if len(calls) < 3 else raising(function)()
+
+    return tiring
+
+
+@pytest.mark.parametrize("compiler", [raising, raising_backward, raising_later, wrong])
 def test_a_compiler_that_fails_costs_nothing_but_time(
     compiler: Fake, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -130,7 +130,7 @@ def _repeated(
     def agrees(found: Tensor, expected: Tensor) -> bool:
         inside = (threat.distance(found, images) <= float(threat.eps) + _APART).all()
         equal = (found - expected).abs() <= _APART
-        return bool(inside & (equal.float().mean() >= _EQUAL))
+        return bool(inside & (found.amin() >= 0) & (found.amax() <= 1) & (equal.float().mean() >= _EQUAL))
 
     try:
         return network.replays(("pgd", loss, threat, steps, size), work, (points, images, labels), agrees)
