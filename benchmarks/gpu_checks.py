@@ -1,11 +1,13 @@
-"""Attacks on the device: that their gradients are the CPU's, and how many images and passes a second they manage.
+"""Attacks on the device: that their gradients are the CPU's, and how fast they are, by each of the fast ways.
 
     python -m benchmarks.gpu_checks
 
 On a network with initial weights and an eps so small that nothing is broken, so that every image takes every step.
+The ways of PGD are compared at a usual eps.
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import nn
@@ -15,12 +17,21 @@ from benchmarks.sides import CASES, Case, Ours, batch_of, difference
 from generalist.attacks import autoattack, pgd
 from generalist.attacks.handover import Precision
 from generalist.attacks.losses import cross_entropy
+from generalist.engine import Program
+from generalist.engine.compiling import CompiledSlope
 from generalist.tensors import Batch
 from generalist.threats import Threat
 
 EPS = 1e-6
 STEPS = 20
 QUERIES = 200
+WAYS = {
+    "eager": ("engine.compile=false", False),
+    "graph": ("engine.compile=false", True),
+    "compiled": ("engine.compile=true", False),
+    "compiled, graph": ("engine.compile=true", True),
+}
+"""Of PGD's loop on a GPU: an override, and whether it is repeated by a CUDA graph; on a CPU there is the first."""
 GRADIENTS, FORWARDS = 1900, 7800
 """Passes of an image that survives the standard cascade with ten classes, as counted."""
 
@@ -71,7 +82,8 @@ def throughput(case: Case, on: torch.device, *, quick: bool) -> dict[str, float]
 
         return 1 / machine.seconds(call, on) * passes[0]
 
-    by_pgd()  # to warm up
+    for _ in range(3):  # to warm up; on a GPU it compiles, then records
+        by_pgd()
     told = {f"PGD-{steps}, images/s": images / machine.seconds(by_pgd, on)}
     precisions: tuple[Precision, ...] = ("float32",) if quick else ("float32", "bfloat16")
     for precision in precisions:
@@ -85,6 +97,61 @@ def throughput(case: Case, on: torch.device, *, quick: bool) -> dict[str, float]
     return told
 
 
+@dataclass(frozen=True)
+class Loop:
+    """One way of PGD's loop.
+
+    Attributes:
+        images_a_second: once it is ready.
+        ready_seconds: its first three calls, in which it compiles, records and compares.
+        equal: the share of pixels that come out as eagerly, to 1e-4.
+        taken: whether it was computed so; what fails falls back to the eager way, with a warning.
+    """
+
+    images_a_second: float
+    ready_seconds: float
+    equal: float
+    taken: bool
+
+
+def loops(case: Case, on: torch.device, *, quick: bool) -> dict[str, Loop]:
+    """PGD's loop by each way that there is on the device."""
+    count, steps = (64, 3) if quick else (1024, 10)
+    batch, threat = batch_of(case.shape, count, on), Threat("linf", 8 / 255)
+    found: dict[str, Loop] = {}
+    eager: torch.Tensor | None = None
+    for name, (override, repeated) in WAYS.items():
+        if on.type == "cpu" and name != "eager":
+            continue
+        program = Ours(case, on, override, *(["model.width=4"] if quick else [])).attackable
+        if not repeated:
+            program.replays = None
+
+        def attacked(program: Program = program) -> torch.Tensor:
+            return pgd(program, batch.images, batch.labels, threat, steps=steps, random_start=False)
+
+        ready = machine.seconds(lambda call=attacked: [call() for _ in range(3)], on)  # type: ignore[misc]
+        result = attacked()
+        eager = result if eager is None else eager
+        equal = float(((result - eager).abs() <= 1e-4).float().mean())
+        taken = not repeated or program.replays.recordings > 0
+        if override.endswith("true"):
+            taken = taken and isinstance(program.way, CompiledSlope) and program.way.trial.taken
+        found[name] = Loop(count / machine.seconds(attacked, on), ready, equal, taken)
+    return found
+
+
+def _told(ways: dict[str, Loop]) -> list[list[str]]:
+    """A line for each way."""
+    lines = []
+    for name, own in ways.items():
+        more = (
+            f"{own.images_a_second:,.0f}; {own.ready_seconds:.1f} s to get ready; {own.equal:.2%} of pixels as eagerly"
+        )
+        lines.append([f"PGD's loop, {name}, images/s", more if own.taken else f"refused, see the warning; {more}"])
+    return lines
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Print the table."""
     parser = machine.arguments(__doc__, quick="seconds on a CPU: the network for digits, few images and steps")
@@ -95,9 +162,17 @@ def main(words: Sequence[str] | None = None) -> None:
     apart, speed = agreement(case, on, 8 if quick else 64), throughput(case, on, quick=quick)
     lines = [[f"gradients of {name}: difference from the CPU's", f"{own:.1e}"] for name, own in apart.items()]
     lines += [[name, f"{own:,.0f}"] for name, own in speed.items()]
+    ways = loops(case, on, quick=quick)
+    lines += _told(ways)
     print("\n" + machine.table(["what", ""], lines))
     ratios = {f"AutoAttack by {name}": own for name, own in gains(speed).items()}
-    machine.tell(ratios, on, arguments.json, difference_from_cpu=apart, throughput=speed)
+    ratios |= {
+        f"PGD by {name}": own.images_a_second / ways["eager"].images_a_second
+        for name, own in ways.items()
+        if name != "eager"
+    }
+    told = {name: asdict(own) for name, own in ways.items()}
+    machine.tell(ratios, on, arguments.json, difference_from_cpu=apart, throughput=speed, loops=told)
 
 
 def gains(speed: dict[str, float]) -> dict[str, float]:

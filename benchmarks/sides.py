@@ -159,7 +159,8 @@ class Ours:
             parts["training pass"] = lambda: alone.step(batch, 500, 3)
         own = self.config.engine
         bf16 = "bfloat16" in (own.precision, own.attack_precision)
-        alike = {"attack": f"attack, bf16 {bf16}, plain {own.plain}", "natural": f"{own.precision}, plain {own.plain}"}
+        way = f"plain {own.plain}, compile {own.compile}"
+        alike = {"attack": f"attack, bf16 {bf16}, {way}", "natural": f"{own.precision}, {way}"}
         return Side(whole, parts, steps / (iterations or steps), contained=("averages",), alike=alike)
 
 

@@ -111,6 +111,8 @@ class Expert:
         attackable = self._program or engine.attack_network(model)  # asks no other process
         self._group = engine.group()
         self.learner = Learner(engine.synchronised(model, self._group).train(), attackable)
+        if engine.compiles(model, recipe.engine, on, self._group):
+            engine.compile_passes(self.learner.model, attackable)
         self.weights: Weights = model.state_dict()
         self._parameters = list(model.parameters())
         self.optimizer = self._optimizer(state.optimizer)

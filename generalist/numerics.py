@@ -1,8 +1,12 @@
-"""What else than the configuration decides the bits of a result: the code, torch, the device, the threads."""
+"""What else than the configuration decides the bits of a result: the code, torch, the device, threads, a compiler."""
 
 import ast
 import functools
 import hashlib
+import importlib.util
+import os
+import shlex
+import shutil
 from pathlib import Path
 
 import torch
@@ -36,9 +40,24 @@ def fingerprint(device: str, threads: int, *, evaluation: bool = False) -> dict[
     together = dist.get_world_size() if dist.is_available() and dist.is_initialized() and not evaluation else 1
     told: dict[str, str | int] = {"torch": str(torch.__version__), "device": processor, "threads": threads}
     told["code"] = code_digest(modules)
+    if device == "cuda" and not evaluation:  # there `engine.compile: auto` follows it; on a CPU bits don't
+        told["compiler"] = has_compiler(device)
     if together > 1:  # alone, keys are what they always were
         told["processes"] = together
     return told
+
+
+def has_compiler(device: str) -> bool:
+    """Whether torch.compile can work here: on a CPU by a C++ compiler, on GPUs by Triton and a C compiler."""
+    if device == "cuda":
+        return importlib.util.find_spec("triton") is not None and _found("CC", "clang", "gcc")
+    return _found("CXX", "g++")
+
+
+def _found(variable: str, *names: str) -> bool:
+    """Whether there is the program that an environment variable names, or without it one of these."""
+    named = shlex.split(os.environ.get(variable, ""))[:1]
+    return any(shutil.which(name) for name in named or names)
 
 
 @functools.cache

@@ -13,7 +13,7 @@ import pytest
 import torch
 import training_factory
 
-from benchmarks import gpu, gpu_results, gpu_verdicts, overhead
+from benchmarks import gpu, gpu_checks, gpu_results, gpu_verdicts, overhead
 from benchmarks.counting import iteration, training_pass
 from benchmarks.sides import CASES, Ours, batch_of, difference, naive_side
 from generalist.config import load
@@ -191,6 +191,13 @@ def test_a_failure_leaves_the_other_figures(
     assert gpu.main(["--quick", "--out", str(tmp_path), "--device", "cpu"]) == 1
     assert "| roofline | FAILED, see above |" in capsys.readouterr().out
     assert read(tmp_path / "gpu.json")["ratios"] == {"training_step: digits": 2.0, "checks: digits": 2.0}
+
+
+def test_on_a_cpu_the_loop_has_one_way() -> None:
+    """Graphs need a GPU, and compiled code pays on none but wide networks; both are left out."""
+    found = gpu_checks.loops(CASES["digits"], CPU, quick=True)
+    assert list(found) == ["eager"]
+    assert found["eager"].taken and found["eager"].equal == 1 and found["eager"].images_a_second > 0
 
 
 def test_a_piece_says_that_there_is_more_to_do(tmp_path: Path) -> None:

@@ -13,13 +13,20 @@ from generalist.tensors import Images, Labels, Logits, Mask, PerImage
 
 Network = Callable[[Images], Logits]
 """A deterministic function from images in [0, 1] to logits, each image on its own."""
+Reference = Labels | Logits
+"""What a loss compares logits with: labels, or log-probabilities, as the divergence of TRADES does."""
 Loss = Callable[..., PerImage]
-"""What gradient attacks raise: `loss(logits, labels)`, or `loss(logits, labels, targets)` if it aims at a class."""
+"""What gradient attacks raise: `loss(logits, reference)`, or `loss(logits, labels, targets)` if it aims at a class."""
 
 
 def cross_entropy(logits: Logits, labels: Labels) -> PerImage:
     """-log softmax(z)_y."""
     return F.cross_entropy(logits, labels, reduction="none")
+
+
+def divergence(logits: Logits, reference: Logits) -> PerImage:
+    """KL(p || softmax z), where the reference is log p: how far from it a prediction is (Zhang et al. 2019)."""
+    return F.kl_div(F.log_softmax(logits, dim=1), reference, reduction="none", log_target=True).sum(dim=1)
 
 
 def scaled_cross_entropy(logits: Logits, labels: Labels) -> PerImage:
@@ -80,12 +87,12 @@ def ranked(logits: Logits, labels: Labels) -> Tensor:
 _TINY = 1e-30
 
 
-def of_logits(loss: Loss, logits: Logits, labels: Labels) -> Logits:
+def of_logits(loss: Loss, logits: Logits, reference: Reference) -> Logits:
     """The gradient of each image's loss with respect to its logits: of the cross-entropy in closed form."""
     if loss is cross_entropy:
         gradient = logits.softmax(1)
-        return gradient.scatter_add_(1, labels[:, None], -torch.ones_like(gradient[:, :1]))
+        return gradient.scatter_add_(1, reference[:, None], -torch.ones_like(gradient[:, :1]))
     leaf = logits.detach().requires_grad_()
     with torch.enable_grad():
-        (found,) = torch.autograd.grad(loss(leaf, labels).sum(), leaf)
+        (found,) = torch.autograd.grad(loss(leaf, reference).sum(), leaf)
     return found

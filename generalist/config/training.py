@@ -63,3 +63,8 @@ class EngineOptions(Section):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="arithmetic of the whole step; weights, averages and evaluation stay float32"
     )
+    compile: Literal["auto"] | bool = Field(
+        "auto",
+        description="torch.compile for training passes and attacks; auto: on GPUs, for convolutions of 64 channels and"
+        " more, where Triton and a C compiler are there; never where it is plain or several processes share a batch",
+    )

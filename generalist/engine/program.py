@@ -12,7 +12,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from generalist.engine.operations import Call
+from generalist.engine.replaying import Replays
 from generalist.tensors import Images, Logits
+
+OfLogits = Callable[[Logits], Logits]
+"""From logits to the gradient of a loss with respect to them."""
 
 
 class Program:
@@ -26,6 +30,10 @@ class Program:
         """Value 0 is the images, and `result` the logits."""
         self.calls, self.result, self.dtype = list(calls), result, dtype
         self.format = torch.channels_last if channels_last else torch.contiguous_format
+        self.replays: Replays | None = None
+        """Repeats whole attacks on this network, where that is possible."""
+        self.way: Way = plainly
+        """How gradients are computed; they get the program as an argument, as holding it would keep its memory."""
         self.refresh()
 
     def with_calls(self, calls: Sequence[Call]) -> "Program":
@@ -48,14 +56,22 @@ class Program:
         logits: Logits = _Run.apply(images, self)  # type: ignore[no-untyped-call]
         return logits
 
-    def slope(self, images: Images, of_logits: Callable[[Logits], Logits]) -> Images:
+    def slope(self, images: Images, of_logits: OfLogits) -> Images:
         """The gradient of the images, from what gives that of the logits; autograd sees nothing of the network."""
+        if self._stale:
+            self.refresh()
+        return self.way(self, images, of_logits)
+
+    def slope_by(
+        self, images: Images, of_logits: OfLogits, forth: Callable[..., list[Tensor]], back: Callable[..., Images]
+    ) -> Images:
+        """The same by passes that do what `forward` and `backward` do; they get this program, too."""
         with torch.inference_mode():
-            values = self.forward(images)
+            values = forth(self, images)
         logits = values[self.result].float().clone()  # an ordinary tensor
         gradient = of_logits(logits)
         with torch.inference_mode():
-            found = self.backward(gradient, values)
+            found = back(self, gradient, values)
         return found.clone()
 
     def forward(self, images: Images) -> list[Tensor]:
@@ -81,6 +97,15 @@ class Program:
         total = found[0]
         assert total is not None
         return total.to(torch.float32, memory_format=torch.contiguous_format)
+
+
+Way = Callable[[Program, Images, OfLogits], Images]
+"""What `slope` gives."""
+
+
+def plainly(program: Program, images: Images, of_logits: OfLogits) -> Images:
+    """A program's gradient, operation by operation."""
+    return program.slope_by(images, of_logits, Program.forward, Program.backward)
 
 
 class _Run(torch.autograd.Function):

@@ -7,11 +7,12 @@ from pydantic import Field
 from torch.nn import functional as F
 
 from generalist.attacks import attack_from
+from generalist.attacks.losses import divergence
 from generalist.config import AttackOptions, Quantity, ThreatOptions
 from generalist.config.sections import NonNegative
 from generalist.objectives.contract import Learner, Loss, Objective
 from generalist.randomness import normal_like
-from generalist.tensors import Batch, Labels, Logits, PerImage
+from generalist.tensors import Batch
 from generalist.threats import threat_from
 
 _START_NOISE = 0.001
@@ -39,15 +40,10 @@ class Trades(Objective):
         with torch.no_grad():
             clean = F.log_softmax(learner.attackable(batch.images), dim=1)
         noise = normal_like(batch.images, std=_START_NOISE, generator=generator)
-
-        def divergence(logits: Logits, _labels: Labels) -> PerImage:
-            attacked = F.log_softmax(logits, dim=1)
-            return F.kl_div(attacked, clean, reduction="none", log_target=True).sum(dim=1)
-
         images = attack_from(self.attack)(
             learner.attackable,
             batch.images,
-            batch.labels,
+            clean,
             threat,
             loss=divergence,
             start=threat.project(batch.images + noise, batch.images),

@@ -66,6 +66,7 @@ def _train(options: argparse.Namespace, group: engine.Group, began: float) -> in
             " set training.processes to one"
         )
     group.settle(engine.device(config.training.device))
+    engine.check_compiler(config.engine, config.training.device)
     dataset = _data(config, options.data, group)
     tell: Tell = _say if group.rank == 0 else _nothing
 

@@ -8,6 +8,8 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from generalist import engine
 from generalist.config import AttackOptions, Config, EvaluationOptions, canonical, digest
 from generalist.data import Dataset, steps_per_epoch
@@ -48,8 +50,9 @@ class Training:
         """Relative paths in the configuration are below `root`; `sharing` is given where others train beside it.
 
         Raises:
-            BadInput: `training.initial` names no weights of this network.
+            BadInput: `training.initial` names no weights of this network, or `engine.compile` needs a compiler.
         """
+        engine.check_compiler(config.engine, config.training.device)
         self.config, self.dataset, self.store, self.root = config, dataset, store, root
         self._initial = given_weights(config, dataset.shape, root)
         self._sharing = sharing
@@ -132,7 +135,8 @@ class Training:
             BadInput: an expert diverged.
             Lost: a state in the store is damaged; it was set aside, and starting over computes it again.
         """
-        with engine.threads(self.config.training.threads):
+        training, plain = self.config.training, self.config.engine.plain
+        with engine.threads(training.threads), engine.lane(torch.device(training.device), plain=plain):
             segment = self._segment(round_, unit, positions)
             yield from segment.recalled()
             yield from segment.trained()
