@@ -1,5 +1,6 @@
-"""Imports for later, made while something else has to be waited for."""
+"""Imports that take seconds: made while something else has to be waited for, and without looking for garbage."""
 
+import gc
 import importlib
 import os
 import threading
@@ -16,6 +17,17 @@ def imported(*modules: str) -> Iterator[None]:
     thread.start()
     yield
     thread.join()
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Import inside without Python's search for garbage: modules stay, and looking through them takes a sixth of it."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def import_all(*modules: str) -> None:

@@ -83,7 +83,7 @@ def run() -> None:
     Runs `dvc repro`, registers the model if nothing did, and shows what came out.
     """
     from pipelines.cli import repro
-    from pipelines.cli.ahead import imported
+    from pipelines.cli.ahead import imported, uncollected
     from pipelines.cli.databases import being_made
     from pipelines.workspace import Workspace, quiet_telemetry
 
@@ -91,7 +91,9 @@ def run() -> None:
     workspace = Workspace.find()
     with going_on(repro.run_command(), within=2 * repro.ENDS_WITHIN):
         with repro.ready(workspace) as reproduce, being_made(workspace):
-            typer.echo(_needs(options.configuration(workspace, None, None, None)))
+            with uncollected():
+                config = options.configuration(workspace, None, None, None)
+            typer.echo(_needs(config))
             with imported("pipelines.registry", "pipelines.cli.showing"):
                 reproduce()
         from pipelines.cli.showing import closing, show
@@ -107,15 +109,17 @@ def run_flow(
 ) -> None:
     """Run the whole flow in this process, with a server beside it, and say what came of it."""
     from pipelines import orchestration
+    from pipelines.cli.ahead import uncollected
     from pipelines.workspace import check_writable
 
     check_writable(outputs)
     # The server starts first: it needs the seconds in which everything else is imported.
     with orchestration.server(workspace, warn=tell) as ready:
-        options.configuration(workspace, params, preset, overrides)  # wrong input needs no server
-        from pipelines import flows
-        from pipelines.progress import Progress
-        from pipelines.tracking.database import migrate
+        with uncollected():
+            options.configuration(workspace, params, preset, overrides)  # wrong input needs no server
+            from pipelines import flows
+            from pipelines.progress import Progress
+            from pipelines.tracking.database import migrate
 
         migrate(workspace)  # while the server starts
         ready()
