@@ -84,7 +84,7 @@ def test_small_convolutions_are_matrices(
     assert program is not None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dense, "_FULLER", 100.0)
-        condensed = program.with_calls(dense.condensed(program.calls, images.shape[1:]))
+        condensed = program.with_calls(dense._condensed(program.calls, images.shape[1:]))
     assert sum(isinstance(operation, matrices.Banded) for operation, _, _ in condensed.calls) == 2
     assert isinstance(condensed.calls[-1][0], matrices.Rows)
     agree(condensed, network, images, within=1e-4)

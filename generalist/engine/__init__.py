@@ -2,6 +2,7 @@
 
 from generalist.engine.attacking import attack_network, channels_last, fast_attack_network
 from generalist.engine.compiling import check_compiler, compile_passes, compiles
+from generalist.engine.dense import condensed
 from generalist.engine.devices import device, threads
 from generalist.engine.lanes import lane
 from generalist.engine.networks import initial_weights, model_with
@@ -18,6 +19,7 @@ __all__ = [
     "check_compiler",
     "compile_passes",
     "compiles",
+    "condensed",
     "device",
     "fast_attack_network",
     "group",

@@ -56,6 +56,4 @@ def fast_attack_network(model: Classifier, shape: ImageShape, options: EngineOpt
     program = recorded(attack_network(model), ramp, dtype=dtype, channels_last=channels_last(model, options))
     if program is not None and model.mean.device.type == "cuda":
         program.replays = Replays(cuda_graph)
-    if program is None or dtype != torch.float32 or model.mean.device.type != "cpu":
-        return program
-    return program.with_calls(condensed(program.calls, image))
+    return program if program is None or model.mean.device.type != "cpu" else condensed(program, image)

@@ -20,18 +20,27 @@ from generalist.engine.operations import (
     Shift,
     Unshuffle,
 )
+from generalist.engine.program import Program
 
 _LARGEST = 2**19  # entries of a matrix: beyond, it takes longer to fill than it saves
 _FULLER = 2.0  # how many times more multiplications a matrix may take
 
 
-def condensed(calls: Sequence[Call], image: torch.Size) -> list[Call]:
-    """The same calls with small convolutions as matrices; values keep their numbers.
+def condensed(program: Program, image: torch.Size) -> Program:
+    """The same with small convolutions as matrices, where it has any; in bfloat16 as it is.
 
     Args:
-        calls: after `refresh`, in float32 on the CPU.
+        program: on the CPU.
         image: channels, height, width.
     """
+    if program.dtype != torch.float32:
+        return program
+    calls = _condensed(program.calls, image)
+    return program.with_calls(calls) if any(isinstance(own, Dense | Banded) for own, _, _ in calls) else program
+
+
+def _condensed(calls: Sequence[Call], image: torch.Size) -> list[Call]:
+    """Values keep their numbers."""
     sizes = _sizes(calls, image)
     constant = _constant_part(calls)
     rest = list(calls[len(constant) :])

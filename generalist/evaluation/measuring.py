@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from generalist.attacks import VERSIONS, attack_from, autoattack, fooled
+from generalist.attacks.handover import faster
 from generalist.attacks.tiles import logits_of
 from generalist.config import AttackOptions, EvaluationOptions, ThreatOptions
 from generalist.data import Split
@@ -103,12 +104,14 @@ def attacked(
         first: place of the first image in the whole split, a multiple of `TILE`.
     """
     network, on = decision(model), device(model)
-    run, ball = attack_from(attack), threat_from(threat)
+    run, ball, search = attack_from(attack), threat_from(threat), None
     natural, robust = [np.zeros(0, dtype=np.bool_)], [np.zeros(0, dtype=np.bool_)]
     ends = [np.zeros((0, *split.images.shape[1:]), dtype=np.float32)]
     for index, (images, labels) in enumerate(tiles(split, on), start=first // TILE):
-        found = run(network, images, labels, ball, generator=generator(seed, "evaluation", index, device=on))
-        clean = logits_of(network, images).argmax(1) == labels
+        logits = logits_of(network, images)
+        search = search or faster(model, network, "float32", images, logits).view or network
+        found = run(search, images, labels, ball, generator=generator(seed, "evaluation", index, device=on))
+        clean = logits.argmax(1) == labels
         natural.append(clean.cpu().numpy())
         robust.append((clean & ~fooled(logits_of(network, found), labels)).cpu().numpy())
         ends.append(found.cpu().numpy())
