@@ -16,6 +16,7 @@ from generalist.errors import BadInput
 from generalist.records import RoundRecord
 from pipelines.results import Results
 from pipelines.tracking import facts, finished_runs, sha256_of, start
+from pipelines.tracking import tracker as tracker_module
 from pipelines.tracking.tracker import Tracker
 from pipelines.workspace import Workspace
 
@@ -76,6 +77,28 @@ def test_metrics_lie_at_their_epochs(client: MlflowClient, tracker: Tracker) -> 
     assert factory.steps(client, tracker.run_id, "global/validation_natural") == {4: 0.8}
     assert factory.steps(client, tracker.run_id, "mixing/weight_other") == {4: 0.5}
     assert tracker.run_id in [run.info.run_id for run in client.search_runs(["1"], "metrics.`other/loss` > 0")]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_short_epochs_travel_together_and_none_is_lost(
+    client: MlflowClient, tracker: Tracker, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """With the next round or the end, whichever comes first, also where a request was refused meanwhile."""
+    monkeypatch.setattr(tracker_module, "_SECOND", 600.0)
+    course = factory.history()
+    for record in course.epochs:
+        tracker.epoch(record)
+    assert factory.steps(client, tracker.run_id, "natural/loss") == {}
+    if fails:
+        with monkeypatch.context() as broken:
+            broken.setattr(tracker_module, "_METRICS_A_CALL", 0)  # no request can be made
+            with pytest.raises(ValueError, match="range"):
+                tracker.round(course.rounds[0])
+        tracker.fail()
+    else:
+        tracker.round(course.rounds[0])
+    assert factory.steps(client, tracker.run_id, "natural/loss") == {epoch: 1 / epoch for epoch in range(1, 7)}
+    assert factory.steps(client, tracker.run_id, "mixing/weight_other") == {4: 0.5}
 
 
 def test_rounds_of_an_unmixed_training_are_the_experts_own() -> None:

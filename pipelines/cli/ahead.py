@@ -11,11 +11,13 @@ _LAST = 19  # of the priorities of threads: only where a core has nothing else t
 
 
 @contextmanager
-def imported(*modules: str) -> Iterator[None]:
-    """Beside the block, import what the code after it needs."""
-    thread = threading.Thread(target=_patiently, args=modules, daemon=True)
+def imported(*modules: str, after: float) -> Iterator[None]:
+    """Beside the block, import what the code after it needs; `after` some seconds, unless it ends before."""
+    ends = threading.Event()
+    thread = threading.Thread(target=_patiently, args=(ends, after, *modules), daemon=True)
     thread.start()
     yield
+    ends.set()
     thread.join()
 
 
@@ -37,7 +39,8 @@ def import_all(*modules: str) -> None:
             importlib.import_module(name)
 
 
-def _patiently(*modules: str) -> None:
+def _patiently(ends: threading.Event, after: float, *modules: str) -> None:
+    ends.wait(after)
     with suppress(OSError, AttributeError):  # not every system has a priority for each thread
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LAST)
     import_all(*modules)

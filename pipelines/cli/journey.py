@@ -8,6 +8,8 @@ import typer
 from pipelines.cli import options
 from pipelines.cli.shell import going_on, same_command, tell
 
+_BUSY = 30.0  # seconds in which a training of digits needs both cores; then it evaluates, mostly on one
+
 if TYPE_CHECKING:
     from generalist.config import Config
     from pipelines.registry import Registration
@@ -94,7 +96,7 @@ def run() -> None:
             with uncollected():
                 config = options.configuration(workspace, None, None, None)
             typer.echo(_needs(config))
-            with imported("pipelines.registry", "pipelines.cli.showing"):
+            with imported("pipelines.registry", "pipelines.cli.showing", after=_BUSY):
                 reproduce()
         from pipelines.cli.showing import closing, show
         from pipelines.results import Results

@@ -28,6 +28,7 @@ ONNX_SHA256 = "onnx_sha256"
 ALIVE = "generalist.alive"  # tag: the name of a lock that the run's process holds
 _PARAMS_A_CALL, _METRICS_A_CALL = 100, 1000  # MLflow's limits
 _LONGEST_DIGEST = 36
+_SECOND = 1.0  # between two requests for short epochs: each takes MLflow 20 ms
 
 
 class Prepared(Protocol):
@@ -44,7 +45,7 @@ class Prepared(Protocol):
 
 
 class Tracker:
-    """An open run. Threads may share it: each call is one request to MLflow.
+    """An open run. Threads may share it.
 
     Attributes:
         run_id: MLflow's.
@@ -56,6 +57,8 @@ class Tracker:
         self.run_id, self.name, self._experiment = run_id, str(run.info.run_name), str(run.info.experiment_id)
         self._client, self._config, self._alive = client, config, alive
         self._told: set[tuple[str, int]] = set()
+        self._kept: list[Metric] = []
+        self._sent = time.monotonic()
         self._telling = threading.Lock()
         self._ended = False
 
@@ -67,8 +70,10 @@ class Tracker:
         return f"{pages}/#/experiments/{self._experiment}/runs/{self.run_id}" if pages else None
 
     def epoch(self, record: EpochRecord) -> None:
-        """Log one epoch of one expert."""
-        self.log(record)
+        """Log one epoch of one expert; where epochs are short, together with those of the next second."""
+        self._keep([record])
+        if time.monotonic() - self._sent >= _SECOND:
+            self._send()
 
     def course(self, record: GlobalRecord) -> None:
         """Log one measurement of the global learner."""
@@ -80,16 +85,27 @@ class Tracker:
 
     def log(self, *records: facts.Fact) -> None:
         """Log facts at their epochs, in one request; what was logged before is left out."""
-        now = int(time.time() * 1000)
-        deployed = self._config.deploy.removeprefix("expert:")
-        points: list[Metric] = []
+        self._keep(records)
+        self._send()
+
+    def _keep(self, records: Sequence[facts.Fact]) -> None:
+        now, deployed = int(time.time() * 1000), self._config.deploy.removeprefix("expert:")
         with self._telling:
             for record in records:
                 for key, value in facts.metrics(record, deployed=deployed).items():
                     if (key, record.epoch) not in self._told:
                         self._told.add((key, record.epoch))
-                        points.append(Metric(key, value, now, record.epoch))
-        _log_metrics(self._client, self.run_id, points)
+                        self._kept.append(Metric(key, value, now, record.epoch))
+
+    def _send(self) -> None:
+        with self._telling:
+            points, self._kept, self._sent = self._kept, [], time.monotonic()
+        try:
+            _log_metrics(self._client, self.run_id, points)
+        except BaseException:
+            with self._telling:  # nobody tells them again
+                self._kept = points + self._kept
+            raise
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Set tags, such as the id of the Prefect flow run."""
@@ -106,6 +122,7 @@ class Tracker:
         if self._ended:
             return
         evaluation, sha256 = results.read_evaluation(), sha256_of(results.onnx)
+        self._send()
         for path in (*results.all(), *also):
             if path != results.onnx:  # it comes with the model
                 self._log_file(path)
@@ -131,6 +148,7 @@ class Tracker:
         if self._ended:
             return
         error = sys.exception()
+        self._send()
         stopped = error is not None and not isinstance(error, Exception)  # Ctrl-C, or a task that was cancelled
         # Only our own sentences: others' messages may hold anything, secrets included.
         self.tag({"reason": str(error) if isinstance(error, BadInput) else type(error).__name__})
