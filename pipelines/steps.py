@@ -28,6 +28,7 @@ from generalist.report import Gallery, build, write_curves
 from generalist.store import Remote, Store, read_tensors, tensors_digest, write_atomically
 from generalist.tensors import ImageShape, Weights, to_unit
 from generalist.training import Outcome, Training
+from pipelines.ahead import uncollected
 from pipelines.results import Results, metrics_json, verdicts_npz
 from pipelines.workspace import Workspace, code_version
 
@@ -176,7 +177,8 @@ def export_model(
         dirty=code.dirty,
     )
     with engine.threads(config.training.threads):
-        export(model, results.onnx, metadata=lineage.to_metadata(), opset=config.export.opset)
+        with uncollected():  # torch imports its exporter at the first use
+            export(model, results.onnx, metadata=lineage.to_metadata(), opset=config.export.opset)
         found = parity(
             model,
             results.onnx,

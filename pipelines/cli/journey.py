@@ -84,8 +84,8 @@ def run() -> None:
 
     Runs `dvc repro`, registers the model if nothing did, and shows what came out.
     """
+    from pipelines.ahead import imported, uncollected
     from pipelines.cli import repro
-    from pipelines.cli.ahead import imported, uncollected
     from pipelines.cli.databases import being_made
     from pipelines.workspace import Workspace, quiet_telemetry
 
@@ -111,7 +111,7 @@ def run_flow(
 ) -> None:
     """Run the whole flow in this process, with a server beside it, and say what came of it."""
     from pipelines import orchestration
-    from pipelines.cli.ahead import uncollected
+    from pipelines.ahead import uncollected
     from pipelines.workspace import check_writable
 
     check_writable(outputs)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from pipelines.cli.ahead import import_all
+from pipelines.ahead import import_all
 from pipelines.cli.shell import GO_ON
 from pipelines.workspace import Workspace
 
