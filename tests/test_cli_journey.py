@@ -195,6 +195,24 @@ def test_stopping_run_stops_dvc(project: Path) -> None:
     assert errors.splitlines()[-1] == "go on with: generalist run"
 
 
+def test_stopping_run_before_dvc_begins_says_one_line(project: Path) -> None:
+    """DVC, which waits for its sign, goes without a word."""
+    put_fake_dvc(project)
+    source = (
+        "from pipelines.cli import options, main\n"
+        "import time\n"
+        "options.configuration = lambda *_: (print('reading', flush=True), time.sleep(60))\n"
+        "main()\n"
+    )
+    child = program("-c", source, "run", folder=project)
+    assert child.stdout is not None and child.stdout.readline() == "reading\n"
+    time.sleep(1)  # DVC's process is at its pipe
+    child.send_signal(signal.SIGINT)
+    said, errors = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert said == "" and errors == "go on with: generalist run\n"
+
+
 def test_a_dvc_that_does_not_stop_is_killed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After some seconds."""
     monkeypatch.setattr(repro, "ENDS_WITHIN", 0.2)

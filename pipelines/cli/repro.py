@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import typer
@@ -50,16 +50,21 @@ def ready(workspace: Workspace) -> Iterator[Callable[[], None]]:
         start_new_session=True,  # however we are stopped, all of it is
     )
     os.close(told)
+    begun = False
 
     def reproduce() -> None:
-        os.write(gate, b"go")
+        nonlocal begun
+        begun = True
+        with suppress(BrokenPipeError):  # it has ended: its exit code is told below
+            os.write(gate, b"go")
         if code := process.wait():
             raise typer.Exit(code)
 
     try:
         yield reproduce
     except KeyboardInterrupt:
-        _stop(process)
+        if begun:
+            _stop(process)
         raise
     finally:
         os.close(gate)
