@@ -2,12 +2,9 @@
 
 import gc
 import importlib
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-
-_LAST = 19  # of the priorities of threads: only where a core has nothing else to do
 
 
 @contextmanager
@@ -41,6 +38,4 @@ def import_all(*modules: str) -> None:
 
 def _patiently(ends: threading.Event, after: float, *modules: str) -> None:
     ends.wait(after)
-    with suppress(OSError, AttributeError):  # not every system has a priority for each thread
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LAST)
     import_all(*modules)
