@@ -1,7 +1,7 @@
 # The project's commands; `make` alone lists them. Each sets up .venv first if it has to.
 
 PYTHON ?= python3
-TESTS ?= tests
+TESTS ?= tests -m 'not long'
 VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.installed
@@ -21,10 +21,10 @@ MADE := $(VENV) outputs data/prepared .generalist runs tuning results mlflow.db 
 	.hypothesis
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check serve table setup clean
+.PHONY: help run test test-long check serve table setup clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
 run: ## set up, then the whole journey: data, training, evaluation, ONNX model, registry
 	@if [ ! -e $(SETUP) ]; then \
@@ -36,8 +36,11 @@ run: ## set up, then the whole journey: data, training, evaluation, ONNX model, 
 	@$(MAKE) --no-print-directory setup
 	@$(BIN)/generalist run
 
-test: setup ## all tests (some: make test TESTS=tests/test_mixing.py)
+test: setup ## the tests (some: make test TESTS=tests/test_mixing.py)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
+
+test-long: ## the long tests: what is killed, served, searched or trained for real
+	@$(MAKE) --no-print-directory test TESTS='tests -m long'
 
 check: setup ## lint, format, types, import contracts
 	@$(BIN)/ruff check .

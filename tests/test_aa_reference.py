@@ -5,6 +5,8 @@ import pytest
 from benchmarks.autoattack_agreement import jobs, judge, no_weaker
 from tests import aa_reference
 
+pytestmark = pytest.mark.long
+
 QUERIES = 1000  # of Square; with windows of its own for each image, it needs a fifth of the original's 5000
 
 

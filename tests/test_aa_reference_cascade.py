@@ -1,7 +1,11 @@
 """The standard cascade against the original's, on every network and threat that it was run on."""
 
+import pytest
+
 from benchmarks.autoattack_agreement import jobs, judge, verdict
 from tests import aa_reference
+
+pytestmark = pytest.mark.long
 
 QUERIES = 500  # of Square, which finds next to nothing after the others; `benchmarks/autoattack_agreement.py` has all
 

@@ -19,6 +19,8 @@ from benchmarks.sides import CASES, Ours, batch_of, difference, naive_side
 from generalist.config import load
 from generalist.store import tensors_digest
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
 SCRIPTS = ("gpu.sh", "gpu_train.sh", "gpu_attack.sh")

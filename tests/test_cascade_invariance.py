@@ -10,6 +10,8 @@ from generalist.threats import Threat
 from tests.cascade_bits import everything
 from tests.strategies import generator, problem
 
+pytestmark = pytest.mark.long
+
 THREATS = [Threat("linf", 0.06), Threat("l2", 0.3), Threat("l1", 1.5)]
 THIRDS = [slice(0, 1), slice(1, 40), slice(40, 70)]
 

@@ -9,6 +9,8 @@ from pipelines.cli.databases import being_made
 from pipelines.workspace import Workspace
 from tests.processes import until
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:

@@ -24,6 +24,8 @@ from generalist.tensors import Batch, Images, ImageShape, Weights
 from tests.model_factory import GREY, numbers
 from tests.training_factory import small
 
+pytestmark = pytest.mark.long
+
 CPU = torch.device("cpu")
 Fake = Callable[[Callable[..., Any]], Callable[..., Any]]
 """What stands in for torch.compile."""

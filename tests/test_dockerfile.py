@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 HADOLINT = Path(sys.executable).with_name("hadolint")
 Instruction = tuple[str, str]
 

@@ -16,6 +16,8 @@ from tests import aa_reference
 from tests.exact_linear import NORMS, exact_distances, level_images
 from tests.strategies import generator, linear_net
 
+pytestmark = pytest.mark.long
+
 GRADIENT = ["apgd-ce", "apgd-t", "fab-t"]
 # Shares of images that single attacks break at these multiples of the exact distance, the original's less 1 % or so.
 LIMITS = {

@@ -11,6 +11,8 @@ from tests import exact_linear, exact_relu
 from tests.exact_linear import NORMS, level_images
 from tests.strategies import generator, linear_net
 
+pytestmark = pytest.mark.long
+
 GRADIENT = ("apgd-ce", "apgd-t", "fab-t")
 
 

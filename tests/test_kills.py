@@ -22,6 +22,8 @@ from generalist.training import Outcome, run
 from tests.processes import another_process, forking, until
 from tests.training_factory import digests, finish, small
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent
 KILLS = 20
 OFTEN = "training.checkpoint_minutes=1e-9"

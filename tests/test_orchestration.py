@@ -17,6 +17,8 @@ from pipelines import orchestration
 from pipelines.workspace import Workspace
 from tests.services import environment, free_port, processes_of, with_databases
 
+pytestmark = pytest.mark.long
+
 FLOW = """
 import json, os, sys, time
 from pathlib import Path

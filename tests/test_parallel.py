@@ -24,6 +24,8 @@ from generalist.training.parallel import SharedStore
 from tests.ranks import forking, together
 from tests.training_factory import digits, small
 
+pytestmark = pytest.mark.long
+
 TOLERANCE = 1e-5
 """Of one more than the norm of each tensor, as `docs/operations.md` states it for a few steps."""
 

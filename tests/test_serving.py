@@ -21,6 +21,8 @@ from pipelines.serving.pages import announcement
 from pipelines.serving.process import Process, answers
 from tests.services import environment, free_port, processes_of, with_databases
 
+pytestmark = pytest.mark.long
+
 NOWHERE = "http://127.0.0.1:9/api"
 SMALL = (
     "training.epochs=2",

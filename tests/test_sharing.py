@@ -11,6 +11,8 @@ from generalist.records import EpochRecord
 from generalist.store import Store
 from generalist.training import Outcome, Sharing, Training, outcome
 
+pytestmark = pytest.mark.long
+
 DECAYS = (0.3, 0.6)
 """Both below the ramp (s + 1) / (s + 10) before the warm-up ends: above it, all decays are one."""
 

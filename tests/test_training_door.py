@@ -15,6 +15,8 @@ from generalist.store import read_tensors
 from generalist.training.__main__ import main
 from tests.training_factory import digits, finish, small
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
 QUICK = ("training.epochs=2", "mixing.warm_up=1")

@@ -32,6 +32,8 @@ from tests.command_line import generalist
 from tests.processes import another_process, forking, until
 from tests.services import ROOT
 
+pytestmark = pytest.mark.long
+
 SMALL_TRAINING = (*training_factory.SMALL, "tuning.attack=choice", "tuning.finalists=1")
 
 

@@ -23,6 +23,8 @@ from pipelines.workspace import Workspace
 from tests.processes import another_process, forking, until
 from tests.services import environment
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch) -> Workspace:

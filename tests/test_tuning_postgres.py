@@ -20,6 +20,8 @@ from pipelines.workspace import Workspace
 from tests import postgres
 from tests.processes import another_process, forking, until
 
+pytestmark = pytest.mark.long
+
 SPACE = tuning_factory.SPACE | {"mixing.warm_up": {"choices": [0, 1]}}
 SHORT = ("training.epochs=2", "mixing.warm_up=1", f"tuning.space={json.dumps(SPACE)}")
 TRIALS, WORKERS = 100, 4
