@@ -20,7 +20,7 @@ def imported(*modules: str, after: float) -> Iterator[None]:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Import inside without Python's search for garbage: modules stay, and looking through them takes a sixth of it."""
+    """Import inside without Python's search for garbage: modules stay, and looking through them takes time."""
     gc.disable()
     try:
         yield

@@ -23,6 +23,8 @@ from generalist.threats.linf import LinfBall
 from tests.attack_checks import CHECKS
 from tests.exact_linear import NORMS
 
+pytestmark = pytest.mark.long
+
 # The package names some functions as their modules are named.
 apgd, fab, members, square, trajectories, waves = (
     import_module(f"generalist.attacks.{name}")

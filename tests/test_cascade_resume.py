@@ -19,6 +19,8 @@ from tests.cascade_bits import everything
 from tests.killed_cascades import DEATHS, SHORT, TILE, dying_after, evaluation
 from tests.strategies import Recorder, conv_net, problem
 
+pytestmark = pytest.mark.long
+
 NETWORK, IMAGES, LABELS = problem(12)
 THREAT = Threat("linf", 0.06)
 QUICK: dict[str, Any] = {"attacks": ["square"], "square_queries": 4}

@@ -18,6 +18,8 @@ from generalist.threats import Threat
 from tests.command_line import generalist, refused
 from tests.model_factory import GREY, made, options
 
+pytestmark = pytest.mark.long
+
 COUNT = 24
 FEW = ("--threat", "linf:0.05", "--queries", "20", "--version", "quick")
 

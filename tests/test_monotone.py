@@ -10,6 +10,8 @@ from generalist.threats import Threat
 from tests.exact_linear import NORMS
 from tests.strategies import problem
 
+pytestmark = pytest.mark.long
+
 RADII = {"linf": [0.02, 0.05, 0.1], "l2": [0.1, 0.25, 0.5], "l1": [0.2, 0.6, 1.6]}
 
 

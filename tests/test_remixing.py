@@ -28,6 +28,8 @@ from pipelines.workspace import Workspace
 from tests.command_line import generalist, refused
 from tests.training_factory import small
 
+pytestmark = pytest.mark.long
+
 CHOICE = small().evaluation.choice
 SOME = st.integers(1, 12)
 
