@@ -5,7 +5,6 @@ process. Ours runs the same application, but in a process of its own from the fi
 torch and Prefect, and ends with its parent, however that ends.
 """
 
-import gc
 import os
 import socket
 import subprocess
@@ -21,6 +20,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from generalist.errors import BadInput
+from pipelines.ahead import uncollected
 from pipelines.workspace import Workspace, quiet_telemetry
 
 _URL = "PREFECT_API_URL"
@@ -114,7 +114,7 @@ class _Temporary:
                 pass_fds=[listening.fileno()],
                 start_new_session=True,  # Ctrl-C is for us; Prefect still has to tell the server about it
             )
-        # The first answer takes half a second longer than later ones, so it is asked for before anybody needs one.
+        # The first answer takes longer than later ones, so it is asked for before anybody needs one.
         threading.Thread(target=_visit, args=(f"{self.url}/admin/version",), daemon=True).start()
 
     def wait(self) -> None:
@@ -228,14 +228,12 @@ def _make(database: Path) -> None:
 
 def _serve(descriptor: int) -> None:
     """Be the temporary server on an inherited socket until standard input ends."""
-    gc.disable()  # importing takes a fifth longer with it
-    import uvicorn
-    from prefect.server.api.server import create_app
+    with uncollected():
+        import uvicorn
+        from prefect.server.api.server import create_app
 
-    migrate(home())
-    application = create_app(ephemeral=True, final=True)
-    gc.freeze()
-    gc.enable()
+        migrate(home())
+        application = create_app(ephemeral=True, final=True)
     own = uvicorn.Server(uvicorn.Config(application, log_level="warning", lifespan="on", timeout_graceful_shutdown=2))
 
     def end_with_parent() -> None:
@@ -246,7 +244,7 @@ def _serve(descriptor: int) -> None:
 
     threading.Thread(target=end_with_parent, daemon=True).start()
     own.run(sockets=[socket.socket(fileno=descriptor)])
-    os._exit(0)  # all is written; taking modules apart would keep whoever waits for a second more
+    os._exit(0)  # all is written; taking modules apart would keep whoever waits
 
 
 if __name__ == "__main__":

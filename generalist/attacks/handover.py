@@ -90,13 +90,15 @@ def faster(
 
 def _rewritten(model: nn.Module, images: Images, precision: Precision) -> Network | None:
     """The same function faster, where there is a way: without BatchNorm, by matrices, or in bfloat16."""
-    rough = precision == "bfloat16"
-    program = recorded(model, images, dtype=torch.bfloat16 if rough else torch.float32)
-    if program is not None and not rough:
-        plain = not any(isinstance(part, nn.BatchNorm2d) for part in model.modules())
-        small = condensed(program, images.shape[1:]) if images.device.type == "cpu" else program
-        return None if plain and small is program else small
-    if program is not None or not rough:
-        return program
-    network = copy.deepcopy(model).bfloat16()
-    return lambda points: network(points.bfloat16())
+    if precision == "bfloat16":
+        rough = recorded(model, images, dtype=torch.bfloat16)
+        if rough is not None:
+            return rough
+        network = copy.deepcopy(model).bfloat16()
+        return lambda points: network(points.bfloat16())
+    program = recorded(model, images)
+    if program is None:
+        return None
+    small = condensed(program, images.shape[1:]) if images.device.type == "cpu" else program
+    folded = any(isinstance(part, nn.BatchNorm2d) for part in model.modules())
+    return small if folded or small is not program else None

@@ -69,7 +69,7 @@ def ready(workspace: Workspace) -> Iterator[Callable[[], None]]:
     finally:
         os.close(gate)
         if process.poll() is None:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 

@@ -8,12 +8,14 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence, Sized
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 
 from generalist.config import Config
 from generalist.errors import BadInput
@@ -28,7 +30,7 @@ ONNX_SHA256 = "onnx_sha256"
 ALIVE = "generalist.alive"  # tag: the name of a lock that the run's process holds
 _PARAMS_A_CALL, _METRICS_A_CALL = 100, 1000  # MLflow's limits
 _LONGEST_DIGEST = 36
-_SECOND = 1.0  # between two requests for short epochs: each takes MLflow 20 ms
+_SECOND = 1.0  # between two requests for short epochs: each is a transaction of MLflow's
 
 
 class Prepared(Protocol):
@@ -148,7 +150,8 @@ class Tracker:
         if self._ended:
             return
         error = sys.exception()
-        self._send()
+        with suppress(MlflowException):  # that it ended is told all the same
+            self._send()
         stopped = error is not None and not isinstance(error, Exception)  # Ctrl-C, or a task that was cancelled
         # Only our own sentences: others' messages may hold anything, secrets included.
         self.tag({"reason": str(error) if isinstance(error, BadInput) else type(error).__name__})
