@@ -17,7 +17,7 @@ from benchmarks.plain_autoattack import plain_autoattack
 from benchmarks.plain_gradients import Cost, Counted
 from benchmarks.reference_models import Run, data, network
 from generalist import attacks, engine
-from generalist.attacks.handover import Precision, decided, evaluating, faster
+from generalist.attacks.handover import Precision, decided, evaluating, searched
 from generalist.attacks.tiles import logits_of, tile_size
 from generalist.attacks.victim import Victim
 from generalist.models.resnet18 import ResNet18
@@ -185,7 +185,7 @@ class _Bench:
         """Seconds of our attack, on the network as the cascade hands it over."""
         with evaluating(self.model):
             decision, _ = decided(self.model, None)
-            victim = faster(self.model, decision, precision, self.images, self.logits)
+            victim = searched(self.model, decision, precision, self.images, self.logits)
             return self._seconds(lambda: attack(victim))
 
     def _plain(self, attack: Callable[[Counted, Tensor, Tensor], object]) -> tuple[float, Cost]:

@@ -82,7 +82,6 @@ def rows(name: str, on: torch.device, peaks: Peaks, *, batch: int | None, quick:
     turns = 2 if cut else 10 if small or cuda else 3
     found = [side.timed(on, whole=False) for _ in range(turns + (0 if cut else 3))][-turns:]
     spent = {part: statistics.median(turn[part] for turn in found) / 1000 for part in found[0]}
-    spent["attack"] += spent["weights"]
     return _parts(case, ours, spent, size, peaks)
 
 

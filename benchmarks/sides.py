@@ -22,7 +22,7 @@ from generalist.threats import threat_from
 STEPS = 1000  # of the training that the step is one of
 GREY = ImageShape(1, 8, 8, 10, mean=(0.3,), std=(0.4,))
 RGB = ImageShape(3, 32, 32, 10, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-PARTS = ("attack", "weights", "training pass", "natural", "averages", "progress bar")
+PARTS = ("attack", "training pass", "natural", "averages", "progress bar")
 Step = Callable[[], object]
 
 
@@ -121,17 +121,18 @@ class Ours:
         """The network that attacks see."""
         return self.robust.learner.attackable
 
-    def follow(self) -> None:
-        """Let the network that attacks see take the present weights, as after each optimizer step."""
-        if isinstance(self.attackable, engine.Program):
-            self.attackable.refresh()
+    def slope(self, batch: Batch) -> torch.Tensor:
+        """The attack's gradient, without TF32."""
+        with engine.arithmetic(self.on):
+            return slope(self.attackable, batch.images, batch.labels, cross_entropy)
 
     def attacked(self, batch: Batch, iterations: int) -> object:
         """The attack of a step, in so many iterations."""
-        attack = attack_from(self.objective.attack.model_copy(update={"steps": iterations}))
-        draw = torch.Generator(self.on).manual_seed(0)
         threat = threat_from(self.objective.threat)
-        return attack(self.attackable, batch.images, batch.labels, threat, generator=draw)
+        attack = attack_from(self.objective.attack.model_copy(update={"steps": iterations}), threat)
+        draw = torch.Generator(self.on).manual_seed(0)
+        with engine.arithmetic(self.on, tf32=self.config.engine.tf32):
+            return attack(self.attackable, batch.images, batch.labels, generator=draw)
 
     def side(self, batch: Batch, iterations: int | None) -> Side:
         """What is timed; where the attack is cut to some iterations, its training pass is taken to be a natural one."""
@@ -148,7 +149,6 @@ class Ours:
         steps = self.objective.attack.steps
         parts: dict[str, Step] = {
             "attack": lambda: self.attacked(batch, iterations or steps),
-            "weights": self.follow,
             "natural": lambda: self.natural.step(batch, 500, 3),
             "averages": averages,
         }
@@ -199,7 +199,5 @@ def difference(ours: Ours, exact: Ours, batch: Batch, here: Batch | None = None)
         here: the same where `ours` is.
     """
     pairs = ((ours, here or batch), (exact, batch))
-    for own, _ in pairs:
-        own.follow()
-    found, true = (slope(own.attackable, at.images, at.labels, cross_entropy).cpu() for own, at in pairs)
+    found, true = (own.slope(at).cpu() for own, at in pairs)
     return float((found - true).norm() / true.norm()), float((found.sign() == true.sign()).float().mean())

@@ -107,7 +107,7 @@ def main(words: Sequence[str] | None = None) -> None:
     machine.tell(ratios, on, arguments.json, **more)
 
 
-_NOTE = "weights: into the network that is attacked; averages: within both passes, but for the naive loop"
+_NOTE = "averages: within both passes, but for the naive loop"
 _FLOAT32 = ("engine.attack_precision=float32", "engine.precision=float32")
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from torch import Tensor
 from generalist import engine
 from generalist.config import EngineOptions, ExpertOptions, ModelOptions
 from generalist.mixing import Average, Course, ramped
-from generalist.models import Classifier, build
+from generalist.models import build
 from generalist.objectives import Learner, Objective
 from generalist.randomness import generator
 from generalist.tensors import Batch, ImageShape, Weights
@@ -103,16 +103,15 @@ class Expert:
             raise TypeError(f"{type(objective).__name__} is not an objective")
         self.objective = objective
         model = build(model_options, shape).to(on)
-        self._format = _format(model, recipe.engine)
+        self._format = engine.memory_format(model, plain=recipe.engine.plain)
         model.load_state_dict(state.weights)
         for parameter in model.parameters():
             parameter.data = self._laid(parameter.data)
-        self._program = engine.fast_attack_network(model, shape, recipe.engine)
-        attackable = self._program or engine.attack_network(model)  # asks no other process
+        attackable = engine.AttackNetwork(model, recipe.engine)  # asks no other process
         self._group = engine.group()
         self.learner = Learner(engine.synchronised(model, self._group).train(), attackable)
         if engine.compiles(model, recipe.engine, on, self._group):
-            engine.compile_passes(self.learner.model, attackable)
+            engine.compile_passes(self.learner.model, attackable, batch_size=recipe.batch_size)
         self.weights: Weights = model.state_dict()
         self._parameters = list(model.parameters())
         self.optimizer = self._optimizer(state.optimizer)
@@ -146,8 +145,6 @@ class Expert:
         own, draw = self._group.part(batch, draw)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
-        if self._program is not None:
-            self._program.expire()
         seen: list[tuple[Tensor, Tensor]] = []
 
         def closure() -> float:
@@ -159,8 +156,9 @@ class Expert:
             seen.append(self._group.sums(self._parameters, loss.value.detach() * len(own), correct))
             return 0.0  # the optimizers here don't look at the value, and reading it would wait for the device
 
-        self.optimizer.step(closure)
-        self._follow(step)
+        with engine.arithmetic(batch.images.device, tf32=self.recipe.engine.tf32):
+            self.optimizer.step(closure)
+            self._follow(step)
         return seen[0]
 
     def _autocast(self, on: torch.device) -> torch.autocast:
@@ -219,10 +217,6 @@ class Expert:
             rate=self._rate,
             companions=tuple(_copied(share.weights) for _, share in self.companions),
         )
-
-
-def _format(model: Classifier, options: EngineOptions) -> torch.memory_format:
-    return torch.channels_last if engine.channels_last(model, options) else torch.contiguous_format
 
 
 def _copied(weights: Weights) -> Weights:

@@ -49,11 +49,12 @@ class Notes:
     """
 
     def __init__(self, seen: Tensor | None = None) -> None:
-        """Go on from the float64 [4, steps] of an epoch that was begun."""
-        self._seen: list[Tensor] = [] if seen is None else list(seen.T)
+        """Go on from the float64 [4, steps], on the CPU, of an epoch that was begun."""
+        self._before = torch.zeros(4, 0, dtype=torch.float64) if seen is None else seen
+        self._seen: list[Tensor] = []
 
     def __len__(self) -> int:
-        return len(self._seen)
+        return self._before.shape[1] + len(self._seen)
 
     def add(self, loss: Tensor, correct: Tensor, gradient_norm: Tensor, images: int) -> None:
         """Note a step: three scalars on the device, and a number."""
@@ -62,7 +63,9 @@ class Notes:
 
     def tensor(self) -> Tensor:
         """All of it, on the CPU: float64 [4, steps]."""
-        return torch.stack(self._seen, dim=1).cpu() if self._seen else torch.zeros(4, 0, dtype=torch.float64)
+        if not self._seen:
+            return self._before
+        return torch.cat([self._before, torch.stack(self._seen, dim=1).cpu()], dim=1)
 
     def result(self, *, expert: int, learning_rate: float, seconds: float) -> EpochResult:
         """The whole epoch.

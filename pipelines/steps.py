@@ -294,9 +294,10 @@ def _gallery(training: Training, outcome: Outcome, verdicts: Verdicts) -> Galler
     attacked = torch.from_numpy(verdicts.adversarial[shown])
 
     def probabilities(weights: Weights) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        model = _model(config, dataset, weights)
-        with torch.no_grad():
-            return tuple(model.decision(model(images)).softmax(1).cpu().numpy() for images in (clean, attacked))
+        model, on = _model(config, dataset, weights), engine.device(config.training.device)
+        with torch.no_grad(), engine.arithmetic(on):
+            both = [model.decision(model(images.to(on))).softmax(1).cpu().numpy() for images in (clean, attacked)]
+        return both[0], both[1]
 
     return Gallery(
         images=clean.numpy(),

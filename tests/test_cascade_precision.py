@@ -1,10 +1,10 @@
-"""Searches through a view that differs by rounding: BatchNorm folded, or bfloat16; verdicts are float32 always."""
+"""Searches through a view that differs by rounding, as in bfloat16; verdicts are float32 always."""
 
 import inspect
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.testing import assert_close
 
 from generalist.attacks import autoattack, fooled, handover, margin
@@ -72,66 +72,19 @@ def test_where_bfloat16_computes_something_else_searches_stay_in_float32():
 @pytest.mark.parametrize(
     ("model", "precision", "reason"),
     [
-        (NETWORK, "float16", "there is no precision 'float16' of searches; use one of float32, bfloat16"),
+        (NETWORK, "float16", "there is no precision 'float16' of searches; use one of float32, tf32, bfloat16"),
         (lambda images: NETWORK(images), "bfloat16", "searches in bfloat16 need a torch.nn.Module"),
     ],
 )
 def test_other_precisions_are_refused(model, precision, reason):
     """By what can be done instead."""
-    unchecked = inspect.unwrap(handover.faster)
+    unchecked = inspect.unwrap(handover.searched)
     with pytest.raises(BadInput, match=reason):
         unchecked(model, model, precision, IMAGES, NETWORK(IMAGES))
 
 
-# BatchNorm folded into the convolutions before it.
-
-
-def normalised_net() -> nn.Sequential:
-    """Convolutions with BatchNorm after each, far from the identity."""
-    numbers = generator(1)
-    parts: list[nn.Module] = []
-    for channels in (1, 8):
-        norm = nn.BatchNorm2d(8)
-        for tensor in (norm.weight.data, norm.bias.data, norm.running_mean):
-            tensor.normal_(generator=numbers)
-        norm.running_var.uniform_(0.1, 2, generator=numbers)
-        parts += [nn.Conv2d(channels, 8, kernel_size=3, padding=1), norm, nn.ReLU()]
-    network = nn.Sequential(*parts, nn.Flatten(), nn.Linear(288, 4)).eval()
-    for layer in network:
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            layer.weight.data.normal_(generator=numbers).mul_(0.1)
-            layer.bias.data.normal_(generator=numbers)
-    network[-1].bias.data -= network(torch.rand(200, 1, 6, 6, generator=numbers)).mean(0).detach()
-    return network
-
-
-class Forked(nn.Module):
-    """Goes another way for bright batches, which no tracing can follow."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.network = normalised_net()
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.network(images) if images.sum() > 0 else self.network(-images)
-
-
-@pytest.mark.parametrize("network", [NETWORK, Forked().eval()], ids=["nothing to fold", "can't be recorded"])
-def test_what_cannot_be_folded_is_attacked_as_it_is(network):
-    """Its decision is its only view."""
-    assert handover.faster(network, network, "float32", IMAGES, network(IMAGES).detach()).view is None
-    assert len(autoattack(network, IMAGES[:3], LABELS[:3], THREAT, attacks=["apgd-ce"]).robust) == 3
-
-
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_verdicts_of_a_folded_network_are_the_network_s_own(precision):
-    """To the last bit of the logits, though searches go through another function."""
-    network = normalised_net()
-    labels = network(IMAGES).argmax(1)
-    threat = Threat("linf", 0.03)
-    plain = autoattack(lambda images: network(images), IMAGES, labels, threat)
-    result = autoattack(network, IMAGES, labels, threat, precision=precision)
-    assert 5 < result.robust.sum() < 20 and (result.robust != plain.robust).sum() <= 2
-    assert_close(result.margins, margin(network(result.adversarial), labels).detach(), atol=1e-5, rtol=1e-5)
-    broken = ~result.robust
-    assert fooled(network(result.adversarial[broken]), labels[broken]).all()
+def test_in_float32_the_decision_is_its_only_view() -> None:
+    """And in TF32 on a CPU, which has none."""
+    for precision in ("float32", "tf32"):
+        victim = handover.searched(NETWORK, NETWORK, precision, IMAGES, NETWORK(IMAGES).detach())
+        assert victim.view is None and victim.decision is NETWORK

@@ -34,7 +34,7 @@ torchs_own = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 
 
 class Normed(Architecture):
-    """A convolution too large for a matrix, BatchNorm, a linear layer."""
+    """A convolution, BatchNorm, a linear layer."""
 
     name: Literal["normed"] = "normed"
 
@@ -79,11 +79,11 @@ def experts(model: ModelOptions, *overrides: str) -> list[Expert]:
     return found
 
 
-def two_steps(expert: Expert) -> Weights:
-    """Weights and statistics after two steps."""
-    for index in range(2):
-        labels = torch.arange(8) % 10
-        expert.step(Batch(numbers(8, seed=index), labels, labels), index + 1, index)
+def two_steps(expert: Expert, *, last: int = 8) -> Weights:
+    """Weights and statistics after two steps, the second on so many images."""
+    for index, size in enumerate((8, last)):
+        labels = torch.arange(size) % 10
+        expert.step(Batch(numbers(size, seed=index), labels, labels), index + 1, index)
     return expert.state().weights
 
 
@@ -116,9 +116,10 @@ def same(found: Weights, expected: Weights) -> bool:
 
 def taken(expert: Expert) -> list[bool]:
     """Whether the training pass, and the attack if there was one, were computed by compiled code."""
-    ways = [vars(expert.learner.model).get("forward"), getattr(expert.learner.attackable, "way", None)]
-    trials = [own.trial for own in ways if isinstance(own, compiling.CompiledForward | compiling.CompiledSlope)]
-    return [own.taken for own in trials if own.asked]
+    assert isinstance(expert.learner.attackable, engine.AttackNetwork)
+    ways = [vars(network).get("forward") for network in (expert.learner.model, expert.learner.attackable.network)]
+    checks = [own.check for own in ways if isinstance(own, compiling.CompiledForward)]
+    return [own.taken for own in checks if own.asked]
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -135,8 +136,7 @@ def test_compiled_experts_learn_what_others_learn(model: ModelOptions, caplog: p
     own = experts(model, "engine.compile=true")
     found = side_by_side(own)
     assert all(close(one, other) for one, other in zip(found, expected, strict=True))
-    attacks = [True] if isinstance(model, Normed) else []  # the digits' attack is matrices already
-    assert [taken(expert) for expert in own] == [[True], [True, *attacks]]
+    assert [taken(expert) for expert in own] == [[True], [True, True]]
     assert warnings(caplog) == []
     before = compiling._compiled.cache_info().misses
     del own
@@ -213,28 +213,28 @@ def test_a_compiler_that_fails_costs_nothing_but_time(
         assert [taken(expert) for expert in own] == [[False], [False, False]]
     told = warnings(caplog)
     assert len(told) == 2
-    assert all(part in one for part, one in zip(("training pass", "attack's gradient"), told, strict=True))
+    assert all(part in one for part, one in zip(("training pass", "attacked network"), told, strict=True))
     assert all("which goes on without" in one and "\n" not in one for one in told)
 
 
-def test_where_there_is_no_program_the_network_itself_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Attacks ask a copy of it then, with gradients of the images alone."""
-    monkeypatch.setattr(engine, "fast_attack_network", lambda *_: None)
-    expected = [two_steps(own) for own in experts(Normed(), "engine.compile=false")]
-    asked: list[bool] = []
+def test_only_whole_batches_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An epoch's last batch is smaller, and to compile anew for it would double the start."""
+    sizes: list[tuple[bool, int]] = []
 
     def noting(function: Callable[..., Any]) -> Callable[..., Any]:
         def fast(model: nn.Module, images: Tensor) -> Any:
-            asked.append(model.training)
+            sizes.append((model.training, len(images)))
             return function(model, images)
 
         return fast
 
+    expected = [two_steps(own, last=5) for own in experts(Normed(), "engine.compile=false")]
     monkeypatch.setattr(torch, "compile", lambda function, **_: noting(function))
     own = experts(Normed(), "engine.compile=true")
-    assert all(same(two_steps(expert), other) for expert, other in zip(own, expected, strict=True))
-    assert asked.count(True) == 2 + 4  # two trials, two experts of two steps
-    assert asked.count(False) == 1 + 4  # a trial, two steps of two iterations
+    assert all(same(two_steps(expert, last=5), other) for expert, other in zip(own, expected, strict=True))
+    assert set(sizes) == {(True, 8), (False, 8)}
+    assert sizes.count((True, 8)) == 2 + 2  # two checks, a whole batch of each expert
+    assert sizes.count((False, 8)) == 1 + 2  # a check, a step of two iterations
 
 
 def test_a_compiled_network_is_the_same_object(monkeypatch: pytest.MonkeyPatch) -> None:

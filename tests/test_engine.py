@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from generalist import engine
+from generalist.config import EngineOptions
 from generalist.errors import BadInput
 from generalist.models import build
 from generalist.store import tensors_digest
@@ -66,7 +67,7 @@ def test_the_attack_network_follows_its_model_without_gradients_of_its_own() -> 
     model = build(options, SHAPE)
     model.load_state_dict(engine.initial_weights(options, SHAPE, 0))
     model.train()
-    shadow = engine.attack_network(model)
+    shadow = engine.AttackNetwork(model, EngineOptions())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     images = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     for _ in range(2):

@@ -26,12 +26,11 @@ LABELS = torch.arange(6) % 10
 @pytest.mark.parametrize("loss", [cross_entropy, divergence])
 def test_a_cuda_graph_finds_what_single_steps_find(loss: Loss) -> None:
     """On a GPU: it is recorded, follows the weights, and stays in the ball."""
-    model = made("resnet18", RGB, width=64).to(CUDA).eval().requires_grad_(False)
+    model = made("resnet18", RGB, width=64).to(CUDA).eval()
     twin = made("resnet18", RGB, width=64)
-    program = engine.fast_attack_network(model, RGB, EngineOptions())
-    assert program is not None
-    assert program.replays is not None
-    replays = program.replays
+    network = engine.AttackNetwork(model, EngineOptions())
+    assert network.graphs is not None
+    graphs = network.graphs
     images, labels = numbers(6, RGB).to(CUDA), LABELS.to(CUDA)
     reference = labels if loss is cross_entropy else torch.rand(6, 10, device=CUDA).log_softmax(1)
     threat = Threat("linf", 8 / 255)
@@ -40,14 +39,13 @@ def test_a_cuda_graph_finds_what_single_steps_find(loss: Loss) -> None:
         for own, other in zip(model.buffers(), twin.buffers(), strict=True):
             own.copy_(other)  # in place, as optimizers write
         draws = [torch.Generator(CUDA).manual_seed(seed) for _ in range(2)]
-        program.expire()
-        program.replays = replays
-        found = pgd(program, images, reference, threat, steps=5, loss=loss, generator=draws[0])
-        program.replays = None
-        expected = pgd(program, images, reference, threat, steps=5, loss=loss, generator=draws[1])
+        network.graphs = graphs
+        found = pgd(network, images, reference, threat, steps=5, loss=loss, generator=draws[0])
+        network.graphs = None
+        expected = pgd(network, images, reference, threat, steps=5, loss=loss, generator=draws[1])
         assert ((found - expected).abs() <= 1e-4).float().mean() >= 0.99
         assert (threat.distance(found, images) <= 8 / 255 + 1e-6).all()
-    assert replays.recordings == 1
+    assert graphs.recordings == 1
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
@@ -55,7 +53,7 @@ def test_a_cuda_graph_finds_what_single_steps_find(loss: Loss) -> None:
 def test_on_a_gpu_compiled_attacks_are_recorded(precision: str, caplog: pytest.LogCaptureFixture) -> None:
     """Compiled code inside a graph, in channels_last, with the experts in threads and lanes of their own."""
     model = made("resnet18", width=64)
-    assert engine.channels_last(model, EngineOptions())
+    assert engine.memory_format(model) == torch.channels_last
     config = small("experts.robust.objective.attack.steps=2", f"engine.precision={precision}", "model={name: resnet18}")
     weights = engine.initial_weights(config.model, GREY, 0)
     losses: dict[str, float] = {}
@@ -71,9 +69,9 @@ def test_on_a_gpu_compiled_attacks_are_recorded(precision: str, caplog: pytest.L
                 loss, _ = expert.step(Batch(numbers(8).to(CUDA), labels, labels), index + 1, index)
             losses[name] = float(loss)
             if name == "robust":
-                assert isinstance(expert.learner.attackable, engine.Program)
-                assert expert.learner.attackable.replays is not None
-                losses["recordings"] = expert.learner.attackable.replays.recordings
+                assert isinstance(expert.learner.attackable, engine.AttackNetwork)
+                assert expert.learner.attackable.graphs is not None
+                losses["recordings"] = expert.learner.attackable.graphs.recordings
 
     threads = [threading.Thread(target=work, args=(name,)) for name in config.experts]
     for thread in threads:

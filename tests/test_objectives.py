@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from generalist import engine
+from generalist.config import EngineOptions
 from generalist.models import build
 from generalist.objectives import Learner, Loss, Objective
 from generalist.tensors import Batch, ImageShape
@@ -33,7 +34,7 @@ def learner() -> Learner:
     options = small().model
     model = build(options, SHAPE)
     model.load_state_dict(engine.initial_weights(options, SHAPE, 0))
-    return Learner(model.train(), engine.attack_network(model))
+    return Learner(model.train(), engine.AttackNetwork(model, EngineOptions()))
 
 
 @pytest.fixture

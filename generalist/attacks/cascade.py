@@ -6,11 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from generalist import engine
 from generalist.attacks.checks import check_images
 from generalist.attacks.course import Course
 from generalist.attacks.examination import examine_gradients, examine_outputs
 from generalist.attacks.expectation import Drawn, Expectation
-from generalist.attacks.handover import Precision, decided, evaluating, faster
+from generalist.attacks.handover import Precision, decided, evaluating, in_float32, searched
 from generalist.attacks.losses import Network
 from generalist.attacks.members import GRADIENT_FREE, MEMBERS
 from generalist.attacks.resume import StateFile, identity
@@ -64,7 +65,8 @@ def autoattack(
         square_queries: forward passes of Square per image.
         views: further differentiable functions from images to logits to take gradients through, by name, such
             as the members of an ensemble; the verdict is always by the model.
-        precision: of searches; `bfloat16` needs a module. Verdicts are float32 always.
+        precision: of searches: `tf32` is float32 where there is none, `bfloat16` needs a module. Verdicts are float32
+            always.
         state: a file to go on from and to keep the state in; it stays when all is done.
         watch: told the attack's name and how many images are still robust, after each batch.
 
@@ -77,10 +79,12 @@ def autoattack(
     if batch_size < 1 or square_queries < 1:
         raise BadInput(f"batch_size ({batch_size}) and square_queries ({square_queries}) must be 1 at least")
     random = own.draws > 1
-    with evaluating(model), torch.inference_mode(mode=False):
+    tf32 = engine.arithmetic(images.device, tf32=precision == "tf32")
+    with tf32, evaluating(model), torch.inference_mode(mode=False):
         images, labels = images.clone(), labels.clone()
         asked, views = decided(model, views)
-        decision = Drawn(asked, seed, "verdict") if random else asked
+        exact = in_float32(asked, images.device)
+        decision = Drawn(exact, seed, "verdict") if random else exact
         verdict_draws = _VERDICT_DRAWS if random else 1
         course = Course(decision, images, labels, threat, batch_size, draws=verdict_draws, search_draws=own.draws)
         if not len(images):
@@ -89,7 +93,7 @@ def autoattack(
         victim = (
             Victim(decision, Expectation(asked, own.draws, seed))
             if random
-            else faster(model, decision, precision, images, logits)
+            else searched(model, asked, precision, images, logits)
         )
         setting = Setting(
             victim,

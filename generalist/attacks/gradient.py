@@ -1,14 +1,14 @@
 """FGSM and PGD: one loop of projected gradient ascent, the inner loop of adversarial training."""
 
-from functools import partial
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from generalist.attacks.losses import Loss, Network, Reference, cross_entropy, of_logits
+from generalist import engine
+from generalist.attacks.losses import Loss, Network, Reference, cross_entropy
 from generalist.config import AttackOptions
-from generalist.engine import Program
 from generalist.errors import BadInput
 from generalist.tensors import Images
 from generalist.threats import Ball, Threat
@@ -18,34 +18,15 @@ def slope(network: Network, images: Images, labels: Reference, loss: Loss) -> Im
     """The gradient of each image's loss with respect to that image.
 
     Args:
-        network: from images to logits; a program gives gradients in a way of its own.
+        network: from images to logits.
         images: float [batch, channels, height, width].
         labels: int64 [batch], or what else the loss compares logits with.
         loss: one number per image.
     """
-    if isinstance(network, Program):
-        return network.slope(images, lambda logits: of_logits(loss, logits, labels))
     leaf = images.detach().requires_grad_()
     with torch.enable_grad():
         (gradient,) = torch.autograd.grad(loss(network(leaf), labels).sum(), leaf)
     return gradient
-
-
-class Attack(Protocol):
-    """What `attack_from` gives."""
-
-    def __call__(
-        self,
-        network: Network,
-        images: Images,
-        labels: Reference,
-        threat: Threat,
-        *,
-        loss: Loss = cross_entropy,
-        generator: torch.Generator | None = None,
-        start: Images | None = None,
-    ) -> Images:
-        """Adversarial images, as `pgd` makes them."""
 
 
 def pgd(
@@ -93,12 +74,23 @@ def pgd(
         points = ball.project_(ball.random_offset(generator).add_(images))
     else:
         points = images.clone()
-    if isinstance(network, Program) and network.replays is not None:
-        return _repeated(network, points, images, labels, threat, loss, steps, size)
-    return _raised(network, points, ball, labels, loss, steps, size)
+
+    def ascend(points: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        return _ascended(network, points, threat.ball(images), labels, loss, steps, size)
+
+    def agrees(found: Tensor, expected: Tensor) -> bool:
+        inside = (threat.distance(found, images) <= float(threat.eps) + _APART).all()
+        equal = (found - expected).abs() <= _APART
+        return bool(inside & (found.amin() >= 0) & (found.amax() <= 1) & (equal.float().mean() >= _EQUAL))
+
+    return engine.repeated(network, ("pgd", loss, threat, steps, size), ascend, (points, images, labels), agrees)
 
 
-def _raised(
+_APART, _EQUAL = 1e-4, 0.99
+"""Where a sign hangs on the last bits of a gradient, a repeated attack may go another way; this share must not."""
+
+
+def _ascended(
     network: Network, points: Images, ball: Ball, labels: Reference, loss: Loss, steps: int, size: float
 ) -> Images:
     """The points after so many steps of a size, moved in place."""
@@ -107,39 +99,6 @@ def _raised(
             gradient = slope(network, points, labels, loss)
             ball.project_(points.add_(ball.steepest_ascent(gradient), alpha=size))
     return points
-
-
-def _repeated(
-    network: Program,
-    points: Images,
-    images: Images,
-    labels: Reference,
-    threat: Threat,
-    loss: Loss,
-    steps: int,
-    size: float,
-) -> Images:
-    """The same, all steps in one launch from the third time on, see `Replays`."""
-    assert network.replays is not None
-
-    def work(points: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        # Folding the weights belongs to what is repeated: optimizers and hand-backs write them in place.
-        network.refresh()
-        return _raised(network, points, threat.ball(images), labels, loss, steps, size)
-
-    def agrees(found: Tensor, expected: Tensor) -> bool:
-        inside = (threat.distance(found, images) <= float(threat.eps) + _APART).all()
-        equal = (found - expected).abs() <= _APART
-        return bool(inside & (found.amin() >= 0) & (found.amax() <= 1) & (equal.float().mean() >= _EQUAL))
-
-    try:
-        return network.replays(("pgd", loss, threat, steps, size), work, (points, images, labels), agrees)
-    finally:
-        network.expire()  # folded weights may lie in the graph's memory now, which the next replay writes
-
-
-_APART, _EQUAL = 1e-4, 0.99
-"""Where a sign hangs on the last bits of a gradient, a repeated attack may go another way; this share must not."""
 
 
 def fgsm(
@@ -162,17 +121,30 @@ def fgsm(
     return pgd(network, images, labels, threat, steps=1, step_size=size, random_start=False, loss=loss, start=start)
 
 
-def attack_from(options: AttackOptions) -> Attack:
-    """The attack that the configuration names."""
-    return _ATTACKS[options.name](options)
+@dataclass(frozen=True)
+class Ascent:
+    """An attack of the configuration with every default filled in: those that do the same are equal.
+
+    Attributes:
+        threat: the ball to stay in.
+        steps, step_size, random_start: of `pgd`.
+    """
+
+    threat: Threat
+    steps: int
+    step_size: float
+    random_start: bool
+
+    def __call__(self, network: Network, images: Images, labels: Reference, **more: Any) -> Images:
+        """Adversarial images, as `pgd` makes them; `more` are its loss, generator and start."""
+        settings: dict[str, Any] = {"steps": self.steps, "step_size": self.step_size, "random_start": self.random_start}
+        return pgd(network, images, labels, self.threat, **settings, **more)
 
 
-def _pgd_from(options: AttackOptions) -> Attack:
-    return partial(pgd, steps=options.steps, step_size=options.step_size, random_start=options.random_start)
-
-
-def _fgsm_from(options: AttackOptions) -> Attack:
-    return partial(fgsm, step_size=options.step_size)
-
-
-_ATTACKS = {"pgd": _pgd_from, "fgsm": _fgsm_from}
+def attack_from(options: AttackOptions, threat: Threat) -> Ascent:
+    """The attack that the configuration names: FGSM is one whole step from the image."""
+    single = options.name == "fgsm"
+    steps = 1 if single else options.steps
+    usual = float(threat.eps) if single else 2.5 * threat.eps / steps
+    size = usual if options.step_size is None else float(options.step_size)
+    return Ascent(threat, steps, size, options.random_start and not single)

@@ -1,6 +1,5 @@
 """How a model is handed to attacks: in eval mode, by its decision, through its views; and put back as it was."""
 
-import copy
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,16 +8,16 @@ from typing import Literal
 import torch
 from torch import nn
 
+from generalist import engine
 from generalist.attacks.losses import Network
-from generalist.attacks.tiles import filled, logits_of, tile_size
+from generalist.attacks.tiles import logits_of, tile_size
 from generalist.attacks.victim import Victim
-from generalist.engine import condensed, recorded
 from generalist.errors import BadInput
 from generalist.models import Classifier
 from generalist.tensors import Images, Logits
 
-Precision = Literal["float32", "bfloat16"]
-_SLACK = {"float32": 1e-3, "bfloat16": 0.1}  # of the spread of logits, by which a faster view may differ
+Precision = Literal["float32", "tf32", "bfloat16"]
+_SLACK = {"float32": 0.0, "tf32": 0.02, "bfloat16": 0.1}  # of the spread of logits, by which a view may differ
 
 
 @contextmanager
@@ -47,10 +46,25 @@ def decided(model: nn.Module | Network, views: Mapping[str, Network] | None) -> 
     return own.pop("decision"), {**own, **(views or {})}
 
 
-def faster(
+def in_float32(decision: Network, on: torch.device) -> Network:
+    """The same where TF32 is allowed around it: verdicts are float32."""
+    if on.type != "cuda":
+        return decision
+
+    def exact(points: Images) -> Logits:
+        with engine.arithmetic(on):
+            return decision(points)
+
+    return exact
+
+
+def searched(
     model: nn.Module | Network, decision: Network, precision: Precision, images: Images, logits: Logits
 ) -> Victim:
-    """The decision with a view that differs by rounding alone, where there is one: BatchNorm folded, or bfloat16.
+    """The decision in float32, with a view of lower precision to search through, where one is asked for and there.
+
+    TF32 is a setting that holds around the whole search (`engine.arithmetic`), which the decision switches off; on a
+    CPU it is float32.
 
     Args:
         model: in eval mode.
@@ -60,45 +74,26 @@ def faster(
         logits: of the decision there; a view that disagrees is not taken.
 
     Raises:
-        BadInput: the precision is unknown, or is not float32 though the model is no module.
+        BadInput: the precision is unknown, or the model can't be computed in it.
     """
     if precision not in _SLACK:
         raise BadInput(f"there is no precision '{precision}' of searches; use one of {', '.join(_SLACK)}")
-    if not isinstance(model, nn.Module):
-        if precision != "float32":
-            raise BadInput(f"searches in {precision} need a torch.nn.Module; hand one over, or use float32")
+    on = images.device
+    if precision == "float32" or (precision == "tf32" and on.type != "cuda"):
         return Victim(decision)
-    few = slice(0, tile_size(images.device))
-    network = _rewritten(model, filled(images[few], tile_size(images.device)), precision)
-    if network is None:
-        return Victim(decision)
+    if precision == "bfloat16" and not isinstance(model, nn.Module):
+        raise BadInput("searches in bfloat16 need a torch.nn.Module; hand one over, or use float32")
+
+    exact = in_float32(decision, on)
 
     def view(points: Images) -> Logits:
-        raw = network(points)
-        return model.decision(raw) if isinstance(model, Classifier) else raw
+        with torch.autocast(on.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            return decision(points)
 
+    few, slack = slice(0, tile_size(on)), _SLACK[precision]
     spread = (logits[few].amax(1) - logits[few].amin(1)).clamp_min(1e-30)
     try:
         difference = (logits_of(view, images[few]) - logits[few]).abs().amax(1) / spread
     except RuntimeError as error:
-        if precision == "float32":
-            raise
         raise BadInput(f"the model can't be searched in {precision} ({error}): use precision='float32'") from None
-    slack = _SLACK[precision]
-    return Victim(decision, view, slack) if bool((difference <= slack).all()) else Victim(decision, slack=math.inf)
-
-
-def _rewritten(model: nn.Module, images: Images, precision: Precision) -> Network | None:
-    """The same function faster, where there is a way: without BatchNorm, by matrices, or in bfloat16."""
-    if precision == "bfloat16":
-        rough = recorded(model, images, dtype=torch.bfloat16)
-        if rough is not None:
-            return rough
-        network = copy.deepcopy(model).bfloat16()
-        return lambda points: network(points.bfloat16())
-    program = recorded(model, images)
-    if program is None:
-        return None
-    small = condensed(program, images.shape[1:]) if images.device.type == "cpu" else program
-    folded = any(isinstance(part, nn.BatchNorm2d) for part in model.modules())
-    return small if folded or small is not program else None
+    return Victim(exact, view, slack) if bool((difference <= slack).all()) else Victim(exact, slack=math.inf)

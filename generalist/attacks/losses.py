@@ -85,14 +85,3 @@ def ranked(logits: Logits, labels: Labels) -> Tensor:
 
 
 _TINY = 1e-30
-
-
-def of_logits(loss: Loss, logits: Logits, reference: Reference) -> Logits:
-    """The gradient of each image's loss with respect to its logits: of the cross-entropy in closed form."""
-    if loss is cross_entropy:
-        gradient = logits.softmax(1)
-        return gradient.scatter_add_(1, reference[:, None], -torch.ones_like(gradient[:, :1]))
-    leaf = logits.detach().requires_grad_()
-    with torch.enable_grad():
-        (found,) = torch.autograd.grad(loss(leaf, reference).sum(), leaf)
-    return found

@@ -195,6 +195,10 @@ class EvaluationOptions(Section):
         default=False, description="attack what the cascade leaves once more, for a column of its own (odi-t)"
     )
     square_queries: Count = Field(5000, description="queries of Square per image")
+    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+        "float32",
+        description="arithmetic of the cascade's searches; tf32 is float32 on a CPU; verdicts are float32 always",
+    )
     images: Count | Literal["all"] = Field("all", description="the first n images of the test split, or all")
     seed: int = Field(0, ge=0, description="seed of the attacks; apart from the training's, so that trainings compare")
     batch_size: Count = Field(

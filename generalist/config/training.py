@@ -63,6 +63,9 @@ class EngineOptions(Section):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="arithmetic of the whole step; weights, averages and evaluation stay float32"
     )
+    tf32: bool = Field(
+        True, description="on GPUs, float32 arithmetic of training steps may use TF32; verdicts and parity never do"
+    )
     compile: Literal["auto"] | bool = Field(
         "auto",
         description="torch.compile for training passes and attacks; auto: on GPUs, for convolutions of 64 channels and"

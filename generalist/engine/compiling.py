@@ -10,19 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from generalist.config import EngineOptions
-from generalist.engine.attacking import wide
+from generalist.engine.attack_network import AttackNetwork, wide
 from generalist.engine.falling_back import ALONE, brief, warned
-from generalist.engine.matrices import Banded
 from generalist.engine.parallel import Group
-from generalist.engine.program import OfLogits, Program, plainly
 from generalist.errors import BadInput
 from generalist.models import Classifier
 from generalist.numerics import has_compiler
-from generalist.tensors import Images, Logits
+from generalist.tensors import Images
 
 _CLOSE, _ROUGH = 0.05, 0.5
 """How far numbers may be from the plain ones, relative, where all of it is float32 (TF32 included), and where not. It
 is to find wrong code: two orders of rounding in bfloat16 differ by some percent."""
+
+_NEEDS = {"cpu": "a C++ compiler (g++)", "cuda": "Triton and a C compiler (gcc or clang)"}
 
 Both = Callable[[], tuple[Sequence[Tensor], Sequence[Tensor]]]
 """The numbers of the compiled way, and those of the plain one."""
@@ -35,37 +35,37 @@ def check_compiler(options: EngineOptions, device: str) -> None:
         BadInput: `engine.compile` is true, and there is no compiler.
     """
     if options.compile is True and not options.plain and not has_compiler(device):
-        needs = "Triton and a C compiler (gcc or clang)" if device == "cuda" else "a C++ compiler (g++)"
         raise BadInput(
-            f"engine.compile is true, and torch.compile on {device} needs {needs}, which is not there: install it, or"
-            " set engine.compile to auto"
+            f"engine.compile is true, and torch.compile on {device} needs {_NEEDS[device]}, which is not there: install"
+            " it, or set engine.compile to auto"
         )
 
 
 def compiles(model: nn.Module, options: EngineOptions, on: torch.device, group: Group) -> bool:
-    """Whether passes of a network are compiled; where several processes share a batch, BatchNorms speak in between."""
-    if options.plain or group.size > 1:
+    """Whether passes of a network are compiled; where it would be expected and can't be, that is told."""
+    wanted = options.compile is True or (options.compile == "auto" and on.type == "cuda" and wide(model))
+    if options.plain or not wanted:
         return False
-    if isinstance(options.compile, bool):
-        return options.compile
-    return on.type == "cuda" and wide(model) and has_compiler(on.type)
+    if group.size > 1:
+        warned("nothing is compiled where several processes share a batch, as BatchNorms exchange numbers inside")
+        return False
+    if options.compile == "auto" and not has_compiler(on.type):
+        warned(f"nothing is compiled: torch.compile needs {_NEEDS[on.type]}, which is not there")
+        return False
+    return True
 
 
-def compile_passes(model: Classifier, attackable: Callable[[Images], Logits]) -> None:
-    """Let a network, in its present mode, and what attacks ask instead of it be computed by compiled code.
+def compile_passes(model: Classifier, attackable: AttackNetwork, *, batch_size: int) -> None:
+    """Let a network in its present mode, and the one that attacks see, be computed by compiled code.
 
-    Both stay the objects that they are, with their parameters and names. Programs with matrices in place of
-    convolutions stay as they are: there is nothing to put together.
+    Both stay the objects that they are, with their parameters and names. Only batches of `batch_size` images, or of a
+    multiple of it, are compiled: each shape costs minutes, and an epoch's last batch comes once.
     """
-    vars(model)["forward"] = CompiledForward(model)
-    if isinstance(attackable, Program):
-        if not any(isinstance(operation, Banded) for operation, _, _ in attackable.calls):
-            attackable.way = CompiledSlope(attackable)
-    elif isinstance(attackable, nn.Module):
-        vars(attackable)["forward"] = CompiledForward(attackable)
+    for network in (model, attackable.network):
+        vars(network)["forward"] = CompiledForward(network, batch_size)
 
 
-class Trial:
+class CompileCheck:
     """Whether compiled code is there and gives the plain numbers: asked once for each kind of input.
 
     Compilers run at the first call, and may fail there in any way. After one failure nothing compiled is taken.
@@ -114,24 +114,26 @@ class Trial:
 class CompiledForward:
     """A network's `forward` with gradients in the mode in which it was made; any other call is computed plainly."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, batch_size: int) -> None:
         self._model, self._mode = weakref.ref(model), model.training  # which holds this
+        self._batch_size = batch_size
         self._fast = _compiled(_forward, _kind(type(model), [*model.parameters(), *model.buffers()]))
-        self.trial = Trial("the training pass" if model.training else "the attacked network")
+        self.check = CompileCheck("the training pass" if model.training else "the attacked network")
 
     def __call__(self, images: Images, *more: Any) -> Tensor:
         model = self._model()
         assert model is not None  # it is being called
-        if more or not torch.is_grad_enabled() or model.training != self._mode:
+        usual = torch.is_grad_enabled() and model.training == self._mode and len(images) % self._batch_size == 0
+        if more or not usual:
             return _forward(model, images, *more)
         rough = torch.is_autocast_enabled(images.device.type)
         kind = (images.shape, images.stride(), images.dtype, images.requires_grad, rough)
-        if self.trial.passes(kind, lambda: self._both(model, images), rough=rough):
+        if self.check.passes(kind, lambda: self._both(model, images), rough=rough):
             try:
                 found: Tensor = self._fast(model, images)
                 return found
             except Exception as error:  # noqa: BLE001  something that no kind tells made torch compile again
-                self.trial.fail(error)
+                self.check.fail(error)
         return _forward(model, images)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., Tensor]:
@@ -156,28 +158,6 @@ class CompiledForward:
         wanted = [own for own in (leaf, *model.parameters()) if own.requires_grad]
         found = torch.autograd.grad(result.float().square().mean(), wanted, allow_unused=True)
         return [result.detach().float(), torch.cat([own.flatten() for own in found if own is not None])]
-
-
-class CompiledSlope:
-    """A program's gradient by compiled passes."""
-
-    def __init__(self, program: Program) -> None:
-        tensors = [own for call in program.calls for own in vars(call[0]).values() if isinstance(own, Tensor)]
-        kind = _kind(Program, tensors)
-        self._passes = _compiled(Program.forward, kind), _compiled(Program.backward, kind)
-        self.trial = Trial("the attack's gradient")
-
-    def __call__(self, program: Program, images: Images, of_logits: OfLogits) -> Images:
-        def both() -> tuple[list[Tensor], list[Tensor]]:
-            return [program.slope_by(images, of_logits, *self._passes)], [plainly(program, images, of_logits)]
-
-        kind = (images.shape, images.stride(), images.dtype, torch.is_autocast_enabled(images.device.type))
-        if self.trial.passes(kind, both, rough=program.dtype != torch.float32):
-            try:
-                return program.slope_by(images, of_logits, *self._passes)
-            except Exception as error:  # noqa: BLE001  as for a gradient of other strides, by another loss
-                self.trial.fail(error)
-        return plainly(program, images, of_logits)
 
 
 def _forward(model: nn.Module, *inputs: Any) -> Tensor:

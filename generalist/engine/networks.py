@@ -3,6 +3,7 @@
 import torch
 
 from generalist.config import ModelOptions
+from generalist.engine.attack_network import memory_format
 from generalist.models import Classifier, build, initialise
 from generalist.randomness import generator
 from generalist.tensors import ImageShape, Weights
@@ -19,4 +20,5 @@ def model_with(options: ModelOptions, shape: ImageShape, weights: Weights, *, on
     """A network in eval mode with copies of the given weights."""
     model = build(options, shape)
     model.load_state_dict(weights)
+    model.to(memory_format=memory_format(model))  # type: ignore[call-overload]  # stubs lack it
     return model.to(on).eval()

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from generalist import engine
 from generalist.attacks import VERSIONS, attack_from, autoattack, fooled
-from generalist.attacks.handover import faster
 from generalist.attacks.tiles import logits_of
 from generalist.config import AttackOptions, EvaluationOptions, ThreatOptions
 from generalist.data import Split
@@ -59,6 +59,7 @@ def _settings(attack: AttackOptions | EvaluationOptions) -> dict[str, Any]:
         "seed": attack.seed,
         "batch_size": attack.batch_size,
         "square_queries": attack.square_queries,
+        "precision": attack.precision,
     }
 
 
@@ -104,15 +105,15 @@ def attacked(
         first: place of the first image in the whole split, a multiple of `TILE`.
     """
     network, on = decision(model), device(model)
-    run, ball, search = attack_from(attack), threat_from(threat), None
+    run = attack_from(attack, threat_from(threat))
     natural, robust = [np.zeros(0, dtype=np.bool_)], [np.zeros(0, dtype=np.bool_)]
     ends = [np.zeros((0, *split.images.shape[1:]), dtype=np.float32)]
     for index, (images, labels) in enumerate(tiles(split, on), start=first // TILE):
-        logits = logits_of(network, images)
-        search = search or faster(model, network, "float32", images, logits).view or network
-        found = run(search, images, labels, ball, generator=generator(seed, "evaluation", index, device=on))
-        clean = logits.argmax(1) == labels
+        with engine.arithmetic(on):
+            found = run(network, images, labels, generator=generator(seed, "evaluation", index, device=on))
+            clean = logits_of(network, images).argmax(1) == labels
+            held = clean & ~fooled(logits_of(network, found), labels)
         natural.append(clean.cpu().numpy())
-        robust.append((clean & ~fooled(logits_of(network, found), labels)).cpu().numpy())
+        robust.append(held.cpu().numpy())
         ends.append(found.cpu().numpy())
     return np.concatenate(natural), np.concatenate(robust), np.concatenate(ends)

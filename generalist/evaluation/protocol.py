@@ -28,7 +28,8 @@ def protocol(config: Config, dataset: Dataset) -> Protocol:
 
 def _cascade_described(options: EvaluationOptions) -> str:
     by_queries = "square" in VERSIONS[options.attack].members
-    return f"{options.attack}, {options.square_queries} queries" if by_queries else options.attack
+    told = f"{options.attack}, {options.square_queries} queries" if by_queries else options.attack
+    return told if options.precision == "float32" else f"{told}, searched in {options.precision}"
 
 
 def _described(attack: AttackOptions) -> str:

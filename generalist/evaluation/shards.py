@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from generalist import engine
 from generalist.attacks import Cascade, autoattack
 from generalist.attacks.tiles import logits_of
 from generalist.config import EvaluationOptions
@@ -56,8 +57,9 @@ def attack_shard(
         states: a folder for the states of the cascades, so that a killed evaluation goes on.
     """
     part = Split(np.asarray(split.images)[rows.start : rows.stop], np.asarray(split.labels)[rows.start : rows.stop])
-    network = decision(model)
-    predictions = [logits_of(network, images).argmax(1).cpu().numpy() for images, _ in tiles(part, device(model))]
+    network, on = decision(model), device(model)
+    with engine.arithmetic(on):
+        predictions = [logits_of(network, images).argmax(1).cpu().numpy() for images, _ in tiles(part, on)]
     arrays: dict[str, NDArray[np.generic]] = {
         "label": part.labels,
         "prediction": np.concatenate([np.zeros(0, dtype=np.int64), *predictions]),
@@ -116,5 +118,6 @@ def _cascade(
         seed=options.seed,
         batch_size=options.batch_size,
         square_queries=options.square_queries,
+        precision=options.precision,
         state=None if states is None else states / f"{name}.safetensors",
     )

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import computed_field
 
+from generalist import engine
 from generalist.export.graph import Deployed
 from generalist.export.runtime import TILE, Float32, Runtime
 from generalist.models import Classifier
@@ -88,6 +89,7 @@ def _tiles(images: NDArray[np.uint8], adversarial: Float32 | Images) -> Iterator
 
 
 def _by_torch(rule: Deployed, images: Images) -> Float32:
-    with torch.no_grad():
-        logits: Float32 = rule(images.to(rule.model.mean.device)).cpu().numpy()
+    on = rule.model.mean.device
+    with torch.no_grad(), engine.arithmetic(on):
+        logits: Float32 = rule(images.to(on)).cpu().numpy()
     return logits

@@ -28,8 +28,8 @@ class Adversarial(Objective):
 
     def loss(self, learner: Learner, batch: Batch, generator: torch.Generator) -> Loss:
         """Mean cross-entropy on the attacked batch."""
-        attack = attack_from(self.attack)
-        images = attack(learner.attackable, batch.images, batch.labels, threat_from(self.threat), generator=generator)
+        attack = attack_from(self.attack, threat_from(self.threat))
+        images = attack(learner.attackable, batch.images, batch.labels, generator=generator)
         raw = learner.model(images)
         value = F.cross_entropy(raw, learner.model.targets(batch.labels, "adversarial"))
         return Loss(value, learner.model.decision(raw))

@@ -40,14 +40,9 @@ class Trades(Objective):
         with torch.no_grad():
             clean = F.log_softmax(learner.attackable(batch.images), dim=1)
         noise = normal_like(batch.images, std=_START_NOISE, generator=generator)
-        images = attack_from(self.attack)(
-            learner.attackable,
-            batch.images,
-            clean,
-            threat,
-            loss=divergence,
-            start=threat.project(batch.images + noise, batch.images),
-        )
+        start = threat.project(batch.images + noise, batch.images)
+        attack = attack_from(self.attack, threat)
+        images = attack(learner.attackable, batch.images, clean, loss=divergence, start=start)
         raw, raw_attacked = learner.model(batch.images), learner.model(images)
         natural = F.cross_entropy(raw, learner.model.targets(batch.labels, "natural"))
         robust = F.kl_div(

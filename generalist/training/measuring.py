@@ -61,4 +61,4 @@ def _told(attack: AttackOptions | EvaluationOptions) -> Any:
     """All of an attack that decides a verdict."""
     if isinstance(attack, AttackOptions):
         return canonical(attack)
-    return [attack.attack, attack.seed, attack.square_queries]
+    return [attack.attack, attack.seed, attack.square_queries, attack.precision]

@@ -50,16 +50,16 @@ class _Recorded:
     """One kind of work, with buffers for its inputs."""
 
     def __init__(self, record: Record, work: Work, inputs: Sequence[Tensor]) -> None:
-        self._buffers = [own.clone() for own in inputs]
+        self._buffers = [given.clone() for given in inputs]
         self._again = record(lambda: work(*self._buffers))
 
     def __call__(self, inputs: Sequence[Tensor]) -> Tensor:
-        for buffer, own in zip(self._buffers, inputs, strict=True):
-            buffer.copy_(own)  # also those that work overwrites
+        for buffer, given in zip(self._buffers, inputs, strict=True):
+            buffer.copy_(given)  # also those that work overwrites
         return self._again().clone()
 
 
-class Replays:
+class GraphCache:
     """The repeatable work of one network.
 
     The first call of a kind computes as it is told to, which also warms up libraries that must not begin inside a
@@ -75,7 +75,7 @@ class Replays:
     @property
     def recordings(self) -> int:
         """How many kinds of work are repeated."""
-        return sum(own is not None for own in self._known.values())
+        return sum(recorded is not None for recorded in self._known.values())
 
     def __call__(
         self, key: Hashable, work: Work, inputs: Sequence[Tensor], agrees: Callable[[Tensor, Tensor], bool]
@@ -89,20 +89,22 @@ class Replays:
             agrees: whether the recording's result, the first argument, will do for the second.
         """
         autocast = torch.is_autocast_enabled(inputs[0].device.type)
-        kind = (key, autocast, *((own.shape, own.stride(), own.dtype, own.device) for own in inputs))
+        kind = (key, autocast, *((given.shape, given.stride(), given.dtype, given.device) for given in inputs))
         recorded = self._known.get(kind)
         if recorded is not None:
             return recorded(inputs)
         if kind in self._met and kind not in self._known:
-            return self._tried(kind, work, inputs, agrees)
+            return self._recorded(kind, work, inputs, agrees)
         if len(self._met) < _MOST:
             self._met.add(kind)
+        elif kind not in self._met:
+            warned(f"attacks come in more than {_MOST} kinds: the others go on without CUDA graphs")
         return work(*inputs)
 
-    def _tried(
+    def _recorded(
         self, kind: Hashable, work: Work, inputs: Sequence[Tensor], agrees: Callable[[Tensor, Tensor], bool]
     ) -> Tensor:
-        expected = work(*(own.clone() for own in inputs))
+        expected = work(*(given.clone() for given in inputs))
         self._known[kind] = None
         try:
             with ALONE:
