@@ -130,20 +130,21 @@ def _attack_states(training: Training, weights: Weights) -> Path:
     config = training.config
     numerics = fingerprint(config.training.device, config.training.threads, evaluation=True)
     options = config.evaluation.model_copy(update={"batch_size": 1})  # which changes no verdict
-    whole = [tensors_digest(weights), canonical(options), training.dataset.test_digest, numerics]
+    asked = protocol(config, training.dataset)
+    whole = [tensors_digest(weights), canonical(options), asked.test_digest, asked.code, numerics]
     return training.store.folder / "attacks" / digest(whole)[:32]
 
 
 def gathered(training: Training, outcome: Outcome, verdicts: Mapping[str, Verdicts], *, since: float) -> Evaluation:
     """The evaluation of all learners; `since` is the `time.perf_counter` at which it began."""
-    config = training.config
+    config, asked = training.config, protocol(training.config, training.dataset)
     return Evaluation(
-        protocol=protocol(config, training.dataset),
+        protocol=asked,
         deployed=_deployed(config),
         chosen=outcome.chosen,
         criterion=config.registry.criterion,
         learners={name: own.evaluation for name, own in verdicts.items()},
-        numerics=fingerprint(config.training.device, config.training.threads, evaluation=True),
+        numerics=fingerprint(config.training.device, config.training.threads, evaluation=True) | {"code": asked.code},
         seconds=round(time.perf_counter() - since, 1),
     )
 

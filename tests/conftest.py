@@ -73,10 +73,10 @@ def short(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     from dataclasses import replace
 
     from generalist.attacks import VERSIONS
-    from generalist.attacks.members import MEMBERS
+    from generalist.attacks.members import member_names
 
     monkeypatch.setitem(VERSIONS, "plus", replace(VERSIONS["plus"], restarts=2, targets=3, steps=10, fab_steps=6))
-    return {"version": "plus", "attacks": list(MEMBERS), "square_queries": 30}
+    return {"version": "plus", "attacks": member_names(), "square_queries": 30}
 
 
 @pytest.fixture

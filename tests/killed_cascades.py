@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from generalist.attacks import VERSIONS, Cascade, autoattack, cascade, tiles
-from generalist.attacks.members import MEMBERS
+from generalist.attacks.members import member_names
 from generalist.attacks.resume import StateFile, identity
 from generalist.threats import Threat
 from tests.strategies import problem
@@ -29,7 +29,7 @@ NETWORK, IMAGES, LABELS = problem(24)
 
 def evaluation(network: Callable[[Tensor], Tensor] = NETWORK, **changed: Any) -> Cascade:
     """All members with few steps, a tile of images at a time."""
-    own = {"version": "plus", "attacks": list(MEMBERS), "square_queries": 12, "batch_size": TILE} | changed
+    own = {"version": "plus", "attacks": member_names(), "square_queries": 12, "batch_size": TILE} | changed
     return autoattack(network, IMAGES, LABELS, THREAT, **own)
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from generalist.attacks import autoattack, fooled
 from generalist.attacks.losses import Network
-from generalist.attacks.members import MEMBERS
+from generalist.attacks.members import apgd_ce
 from generalist.attacks.waves import Attempt, Wave
 from generalist.errors import BadInput
 from generalist.threats import Threat
@@ -50,7 +50,7 @@ def test_a_success_outside_ball_or_pixel_range_is_none(monkeypatch, cheat):
         none = torch.zeros_like(labels)
         return Attempt(sure, cheat(images), none, none, ~sure)
 
-    monkeypatch.setitem(MEMBERS, "apgd-ce", lambda _: iter([Wave("cheating", 1, cheating)]))
+    monkeypatch.setattr(apgd_ce, "waves", lambda _: iter([Wave("cheating", 1, cheating)]))
     labels = torch.zeros(10).long()
     assert fooled(network(cheat(pixels)), labels).all()
     result = autoattack(network, pixels, labels, Threat("linf", 0.1), attacks=["apgd-ce"])

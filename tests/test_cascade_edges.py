@@ -12,13 +12,13 @@ from torch.testing import assert_close
 
 from generalist.attacks import VERSIONS, Cascade, autoattack, examination, fab, fooled, margin, tiles
 from generalist.attacks.losses import Network
-from generalist.attacks.members import MEMBERS
+from generalist.attacks.members import member_names
 from generalist.threats import Threat
 from tests.exact_linear import NORMS
 from tests.processes import forking
 from tests.strategies import generator, linear_net, problem
 
-ALL: dict[str, Any] = {"version": "plus", "attacks": list(MEMBERS), "square_queries": 8}
+ALL: dict[str, Any] = {"version": "plus", "attacks": member_names(), "square_queries": 8}
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,9 @@ def sound(result: Cascade, network: Network, images: Tensor, labels: Tensor, thr
         assert torch.equal(fooled(network(found), labels), ~result.robust)
         assert_close(result.margins, margin(network(found), labels).detach(), atol=1e-5, rtol=1e-4)
     for name, robust, clean in zip(result.fooled_by, result.robust.tolist(), result.clean.tolist(), strict=True):
-        assert (name is None) == robust and (name == "clean") == (not clean) and name in {None, "clean", *MEMBERS}
+        assert (
+            (name is None) == robust and (name == "clean") == (not clean) and name in {None, "clean", *member_names()}
+        )
 
 
 def radius(norm: str, pixels: int) -> Threat:
@@ -65,7 +67,7 @@ def test_any_number_of_classes(classes, norm):
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("member", MEMBERS)
+@pytest.mark.parametrize("member", member_names())
 def test_each_member_breaks_something_with_few_classes(member, classes):
     """By itself, as the others would hide that it does nothing."""
     network, images, labels = problem(16, classes=classes)
@@ -135,7 +137,9 @@ def test_one_survivor_among_many(norm):
     assert alone.robust.all() and alone.passes.forward[0] == result.passes.forward[3]
 
 
-@pytest.mark.parametrize(("member", "norm"), [*((name, "linf") for name in MEMBERS), ("fab", "l2"), ("square", "l1")])
+@pytest.mark.parametrize(
+    ("member", "norm"), [*((name, "linf") for name in member_names()), ("fab", "l2"), ("square", "l1")]
+)
 def test_all_are_broken(member, norm):
     """At once, within a batch; and no member stumbles over having nobody left."""
     weights = torch.zeros(2, 8)

@@ -180,7 +180,7 @@ def test_the_last_bit_of_a_pixel_makes_other_data(state):
 
 def test_the_state_of_other_code_is_refused(monkeypatch, state):
     """Attacks that were mended since would not have given these verdicts."""
-    monkeypatch.setattr(resume, "code_digest", lambda _: "0" * 64)
+    monkeypatch.setattr(resume, "evaluation_code", lambda _: "0" * 64)
     with pytest.raises(BadInput, match="with another code: delete it"):
         evaluate(state, views={"itself": NETWORK})
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from generalist.attacks import autoattack, fooled, margin
-from generalist.attacks.members import MEMBERS
+from generalist.attacks.members import member_names
 from generalist.models import Classifier
 from generalist.tensors import ImageShape
 from generalist.threats import Threat
@@ -54,7 +54,7 @@ def test_a_view_with_slopes_breaks_what_the_decision_hides(decision):
     assert set(shown.fooled_by) <= {"apgd-ce", "apgd-t", "fab-t", "clean", None}
 
 
-@pytest.mark.parametrize("members", [[name] for name in MEMBERS if name not in {"fab", "square"}], ids=str)
+@pytest.mark.parametrize("members", [[name] for name in member_names() if name not in {"fab", "square"}], ids=str)
 def test_each_gradient_member_goes_through_views(members):
     """By its own name; untargeted FAB, a part of `plus` alone, takes the decision's slopes."""
     hidden = autoattack(voted, IMAGES, LABELS, THREAT, attacks=members)

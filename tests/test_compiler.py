@@ -8,7 +8,7 @@ import torch
 from generalist import engine, numerics
 from generalist.config import EngineOptions
 from generalist.data import Dataset
-from generalist.engine import compiling
+from generalist.engine import compiling, falling_back
 from generalist.errors import BadInput
 from generalist.numerics import fingerprint, has_compiler
 from generalist.store import Store
@@ -78,10 +78,27 @@ def test_it_is_refused_before_any_work(dataset: Dataset, tmp_path: Path, monkeyp
 
 def test_a_compiler_decides_bits_on_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """There it is part of a state's key; keys on a CPU, and those of measurements, don't know of it."""
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    monkeypatch.setattr(numerics, "_card", lambda: {"device": "a GPU"})
     keys = []
     for there in (True, False):
         monkeypatch.setattr(numerics, "has_compiler", lambda _, there=there: there)
         keys.append([fingerprint("cuda", 1), fingerprint("cuda", 1, evaluation=True), fingerprint("cpu", 1)])
     assert [one == other for one, other in zip(*keys, strict=True)] == [False, True, True]
-    assert set(keys[0][2]) == {"torch", "device", "threads", "code"}
+
+
+@pytest.mark.parametrize(
+    ("size", "compiler", "reason"),
+    [(2, True, "several processes share a batch"), (1, False, "Triton and a C compiler")],
+)
+def test_what_is_expected_to_be_compiled_and_is_not_is_told(
+    size: int, compiler: bool, reason: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A wide network on a GPU goes on without, and says why."""
+    falling_back.warned.cache_clear()
+    monkeypatch.setattr(compiling, "has_compiler", lambda _: compiler)
+    group = engine.Group()
+    group.size = size
+    assert not engine.compiles(made("small_cnn", **WIDE), EngineOptions(), CUDA, group)
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.startswith("nothing is compiled") and reason in told
+    falling_back.warned.cache_clear()

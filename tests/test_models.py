@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from generalist.config.section import plugin_names
+from generalist.config.section import part_names
 from generalist.errors import BadInput
 from generalist.models import build, initialise
 from generalist.models.layers.residual import BasicBlock, PreActivationBlock
@@ -21,7 +21,7 @@ from tests.model_factory import RGB, TINY, made, numbers, options, settle
 
 def test_the_architectures_are_those_of_the_issue() -> None:
     """Each file of the package is one architecture, and shared parts are none."""
-    assert plugin_names("models") == sorted(TINY)
+    assert part_names("models") == sorted(TINY)
 
 
 @pytest.mark.parametrize(

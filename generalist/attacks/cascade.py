@@ -13,7 +13,7 @@ from generalist.attacks.examination import examine_gradients, examine_outputs
 from generalist.attacks.expectation import Drawn, Expectation
 from generalist.attacks.handover import Precision, decided, evaluating, in_float32, searched
 from generalist.attacks.losses import Network
-from generalist.attacks.members import GRADIENT_FREE, MEMBERS
+from generalist.attacks.members import GRADIENT_FREE, member
 from generalist.attacks.resume import StateFile, identity
 from generalist.attacks.setting import Setting
 from generalist.attacks.verdicts import Cascade
@@ -110,7 +110,7 @@ def autoattack(
         file = None
         if state is not None:
             settings = repr((names, own, setting.queries, precision))
-            file = StateFile(state, identity(model, views, images, labels, logits, threat, settings, seed))
+            file = StateFile(state, identity(model, views, images, labels, logits, threat, names, settings, seed))
             stored = file.read()
             if stored is None:
                 file.write(*course.state(), now=True)  # a file that can't be written is known before the work
@@ -133,7 +133,7 @@ def autoattack(
                 if watch is not None:
                     watch(member, int(course.robust.sum()))
 
-            for wave in MEMBERS[name](setting):
+            for wave in member(name)(setting):
                 course.run(name, wave, streams, before=before, after=after)
         if file is not None:
             file.write(*course.state(), now=True)

@@ -135,10 +135,14 @@ class Ascent:
     step_size: float
     random_start: bool
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Plain values, by their names in `pgd`."""
+        return {"steps": self.steps, "step_size": self.step_size, "random_start": self.random_start}
+
     def __call__(self, network: Network, images: Images, labels: Reference, **more: Any) -> Images:
         """Adversarial images, as `pgd` makes them; `more` are its loss, generator and start."""
-        settings: dict[str, Any] = {"steps": self.steps, "step_size": self.step_size, "random_start": self.random_start}
-        return pgd(network, images, labels, self.threat, **settings, **more)
+        return pgd(network, images, labels, self.threat, **self.settings, **more)
 
 
 def attack_from(options: AttackOptions, threat: Threat) -> Ascent:

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from generalist.attacks.losses import Network
+from generalist.attacks.members import member_module
 from generalist.attacks.tiles import logits_of, tile_size
+from generalist.code_digest import evaluation_code
 from generalist.errors import BadInput
-from generalist.numerics import code_digest
 from generalist.store import Stored, read_tensors, tensors_digest, write_tensors
 from generalist.tensors import Images, Labels, Logits
 from generalist.threats import Threat
 
-CODE = ("attacks", "threats", "randomness", "tensors", "models", "engine")
-"""Parts of the library that verdicts depend on."""
 EVERY = 10.0
 """Seconds between two writes at least: a state is as large as the images."""
 
@@ -66,6 +65,7 @@ def identity(
     labels: Labels,
     logits: Logits,
     threat: Threat,
+    attacks: Sequence[str],
     settings: str,
     seed: int,
 ) -> dict[str, str]:
@@ -78,9 +78,11 @@ def identity(
         labels: of the same.
         logits: the model's answers to the images.
         threat: the ball.
+        attacks: by name.
         settings: of the attacks.
         seed: of all random numbers.
     """
+    plugins = {f"generalist.threats.{threat.norm}", *map(member_module, attacks)}
     answers = {"": logits}
     answers |= {name: logits_of(view, images[: tile_size(images.device)]) for name, view in views.items()}
     own = tensors_digest(model.state_dict()) if isinstance(model, nn.Module) else ""
@@ -90,5 +92,5 @@ def identity(
         "threat": f"{threat.norm} {float(threat.eps)!r}",
         "set of attacks": settings,
         "seed": str(seed),
-        "code": f"{code_digest(CODE)} {torch.__version__} {images.device.type}",
+        "code": f"{evaluation_code(plugins)} {torch.__version__} {images.device.type}",
     }

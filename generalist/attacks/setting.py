@@ -1,7 +1,7 @@
 """What the attacks of a cascade share: whom and how to attack, what a wave of runs is, and what it gives."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from generalist.attacks.apgd import STEPS
 from generalist.attacks.losses import Network
@@ -62,3 +62,16 @@ class Setting:
     fab_steps: int = 100
     queries: int = 5000
     keep_going: bool = False
+
+    def through(self, view: Network) -> "Setting":
+        """The same, searched through a view."""
+        return replace(self, victim=Victim(self.victim.decision, view))
+
+    def each_view(self) -> list[tuple[str, "Setting"]]:
+        """This setting, then it through each view, with what tells their waves apart."""
+        return [("", self), *((f" through {name}", self.through(view)) for name, view in self.views.items())]
+
+    def ranks(self) -> list[range]:
+        """Of the classes to aim at: the likeliest alone breaks most, so the others are spared where it does."""
+        count = min(self.targets, self.classes - 1)
+        return [range(1), range(1, count)] if count > 1 else [range(1)]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from generalist.attacks.members import MEMBERS
+from generalist.attacks.members import member_names
 from generalist.config.section import nearest
 from generalist.errors import BadInput
 
@@ -14,7 +14,7 @@ class Version:
 
     Attributes:
         members: the attacks, cheapest first.
-        restarts, targets, steps, fab_steps, queries: see `members.Setting`; queries by the caller where None.
+        restarts, targets, steps, fab_steps, queries: see `setting.Setting`; queries by the caller where None.
         draws: passes behind a gradient, for models that draw random numbers; 1 for others.
     """
 
@@ -46,9 +46,10 @@ def chosen(version: str, attacks: Sequence[str] | None) -> tuple[Version, tuple[
         raise BadInput(f"there is no version '{version}' of the cascade; {nearest(version, list(VERSIONS))}")
     if attacks is None:
         return VERSIONS[version], VERSIONS[version].members
+    known = member_names()
     for name in attacks:
-        if name not in MEMBERS:
-            raise BadInput(f"there is no attack '{name}'; {nearest(name, sorted(MEMBERS))}")
+        if name not in known:
+            raise BadInput(f"there is no attack '{name}'; {nearest(name, known)}")
     if not attacks:
-        raise BadInput(f"'attacks' is empty; name one at least of: {', '.join(sorted(MEMBERS))}")
+        raise BadInput(f"'attacks' is empty; name one at least of: {', '.join(known)}")
     return VERSIONS[version], tuple(dict.fromkeys(attacks))

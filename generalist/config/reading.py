@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from generalist.config.section import nearest
@@ -112,9 +114,14 @@ _WITHOUT_EFFECT = {
 """Options that say how something is computed, without an effect on its bits, or that no single training knows."""
 
 
-def canonical(section: Any) -> Any:
-    """Plain values of a section, every number as its value: `8/255` and 0.03137… are the same."""
-    return section.model_dump(mode="json", context={"canonical": True})
+def canonical(section: Any, progress: NDArray[np.float64] | None = None) -> Any:
+    """Plain values of a section, every number as its value: `8/255` and 0.03137… are the same.
+
+    Args:
+        section: any part of the tree.
+        progress: where schedules are asked for their values, float64 [steps] in [0, 1]; without it they are knots.
+    """
+    return section.model_dump(mode="json", context={"canonical": True, "progress": progress})
 
 
 def digest(value: Any) -> str:

@@ -46,8 +46,11 @@ class Schedule(BaseModel):
         return self
 
     @model_serializer
-    def _to_yaml(self, info: SerializationInfo) -> int | float | str | list[list[int | float | str]]:
-        canonical = isinstance(info.context, dict) and info.context.get("canonical")
+    def _to_yaml(self, info: SerializationInfo) -> int | float | str | list[list[int | float | str]] | list[float]:
+        context = info.context if isinstance(info.context, dict) else {}
+        if (progress := context.get("progress")) is not None:
+            return [float(value) for value in self.along(progress)]
+        canonical = context.get("canonical")
         shown = [[float(own) if canonical else own.written for own in knot] for knot in self.knots]
         return shown[0][1] if len(shown) == 1 else shown
 

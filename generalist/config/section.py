@@ -4,10 +4,12 @@ import difflib
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
+
+Kind = TypeVar("Kind")
 
 
 class Section(BaseModel):
@@ -52,10 +54,27 @@ class Plugin(Section):
     name: str
 
 
-def plugin_names(kind: str) -> list[str]:
+def part_names(kind: str) -> list[str]:
     """Names of the parts of a kind, a dotted path below `generalist` (`objectives`, `data.sources`)."""
     folder = Path(__file__).parent.parent.joinpath(*kind.split("."))
     return sorted(path.stem for path in folder.glob("*.py") if path.stem not in {"__init__", "contract"})
+
+
+def part(kind: str, name: str, base: type[Kind]) -> type[Kind]:
+    """The one class of a kind that the file of this name defines; no other file is imported.
+
+    Raises:
+        TypeError: it defines none, or several.
+    """
+    module = importlib.import_module(f"generalist.{kind}.{name}")
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise TypeError(f"{module.__name__} must define exactly one {base.__name__} class, found {len(found)}")
+    return found[0]
 
 
 def plugin(kind: str, written: Any) -> Any:
@@ -66,21 +85,12 @@ def plugin(kind: str, written: Any) -> Any:
     """
     if isinstance(written, Plugin):
         return written
+    known = part_names(kind)
     if not isinstance(written, Mapping) or "name" not in written:
-        raise PydanticCustomError(
-            "plugin", "'name' is missing: one of {known}", {"known": ", ".join(plugin_names(kind))}
-        )
-    name, known = written["name"], plugin_names(kind)
+        raise PydanticCustomError("plugin", "'name' is missing: one of {known}", {"known": ", ".join(known)})
+    name = written["name"]
     if name not in known:
         raise PydanticCustomError(
             "plugin", "unknown name '{name}'; {hint}", {"name": str(name), "hint": nearest(str(name), known)}
         )
-    module = importlib.import_module(f"generalist.{kind}.{name}")
-    own = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, Plugin) and value.__module__ == module.__name__
-    ]
-    if len(own) != 1:
-        raise TypeError(f"{module.__name__} must define exactly one Plugin class, found {len(own)}")
-    return own[0].model_validate(written)
+    return part(kind, name, Plugin).model_validate(written)

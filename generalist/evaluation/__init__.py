@@ -1,8 +1,20 @@
 """Accuracies with their n and interval, and the verdict on every image behind them."""
 
 from generalist.evaluation.measuring import TILE, measure
-from generalist.evaluation.protocol import first, protocol
+from generalist.evaluation.protocol import code_behind, first, protocol
 from generalist.evaluation.shards import Shard, attack_shard, cuts
 from generalist.evaluation.verdicts import Verdicts, evaluate, gathered
 
-__all__ = ["TILE", "Shard", "Verdicts", "attack_shard", "cuts", "evaluate", "first", "gathered", "measure", "protocol"]
+__all__ = [
+    "TILE",
+    "Shard",
+    "Verdicts",
+    "attack_shard",
+    "code_behind",
+    "cuts",
+    "evaluate",
+    "first",
+    "gathered",
+    "measure",
+    "protocol",
+]

@@ -1,17 +1,20 @@
 """What a robust accuracy means: which images, which threats, which attacks."""
 
+from collections.abc import Iterable
+
 from generalist.attacks import VERSIONS
-from generalist.attacks.resume import CODE
-from generalist.config import AttackOptions, Config, EvaluationOptions
+from generalist.attacks.members import member_module, member_names
+from generalist.code_digest import evaluation_code, plugins_of
+from generalist.config import AttackOptions, Config, EvaluationOptions, ModelOptions, ThreatOptions
 from generalist.data import Dataset, Split
-from generalist.numerics import code_digest
-from generalist.records import Protocol
+from generalist.records import STRONGER, Protocol
 from generalist.threats import threat_from
 
 
 def protocol(config: Config, dataset: Dataset) -> Protocol:
     """What the robust accuracies of a configuration mean."""
     options = config.evaluation
+    attacks = [options.attack, options.choice.name, *(STRONGER if options.stronger else ())]
     threats = tuple(str(threat_from(threat)) for threat in options.threats)
     return Protocol(
         split="test",
@@ -21,9 +24,24 @@ def protocol(config: Config, dataset: Dataset) -> Protocol:
         cascade=_cascade_described(options),
         seed=options.seed,
         test_digest=dataset.test_digest,
-        code=code_digest(CODE),
+        code=code_behind(options.threats, attacks),
         validation=f"{threats[0]} {_described(options.choice)} on {dataset.digest}",
     )
+
+
+def code_behind(threats: Iterable[ThreatOptions], attacks: Iterable[str], network: ModelOptions | None = None) -> str:
+    """SHA-256 (hex) of the code behind verdicts.
+
+    Args:
+        threats: whose norms are in it.
+        attacks: names of single attacks, and of cascades, which stand for theirs.
+        network: an architecture; protocols have none, as models of several are compared.
+    """
+    names = {name for attack in attacks for name in (VERSIONS[attack].members if attack in VERSIONS else (attack,))}
+    plugins = {member_module(name) for name in names & set(member_names())}
+    for section in (*threats, *([network] if network else [])):
+        plugins |= plugins_of(section)
+    return evaluation_code(plugins)
 
 
 def _cascade_described(options: EvaluationOptions) -> str:

@@ -1,8 +1,10 @@
 """Adversarial training with projected gradient descent, known as PGD-AT."""
 
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch.nn import functional as F
 
@@ -25,6 +27,10 @@ class Adversarial(Objective):
     @property
     def trains_against(self) -> ThreatOptions:
         return self.threat
+
+    def effective(self, progress: NDArray[np.float64]) -> dict[str, Any]:
+        attack = attack_from(self.attack, threat_from(self.threat))
+        return super().effective(progress) | {"attack": attack.settings}
 
     def loss(self, learner: Learner, batch: Batch, generator: torch.Generator) -> Loss:
         """Mean cross-entropy on the attacked batch."""

@@ -3,11 +3,14 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from generalist.config import ObjectiveOptions, ThreatOptions
+from generalist.config import ObjectiveOptions, ThreatOptions, canonical
 from generalist.models import Classifier
 from generalist.tensors import Batch, Images, Logits
 
@@ -41,6 +44,15 @@ class Objective(ObjectiveOptions):
     def trains_against(self) -> ThreatOptions | None:
         """The threat whose adversarial images it trains on; None for clean images alone."""
         return None
+
+    def effective(self, progress: NDArray[np.float64]) -> dict[str, Any]:
+        """The options as they act on weights: objectives that do the same, however they are written, are equal.
+
+        Args:
+            progress: float64 [steps] in [0, 1], where schedules are asked for their values.
+        """
+        options: dict[str, Any] = canonical(self, progress)
+        return options
 
     @abstractmethod
     def loss(self, learner: Learner, batch: Batch, generator: torch.Generator) -> Loss:

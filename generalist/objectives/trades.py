@@ -1,8 +1,10 @@
 """TRADES: natural cross-entropy plus a penalty on how far an attack moves the prediction."""
 
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch.nn import functional as F
 
@@ -33,6 +35,11 @@ class Trades(Objective):
     @property
     def trains_against(self) -> ThreatOptions:
         return self.threat
+
+    def effective(self, progress: NDArray[np.float64]) -> dict[str, Any]:
+        attack = attack_from(self.attack, threat_from(self.threat)).settings
+        attack.pop("random_start")  # it begins beside the image in any case
+        return super().effective(progress) | {"attack": attack}
 
     def loss(self, learner: Learner, batch: Batch, generator: torch.Generator) -> Loss:
         """The sum of both terms; training accuracy is that on the attacked images."""

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from generalist.randomness import ImageStreams, exponential_like, uniform_like
 from generalist.tensors import Images
-from generalist.threats.ball import Ball
+from generalist.threats.contract import Ball
 
 
 class L1Ball(Ball):
@@ -15,6 +15,8 @@ class L1Ball(Ball):
     A point that is far beyond the pixel range would otherwise lose most of its budget to clipping (Croce and
     Hein, ICML 2021, section 3).
     """
+
+    dual = "linf"
 
     SHARE = 0.05  # of the pixels that a step moves: a single one would soon reach the range (Tramèr and Boneh 2019)
 

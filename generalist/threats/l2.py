@@ -8,7 +8,7 @@ from torch import Tensor
 
 from generalist.randomness import ImageStreams, normal_like, uniform_like
 from generalist.tensors import Images
-from generalist.threats.ball import TINY, Ball, Scale
+from generalist.threats.contract import TINY, Ball, Scale
 
 
 class L2Ball(Ball):
@@ -16,6 +16,8 @@ class L2Ball(Ball):
 
     That is not the nearest point of their intersection, but in it: clipping brings a pixel nearer to its image's.
     """
+
+    dual = "l2"
 
     def rounded_in(self, eps: float, unit: float) -> float:
         # The scaling errs by some units relative to eps, each of the pixels by a quarter of one at most.

@@ -6,11 +6,13 @@ from torch import Tensor
 
 from generalist.randomness import ImageStreams, uniform_like
 from generalist.tensors import Images
-from generalist.threats.ball import TINY, Ball
+from generalist.threats.contract import TINY, Ball
 
 
 class LinfBall(Ball):
     """Every pixel may change by up to eps."""
+
+    dual = "l1"
 
     def __init__(self, images: Images, eps: float) -> None:
         super().__init__(images, eps)

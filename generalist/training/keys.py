@@ -10,9 +10,13 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+import numpy as np
+
+from generalist.code_digest import plugins_of, training_code
 from generalist.config import Config, Steps, canonical, digest
 from generalist.experts import Recipe
 from generalist.mixing import Course
+from generalist.objectives import Objective
 from generalist.training.plan import Round
 
 Key = str
@@ -51,7 +55,8 @@ class Keys:
     ) -> None:
         """Digests of the data set and of weights to start from; `per_epoch` is the optimizer steps of an epoch."""
         self._config, self._recipes, self._per_epoch = config, recipes, per_epoch
-        self._common = [canonical(config.model), canonical(config.engine), shape, config.seed, numerics]
+        code = training_code(plugins_of(config.model))
+        self._common = [canonical(config.model), shape, config.seed, numerics, code]
         self._data, self._initial = data, initial
         # The same epochs are asked for again and again, and written out they are long.
         self._epoch, self._course = cache(self._epoch_of), cache(self._course_of)
@@ -104,15 +109,31 @@ class Keys:
         """All that decides what an expert does in an epoch, but the state it starts from."""
         recipe = self._recipes[name]
         options, total = recipe.options, recipe.total
+        assert isinstance(options.objective, Objective)  # an `Expert` takes no other
         steps = range(epoch * self._per_epoch + 1, (epoch + 1) * self._per_epoch + 1)
-        rates = [float(options.optimizer.lr) * options.schedule.at((step - 1) / total) for step in steps]
+        before = np.array([(step - 1) / total for step in steps])
+        rates = [float(options.optimizer.lr) * options.schedule.at(progress) for progress in before]
         averaging = [options.averaging.at(step / total) for step in steps] if options.averaging is not False else None
-        own, training = canonical(options), canonical(self._config.training)
+        written = canonical(options)
         return [
             self._data,
-            training["divergence"],
-            [own["objective"], own["augment"], own["optimizer"]],
-            [rates, averaging, epoch, recipe.seed, recipe.batch_size],
+            canonical(self._config.training)["divergence"],
+            [options.objective.effective(before), written["augment"], written["optimizer"] | {"lr": rates}],
+            [averaging, epoch, recipe.seed, recipe.batch_size],
+            self._arithmetic(options.objective),
+            training_code(plugins_of(self._config.model) | plugins_of(options)),
+        ]
+
+    def _arithmetic(self, objective: Objective) -> list[Any]:
+        """How an expert's steps are computed, without what has no effect on this device or this objective."""
+        engine, on_gpu = self._config.engine, self._config.training.device == "cuda"
+        attacks = engine.precision == "float32" and objective.trains_against is not None
+        return [
+            engine.plain,
+            engine.precision,
+            engine.attack_precision if attacks else None,
+            on_gpu and engine.tf32,
+            not engine.plain and (engine.compile if on_gpu else engine.compile is True),
         ]
 
     def _course_of(self, name: str, number: int, epoch: int) -> list[Any]:

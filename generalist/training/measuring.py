@@ -4,14 +4,24 @@ from collections.abc import Callable
 from typing import Any
 
 from generalist import engine
-from generalist.config import AttackOptions, Config, EvaluationOptions, canonical, digest
+from generalist.attacks import attack_from
+from generalist.config import (
+    AttackOptions,
+    ChoiceOptions,
+    Config,
+    EvaluationOptions,
+    ThreatOptions,
+    canonical,
+    digest,
+)
 from generalist.data import Dataset
-from generalist.evaluation import measure
+from generalist.evaluation import code_behind, measure
 from generalist.numerics import fingerprint
 from generalist.objectives import Objective
 from generalist.records import Measured
 from generalist.store import Store, tensors_digest
 from generalist.tensors import Weights
+from generalist.threats import threat_from
 from generalist.training.keys import Position, Positions
 from generalist.training.states import States
 
@@ -48,7 +58,9 @@ class Measuring:
     ) -> Measured:
         config, dataset = self._config, self._dataset
         threat, attack = config.evaluation.threats[0], attack or config.evaluation.choice
-        key = digest(["measured", whom, [canonical(threat), _told(attack), dataset.digest, self._numerics], fgsm])
+        name = attack.name if isinstance(attack, AttackOptions) else attack.attack
+        how = [canonical(threat), _told(attack, threat), self._numerics, code_behind([threat], [name], config.model)]
+        key = digest(["measured", whom, canonical(config.model), dataset.digest, how, fgsm])
         if key not in self._store:
             on = engine.device(config.training.device)
             model = engine.model_with(config.model, dataset.shape, weights(), on=on)
@@ -57,8 +69,10 @@ class Measuring:
         return Measured.model_validate(self._store.load(key).facts)
 
 
-def _told(attack: AttackOptions | EvaluationOptions) -> Any:
+def _told(attack: AttackOptions | EvaluationOptions, threat: ThreatOptions) -> Any:
     """All of an attack that decides a verdict."""
+    if isinstance(attack, ChoiceOptions) and attack.name == "quick":
+        return attack.name
     if isinstance(attack, AttackOptions):
-        return canonical(attack)
+        return attack_from(attack, threat_from(threat)).settings
     return [attack.attack, attack.seed, attack.square_queries, attack.precision]

@@ -19,10 +19,11 @@ import optuna
 from optuna.trial import TrialState
 
 from generalist import engine
+from generalist.code_digest import plugins_of, training_code
 from generalist.config import ChoiceOptions, Config
 from generalist.data import Dataset
 from generalist.errors import BadInput
-from generalist.numerics import fingerprint
+from generalist.evaluation import protocol
 from generalist.records import Measured
 from generalist.store import Lost, Store
 from generalist.training import Candidate, Diverged
@@ -70,9 +71,9 @@ class _Data:
     @classmethod
     def read(cls, config: Config, workspace: Workspace) -> Self:
         """All of it; with the digests of the code, which every training asks for, and which take a moment at first."""
-        for evaluation in (False, True):
-            fingerprint(config.training.device, config.training.threads, evaluation=evaluation)
-        return cls(steps.dataset(config, workspace), steps.opened_store(workspace), workspace.here)
+        training_code(plugins_of(config.model))
+        protocol(config, dataset := steps.dataset(config, workspace))
+        return cls(dataset, steps.opened_store(workspace), workspace.here)
 
 
 class _Told:

@@ -1,23 +1,78 @@
-"""A norm and a radius."""
+"""What every norm is to the rest of the library, and a threat: a norm with a radius."""
 
+import copy
+import functools
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from generalist.config import Quantity, ThreatOptions
-from generalist.config.section import nearest
+from generalist.config.section import nearest, part, part_names
 from generalist.errors import BadInput
 from generalist.randomness import ImageStreams
 from generalist.tensors import Images
-from generalist.threats.ball import Ball
-from generalist.threats.l1 import L1Ball
-from generalist.threats.l2 import L2Ball
-from generalist.threats.linf import LinfBall
 
-_BALLS: dict[str, type[Ball]] = {"linf": LinfBall, "l2": L2Ball, "l1": L1Ball}
-_DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
+TINY = 1e-30
+"""Keeps 0 / 0 at 0; far below any length that float32 pixels give."""
+Scale = Float[Tensor, "batch 1 1 1"]
+"""One number per image, ready to multiply images with."""
+
+
+class Ball(ABC):
+    """All points that a threat allows: within eps of the images by one norm, and in the pixel range [0, 1].
+
+    Rounding never leads out of the ball: a radius is smaller than eps by what the last operations of
+    `project_` may add (about 1e-7 in float32).
+    """
+
+    dual: ClassVar[str]
+    """The dual norm: by how much the best step of length 1 raises a linear function of this gradient."""
+
+    def __init__(self, images: Images, eps: float) -> None:
+        self.images = images
+        self.radius = max(self.rounded_in(float(eps), torch.finfo(images.dtype).eps), 0.0)
+
+    def of(self, rows: Tensor) -> Self:
+        """The balls around some of the images, by indices."""
+        part = copy.copy(self)
+        vars(part).update({name: own[rows] for name, own in vars(self).items() if isinstance(own, Tensor)})
+        return part
+
+    @abstractmethod
+    def rounded_in(self, eps: float, unit: float) -> float:
+        """The radius whose rounded points lie within `eps`; `unit` is the gap between 1 and the next number."""
+
+    @staticmethod
+    @abstractmethod
+    def length(offsets: Images) -> Float64[Tensor, " batch"]:
+        """The norm of each offset, in float64."""
+
+    @classmethod
+    @abstractmethod
+    def steepest_ascent(cls, gradient: Images) -> Images:
+        """The step of length 1 that gains most by the gradient."""
+
+    @abstractmethod
+    def project_(self, points: Images) -> Images:
+        """Move points into the ball and then into the pixel range, in place."""
+
+    @abstractmethod
+    def random_offset(self, generator: torch.Generator) -> Images:
+        """An offset drawn uniformly from the ball, the pixel range left aside."""
+
+    @abstractmethod
+    def boundary_offset(self, streams: ImageStreams) -> Images:
+        """A random offset of norm eps, as APGD starts from: not the uniform distribution, see the subclasses."""
+
+
+@functools.cache
+def ball_of(norm: str) -> type[Ball]:
+    """The class in the file that a norm names."""
+    return part("threats", norm, Ball)  # type: ignore[type-abstract]  # its subclass is not
 
 
 @dataclass(frozen=True)
@@ -36,8 +91,8 @@ class Threat:
     eps: float
 
     def __post_init__(self) -> None:
-        if self.norm not in _BALLS:
-            raise BadInput(f"there is no threat of norm '{self.norm}'; {nearest(self.norm, list(_BALLS))}")
+        if self.norm not in (known := part_names("threats")):
+            raise BadInput(f"there is no threat of norm '{self.norm}'; {nearest(self.norm, known)}")
         try:
             eps = Quantity(self.eps)
         except ValueError as error:
@@ -67,7 +122,7 @@ class Threat:
 
     def ball(self, images: Images) -> Ball:
         """The points allowed around these images; made once, it projects faster than `project`."""
-        return _BALLS[self.norm](images, self.eps)
+        return ball_of(self.norm)(images, self.eps)
 
     def project(self, points: Images, reference: Images) -> Images:
         """Points moved into the ball around the reference, then into [0, 1]; not in place."""
@@ -85,15 +140,15 @@ class Threat:
 
     def steepest_ascent(self, gradient: Images) -> Images:
         """The step of length 1 in this norm that gains most by the gradient (its sign; itself over its length)."""
-        return _BALLS[self.norm].steepest_ascent(gradient)
+        return ball_of(self.norm).steepest_ascent(gradient)
 
     def distance(self, points: Images, reference: Images) -> Float64[Tensor, " batch"]:
         """How far each point is from its reference, in float64."""
-        return _BALLS[self.norm].length(points.double() - reference.double())
+        return ball_of(self.norm).length(points.double() - reference.double())
 
     def dual_length(self, gradient: Images) -> Float64[Tensor, " batch"]:
         """By how much the best step of length 1 raises a linear function of this gradient: the dual norm."""
-        return _BALLS[_DUAL[self.norm]].length(gradient)
+        return ball_of(ball_of(self.norm).dual).length(gradient)
 
 
 def threat_from(options: ThreatOptions) -> Threat:

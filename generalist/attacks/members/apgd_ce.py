@@ -1,0 +1,18 @@
+"""APGD on the cross-entropy, then on the scaled one, then through each view; last the restarts."""
+
+from collections.abc import Iterator
+
+from generalist.attacks.losses import cross_entropy, scaled_cross_entropy
+from generalist.attacks.setting import Setting, Wave
+from generalist.attacks.waves import ascent
+
+
+def waves(setting: Setting) -> Iterator[Wave]:
+    """The runs of this attack."""
+    yield ascent(setting, "ce", cross_entropy, range(1))
+    yield ascent(setting, "scaled ce", scaled_cross_entropy, range(1))
+    for name, view in setting.views.items():
+        yield ascent(setting.through(view), f"ce through {name}", cross_entropy, range(1))
+    restarts = max(setting.restarts, 5) if setting.threat.norm == "l1" else setting.restarts
+    if restarts > 1:
+        yield ascent(setting, "ce", cross_entropy, range(1, restarts))

@@ -1,0 +1,23 @@
+"""APGD on targeted DLR: the likeliest other class, then all others at once.
+
+In L1 the first five classes, as published, then the likeliest from 18 more starts: what decides there is the
+start (docs/decisions.md).
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from generalist.attacks.losses import targeted_dlr
+from generalist.attacks.setting import Setting, Wave
+from generalist.attacks.waves import aimed_ascent
+
+
+def waves(setting: Setting) -> Iterator[Wave]:
+    """The runs of this attack."""
+    sparse = setting.threat.norm == "l1"
+    fewer = replace(setting, targets=min(setting.targets, 5)) if sparse else setting
+    for name, own in fewer.each_view():
+        for ranks in own.ranks():
+            yield aimed_ascent(own, f"dlr{name}", targeted_dlr, ranks)
+        if sparse:
+            yield aimed_ascent(own, f"dlr again{name}", targeted_dlr, [0] * 18, draws=range(1, 19))
