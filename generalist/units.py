@@ -102,7 +102,7 @@ class Unit:
     """Experts that advance together: one as a rule, all of them where they are coupled within an epoch."""
 
     def __init__(self, experts: Sequence[Expert], mixing: MixingOptions | None, begun: Moment | None = None) -> None:
-        """`mixing` is given where the experts hand back between steps; `begun` is an epoch to go on with."""
+        """`mixing` is given where the experts hand back between steps: every few ones, or (a burst) after each."""
         self.experts = list(experts)
         self._mixing = mixing
         self._notes = [Notes() for _ in experts] if begun is None else [Notes(own) for own in begun.notes]
@@ -175,10 +175,10 @@ class Unit:
 
     def _hand_back_between_steps(self, step: int, steps_per_epoch: int) -> None:
         mixing = self._mixing
-        if mixing is None or not isinstance(mixing.interval, Steps):
+        if mixing is None or step >= self.experts[0].recipe.total:
             return
         since = step - mixing.warm_up * steps_per_epoch
-        if since % mixing.interval.steps or step >= self.experts[0].recipe.total:
+        if isinstance(mixing.interval, Steps) and since % mixing.interval.steps:
             return
         if mixing.hand_back == "average":
             weights = combined([expert.share.weights for expert in self.experts if expert.share is not None])

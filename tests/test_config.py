@@ -48,6 +48,10 @@ def sentence(*overrides: str) -> str:
         ("mixing.weights={natural: 0.5, robust: 0.4}", "at progress 0.0 they sum to 0.9"),
         ("mixing.weights={other: 1}", "mixing.weights names 'other', but the experts are: natural, robust"),
         ("mixing.weights={}", "mixing.weights leaves out 2 experts; one at most may be left out"),
+        (
+            "mixing={burst: true, warm_up: 2, interval: {steps: 3}, weights: {robust: 1}}",
+            "give mixing.interval in epochs",
+        ),
         ("mixing.decay=1", "'decay' must lie in [0, 1)"),
         ("experts.natural.averaging=1.5", "'averaging' must lie in [0, 1)"),
         ("experts.natural.schedule=-1", "'schedule' must not fall below 0"),

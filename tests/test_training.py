@@ -2,11 +2,12 @@
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from generalist.config import Config
+from generalist.config import Config, load
 from generalist.data import Dataset
 from generalist.records import RoundRecord
 from generalist.store import Store, tensors_digest
@@ -40,6 +41,15 @@ def test_experts_that_meet_between_steps_advance_together_after_the_warm_up() ->
     rounds = plan(small("mixing.interval={steps: 2}"))
     assert rounds[0].units == (("natural",), ("robust",))
     assert all(r.units == (("natural", "robust"),) and r.coupled for r in rounds[1:])
+
+
+def test_bursts_are_epoch_t_and_each_c_th_one_after_it() -> None:
+    """As in the published code: in epochs 75, 80, ... 120 hand-backs follow every batch, elsewhere there are none."""
+    rounds = plan(load(preset="cifar10-resnet18-official"))
+    assert [r.stop for r in rounds if r.coupled] == list(range(75, 121, 5))
+    assert all(r.stop - r.start == 1 for r in rounds if r.coupled)
+    assert not any(r.hand_back for r in rounds)
+    assert [(r.start, r.stop) for r in rounds[:4]] == [(0, 74), (74, 75), (75, 79), (79, 80)]
 
 
 def test_one_expert_without_mixing_has_a_candidate_at_each_checkpoint() -> None:
@@ -169,6 +179,42 @@ def test_what_decides_no_bits_is_in_no_key(dataset: Dataset, tmp_path: Path, ove
 # --- what is trained ------------------------------------------------------------------------------
 
 
+def test_a_burst_in_every_epoch_is_an_interval_of_one_step(dataset: Dataset, tmp_path: Path) -> None:
+    """Both hand back after every batch, the last one set aside; so they share all states, too."""
+    burst = small("mixing.burst=true", "mixing.warm_up=1", "mixing.interval=1", "training.epochs=3")
+    every = small("mixing.interval={steps: 1}", "mixing.warm_up=0", "training.epochs=3")
+    expected = finish(every, dataset, tmp_path)[1]
+    work = Training(burst, dataset, Store(tmp_path)).forecast()
+    assert all(not part.epochs for part in work)
+    assert digests(finish(burst, dataset, tmp_path / "2")[1]) == digests(expected)
+
+
+def test_experts_of_a_burst_are_the_global_learner_after_every_step(dataset: Dataset, tmp_path: Path) -> None:
+    """In epoch t' and in each c-th one after it; in between they go their own ways, from one point."""
+    config = small("mixing.burst=true", "mixing.warm_up=2", "mixing.interval=2", "training.epochs=5")
+    training = Training(config, dataset, Store(tmp_path))
+    positions, apart = training.start(), []
+    for round_ in training.rounds:
+        steps = [training.advance(round_, unit, positions) for unit in round_.units]
+        cuts = {name: own for step in steps for name, own in drained(step).items()}
+        last = {name: own[-1] for name, own in cuts.items()}
+        learners, mixed = training.learners(last), training._states.global_learner(last)
+        apart.append(not torch.equal(learners["natural"]["linear.weight"], learners["robust"]["linear.weight"]))
+        assert round_.coupled == (not apart[-1])
+        assert round_.coupled == torch.equal(learners["robust"]["linear.weight"], mixed["linear.weight"])
+        positions = training.mix(round_, cuts)[2]
+    assert apart == [True, False, True, False, True]
+
+
+def drained(steps: Any) -> Any:
+    """What a generator returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            return stop.value
+
+
 def test_coupled_experts_equal_independent_ones_where_the_interval_is_an_epoch(
     dataset: Dataset, tmp_path: Path
 ) -> None:
@@ -186,6 +232,7 @@ def test_coupled_experts_equal_independent_ones_where_the_interval_is_an_epoch(
         "mixing.momentum=reset",
         "mixing.decay=0.5",
         "mixing.interval={steps: 2}",
+        "mixing.burst=true",
         "experts.natural.averaging=0.5",
         "experts.natural.optimizer={name: adam, lr: 1e-3}",
     ],

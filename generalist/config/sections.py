@@ -158,6 +158,11 @@ class MixingOptions(Section):
 
     warm_up: int = Field(ge=0, description="t': epochs before the first hand-back")
     interval: Interval = Field(description="c: epochs between two hand-backs, or {steps: n}")
+    burst: bool = Field(
+        False,
+        description="hand back after every batch of epoch t' and of each c-th one after it, as the published code does;"
+        " false: once, at their end",
+    )
     decay: Schedule = Field(
         Schedule.model_validate(0.999),
         description="alpha': decay per step of the moving average, ramped up as (s+1)/(s+10)",
@@ -174,6 +179,12 @@ class MixingOptions(Section):
     @model_validator(mode="after")
     def _ranges(self) -> "MixingOptions":
         _check_decay("decay", self.decay)
+        if self.burst and isinstance(self.interval, Steps):
+            raise PydanticCustomError(
+                "burst",
+                "mixing.burst hands back after every batch of each c-th epoch, so give mixing.interval in epochs, such"
+                " as 5, or set mixing.burst to false",
+            )
         return self
 
 

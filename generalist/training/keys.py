@@ -147,8 +147,9 @@ class Keys:
     def _group(self, unit: Sequence[str], here: Positions, epoch: int) -> Key:
         """What coupled experts get from each other in an epoch."""
         mixing = self._config.mixing
-        assert mixing is not None and isinstance(mixing.interval, Steps)  # only such experts are coupled
-        how = [mixing.interval.steps, mixing.warm_up * self._per_epoch, mixing.hand_back, mixing.momentum]
+        assert mixing is not None  # only mixed experts are coupled
+        every = mixing.interval.steps if isinstance(mixing.interval, Steps) else 1
+        how = [every, mixing.warm_up * self._per_epoch % every, mixing.hand_back, mixing.momentum]
         members = []
         for name in unit:
             own = [self._epoch(name, epoch), self._course(name, 0, epoch)]

@@ -15,8 +15,8 @@ class Round:
         start, stop: epochs done before and after.
         cuts: epochs after which states are stored and measured; the last is `stop`.
         units: names of the experts that advance together.
-        coupled: whether the units hand back between steps (an interval in steps).
-        hand_back: whether the experts then go on from the global learner.
+        coupled: whether the units hand back between steps (an interval in steps, or a burst).
+        hand_back: whether the experts then go on from the global learner, where they have not done so between steps.
     """
 
     index: int
@@ -35,18 +35,18 @@ def plan(config: Config, also: Collection[int] = ()) -> tuple[Round, ...]:
     rounds: list[Round] = []
     start = 0
     for stop in _stops(config):
-        together = coupled(mixing) and mixing is not None and start >= mixing.warm_up
+        together = mixing is not None and _coupled(mixing, start, stop)
+        once = mixing is not None and not mixing.burst and not together
+        cuts = {*range(start - start % every + every, stop, every), *_within(also, start, stop), stop}
         rounds.append(
             Round(
                 index=len(rounds),
                 start=start,
                 stop=stop,
-                cuts=tuple(
-                    sorted({*range(start - start % every + every, stop, every), *_within(also, start, stop), stop})
-                ),
+                cuts=tuple(sorted(cuts)),
                 units=(names,) if together else tuple((name,) for name in names),
                 coupled=together,
-                hand_back=mixing is not None and stop < config.training.epochs and not together,
+                hand_back=once and stop < config.training.epochs,
             )
         )
         start = stop
@@ -57,9 +57,17 @@ def _within(epochs: Collection[int], start: int, stop: int) -> set[int]:
     return {epoch for epoch in epochs if start < epoch < stop}
 
 
-def coupled(mixing: MixingOptions | None) -> bool:
-    """Whether experts meet between steps, so that after the warm-up they can only advance together."""
-    return mixing is not None and isinstance(mixing.interval, Steps)
+def _coupled(mixing: MixingOptions, start: int, stop: int) -> bool:
+    """Whether experts meet between the steps of these epochs, so that they can only advance together."""
+    if mixing.burst:
+        return stop - start == 1 and stop in _meetings(mixing, stop + 1)
+    return isinstance(mixing.interval, Steps) and start >= mixing.warm_up
+
+
+def _meetings(mixing: MixingOptions, end: int) -> range:
+    """The epochs, counted from 1 and before `end`, in which or after which experts meet: t', t' + c and so on."""
+    assert not isinstance(mixing.interval, Steps)  # which are counted otherwise
+    return range(mixing.warm_up or mixing.interval, end, mixing.interval)
 
 
 def _stops(config: Config) -> list[int]:
@@ -69,4 +77,7 @@ def _stops(config: Config) -> list[int]:
         return sorted({*range(every, epochs, every), epochs})
     if isinstance(mixing.interval, Steps):
         return sorted({mixing.warm_up, *range(mixing.warm_up + every, epochs, every), epochs} - {0})
-    return sorted({*range(mixing.warm_up or mixing.interval, epochs, mixing.interval), epochs})
+    if mixing.burst:
+        meetings = _meetings(mixing, epochs + 1)
+        return sorted({*meetings, *(epoch - 1 for epoch in meetings), epochs} - {0})
+    return sorted({*_meetings(mixing, epochs), epochs})

@@ -25,11 +25,12 @@ def planned(config: Config, workspace: Workspace) -> Iterator[str]:
 
 
 def _title(config: Config, round_: Round) -> str:
-    warm_up = config.mixing is not None and round_.stop <= config.mixing.warm_up
+    warm_up = config.mixing is not None and round_.stop <= config.mixing.warm_up and not round_.coupled
     first, last = round_.start + 1, round_.stop
     epochs = f"epoch {last}" if first == last else f"epochs {first} to {last}"
     who = ", ".join(" with ".join(unit) for unit in round_.units)
-    end = ", then hand back" if round_.hand_back else ""
+    steps = ", handing back between steps" if round_.coupled else ""
+    end = ", then hand back" if round_.hand_back else steps
     return f"{'warm-up' if warm_up else f'round {round_.index}'}: {epochs} of {who}{end}"
 
 
@@ -73,7 +74,7 @@ def _warm_ups_without_effect(config: Config) -> Iterator[str]:
     mixing = config.mixing
     if mixing is None or not 0 < mixing.warm_up < config.training.epochs:
         return
-    end = mixing.warm_up / config.training.epochs
+    end = (mixing.warm_up - mixing.burst) / config.training.epochs
     last = "no effect at all" if mixing.momentum == "reset" else "no effect but through the optimizer's momentum"
     for name, weight in config.mixing_weights().items():
         if all(weight.at(end * sample / _SAMPLES) < 1e-12 for sample in range(_SAMPLES + 1)):

@@ -18,7 +18,7 @@ def run_name(config: Config) -> str:
     else:
         every = config.mixing.interval
         interval = f"{every.steps} steps" if isinstance(every, Steps) else str(every)
-        schedule = f"t'={config.mixing.warm_up} c={interval}"
+        schedule = f"t'={config.mixing.warm_up} c={interval}{' burst' if config.mixing.burst else ''}"
     return " · ".join([config.data.name, " + ".join(config.experts), schedule, f"seed {config.seed}"])
 
 

@@ -179,4 +179,5 @@ def _cuts(space: Space, config: Config) -> frozenset[int]:
     warm_ups = space.values("mixing.warm_up") or []
     intervals = [own for own in space.values("mixing.interval") or [] if not isinstance(own, dict | Steps)]
     first = config.mixing.warm_up
-    return frozenset({*map(int, warm_ups), *(first + int(own) for own in intervals)})
+    ends = {*map(int, warm_ups), *(first + int(own) for own in intervals)}
+    return frozenset(ends | {end - 1 for end in ends if config.mixing.burst})
