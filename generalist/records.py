@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from statistics import NormalDist
+from statistics import NormalDist, harmonic_mean
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, computed_field
@@ -44,7 +44,9 @@ class Accuracy(Record):
         weight = Z**2 / self.n
         centre = self.value + weight / 2
         reach = math.sqrt(weight * (self.value * (1 - self.value) + weight / 4))
-        return max(0.0, (centre - reach) / (1 + weight)), min(1.0, (centre + reach) / (1 + weight))
+        low, high = (centre - reach) / (1 + weight), (centre + reach) / (1 + weight)
+        # Where none or all are correct, the score interval ends there; rounding would leave the share outside.
+        return min(max(low, 0.0), self.value), max(min(high, 1.0), self.value)
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -65,8 +67,7 @@ class Measured(Record):
     @property
     def harmonic(self) -> float:
         """Harmonic mean of both accuracies, known as NRR."""
-        total = self.natural.value + self.robust.value
-        return 2 * self.natural.value * self.robust.value / total if total else 0.0
+        return float(harmonic_mean((self.natural.value, self.robust.value)))
 
     def by(self, criterion: str) -> float:
         """The value of a criterion of `registry.criterion`."""
