@@ -186,6 +186,7 @@ def export_model(
             np.asarray(first(dataset.test, config.evaluation.images).images),
             torch.from_numpy(adversarial),
             tolerance=float(config.export.tolerance),
+            on=config.export.parity,
         )
     write_weights(results.weights, weights, model=config.model, shape=dataset.shape, data=dataset.digest)
     write_atomically(results.parity, (found.model_dump_json(indent=2) + "\n").encode())

@@ -61,6 +61,7 @@ def test_predictions_as_json_hold_all_probabilities(images: Path) -> None:
     assert set(told["probabilities"]) == {"a", "b", "c", "d"}
     assert sum(told["probabilities"].values()) == pytest.approx(1, abs=1e-6)
     assert told["class"] == max(told["probabilities"], key=told["probabilities"].get)
+    assert told["provider"] == "CPUExecutionProvider"
 
 
 def test_what_is_no_image_is_refused(images: Path) -> None:

@@ -58,6 +58,7 @@ def test_clean_and_adversarial_images_are_compared(path: Path) -> None:
     images.flags.writeable = adversarial.flags.writeable = False
     result = parity(model, path, images, adversarial, tolerance=1e-5)
     assert result.passed
+    assert result.provider == "CPUExecutionProvider"
     assert (result.n, result.disagreements, result.tolerance) == (TILE + 8, 0, 1e-5)
     expected = logits(WEIGHT, images.astype(np.float32) / np.float32(255), adversarial)
     assert result.largest_logit == pytest.approx(np.abs(expected).max(), rel=1e-5)

@@ -91,10 +91,11 @@ def test_the_presets_that_the_docs_promise_are_there() -> None:
 
 @pytest.mark.parametrize("name", [name for name in CIFAR10 if name not in QUICK])
 def test_recipes_train_and_evaluate_as_papers_do(name: str) -> None:
-    """On all images but 1,000, by PGD-10, and against the whole of AutoAttack on all test images."""
+    """On all images but 1,000, by PGD-10, and against the whole of AutoAttack on 1,000 test images, as the header says."""
     config = load(preset=name)
     assert (config.data.images, config.data.validation) == ("all", 0.02)
-    assert (config.training.batch_size, config.evaluation.attack, config.evaluation.images) == (128, "standard", "all")
+    assert (config.training.batch_size, config.evaluation.attack, config.evaluation.images) == (128, "standard", 1000)
+    assert "evaluation.images=all" in preset_path(name).read_text(encoding="utf-8").partition("\nseed:")[0]
     eps = 0.031 if name.endswith("official") else 8 / 255
     for expert in config.experts.values():
         objective: Any = expert.objective

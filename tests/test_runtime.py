@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto
 
@@ -61,3 +62,42 @@ def test_a_changed_file_is_not_loaded(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"made_by_hand", b"made_by_head"))
     with pytest.raises(BadInput, match="was changed after export"):
         Runtime(path)
+
+
+def test_where_it_computes_is_told(tmp_path: Path) -> None:
+    """On the CPU, unless somebody asks for something else."""
+    assert Runtime(written(tmp_path, onnx_models.linear())).provider == "CPUExecutionProvider"
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="ONNX Runtime has CUDA")
+def test_a_gpu_that_the_runtime_does_not_have_is_refused(tmp_path: Path) -> None:
+    """It is never assumed, and never silently replaced."""
+    with pytest.raises(BadInput, match=r"has no CUDAExecutionProvider here: install onnxruntime-gpu .* or use the CPU"):
+        Runtime(written(tmp_path, onnx_models.linear()), on="cuda")
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_a_gpu_is_taken_without_tf32_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, works: bool
+) -> None:
+    """By a double of a session with CUDA; where its libraries don't load, ONNX Runtime goes to the CPU by itself."""
+    session, asked = onnxruntime.InferenceSession, []
+
+    class OnGpu(session):  # type: ignore[misc,valid-type]  # onnxruntime has no types
+        def __init__(self, content: bytes, options: object, providers: list[object]) -> None:
+            asked.extend(providers)
+            super().__init__(content, options, providers=["CPUExecutionProvider"])
+
+        def get_providers(self) -> list[str]:
+            own: list[str] = super().get_providers()
+            return ["CUDAExecutionProvider", *own] if works else own
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", OnGpu)
+    path = written(tmp_path, onnx_models.linear())
+    if works:
+        assert Runtime(path, on="cuda").provider == "CUDAExecutionProvider"
+    else:
+        with pytest.raises(BadInput, match="has CUDAExecutionProvider but can't use it"):
+            Runtime(path, on="cuda")
+    assert asked == [("CUDAExecutionProvider", {"use_tf32": "0"})]

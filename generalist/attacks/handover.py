@@ -48,7 +48,7 @@ def decided(model: nn.Module | Network, views: Mapping[str, Network] | None) -> 
 
 def in_float32(decision: Network, on: torch.device) -> Network:
     """The same where TF32 is allowed around it: verdicts are float32."""
-    if on.type != "cuda":
+    if not _has_tf32(on):
         return decision
 
     def exact(points: Images) -> Logits:
@@ -79,7 +79,7 @@ def searched(
     if precision not in _SLACK:
         raise BadInput(f"there is no precision '{precision}' of searches; use one of {', '.join(_SLACK)}")
     on = images.device
-    if precision == "float32" or (precision == "tf32" and on.type != "cuda"):
+    if precision == "float32" or (precision == "tf32" and not _has_tf32(on)):
         return Victim(decision)
     if precision == "bfloat16" and not isinstance(model, nn.Module):
         raise BadInput("searches in bfloat16 need a torch.nn.Module; hand one over, or use float32")
@@ -97,3 +97,7 @@ def searched(
     except RuntimeError as error:
         raise BadInput(f"the model can't be searched in {precision} ({error}): use precision='float32'") from None
     return Victim(exact, view, slack) if bool((difference <= slack).all()) else Victim(exact, slack=math.inf)
+
+
+def _has_tf32(on: torch.device) -> bool:
+    return on.type == "cuda"

@@ -226,6 +226,9 @@ class ExportOptions(Section):
         Quantity("1e-4"),
         description="largest difference of a logit between torch and ONNX Runtime, relative to the largest logit",
     )
+    parity: Literal["cpu", "cuda"] = Field(
+        "cpu", description="where ONNX Runtime computes when it is compared with torch; cuda needs onnxruntime-gpu"
+    )
 
 
 class RegistryOptions(Section):

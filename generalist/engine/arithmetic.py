@@ -1,5 +1,6 @@
 """TF32 and cuDNN's choice of algorithms: settings of the whole process, which threads take turns to need."""
 
+import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,14 +11,15 @@ import torch
 class _Switch:
     """Threads that want the same setting go side by side; one that wants another waits until they have left.
 
-    A thread holds one setting at a time: an inner block puts the outer one down, so nobody waits in a circle.
+    First come, first served, or two threads in turn could keep a third one out for good. A thread holds one setting at
+    a time: an inner block puts the outer one down, so nobody waits in a circle.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._tf32 = False
         self._inside = 0
-        self._waiting = {False: 0, True: 0}
+        self._waiting: list[list[bool]] = []  # lists, so that equal wishes are told apart
         self._held = threading.local()
 
     @contextmanager
@@ -39,20 +41,24 @@ class _Switch:
                 self._enter(outer)
 
     def _enter(self, tf32: bool) -> None:
+        wish = [tf32]
         with self._changed:
-            self._waiting[tf32] += 1
+            self._waiting.append(wish)
             try:
-                # A waiter for the other setting goes first, or two threads in turn could keep it out for good.
-                self._changed.wait_for(
-                    lambda: self._inside == 0 or (self._tf32 == tf32 and self._waiting[not tf32] == 0)
-                )
+                self._changed.wait_for(lambda: self._fits(wish))
             finally:
-                self._waiting[tf32] -= 1
+                self._waiting = [other for other in self._waiting if other is not wish]
+                self._changed.notify_all()
             if self._inside == 0:
                 self._tf32 = tf32
                 _set(tf32)
             self._inside += 1
         self._held.tf32 = tf32
+
+    def _fits(self, wish: list[bool]) -> bool:
+        """Whether it is the present setting, or nobody's, and nobody was here earlier with another wish."""
+        earlier = itertools.takewhile(lambda other: other is not wish, self._waiting)
+        return (self._inside == 0 or self._tf32 == wish[0]) and all(other == wish for other in earlier)
 
     def _leave(self) -> None:
         with self._changed:

@@ -10,7 +10,7 @@ from pydantic import computed_field
 
 from generalist import engine
 from generalist.export.graph import Deployed
-from generalist.export.runtime import TILE, Float32, Runtime
+from generalist.export.runtime import TILE, Float32, Runtime, Where
 from generalist.models import Classifier
 from generalist.records import Record
 from generalist.tensors import Images, to_unit
@@ -25,6 +25,7 @@ class Parity(Record):
         largest_logit: largest absolute logit, by torch.
         disagreements: images with different predictions, or with a logit that is not finite.
         tolerance: largest difference allowed, relative to the largest logit (at least 1).
+        provider: of ONNX Runtime's side, by its name.
     """
 
     n: int
@@ -32,6 +33,7 @@ class Parity(Record):
     largest_logit: float
     disagreements: int
     tolerance: float
+    provider: str = "CPUExecutionProvider"
 
     @computed_field  # type: ignore[prop-decorator]  # as pydantic's documentation says
     @property
@@ -49,6 +51,7 @@ def parity(
     *,
     tolerance: float,
     threads: int = 1,
+    on: Where = "cpu",
 ) -> Parity:
     """Compare the deployed rule of `model` with an exported file on clean and adversarial images.
 
@@ -59,14 +62,16 @@ def parity(
         adversarial: float32 [m, channels, height, width] in [0, 1], array or tensor on the CPU; m need not be n.
         tolerance: see `Parity`.
         threads: of ONNX Runtime.
+        on: where ONNX Runtime computes.
 
     Raises:
-        BadInput: the file is missing or changed, or takes images of another shape.
+        BadInput: ONNX Runtime has no such device here; the file is missing or changed, or takes images of another
+            shape.
         ValueError: there are no images to compare.
     """
     if not len(images) + len(adversarial):
         raise ValueError("parity needs at least one image")
-    runtime, rule = Runtime(path, threads=threads), Deployed(model)
+    runtime, rule = Runtime(path, threads=threads, on=on), Deployed(model)
     pairs = [(_by_torch(rule, tile), runtime(tile.numpy())) for tile in _tiles(images, adversarial)]
     expected, found = (np.concatenate(side) for side in zip(*pairs, strict=True))
     finite = np.isfinite(expected).all(axis=1) & np.isfinite(found).all(axis=1)
@@ -77,6 +82,7 @@ def parity(
         largest_logit=float(np.abs(expected)[finite].max(initial=0.0)),
         disagreements=int((~agree).sum()),
         tolerance=tolerance,
+        provider=runtime.provider,
     )
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from generalist.errors import BadInput
-from generalist.export.runtime import Float32, Runtime
+from generalist.export.runtime import Float32, Runtime, Where
 
 _MODES = {1: "L", 3: "RGB"}
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -38,15 +38,18 @@ class Predictor:
 
     Attributes:
         class_names: by class index.
+        provider: the execution provider that computes, by ONNX Runtime's name.
     """
 
-    def __init__(self, path: Path, *, threads: int = 1) -> None:
+    def __init__(self, path: Path, *, threads: int = 1, on: Where = "cpu") -> None:
         """Check the file's seals and load it.
 
         Raises:
-            BadInput: the file is missing or changed, or is not a model of images to the logits of named classes.
+            BadInput: the file is missing or changed, or is not a model of images to the logits of named classes; or
+                ONNX Runtime has no such device here.
         """
-        self._runtime = Runtime(path, threads=threads)
+        self._runtime = Runtime(path, threads=threads, on=on)
+        self.provider = self._runtime.provider
         self.class_names = _class_names(self._runtime)
 
     def predict(self, images: Float32) -> Float32:

@@ -1,7 +1,7 @@
 """Running an intact ONNX file of ours. No torch here."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
@@ -14,6 +14,11 @@ from generalist.export.seal import Parts, intact, valid
 Float32 = NDArray[np.float32]
 
 TILE = 256  # images at a time: bounds memory
+Where = Literal["cpu", "cuda"]
+_PROVIDERS: dict[Where, tuple[str, dict[str, str]]] = {
+    "cpu": ("CPUExecutionProvider", {}),
+    "cuda": ("CUDAExecutionProvider", {"use_tf32": "0"}),  # which it would use, and parity is float32's
+}
 _REFUSALS = (
     runtime_errors.Fail,
     runtime_errors.InvalidArgument,
@@ -23,28 +28,32 @@ _REFUSALS = (
 
 
 class Runtime:
-    """An exported model in ONNX Runtime on the CPU.
+    """An exported model in ONNX Runtime.
 
     Attributes:
         metadata: the file's.
+        provider: the execution provider that computes, by ONNX Runtime's name.
         channels, height, width: of one image.
         classes: number of logits.
     """
 
-    def __init__(self, path: Path, *, threads: int = 1, foreign: bool = False) -> None:
+    def __init__(self, path: Path, *, threads: int = 1, foreign: bool = False, on: Where = "cpu") -> None:
         """Check the file's seals and load it.
 
         Args:
             path: the ONNX file.
             threads: intra-op threads; their number may change the last bits of a logit.
             foreign: take files without seals, too, and whatever their input and output are called.
+            on: the device; a GPU is taken only where it is asked for.
 
         Raises:
-            BadInput: the file is missing or changed, or is not a model of images to logits.
+            BadInput: the file is missing or changed, or is not a model of images to logits; or ONNX Runtime has no
+                such device here.
         """
         parts = valid(path) if foreign else intact(path)
         self.path, self.metadata = path, parts.metadata
-        self._session = _session(parts, path, threads)
+        self._session = _session(parts, path, threads, on)
+        self.provider = str(self._session.get_providers()[0])
         self.channels, self.height, self.width, self.classes = _interface(self._session, path, any_names=foreign)
         self._names = self._session.get_inputs()[0].name, self._session.get_outputs()[0].name
 
@@ -67,17 +76,29 @@ class Runtime:
         return logits
 
 
-def _session(parts: Parts, path: Path, threads: int) -> Any:
+def _session(parts: Parts, path: Path, threads: int, on: Where) -> Any:
+    provider = _PROVIDERS[on]
+    if provider[0] not in onnxruntime.get_available_providers():
+        raise BadInput(
+            f"ONNX Runtime {onnxruntime.__version__} has no {provider[0]} here: install onnxruntime-gpu in place of"
+            " onnxruntime, or use the CPU"
+        )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.use_deterministic_compute = True
     options.log_severity_level = 4  # its errors come as exceptions, too
     try:
-        return onnxruntime.InferenceSession(parts.content, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(parts.content, options, providers=[provider])
     except _REFUSALS as error:
         reason = str(error).strip().splitlines()[0]
         raise BadInput(f"{path} can't be run by ONNX Runtime {onnxruntime.__version__} ({reason})") from None
+    if session.get_providers()[0] != provider[0]:  # it goes to the CPU by itself where a GPU's libraries don't load
+        raise BadInput(
+            f"ONNX Runtime has {provider[0]} but can't use it, as where CUDA's or cuDNN's libraries are missing: mend"
+            " that, or use the CPU"
+        )
+    return session
 
 
 def _interface(session: Any, path: Path, *, any_names: bool) -> tuple[int, int, int, int]:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -10,12 +10,13 @@ from generalist.errors import BadInput
 from pipelines.cli import options
 
 if TYPE_CHECKING:
-    from generalist.export import Prediction
+    from generalist.export import Prediction, Predictor
     from pipelines.workspace import Workspace
 
 Model = Annotated[
     Path | None, typer.Option("--model", metavar="FILE", help="The ONNX file; by default outputs/model.onnx.")
 ]
+Device = Literal["cpu", "cuda"]
 
 
 def predict(
@@ -25,13 +26,14 @@ def predict(
     model: Model = None,
     top: Annotated[int, typer.Option("--top", metavar="K", min=1, help="How many classes of each image.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with all probabilities.")] = False,
+    device: Annotated[Device, typer.Option("--device", help="Where ONNX Runtime computes.")] = "cpu",
 ) -> None:
     """Say what is in images: classes and probabilities."""
     from generalist.export import Predictor
 
-    predictor = Predictor(model or _own_model())
+    predictor = Predictor(model or _own_model(), on=device)
     for prediction in predictor.predict_files(images):
-        show = _json(prediction, predictor.class_names) if as_json else _text(prediction, predictor.class_names, top)
+        show = _json(prediction, predictor) if as_json else _text(prediction, predictor.class_names, top)
         typer.echo(show)
 
 
@@ -102,12 +104,14 @@ def _own_model() -> Path:
     return path
 
 
-def _json(prediction: "Prediction", classes: tuple[str, ...]) -> str:
-    probabilities = dict(zip(classes, prediction.probabilities, strict=True))
-    return json.dumps(
-        {"file": str(prediction.file), "class": prediction.class_name, "probabilities": probabilities},
-        ensure_ascii=False,
-    )
+def _json(prediction: "Prediction", predictor: "Predictor") -> str:
+    told = {
+        "file": str(prediction.file),
+        "class": prediction.class_name,
+        "probabilities": dict(zip(predictor.class_names, prediction.probabilities, strict=True)),
+        "provider": predictor.provider,
+    }
+    return json.dumps(told, ensure_ascii=False)
 
 
 def _text(prediction: "Prediction", classes: tuple[str, ...], top: int) -> str:
