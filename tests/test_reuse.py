@@ -1,9 +1,14 @@
 """What a training takes from the store, and that a forecast knows it before."""
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from generalist.config import to_yaml
 from generalist.data import Dataset
 from generalist.records import EpochRecord
 from generalist.store import Store
@@ -150,3 +155,55 @@ def test_a_forecast_takes_as_long_as_such_epochs_took(dataset: Dataset, finished
     )
     other = small("experts.robust.objective.attack.steps=9")
     assert duration(Training(other, dataset, Store(finished)).forecast()) is None
+
+
+# --- plug-ins ---------------------------------------------------------------------------------------
+
+MART = """
+from typing import Literal
+
+import torch
+from generalist.objectives.contract import Learner, Loss, Objective
+from generalist.tensors import Batch
+
+
+class Mart(Objective):
+    name: Literal["mart"]
+
+    def loss(self, learner: Learner, batch: Batch, generator: torch.Generator) -> Loss:
+        raise NotImplementedError
+"""
+
+
+def told(project: Path, *words: str) -> str:
+    """What a command of this copy of the project says."""
+    asked = subprocess.run(
+        [sys.executable, *words],
+        cwd=project,
+        env=os.environ | {"PYTHONPATH": str(project)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return asked.stdout
+
+
+@pytest.mark.long
+def test_a_new_plug_in_file_leaves_nothing_to_train(tmp_path: Path) -> None:
+    """In a project whose store was filled before; a change to what trains leaves everything."""
+    root = Path(__file__).parent.parent
+    for part in ("generalist", "pipelines", "presets"):
+        shutil.copytree(root / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    config = small("training.epochs=2", "mixing.warm_up=1")
+    (tmp_path / "params.yaml").write_text(to_yaml(config), encoding="utf-8")
+    places = ["--data", "data/prepared", "--store", ".generalist/store", "--out", "out"]
+    told(tmp_path, "-m", "generalist.training", "--params", "params.yaml", *places)
+    plan = ("-c", "from pipelines.cli import app; app()", "plan")
+    assert "to train: nothing; the store holds all 4 epochs" in told(tmp_path, *plan)
+    (tmp_path / "generalist" / "objectives" / "mart.py").write_text(MART, encoding="utf-8")
+    for kind in ("models", "threats", "data/sources", "attacks/members"):
+        (tmp_path / "generalist" / kind / "brand_new.py").write_text("NEW = 1\n", encoding="utf-8")
+    assert "to train: nothing; the store holds all 4 epochs" in told(tmp_path, *plan)
+    with (tmp_path / "generalist" / "units.py").open("a", encoding="utf-8") as file:
+        file.write("NEW = 1\n")
+    assert "to train: 4 of 4 epochs" in told(tmp_path, *plan)
