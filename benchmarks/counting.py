@@ -14,8 +14,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.sides import Case
-from generalist import engine
-from generalist.config import EngineOptions
 from generalist.models import build
 
 _PRODUCTS = ("convolution", "convolution_backward", "addmm", "mm", "bmm")
@@ -43,7 +41,7 @@ class Work:
 
 def iteration(case: Case, batch: int, *, bytes_each: int) -> Work:
     """One iteration of the attack, with numbers of so many bytes."""
-    network = engine.AttackNetwork(_network(case), EngineOptions())
+    network = _network(case).eval().requires_grad_(False)
     leaf = _images(case, batch).requires_grad_()
     images = leaf.view_as(leaf)  # FlopCounterMode can't see gradients end in a leaf
     return _counted(lambda: torch.autograd.grad(_loss(network, images), images), bytes_each)

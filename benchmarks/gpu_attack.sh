@@ -20,7 +20,8 @@ the library's packages.
 Relative paths below start at the project's folder.
 
 environment: PRESET   whose weights they are (cifar10-resnet18)
-             WEIGHTS  a .safetensors file, or a folder with its parts (OUT)
+             WEIGHTS  a .safetensors file, or a folder with its parts (OUT; where it has none, what gpu_train.sh has
+                      kept in WORK)
              CIFAR10, MINUTES, OUT, WORK, PYTHON, WHEELS as for gpu_train.sh
 END
 }
@@ -58,10 +59,15 @@ elif has_cuda; then
 fi
 overrides=()
 data_options
-weights=${WEIGHTS:-$OUT}
-if [ -d "$weights" ]; then
+weights=${WEIGHTS:-$OUT} kept=$WORK/weights-$preset.safetensors
+if compgen -G "$weights/*.safetensors.part*" > /dev/null; then
     cat "$weights"/*.safetensors.part* > "$WORK/weights.safetensors"
     weights=$WORK/weights.safetensors
+elif [ -z "${WEIGHTS:-}" ] && [ -f "$kept" ]; then
+    weights=$kept
+elif [ ! -f "$weights" ]; then
+    echo "no weights in $weights: run benchmarks/gpu_train.sh first, or name them by WEIGHTS" >&2
+    exit 2
 fi
 exec "$PYTHON" -m benchmarks.gpu_verdicts attack "${words[@]}" --weights "$weights" --preset "$preset" \
     "${options[@]}" "${overrides[@]}" --data "$WORK/data-$preset" --out "$OUT" --states "$WORK/attacks" \

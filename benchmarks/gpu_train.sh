@@ -11,8 +11,8 @@ Trains PRESET (cifar10-resnet18) for some minutes and ends with 3 while there is
     until benchmarks/gpu_train.sh; do [ $? = 3 ] || break; done
 
 At its end come, into OUT, the deployed learner's weights in files of at most 15 MiB (`cat` joins them), history.json,
-and table.md: throughput, seconds, share of the measured peak. Needs nothing but generalist/, presets/ and the
-library's packages.
+and table.md: throughput, seconds, share of the measured peak. The weights are kept in WORK, too, for gpu_attack.sh.
+Needs nothing but generalist/, presets/ and the library's packages.
 
   --tiny, --quick  two epochs of a tiny network on digits, which takes a CPU seconds
   --json FILE      write the table's figures there
@@ -20,7 +20,7 @@ library's packages.
 
 Relative paths below start at the project's folder.
 
-environment: CIFAR10  folders with CIFAR-10's official files, separated by ':'
+environment: CIFAR10  folders with CIFAR-10's official files, separated by ':'; or with WebP, see gpu_short.sh
              MINUTES  of a piece (8)
              OUT      folder of the results (results)
              WORK     folder of states and prepared data (.generalist/gpu), to be kept between pieces
@@ -58,5 +58,8 @@ if [ "$code" != 0 ]; then
     [ "$code" != 3 ] || echo "there is more to do: run the same command again"
     exit "$code"
 fi
+rm -f "$OUT"/*.safetensors.part*  # of another learner: `cat` would join them all
 "$PYTHON" -m benchmarks.gpu_results "$trained" --preset "$preset" "${overrides[@]}" --data "$WORK/data-$preset" \
     --out "$OUT" --json "${json:-$OUT/training.json}"
+# For gpu_attack.sh, also where OUT is emptied between calls.
+cat "$OUT"/*.safetensors.part* > "$WORK/weights-$preset.safetensors"

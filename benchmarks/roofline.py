@@ -2,8 +2,9 @@
 
     python benchmarks/roofline.py
 
-Peaks are this device's own: the largest matrix product in float32 and in bfloat16, the largest copy. A ratio is the
-arithmetic achieved, of the peak in the precision of that part; beside it, the least time by arithmetic and by memory.
+Peaks are this device's own: a large matrix product in float32, in TF32 (on CUDA) and in bfloat16, and a large copy. A
+ratio is the arithmetic achieved, of the peak in the precision of that part; beside it, the least time by arithmetic and
+by memory.
 One thread on a CPU, as in `training_step.py`, whose cases and parts these are.
 """
 
@@ -20,17 +21,20 @@ from benchmarks.sides import CASES, Case, Ours, batch_of
 from benchmarks.training_step import CUDA_BATCH
 from generalist import engine
 
-_BYTES = {torch.float32: 4, torch.bfloat16: 2}
+_BYTES = {"float32": 4, "tf32": 4, "bfloat16": 2}
 
 
 @dataclass(frozen=True)
 class Peaks:
-    """Measured: floating-point operations a second of a matrix product by precision, bytes a second of a copy.
+    """What the device can do at most, measured.
 
-    A copy's bytes are those read and those written.
+    Attributes:
+        products: floating-point operations a second of a matrix product, by precision: `float32` (without TF32),
+            `tf32` (where the device is CUDA) and `bfloat16`.
+        copy: bytes a second, those read and those written.
     """
 
-    products: dict[torch.dtype, float]
+    products: dict[str, float]
     copy: float
 
     @classmethod
@@ -39,9 +43,13 @@ class Peaks:
         cuda = on.type == "cuda"
         side, numbers = (8192, 2**30) if cuda else (512, 2**24) if quick else (2048, 2**26)
         products = {}
-        for dtype in _BYTES:
+        for precision in _BYTES:
+            if precision == "tf32" and not cuda:
+                continue
+            dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
             one, other = (torch.randn(side, side, device=on).to(dtype) for _ in range(2))
-            products[dtype] = 2 * side**3 / _fastest(one, other, on)
+            with engine.arithmetic(on, tf32=precision == "tf32"):
+                products[precision] = 2 * side**3 / _median_seconds(one, other, on)
         source = torch.randn(numbers, device=on)
         target = torch.empty_like(source)
         target.copy_(source)
@@ -49,8 +57,8 @@ class Peaks:
         return cls(products, 2 * 4 * numbers / copied)
 
 
-def _fastest(one: Tensor, other: Tensor, on: torch.device) -> float:
-    """Seconds of a product, the median of several after a warm-up."""
+def _median_seconds(one: Tensor, other: Tensor, on: torch.device) -> float:
+    """Return the seconds of a product: the median of several after a warm-up."""
     found = torch.empty_like(one)
     torch.mm(one, other, out=found)
     return statistics.median(machine.seconds(lambda: torch.mm(one, other, out=found), on) for _ in range(5))
@@ -82,12 +90,23 @@ def rows(name: str, on: torch.device, peaks: Peaks, *, batch: int | None, quick:
     turns = 2 if cut else 10 if small or cuda else 3
     found = [side.timed(on, whole=False) for _ in range(turns + (0 if cut else 3))][-turns:]
     spent = {part: statistics.median(turn[part] for turn in found) / 1000 for part in found[0]}
-    return _parts(case, ours, spent, size, peaks)
+    return step_rows(case, ours, spent, size, peaks)
 
 
-def _parts(case: Case, ours: Ours, spent: dict[str, float], size: int, peaks: Peaks) -> list[Row]:
-    whole, attack = (_dtype(name) for name in (ours.config.engine.precision, ours.config.engine.attack_precision))
-    attack = torch.bfloat16 if torch.bfloat16 in (whole, attack) else attack
+def step_rows(case: Case, ours: Ours, spent: dict[str, float], size: int, peaks: Peaks) -> list[Row]:
+    """The attack, the robust step, the natural step and the whole step, from measured seconds.
+
+    Args:
+        case: whose operations are counted.
+        ours: whose precisions decide the peaks.
+        spent: seconds of the parts `attack`, `training pass` and `natural`.
+        size: images in a step.
+        peaks: of the device.
+    """
+    options = ours.config.engine
+    float32 = "tf32" if options.tf32 and "tf32" in peaks.products else "float32"
+    whole = "bfloat16" if options.precision == "bfloat16" else float32
+    attack = "bfloat16" if "bfloat16" in (options.precision, options.attack_precision) else float32
     one, steps = iteration(case, size, bytes_each=_BYTES[attack]), int(ours.objective.attack.steps)
     attacked = Work(steps * one.flops, steps * one.fused, steps * one.unfused)
     trained = training_pass(case, size, bytes_each=_BYTES[whole])
@@ -114,10 +133,6 @@ def _parts(case: Case, ours: Ours, spent: dict[str, float], size: int, peaks: Pe
     ]
 
 
-def _dtype(name: str) -> torch.dtype:
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
-
-
 def main(words: Sequence[str] | None = None) -> None:
     """Print peaks and rows."""
     parser = machine.arguments(__doc__, quick="under a minute: batches of 16 for ResNet-18, cut attacks, small peaks")
@@ -129,16 +144,15 @@ def main(words: Sequence[str] | None = None) -> None:
     ratios, lines = {}, []
     with engine.threads(1):
         peaks = Peaks.of(on, quick=arguments.quick)
-        single, half = (own / 1e9 for own in peaks.products.values())
-        print(f"# peaks: {single:.0f} GFLOP/s float32, {half:.0f} bfloat16, {peaks.copy / 1e9:.1f} GB/s copied")
+        products = ", ".join(f"{own / 1e9:.0f} GFLOP/s {name}" for name, own in peaks.products.items())
+        print(f"# peaks: {products}, {peaks.copy / 1e9:.1f} GB/s copied")
         for name in arguments.case:
             found = rows(name, on, peaks, batch=arguments.batch, quick=arguments.quick)
             ratios[name] = {row.name: row.ratio for row in found}
             lines += [_line(name, row) for row in found]
     print()
     print(machine.table(["case", "part", "of the peak", "ms", "least ms", "GFLOP", "MB fused", "MB unfused"], lines))
-    measured = {str(dtype).removeprefix("torch."): own for dtype, own in peaks.products.items()}
-    machine.tell(ratios, on, arguments.json, peaks={**measured, "copy": peaks.copy})
+    machine.tell(ratios, on, arguments.json, peaks={**peaks.products, "copy": peaks.copy})
 
 
 def _line(case: str, row: Row) -> list[str]:

@@ -165,7 +165,7 @@ class Ours:
 
 
 def naive_side(ours: Ours, batch: Batch, iterations: int | None) -> Side:
-    """The naive loop with the settings of a configuration; its attack is cut like that of `Ours.side`."""
+    """The naive loop with the settings of a configuration, and torch's own; its attack is cut like `Ours.side`'s."""
     attack, eps = ours.objective.attack, float(ours.objective.threat.eps)
     network = build(ours.config.model, ours.shape).to(ours.on)
     network.load_state_dict(ours.weights)

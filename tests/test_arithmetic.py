@@ -75,6 +75,16 @@ def test_settings_hold_inside_and_an_inner_block_has_its_own() -> None:
         assert allowed() == (False, False)
 
 
+def test_nothing_is_left_behind() -> None:
+    """A program around us finds its own settings again, once nobody is inside."""
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = True, False
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, True
+    with engine.arithmetic(CUDA, tf32=True), engine.arithmetic(CUDA):
+        assert allowed() == (False, False)
+    assert allowed() == (True, False)
+    assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (False, True)
+
+
 def test_on_a_cpu_nothing_happens() -> None:
     """There is no TF32."""
     before = allowed()

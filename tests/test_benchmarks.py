@@ -1,11 +1,9 @@
 """The benchmarks run at tiny size and write what they promise; what they compare does the same work."""
 
 import json
-import math
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import pytest
 import torch
 import training_factory
 
-from benchmarks import gpu, gpu_checks, gpu_results, gpu_verdicts, overhead
+from benchmarks import gpu_results, gpu_verdicts, overhead
 from benchmarks.counting import iteration, training_pass
 from benchmarks.sides import CASES, Ours, batch_of, difference, naive_side
 from generalist.config import load
@@ -23,7 +21,7 @@ pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
-SCRIPTS = ("gpu.sh", "gpu_train.sh", "gpu_attack.sh")
+SCRIPTS = ("gpu_short.sh", "gpu_train.sh", "gpu_attack.sh")
 BEYOND_THE_LIBRARY = ("pipelines", "prefect", "mlflow", "dvc", "onnx", "onnxruntime", "optuna", "matplotlib")
 
 
@@ -154,50 +152,6 @@ def test_scripts_explain_themselves(name: str, tmp_path: Path) -> None:
     assert script(name, "--help", out=tmp_path / "out").stdout.startswith(f"usage: benchmarks/{name}")
     refused = script(name, "--unknown", out=tmp_path / "out")
     assert refused.returncode == 2 and refused.stderr.startswith("usage:")
-
-
-def test_gpu_script_at_tiny_size(tmp_path: Path) -> None:
-    """Every benchmark of the machine in one command, each with its file; a short table comes last."""
-    out = tmp_path / "out"
-    done = script("gpu.sh", "--tiny", "--json", str(tmp_path / "gpu.json"), out=out)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].startswith("| AutoAttack float32, forecast")
-    assert {"machine", "versions"} <= set(read(out / "training_step.json"))
-    step, share, checks = (read(out / f"{name}.json") for name in ("training_step", "roofline", "checks"))
-    assert set(step["ratios"]) == {"digits"} and step["ratios"]["digits"] > 0
-    sides = step["milliseconds"]["digits"]
-    assert set(sides) == {"naive", "plain", "digits"}
-    assert all({"attack", "training pass", "natural", "averages", "step"} <= set(side) for side in sides.values())
-    assert set(share["ratios"]["digits"]) == {"attack", "robust step", "natural step", "step"}
-    assert set(share["peaks"]) == {"float32", "bfloat16", "copy"}
-    assert checks["difference_from_cpu"]["weights, float32"] < 1e-3
-    assert all(0 < own < math.inf for own in checks["throughput"].values())
-    assert {"training_step: digits", "roofline: digits step"} <= set(read(tmp_path / "gpu.json")["ratios"])
-
-
-def test_a_failure_leaves_the_other_figures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Where one benchmark of a machine fails, the table has the others', and the exit code tells."""
-
-    def writes(words: Sequence[str]) -> None:
-        Path(words[-1]).write_text('{"ratios": {"digits": 2.0}}', encoding="utf-8")
-
-    def fails(words: Sequence[str]) -> None:
-        raise RuntimeError(words[-1])
-
-    for name, stub in (("training_step", writes), ("roofline", fails), ("gpu_checks", writes)):
-        monkeypatch.setattr(f"benchmarks.gpu.{name}.main", stub)
-    assert gpu.main(["--quick", "--out", str(tmp_path), "--device", "cpu"]) == 1
-    assert "| roofline | FAILED, see above |" in capsys.readouterr().out
-    assert read(tmp_path / "gpu.json")["ratios"] == {"training_step: digits": 2.0, "checks: digits": 2.0}
-
-
-def test_on_a_cpu_the_loop_has_one_way() -> None:
-    """Graphs need a GPU, and compiled code pays on none but wide networks; both are left out."""
-    found = gpu_checks.loops(CASES["digits"], CPU, quick=True)
-    assert list(found) == ["eager"]
-    assert found["eager"].taken and found["eager"].equal == 1 and found["eager"].images_a_second > 0
 
 
 def test_a_piece_says_that_there_is_more_to_do(tmp_path: Path) -> None:

@@ -56,8 +56,19 @@ class Plugin(Section):
 
 def part_names(kind: str) -> list[str]:
     """Names of the parts of a kind, a dotted path below `generalist` (`objectives`, `data.sources`)."""
-    folder = Path(__file__).parent.parent.joinpath(*kind.split("."))
-    return sorted(path.stem for path in folder.glob("*.py") if path.stem not in {"__init__", "contract"})
+    return sorted(path.stem for path in _folder(kind).glob("*.py") if path.stem not in _NO_PARTS)
+
+
+def is_part(kind: str, name: str) -> bool:
+    """Whether there is a part of that name."""
+    return name.isidentifier() and name not in _NO_PARTS and (_folder(kind) / f"{name}.py").is_file()
+
+
+def _folder(kind: str) -> Path:
+    return Path(__file__).parent.parent.joinpath(*kind.split("."))
+
+
+_NO_PARTS = ("__init__", "contract")
 
 
 def part(kind: str, name: str, base: type[Kind]) -> type[Kind]:

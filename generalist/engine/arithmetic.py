@@ -20,6 +20,7 @@ class _Switch:
         self._tf32 = False
         self._inside = 0
         self._waiting: list[list[bool]] = []  # lists, so that equal wishes are told apart
+        self._found: _Settings | None = None
         self._held = threading.local()
 
     @contextmanager
@@ -50,8 +51,8 @@ class _Switch:
                 self._waiting = [other for other in self._waiting if other is not wish]
                 self._changed.notify_all()
             if self._inside == 0:
-                self._tf32 = tf32
-                _set(tf32)
+                self._tf32, self._found = tf32, _settings()
+                _set((tf32, tf32, True, False))
             self._inside += 1
         self._held.tf32 = tf32
 
@@ -63,6 +64,8 @@ class _Switch:
     def _leave(self) -> None:
         with self._changed:
             self._inside -= 1
+            if self._inside == 0 and self._found is not None:
+                _set(self._found)
             self._changed.notify_all()
 
 
@@ -75,7 +78,8 @@ def arithmetic(on: torch.device, *, tf32: bool = False) -> Iterator[None]:
 
     Products of TF32 keep 10 bits of a mantissa: logits of ResNet-18 move by 3.5e-4 to 7e-3 of the largest. So training
     and searches may use it, verdicts and comparisons don't. cuDNN takes deterministic algorithms. On a CPU nothing
-    happens. The settings are read when work is launched, so nothing has to wait for the device.
+    happens. The settings are read when work is launched, so nothing has to wait for the device; when nobody is inside
+    any more, they are what they were.
 
     Args:
         on: where things are computed.
@@ -88,9 +92,17 @@ def arithmetic(on: torch.device, *, tf32: bool = False) -> Iterator[None]:
         yield
 
 
-def _set(tf32: bool) -> None:
-    # The names that torch.compile reads as well, up to torch 2.13: mixed with the newer `fp32_precision` it fails.
-    torch.backends.cuda.matmul.allow_tf32 = tf32
-    torch.backends.cudnn.allow_tf32 = tf32
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
+_Settings = tuple[bool, bool, bool, bool]
+"""TF32 in products, TF32 in convolutions, deterministic algorithms, and choosing them by measuring."""
+
+# The names that torch.compile reads as well, up to torch 2.13: mixed with the newer `fp32_precision` it fails.
+
+
+def _settings() -> _Settings:
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    return matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
+
+
+def _set(settings: _Settings) -> None:
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = settings

@@ -33,6 +33,7 @@ class AttackNetwork(nn.Module):
         self._bfloat16 = "bfloat16" in (options.precision, options.attack_precision)
         cuda = model.mean.device.type == "cuda"
         self.graphs = GraphCache(cuda_graph) if cuda and not options.plain else None
+        self.eval()
 
     def forward(self, images: Images) -> Logits:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._bfloat16):

@@ -11,7 +11,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from generalist.config import Quantity, ThreatOptions
-from generalist.config.section import nearest, part, part_names
+from generalist.config.section import is_part, nearest, part, part_names
 from generalist.errors import BadInput
 from generalist.randomness import ImageStreams
 from generalist.tensors import Images
@@ -91,8 +91,8 @@ class Threat:
     eps: float
 
     def __post_init__(self) -> None:
-        if self.norm not in (known := part_names("threats")):
-            raise BadInput(f"there is no threat of norm '{self.norm}'; {nearest(self.norm, known)}")
+        if not is_part("threats", self.norm):
+            raise BadInput(f"there is no threat of norm '{self.norm}'; {nearest(self.norm, part_names('threats'))}")
         try:
             eps = Quantity(self.eps)
         except ValueError as error:
