@@ -12,9 +12,10 @@ from generalist.attacks import pgd
 from generalist.attacks.losses import Loss, cross_entropy, divergence
 from generalist.config import EngineOptions
 from generalist.engine import falling_back
-from generalist.engine.cuda_graphs import GraphCache
+from generalist.engine.cuda_graphs import GraphCache, cuda_graph
 from generalist.models import Classifier
 from generalist.threats import Threat
+from tests.cuda_double import Cuda
 from tests.model_factory import made, numbers, settle
 
 LABELS = torch.arange(6) % 10
@@ -157,3 +158,18 @@ def test_losses_made_anew_each_time_are_not_collected(model: Classifier, caplog:
     assert repeating.graphs is not None
     assert len(repeating.graphs._met) < 20
     assert [told.endswith("go on without CUDA graphs") for told in warnings(caplog)] == [True]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_graph_is_captured_on_a_stream_of_its_own(monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
+    """By a double of CUDA's: the stream of before is current again, also where the capture fails."""
+    cuda, result = Cuda(monkeypatch), torch.zeros(2)
+    cuda.fails, around = fails, cuda.current
+    if fails:
+        with pytest.raises(RuntimeError, match="capturing"):
+            cuda_graph(lambda: result)
+    else:
+        again = cuda_graph(lambda: result)
+        assert again() is result and again() is result
+        assert cuda.noted == ["own waits for around", "captured", "around waits for own", "replay", "replay"]
+    assert cuda.current is around

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import torch
 from generalist import engine
 from generalist.data import Dataset
 from generalist.experts import Expert
+from tests.cuda_double import Cuda
 from tests.training_factory import finish, small
 
 CUDA = torch.device("cuda")
@@ -52,6 +53,24 @@ def test_an_expert_trains_in_a_lane(dataset: Dataset, tmp_path: Path, monkeypatc
     assert steps != []
     assert all(steps)
     assert inside == []
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_lane_asks_for_the_order_of_streams(monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
+    """By a double of CUDA's: after what was there, before what follows, also where the work fails."""
+    cuda = Cuda(monkeypatch)
+    around = cuda.current
+    with pytest.raises(KeyError) if fails else nullcontext():
+        _in_a_lane(cuda, fails=fails)
+    assert cuda.noted == ["own waits for around", "own is current", "work", "around waits for own"]
+    assert cuda.current is around
+
+
+def _in_a_lane(cuda: Cuda, *, fails: bool) -> None:
+    with engine.lane(CUDA):
+        cuda.noted.append("work")
+        if fails:
+            raise KeyError
 
 
 @needs_cuda
