@@ -20,7 +20,7 @@ from benchmarks.trainings import deployed, finished, prepared
 from generalist import engine
 from generalist.config import Config, load
 from generalist.data import Dataset
-from generalist.evaluation import evaluate, first
+from generalist.evaluation import evaluate, subset
 from generalist.records import LearnerEvaluation
 from generalist.training import Outcome
 
@@ -61,7 +61,7 @@ def _evaluated(config: Config, dataset: Dataset, outcome: Outcome) -> LearnerEva
     with engine.threads(config.training.threads):
         return evaluate(
             model,
-            first(dataset.test, config.evaluation.images),
+            subset(dataset.test, config.evaluation),
             options=config.evaluation,
             class_names=dataset.class_names,
             name=name,

@@ -6,7 +6,7 @@ from generalist import engine
 from generalist.config import AttackOptions, Config
 from generalist.data import Dataset, prepare
 from generalist.data import load as load_data
-from generalist.evaluation import first, measure
+from generalist.evaluation import measure, subset
 from generalist.models import Classifier
 from generalist.records import Measured
 from generalist.store import Store
@@ -42,6 +42,6 @@ def deployed(config: Config, dataset: Dataset, outcome: Outcome) -> Classifier:
 def tested(config: Config, dataset: Dataset, outcome: Outcome, attack: AttackOptions) -> Measured:
     """The deployed learner against one attack, on as many test images as the configuration says."""
     with engine.threads(config.training.threads):
-        split = first(dataset.test, config.evaluation.images)
+        split = subset(dataset.test, config.evaluation)
         model = deployed(config, dataset, outcome)
         return measure(model, split, threat=config.evaluation.threats[0], attack=attack)

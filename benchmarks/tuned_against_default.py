@@ -18,7 +18,7 @@ from benchmarks.precision_study import interval
 from benchmarks.trainings import deployed, finished, prepared
 from generalist import engine
 from generalist.config import Config, load
-from generalist.evaluation import first, measure
+from generalist.evaluation import measure, subset
 from generalist.records import Measured
 
 
@@ -53,7 +53,7 @@ def _tested(config: Config) -> Measured:
     dataset = prepared(config, f"tuned-{config.data.name}")
     outcome = finished(config, dataset)
     with engine.threads(config.training.threads):
-        split = first(dataset.test, config.evaluation.images)
+        split = subset(dataset.test, config.evaluation)
         model = deployed(config, dataset, outcome)
         return measure(model, split, threat=config.evaluation.threats[0], attack=config.evaluation)
 

@@ -169,6 +169,7 @@ class Protocol(Record):
 
     Attributes:
         split, n: the images.
+        chosen: which of the split they are.
         threats: such as `linf:8/255`; the first is the headline.
         pgd, cascade: the attacks with their settings.
         seed: of their random numbers.
@@ -179,6 +180,7 @@ class Protocol(Record):
 
     split: str
     n: int
+    chosen: str = "the first"
     threats: tuple[str, ...]
     pgd: str
     cascade: str

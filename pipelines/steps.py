@@ -19,7 +19,7 @@ from generalist.config import Config, canonical, digest, params_digest, to_yaml
 from generalist.config import load as load_config
 from generalist.data import Dataset, Manifest, load, prepare, request_digest
 from generalist.errors import BadInput
-from generalist.evaluation import Shard, Verdicts, attack_shard, cuts, evaluate, first, measure, protocol
+from generalist.evaluation import Shard, Verdicts, attack_shard, chosen, cuts, evaluate, measure, protocol, subset
 from generalist.evaluation import gathered as gather_shards
 from generalist.export import Lineage, Parity, export, parity, shape_of, write_weights
 from generalist.numerics import fingerprint
@@ -100,7 +100,7 @@ def evaluate_shard(training: Training, outcome: Outcome, name: str, rows: range)
     with engine.threads(config.training.threads):
         return attack_shard(
             _model(config, dataset, weights),
-            first(dataset.test, config.evaluation.images),
+            subset(dataset.test, config.evaluation),
             rows,
             options=config.evaluation,
             states=_attack_states(training, weights),
@@ -110,7 +110,7 @@ def evaluate_shard(training: Training, outcome: Outcome, name: str, rows: range)
 def shards(training: Training) -> list[range]:
     """The images of each task of an evaluation."""
     options = training.config.evaluation
-    return cuts(len(first(training.dataset.test, options.images)), options.shards)
+    return cuts(len(subset(training.dataset.test, options)), options.shards)
 
 
 def evaluated(training: Training, outcome: Outcome, name: str, parts: Sequence[Shard]) -> Verdicts:
@@ -183,7 +183,7 @@ def export_model(
         found = parity(
             model,
             results.onnx,
-            np.asarray(first(dataset.test, config.evaluation.images).images),
+            np.asarray(subset(dataset.test, config.evaluation).images),
             torch.from_numpy(adversarial),
             tolerance=float(config.export.tolerance),
             on=config.export.parity,
@@ -197,7 +197,7 @@ def write_records(
     training: Training, outcome: Outcome, evaluation: Evaluation, verdicts: Mapping[str, Verdicts], results: Results
 ) -> None:
     """Write what was recorded: history, evaluation, verdicts, curves, metrics, configuration."""
-    arrays: dict[str, NDArray[Any]] = {}
+    arrays: dict[str, NDArray[Any]] = {"index": chosen(training.dataset.test, training.config.evaluation)}
     for own in verdicts.values():
         arrays |= own.arrays
     for path, content in (
@@ -259,7 +259,7 @@ def reevaluation(training: Training) -> Callable[[Results], Results]:
             validation = measure(model, dataset.validation, threat=options.threats[0], attack=options.choice)
             verdicts = evaluate(
                 model,
-                first(dataset.test, options.images),
+                subset(dataset.test, options),
                 options=options,
                 class_names=dataset.class_names,
                 name=before.deployed,
@@ -288,7 +288,7 @@ def _size(shape: ImageShape) -> tuple[int, int, int]:
 def _gallery(training: Training, outcome: Outcome, verdicts: Verdicts) -> Gallery:
     """The first test image of each class, then the second of each, and so on: nobody picked them."""
     config, dataset = training.config, training.dataset
-    split = first(dataset.test, config.evaluation.images)
+    split = subset(dataset.test, config.evaluation)
     labels = np.asarray(split.labels)
     turn = np.array([np.count_nonzero(labels[:index] == label) for index, label in enumerate(labels)])
     shown = np.lexsort((labels, turn))[:GALLERY]

@@ -37,12 +37,14 @@ def positions(split: Split) -> list[int]:
     return split.images[:, 0, 0, 0].tolist()
 
 
+@pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize("count", [20, 50])
-def test_the_first_images_are_taken_before_validation(count: int, tmp_path: Path) -> None:
-    """Training and validation split share them as they share all; the test split stays whole."""
-    manifest = prepare(Numbered(images=count, validation=0.2), tmp_path / "few", root=tmp_path)
+def test_images_are_chosen_before_validation(count: int, ordered: bool, tmp_path: Path) -> None:
+    """Training and validation split share them as they share all, also of a source in the order of classes."""
+    options = Numbered(images=count, validation=0.2, sorted_by_class=ordered)
+    manifest = prepare(options, tmp_path / "few", root=tmp_path)
     data = load(tmp_path / "few")
-    assert sorted(positions(data.train) + positions(data.validation)) == list(range(count))
+    assert len(set(positions(data.train) + positions(data.validation))) == count
     assert len(data.validation) == count // 5
     assert positions(data.test) == list(range(10))
     assert manifest.counts["validation"] == {"no": count // 10, "yes": count // 10}
@@ -70,10 +72,11 @@ def test_more_than_there_are_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_class_that_is_not_among_the_first_is_named(tmp_path: Path) -> None:
-    """As in a folder of images, which lists one class after the other."""
-    with pytest.raises(BadInput, match=r"class 'yes' is not among the first 25 training images; raise data\.images"):
-        prepare(Numbered(images=25, sorted_by_class=True), tmp_path / "few", root=tmp_path)
+def test_fewer_images_than_classes_are_refused(tmp_path: Path) -> None:
+    """Nothing is written."""
+    with pytest.raises(BadInput, match=r"data\.images is 1, too few for 2 classes; raise it"):
+        prepare(Numbered(images=1, sorted_by_class=True), tmp_path / "few", root=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "some"])

@@ -7,11 +7,11 @@ import torch
 from generalist import engine
 from generalist.config import ThreatOptions
 from generalist.data import Dataset, Split
-from generalist.evaluation import Verdicts, attack_shard, cuts, evaluate, first, measure, protocol
+from generalist.evaluation import Verdicts, attack_shard, cuts, evaluate, measure, protocol
 from generalist.evaluation.measuring import TILE
 from generalist.evaluation.shards import joined
 from generalist.models import Classifier
-from tests.training_factory import digits, finish, small
+from tests.training_factory import digits, finish, first, small
 
 
 @pytest.fixture(scope="module")

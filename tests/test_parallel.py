@@ -12,7 +12,6 @@ from torch import Tensor
 from generalist import engine
 from generalist.data import Dataset
 from generalist.errors import BadInput
-from generalist.evaluation import first
 from generalist.experts import Expert
 from generalist.numerics import fingerprint
 from generalist.randomness import PartOfBatch, exponential_like, generator, normal_like, uniform_like
@@ -22,7 +21,7 @@ from generalist.threats import Threat
 from generalist.training import run
 from generalist.training.parallel import SharedStore
 from tests.ranks import forking, together
-from tests.training_factory import digits, small
+from tests.training_factory import digits, first, small
 
 pytestmark = pytest.mark.long
 

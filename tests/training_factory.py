@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from generalist.config import Config, load
-from generalist.data import Dataset, prepare
+from generalist.data import Dataset, Split, prepare
 from generalist.data import load as load_data
 from generalist.store import Store, tensors_digest
 from generalist.training import Fact, Outcome, run
@@ -58,3 +58,8 @@ def finish(
 def digests(outcome: Outcome) -> dict[str, str]:
     """What must be the same to the bit."""
     return {name: tensors_digest(weights) for name, weights in outcome.learners.items()}
+
+
+def first(split: Split, count: int) -> Split:
+    """The first images of a split."""
+    return Split(split.images[:count], split.labels[:count])

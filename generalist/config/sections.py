@@ -72,7 +72,9 @@ class DataOptions(Plugin):
         0, ge=0, lt=2**32, description="seed of the validation split (and of the test split where the source has none)"
     )
     images: Count | Literal["all"] = Field(
-        "all", description="to try things: the first n training images, of which validation takes its share, or all"
+        "all",
+        description="to try things: n training images with the shares of all classes, of which validation takes its"
+        " part, or all",
     )
 
 
@@ -210,7 +212,9 @@ class EvaluationOptions(Section):
         "float32",
         description="arithmetic of the cascade's searches; tf32 is float32 on a CPU; verdicts are float32 always",
     )
-    images: Count | Literal["all"] = Field("all", description="the first n images of the test split, or all")
+    images: Count | Literal["all"] = Field(
+        "all", description="n images of the test split, chosen by `seed` with the shares of all classes, or all"
+    )
     seed: int = Field(0, ge=0, description="seed of the attacks; apart from the training's, so that trainings compare")
     batch_size: Count = Field(
         512, description="images at a time in the cascade: a cap on memory, without effect on verdicts"

@@ -21,7 +21,7 @@ from generalist.data.manifest import (
     file_sha256,
     request_digest,
 )
-from generalist.data.splitting import first, hold_back
+from generalist.data.splitting import few, hold_back
 from generalist.errors import BadInput
 
 
@@ -47,7 +47,9 @@ def prepare(options: DataOptions, target: Path, *, root: Path) -> Manifest:
     target = target.resolve()  # a link stays, and what it points to is written
     _check_target(target)
     raw = options.read(root)
-    given = raw.train if options.images == "all" else first(raw.train, options.images, class_names=raw.class_names)
+    given = raw.train
+    if options.images != "all":
+        given = few(given, options.images, seed=options.seed, class_names=raw.class_names)
     train, validation = hold_back(
         given, options.validation, seed=options.seed, class_names=raw.class_names, purpose="validation"
     )

@@ -6,24 +6,38 @@ from generalist.data.contract import Int64, Split
 from generalist.errors import BadInput
 
 
-def first(split: Split, count: int, *, class_names: tuple[str, ...]) -> Split:
-    """The first `count` samples of a split.
+def stratified(labels: Int64, count: int, *, seed: int) -> Int64:
+    """The positions of a seeded choice of `count` images, in rising order.
+
+    Every class has its share, and one image at least where there are as many places as classes. A smaller choice is
+    part of a larger one.
+
+    Args:
+        labels: int64 [n].
+        count: of positions.
+        seed: nothing else decides who is chosen.
+    """
+    draw = np.random.default_rng(seed).random(len(labels))
+    order = np.lexsort((draw, labels))  # class by class, each in a random order
+    sizes = np.bincount(labels)
+    ranks = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # of each image in its class
+    turns = np.where(ranks == 0, -1.0, (ranks + 0.5) / sizes[labels[order]])  # one of each class comes first
+    return np.sort(order[np.lexsort((draw[order], turns))[:count]])
+
+
+def few(split: Split, count: int, *, seed: int, class_names: tuple[str, ...]) -> Split:
+    """So many images to train on.
 
     Raises:
-        BadInput: there are fewer, or a class is not among them.
+        BadInput: there are fewer images than that, or fewer places than classes.
     """
     if count > len(split):
         raise BadInput(
             f"data.images is {count}, but there are only {len(split)} images to train on; set it to that, or to all"
         )
-    few = Split(split.images[:count], split.labels[:count])
-    absent = np.flatnonzero(_counts(few, class_names) == 0)
-    if len(absent):
-        raise BadInput(
-            f"class '{class_names[absent[0]]}' is not among the first {count} training images; raise data.images,"
-            " or set it to all"
-        )
-    return few
+    if count < len(class_names):
+        raise BadInput(f"data.images is {count}, too few for {len(class_names)} classes; raise it, or set it to all")
+    return _take(split, stratified(split.labels, count, seed=seed))
 
 
 def hold_back(

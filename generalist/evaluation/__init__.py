@@ -1,7 +1,7 @@
 """Accuracies with their n and interval, and the verdict on every image behind them."""
 
 from generalist.evaluation.measuring import TILE, measure
-from generalist.evaluation.protocol import code_behind, first, protocol
+from generalist.evaluation.protocol import chosen, code_behind, protocol, subset
 from generalist.evaluation.shards import Shard, attack_shard, cuts
 from generalist.evaluation.verdicts import Verdicts, evaluate, gathered
 
@@ -10,11 +10,12 @@ __all__ = [
     "Shard",
     "Verdicts",
     "attack_shard",
+    "chosen",
     "code_behind",
     "cuts",
     "evaluate",
-    "first",
     "gathered",
     "measure",
     "protocol",
+    "subset",
 ]

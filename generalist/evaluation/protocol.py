@@ -1,12 +1,17 @@
 """What a robust accuracy means: which images, which threats, which attacks."""
 
+import logging
 from collections.abc import Iterable
+
+import numpy as np
 
 from generalist.attacks import VERSIONS
 from generalist.attacks.members import member_module, member_names
 from generalist.code_digest import evaluation_code, plugins_of
 from generalist.config import AttackOptions, Config, EvaluationOptions, ModelOptions, ThreatOptions
 from generalist.data import Dataset, Split
+from generalist.data.contract import Int64
+from generalist.data.splitting import stratified
 from generalist.records import STRONGER, Protocol
 from generalist.threats import threat_from
 
@@ -18,7 +23,8 @@ def protocol(config: Config, dataset: Dataset) -> Protocol:
     threats = tuple(str(threat_from(threat)) for threat in options.threats)
     return Protocol(
         split="test",
-        n=len(first(dataset.test, options.images)),
+        n=len(dataset.test) if options.images == "all" else min(options.images, len(dataset.test)),
+        chosen="all" if options.images == "all" else f"stratified by class, seed {options.seed}",
         threats=threats,
         pgd=_described(options.pgd),
         cascade=_cascade_described(options),
@@ -57,6 +63,21 @@ def _described(attack: AttackOptions) -> str:
     return f"pgd, {attack.steps} steps of {size}, {'random start' if attack.random_start else 'no random start'}"
 
 
-def first(split: Split, images: int | str) -> Split:
-    """The first `images` of a split in its own order, or all of it."""
-    return split if images == "all" else Split(split.images[: int(images)], split.labels[: int(images)])
+def subset(split: Split, options: EvaluationOptions) -> Split:
+    """The images that are evaluated, the same for every learner; where classes are left out, that is told."""
+    if options.images == "all" or options.images >= len(split):
+        return split
+    positions = chosen(split, options)
+    there, here = len(np.unique(split.labels)), len(np.unique(split.labels[positions]))
+    if here < there:
+        _LOG.warning("evaluation.images is %d, which leaves out %d of %d classes", len(positions), there - here, there)
+    return Split(split.images[positions], split.labels[positions])
+
+
+def chosen(split: Split, options: EvaluationOptions) -> Int64:
+    """The positions of the images that are evaluated: a choice with the shares of all classes, or all."""
+    count = len(split) if options.images == "all" else options.images
+    return stratified(split.labels, count, seed=options.seed)
+
+
+_LOG = logging.getLogger("generalist")

@@ -35,7 +35,14 @@ def attack(
     attacks: Annotated[
         list[str] | None, typer.Option("--attack", metavar="NAME", help="A single attack instead; may be repeated.")
     ] = None,
-    images: Annotated[str, typer.Option("--images", metavar="FIRST:END", help="Only these, as a shard.")] = ":",
+    images: Annotated[
+        str,
+        typer.Option(
+            "--images",
+            metavar="FIRST:END|N",
+            help="Only these, as a shard; or N images, chosen by the seed with the shares of all classes.",
+        ),
+    ] = ":",
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="A cap on memory; changes no verdict.")] = 256,
     queries: Annotated[int, typer.Option("--queries", min=1, help="Of Square, for each image.")] = 5000,
@@ -60,22 +67,23 @@ def attack(
     from generalist.attacks.verdict_files import write_verdicts
     from generalist.tensors import to_unit
     from generalist.threats import Threat
+    from pipelines.cli.images import chosen_images
     from pipelines.workspace import quiet_telemetry
 
     quiet_telemetry()
     against = Threat.parse(threat)
     pixels, labels, whole = _images(data)
-    first, end = _range(images, len(labels))
+    choice = chosen_images(images, labels, seed=seed)
     on = engine.device(device)
     with going_on(same_command()), engine.threads(threads):
         network, digest, box = _network(model, on, threads, pixels.shape[1:])
         if box:
             attacks = _without_gradients(model, attacks)
-        part = torch.from_numpy(pixels[first:end].copy())
+        part = torch.from_numpy(pixels[choice.positions])
         result = autoattack(
             network,
             (part if part.is_floating_point() else to_unit(part)).to(on),
-            torch.from_numpy(labels[first:end].copy()).to(on),
+            torch.from_numpy(labels[choice.positions]).to(on),
             against,
             version=version,
             attacks=attacks,
@@ -83,7 +91,7 @@ def attack(
             batch_size=batch_size,
             square_queries=queries,
             state=state,
-            watch=lambda member, robust: tell(f"{member}: {robust} of {end - first} still robust"),
+            watch=lambda member, robust: tell(f"{member}: {robust} of {len(choice.positions)} still robust"),
         )
     name = " and ".join(attacks) if attacks else version
     facts = {
@@ -93,9 +101,10 @@ def attack(
         "attack": f"{name}{', black box' if box else ''}",
         "queries": queries,
         "seed": seed,
+        "images": choice.told,
     }
     if out is not None:
-        write_verdicts(out, result, {**facts, "first": first}, adversarial=adversarial)
+        write_verdicts(out, result, {**facts, "first": choice.first}, adversarial=adversarial)
     _show(result, facts)
 
 
@@ -142,18 +151,6 @@ def _images(data: Path | None) -> "tuple[NDArray[Any], NDArray[Any], str]":
         raise BadInput(f"{path} {_NO_IMAGES}, but with {found}")
     labels = labels.astype(np.int64)
     return images, labels, hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
-
-
-def _range(written: str, count: int) -> tuple[int, int]:
-    """The images from the first to the one before the end."""
-    first, colon, end = written.partition(":")
-    try:
-        found = int(first or 0), int(end or count)
-    except ValueError:
-        found = -1, -1
-    if not colon or not 0 <= found[0] < found[1] <= count:
-        raise BadInput(f"--images {written} is no range among {count} images: write it as 0:{count}")
-    return found
 
 
 def _network(path: Path, on: Any, threads: int, shape: tuple[int, ...]) -> tuple[Any, str, bool]:
