@@ -104,7 +104,8 @@ class Code:
         if inner.is_dir() or inner.with_suffix(".py").is_file():
             yield f"{module}.{name}"
             return
-        for node in _parsed(self._path(module)).body if self._folder(module).is_dir() else ():
+        # Also below a condition: some packages import what they pass on when it is asked for.
+        for node in ast.walk(_parsed(self._path(module))) if self._folder(module).is_dir() else ():
             if isinstance(node, ast.ImportFrom) and node.module:
                 origin = {alias.asname or alias.name: alias.name for alias in node.names}.get(name)
                 if origin is not None:

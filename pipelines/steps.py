@@ -3,6 +3,7 @@
 Training's own steps are `generalist.training.Training`; every door runs the same ones.
 """
 
+import logging
 import os
 import shutil
 import time
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from generalist import engine
 from generalist.config import Config, canonical, digest, params_digest, to_yaml
 from generalist.config import load as load_config
-from generalist.data import Dataset, Manifest, load, prepare, request_digest
+from generalist.data import Dataset, Manifest, changed_since, load, prepare, request_digest
 from generalist.errors import BadInput
 from generalist.evaluation import Shard, Verdicts, attack_shard, chosen, cuts, evaluate, measure, protocol, subset
 from generalist.evaluation import gathered as gather_shards
@@ -47,7 +48,12 @@ def prepared(config: Config, workspace: Workspace) -> Path:
     """
     wanted = request_digest(config.data)
     if _request_of(workspace.prepared) == wanted:
-        return workspace.prepared
+        if not changed_since(config.data, workspace.prepared, root=workspace.here):
+            return workspace.prepared
+        logging.getLogger("generalist").warning(
+            "images have changed since %s was made, so they are read anew; `dvc repro` brings it up to date",
+            workspace.prepared,
+        )
     # Nobody watches these sources for changes, so they are read again: that takes seconds.
     prepare(config.data, workspace.data_cache / wanted, root=workspace.here)
     return workspace.data_cache / wanted
@@ -319,11 +325,12 @@ def _commands() -> dict[str, str]:
 
 
 def _lineage(training: Training, outcome: Outcome, evaluation: Evaluation) -> dict[str, str]:
-    code = code_version()
+    code, copies = code_version(), training.dataset.copies
     return {
         "git commit": f"{code.commit or 'none'}{' (changed since)' if code.dirty else ''}",
         "configuration": params_digest(training.config),
         "data": training.dataset.digest,
+        "images in two splits": ", ".join(f"{n} {where}" for where, n in copies.items() if n) or "none",
         "weights": outcome.chosen.digest,
         "protocol": evaluation.protocol.digest(),
     }

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generalist.data import Resident, Split, augment, epoch, steps_per_epoch
+from generalist.data import Resident, Split, augment, epoch, last_batch, steps_per_epoch
+from generalist.data.batches import in_batches
 from generalist.randomness import generator
 from generalist.tensors import Batch
 
@@ -105,3 +106,16 @@ def test_a_resident_split_is_a_copy() -> None:
     assert resident.images.dtype == torch.uint8
     assert len(resident) == 23
     assert resident.images[4].unique().tolist() == [4]
+
+
+@given(count=st.integers(1, 60), batch_size=st.integers(1, 60), data=st.data())
+def test_a_single_image_joins_the_batch_before(count: int, batch_size: int, data: st.DataObject) -> None:
+    """Batches are whole but the last, which is larger by one where one image would be left; also after a break."""
+    sizes = [len(piece) for piece in in_batches(torch.arange(count), batch_size)]
+    assert sum(sizes) == count and len(sizes) == steps_per_epoch(count, batch_size)
+    assert set(sizes[:-1]) <= {batch_size}
+    assert sizes[-1] == last_batch(count, batch_size) <= batch_size + 1
+    assert sizes[-1] > 1 or len(sizes) == 1 or batch_size == 1
+    first = data.draw(st.integers(0, len(sizes) - 1))
+    rest = [piece.tolist() for piece in in_batches(torch.arange(count)[first * batch_size :], batch_size)]
+    assert rest == [piece.tolist() for piece in in_batches(torch.arange(count), batch_size)][first:]

@@ -13,7 +13,7 @@ from tests.command_line import generalist, refused
 from tests.services import environment
 
 WRONG = [
-    (("training.epohs=3",), "params.yaml: training: unknown key 'epohs'; did you mean 'epochs'?"),
+    (("training.epohs=3",), "override 'training.epohs=3': training: unknown key 'epohs'; did you mean 'epochs'?"),
     (("mixing.warm_up=40",), "the warm-up must end before the last epoch"),
     (("experts.robust.objective.threat.eps=-0.1",), "eps is -0.1, but it should be greater than 0"),
     (("experts.robust.objective.threat.eps=-8/255",), 'threat.eps is "-8/255", but it should be greater than 0'),

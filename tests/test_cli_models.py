@@ -1,6 +1,7 @@
 """Commands around the exported model: predictions, its origin, and the registry."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -64,11 +65,46 @@ def test_predictions_as_json_hold_all_probabilities(images: Path) -> None:
     assert told["provider"] == "CPUExecutionProvider"
 
 
-def test_what_is_no_image_is_refused(images: Path) -> None:
-    """A broken image, a missing one, a folder without any."""
-    (images / "broken.png").write_bytes(b"no image")
-    assert "broken.png can't be read as an image" in refused("predict", str(images / "broken.png"))
-    assert "missing.png can't be read as an image" in refused("predict", str(images / "missing.png"))
+def test_broken_images_are_named_and_the_others_predicted(images: Path) -> None:
+    """On standard error, with exit code 1 at the end."""
+    (images / "aa.png").write_bytes(b"no image")
+    (images / "bb.png").touch()
+    for words in ([str(images)], sorted(map(str, images.iterdir()))):
+        result = generalist("predict", *words)
+        assert result.exit_code == 1
+        told = [line.partition(": ")[0] for line in result.stdout.splitlines()]
+        assert told == [str(images / name) for name in ("a.png", "b.png", "c.png")]
+        assert result.stderr.splitlines() == [
+            f"{images / 'aa.png'} is no image that Pillow can read; mend or remove it",
+            f"{images / 'bb.png'} is empty; mend or remove it",
+        ]
+
+
+def test_a_pipe_in_place_of_an_image_is_not_waited_for(images: Path) -> None:
+    """Named itself it is refused, in a folder it is left out."""
+    os.mkfifo(images / "pipe.png")
+    assert generalist("predict", str(images)).exit_code == 0
+    result = generalist("predict", str(images / "pipe.png"), str(images / "a.png"))
+    assert (result.exit_code, len(result.stdout.splitlines())) == (1, 1)
+    assert "pipe.png is a pipe, socket or device" in result.stderr
+
+
+def test_names_of_any_bytes_are_shown(images: Path) -> None:
+    """A name that is no UTF-8 is told by escapes, one with a line break stays one line."""
+    (images / "a.png").rename(images / os.fsdecode(b"gar\xe7on.png"))
+    (images / "b.png").rename(images / "b\n.png")
+    result = generalist("predict", str(images))
+    assert result.exit_code == 1
+    assert [line.partition(": ")[0] for line in result.stdout.splitlines()] == [
+        f"{images}/b\\n.png",
+        f"{images}/c.png",
+    ]
+    assert result.stderr.startswith(f"{images}/gar\\xe7on.png is named in another encoding")
+
+
+def test_what_is_not_there_is_wrong_input(images: Path) -> None:
+    """A missing file, a folder without images: nothing is predicted."""
+    assert "there is no" in refused("predict", str(images / "a.png"), str(images / "missing.png"))
     (images / "empty").mkdir()
     assert "holds no images" in refused("predict", str(images / "empty"))
 

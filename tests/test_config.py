@@ -26,7 +26,10 @@ def sentence(*overrides: str) -> str:
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("mixing.intervall=3", "params.yaml: mixing: unknown key 'intervall'; did you mean 'interval'?"),
+        (
+            "mixing.intervall=3",
+            "override 'mixing.intervall=3': mixing: unknown key 'intervall'; did you mean 'interval'?",
+        ),
         (
             "experts.robust.optimizer.momentumm=0",
             "experts.robust.optimizer: unknown key 'momentumm'; did you mean 'momentum'?",
@@ -90,7 +93,7 @@ def test_a_wrong_value_gets_one_sentence_that_names_it(override: str, expected: 
 def test_one_wrong_threat_is_one_mistake() -> None:
     """It does not make the list too short as well."""
     assert sentence("evaluation.threats.0.eps=-1").splitlines() == [
-        "params.yaml: evaluation.threats.0.eps is -1, but it should be greater than 0"
+        "override 'evaluation.threats.0.eps=-1': evaluation.threats.0.eps is -1, but it should be greater than 0"
     ]
 
 

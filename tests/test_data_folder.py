@@ -1,7 +1,9 @@
 """Laws of the source `folder`: class sub-folders of images."""
 
 import io
+import os
 import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,19 +92,129 @@ def test_the_checksum_is_over_names_and_bytes(tmp_path: Path) -> None:
     assert len({first, renamed, checksum()}) == 3
 
 
-def test_hidden_files_links_and_other_files_are_not_read(tmp_path: Path) -> None:
-    """What is not a visible, real image file with a known suffix changes nothing."""
+def logged(caplog: pytest.LogCaptureFixture) -> str:
+    """The one sentence that was logged."""
+    (record,) = [record for record in caplog.records if record.name == "generalist"]
+    return record.getMessage()
+
+
+def test_what_is_left_out_changes_nothing_and_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Hidden files, pipes, other files, loose images: one sentence by number and kind."""
     folder = fill(tmp_path / "raw")
     before = source(folder).read(tmp_path)
+    assert not caplog.records
     (folder / ".cache").mkdir()
     (folder / "cat" / ".9.png").write_bytes(b"hidden")
-    (folder / "cat" / "9.png").symlink_to(folder / "dog" / "0.png")
-    (folder / "linked").symlink_to(folder / "dog")
     (folder / "cat" / "notes.txt").write_text("not an image")
     (folder / "notes.txt").write_text("not a class")
+    (folder / "loose.png").write_bytes(b"in no class")
+    (folder / "dog" / "photo.HEIC").write_bytes(b"not by Pillow")
+    (folder / "dog" / "up").symlink_to(folder)
+    os.mkfifo(folder / "dog" / "pipe.png")
     after = source(folder).read(tmp_path)
     assert (after.class_names, after.checksum) == (before.class_names, before.checksum)
     assert np.array_equal(after.train.images, before.train.images)
+    assert logged(caplog) == (
+        f"{folder}: left out 2 hidden files or folders, 1 link back to a folder that it lies in, 1 pipe, socket or"
+        " device, 1 image outside of class folders, 3 files that are no images for Pillow (2 .txt, 1 .heic)"
+    )
+
+
+def test_a_folder_of_links_is_as_its_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As `dvc checkout` makes it with `cache.type symlink`: bit for bit the same, and the links are counted."""
+    before = source(fill(tmp_path / "raw")).read(tmp_path)
+    cache = tmp_path / ".dvc" / "cache"
+    cache.mkdir(parents=True)
+    for number, file in enumerate(sorted((tmp_path / "raw").rglob("*.png"))):
+        file.rename(cache / str(number))
+        file.symlink_to(cache / str(number))
+    (tmp_path / "raw" / "emu").rename(tmp_path / "emu")
+    (tmp_path / "raw" / "emu").symlink_to(tmp_path / "emu")
+    after = source("raw").read(tmp_path)
+    assert (after.class_names, after.checksum) == (before.class_names, before.checksum)
+    assert np.array_equal(after.test.images, before.test.images)
+    assert logged(caplog).endswith("raw: 19 links out of it, which were read")
+
+
+def test_nested_folders_belong_to_their_class(tmp_path: Path) -> None:
+    """The class is the first folder, the order that of the whole names."""
+    fill(tmp_path / "raw" / "train")
+    fill(tmp_path / "raw" / "test", each=3)
+    for name in ("a/b", "2"):
+        (tmp_path / "raw" / "test" / "cat" / name).mkdir(parents=True)
+    (tmp_path / "raw" / "test" / "cat" / "1.png").rename(tmp_path / "raw" / "test" / "cat" / "a" / "b" / "0.png")
+    (tmp_path / "raw" / "test" / "cat" / "0.png").rename(tmp_path / "raw" / "test" / "cat" / "2" / "z.PNG")
+    raw = source("raw").read(tmp_path)
+    assert raw.test.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    expected = [picture(seed).transpose(2, 0, 1) for seed in (0, 2, 1)]  # 2/z.PNG, 2.png, a/b/0.png
+    assert np.array_equal(raw.test.images[:3], np.stack(expected))
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".TGA", ".jp2", ".avif", ".ico", ".apng", ".dib"])
+def test_every_format_of_pillow_is_read(tmp_path: Path, suffix: str) -> None:
+    """By suffix, in small letters or capitals."""
+    folder = fill(tmp_path / "raw")
+    for file in (folder / "cat").iterdir():
+        Image.fromarray(picture(0, side=16)).save(file.with_suffix(suffix))
+        file.unlink()
+    raw = source(folder).read(tmp_path)
+    assert (len(raw.train) + len(raw.test), raw.class_names) == (18, CLASSES)
+
+
+def test_names_are_compared_in_their_composed_form(tmp_path: Path) -> None:
+    """One class in two spellings of Unicode, as file systems give them; the checksum is the same, too."""
+    composed, decomposed = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    fill(tmp_path / "one" / "train", classes=(composed, "zoo"))
+    fill(tmp_path / "one" / "test", classes=(composed, "zoo"))
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    (tmp_path / "two" / "test" / composed).rename(tmp_path / "two" / "test" / decomposed)
+    one, two = (source(name).read(tmp_path) for name in ("one", "two"))
+    assert two.class_names == (composed, "zoo")
+    assert one.checksum == two.checksum
+    assert np.array_equal(one.test.images, two.test.images)
+
+
+def test_all_broken_files_are_listed(tmp_path: Path) -> None:
+    """Of training and of test, by what is wrong with each."""
+    fill(tmp_path / "raw" / "train")
+    fill(tmp_path / "raw" / "test")
+    for name, content in {"train/cat/0.png": b"", "train/dog/1.png": b"text", "test/emu/2.png": b"<html>"}.items():
+        (tmp_path / "raw" / name).write_bytes(content)
+    (tmp_path / "raw" / "test" / "emu" / "9.png").symlink_to("nowhere")
+    (tmp_path / "raw" / "test" / "cat" / os.fsdecode(b"gar\xe7on.png")).touch()
+    with pytest.raises(BadInput) as caught:
+        prepare(source("raw"), tmp_path / "data", root=tmp_path)
+    sentence = str(caught.value)
+    assert sentence.startswith("5 images can't be read: ")
+    for told in (
+        "train/cat/0.png is empty,",
+        "train/dog/1.png is no image",
+        "test/emu/2.png is no image",
+        "test/emu/9.png is a link that leads nowhere",
+        r"test/cat/gar\xe7on.png is named in another encoding than UTF-8",
+    ):
+        assert told in sentence
+    assert "object at" not in sentence
+
+
+def test_warnings_of_pillow_are_one_sentence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten files by name, and the number of the others."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
+    source(fill(tmp_path / "raw")).read(tmp_path)
+    assert "cat/0.png (Image size (64 pixels)" in logged(caplog)
+    assert logged(caplog).endswith("and 8 more")
+
+
+def test_images_of_16_bits_are_read(tmp_path: Path) -> None:
+    """Their upper 8 bits."""
+    folder = fill(tmp_path / "raw")
+    deep = np.full((8, 8), 40_000, dtype=np.uint16)
+    for number in range(6):
+        (folder / "cat" / f"{number}.png").write_bytes(encoded(deep, "PNG"))
+    raw = source(folder, grayscale=True).read(tmp_path)
+    assert set(np.unique(raw.train.images[raw.train.labels == 0])) == {156}
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "PPM", "GIF", "WEBP", "JPEG", "TIFF"])
@@ -188,9 +300,55 @@ def third_folder(folder: Path) -> None:
     fill(folder / "val")
 
 
+def class_in_another_encoding(folder: Path) -> None:
+    """As from an old Windows."""
+    fill(folder, classes=("cat", os.fsdecode(b"gar\xe7on")))
+
+
+def one_class_spelt_twice(folder: Path) -> None:
+    """Composed and decomposed side by side."""
+    fill(folder, classes=("cat", "caf\u00e9", "cafe\u0301"))
+
+
+def one_image_spelt_twice(folder: Path) -> None:
+    """Composed and decomposed side by side."""
+    for name in ("\u00e9.png", "e\u0301.png"):
+        shutil.copy((fill(folder) if not folder.exists() else folder) / "cat" / "0.png", folder / "cat" / name)
+
+
+def other_names_of_splits(folder: Path) -> None:
+    """Now that nested folders are read, these would become classes."""
+    fill(folder / "Train")
+    fill(folder / "val")
+
+
+def only_photos_of_phones(folder: Path) -> None:
+    """Which Pillow can't read here."""
+    fill(folder)
+    for path in (folder / "dog").iterdir():
+        path.rename(path.with_suffix(".heic"))
+
+
+def only_a_loop(folder: Path) -> None:
+    """Links in a circle, and no images."""
+    folder.mkdir()
+    (folder / "a").symlink_to(folder)
+    (folder / "b").symlink_to(folder / "c")
+    (folder / "c").symlink_to(folder / "b")
+
+
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
+        (class_in_another_encoding, r"raw/gar\\xe7on is named in another encoding than UTF-8; rename it"),
+        (one_class_spelt_twice, "raw holds 'café' twice, .*; merge or rename them"),
+        (one_image_spelt_twice, r"cat holds 'é\.png' twice, .*; merge or rename them"),
+        (other_names_of_splits, "holds 'Train' and 'val', which look like splits"),
+        (only_photos_of_phones, r"class folder .*dog holds no images \(left out: 6 files .* \(\.heic\)\)"),
+        (
+            only_a_loop,
+            r"holds no images in class sub-folders \(left out: 2 links that lead nowhere or in a circle, 1 link back",
+        ),
         (lambda _: None, "raw is not a folder"),
         (lambda folder: folder.write_text("a file"), "raw is not a folder"),
         (empty, "raw holds no images in class sub-folders"),

@@ -68,7 +68,7 @@ def test_a_flow_gets_a_temporary_server_where_the_named_one_does_not_answer(proj
     assert program.returncode == 0
     warning, ended, given_back = output.splitlines()
     assert warning.startswith(f"warned: no Prefect server answers at {url}: using a temporary one")
-    assert ended == "FAILED params.yaml: training: unknown key 'epohs'; did you mean 'epochs'?"
+    assert ended == "FAILED override 'training.epohs=3': training: unknown key 'epohs'; did you mean 'epochs'?"
     assert given_back == f"given back: {url}"
     assert processes_of(project) == []
     assert (project / ".generalist" / "logs" / "prefect-temporary.log").exists()

@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from generalist.data.decoding import decode
+from generalist.data.image_files import find
+from generalist.data.sources import folder as folder_source
 from generalist.errors import BadInput
-from generalist.export import Predictor
+from generalist.export import Prediction, Predictor
+from generalist.export import predictor as predictor_module
 from generalist.export.seal import sealed
 from tests import onnx_models
 from tests.onnx_models import CHANNELS, CLASSES, HEIGHT, WEIGHT, WIDTH
@@ -99,7 +102,12 @@ def test_folders_are_searched_in_the_order_of_names(predictor: Predictor, tmp_pa
     assert predictor.predict_files([]) == []
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "CMYK", "turned"])
+def listed_by_prepare(folder: Path) -> dict[str, list[Path]]:
+    """The images of a folder by class, as the source `folder` takes them."""
+    return folder_source._classes(find(folder), ())
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "CMYK", "I;16", "turned"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_files_are_decoded_as_training_images_are(
     mode: str, channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -112,6 +120,8 @@ def test_files_are_decoded_as_training_images_are(
     if mode == "turned":
         exif[0x0112] = 6  # the tag of the orientation: a quarter turn
         file = tmp_path / "image.jpeg"  # Pillow turns TIFF itself
+    if mode == "I;16":
+        image = Image.fromarray(np.random.default_rng(0).integers(0, 2**16, (13, 9), dtype=np.uint16))
     image.convert("RGB" if mode == "turned" else mode).save(file, exif=exif)
     seen: list[NDArray[np.float32]] = []
 
@@ -126,22 +136,81 @@ def test_files_are_decoded_as_training_images_are(
 
 
 def test_unreadable_files_are_named(predictor: Predictor, tmp_path: Path) -> None:
-    """A missing, damaged, deep or other file, or a folder without images, is refused by name."""
-    damaged, text, deep = tmp_path / "damaged.png", tmp_path / "text.png", tmp_path / "deep.png"
+    """A missing, damaged or other file, or a folder without images, is refused by name; all broken ones at once."""
+    damaged, text, empty = tmp_path / "damaged.png", tmp_path / "text.png", tmp_path / "empty.png"
     Image.fromarray(pictures(1, size=(50, 50))[0]).save(damaged)
     damaged.write_bytes(damaged.read_bytes()[:300])
     text.write_text("no image", encoding="utf-8")
-    Image.fromarray(np.full((9, 9), 40_000, dtype=np.uint16)).save(deep)
-    with pytest.raises(BadInput, match=r"none\.png can't be read as an image \(No such file or directory\)"):
-        predictor.predict_files([tmp_path / "none.png"])
-    for file in (damaged, text):
-        with pytest.raises(BadInput, match=rf"{file.name} can't be read as an image \(.*\): replace or omit it"):
-            predictor.predict_files([file])
-    with pytest.raises(BadInput, match=r"deep\.png has more than 8 bits a channel"):
-        predictor.predict_files([deep])
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(BadInput, match=r"folder .*empty holds no images \(\.bmp, \.gif"):
-        predictor.predict_files([tmp_path / "empty"])
+    empty.touch()
+    with pytest.raises(BadInput, match=r"there is no .*none\.png, no .*nor\.png: name images"):
+        predictor.predict_files([tmp_path / "none.png", damaged, tmp_path / "nor.png"])
+    with pytest.raises(BadInput, match=r"damaged\.png can't be read as an image \(.*\); mend or remove it"):
+        predictor.predict_files([damaged])
+    listed = r"^3 images can't be read: .*damaged\.png can't .*text\.png is no image.*empty\.png is empty; mend"
+    with pytest.raises(BadInput, match=listed):
+        predictor.predict_files([damaged, text, empty])
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "photo.heic").touch()
+    with pytest.raises(BadInput, match=r"folder .*folder holds no images \(left out: 1 file .*\(\.heic\)\): name"):
+        predictor.predict_files([tmp_path / "folder"])
+
+
+def test_images_come_in_tiles(predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Predictions are given before later files are read, as for all at once; broken files are given between them."""
+    monkeypatch.setattr(predictor_module, "TILE", 3)
+    shots = pictures(8)
+    for index, shot in enumerate(shots):
+        Image.fromarray(shot).save(tmp_path / f"{index}.png")
+    (tmp_path / "4.png").write_bytes(b"")
+    each = predictor.predict_each([tmp_path])
+    first = [next(each) for _ in range(3)]
+    (tmp_path / "7.png").write_bytes(b"broken since")
+    said = [*first, *each]
+    assert [one for one in said if isinstance(one, Prediction)] == predictor.predict_files(
+        [tmp_path / f"{index}.png" for index in (0, 1, 2, 3, 5, 6)]
+    )
+    assert [str(one).split()[0] for one in said if isinstance(one, BadInput)] == [
+        str(tmp_path / "4.png"),
+        str(tmp_path / "7.png"),
+    ]
+
+
+def test_no_more_than_a_tile_is_in_memory(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many files there are."""
+    Image.fromarray(pictures(1)[0]).save(tmp_path / "a.png")
+    asked: list[int] = []
+
+    def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        asked.append(len(images))
+        return np.full((len(images), CLASSES), 0.25, dtype=np.float32)
+
+    monkeypatch.setattr(predictor, "predict", predict)
+    assert sum(1 for _ in predictor.predict_each([tmp_path / "a.png"] * 150)) == 150
+    assert asked == [64, 64, 22]
+
+
+def test_the_same_files_as_by_prepare_in_the_same_order(predictor: Predictor, tmp_path: Path) -> None:
+    """Nested, linked and hidden ones, and any suffix."""
+    raw = tmp_path / "raw"
+    for name in ["b/1.png", "a/s/2.jfif", "a/s.png", "a/.h/3.png", "b/é.tga", "a/B.PNG"]:
+        (raw / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pictures(1)[0]).save(raw / name, "TGA" if name.endswith("tga") else "PNG")
+    (raw / "c").symlink_to(raw / "b")
+    (raw / "a" / "up").symlink_to(raw)
+    expected = [f"{file.relative_to(raw)}" for files in listed_by_prepare(raw).values() for file in files]
+    assert [str(one.file.relative_to(raw)) for one in predictor.predict_files([raw])] == expected
+    assert expected == ["a/B.PNG", "a/s/2.jfif", "a/s.png", "b/1.png", "b/é.tga", "c/1.png", "c/é.tga"]
+
+
+def test_what_is_left_out_is_logged(predictor: Predictor, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One sentence for a folder."""
+    Image.fromarray(pictures(1)[0]).save(tmp_path / "a.png")
+    (tmp_path / "notes.txt").touch()
+    predictor.predict_files([tmp_path])
+    (record,) = [record for record in caplog.records if record.name == "generalist"]
+    assert "left out 1 file that is no image" in record.getMessage() or "left out 2 files" in record.getMessage()
 
 
 def test_damaged_bytes_of_any_kind_are_named(grey: Predictor, tmp_path: Path) -> None:

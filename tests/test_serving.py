@@ -146,11 +146,15 @@ def deployment_run(
     api: str, folder: Path, *parameters: str, deployment: str = "generalist/train"
 ) -> subprocess.CompletedProcess[str]:
     """`prefect deployment run … --watch` in another shell, which knows the address alone."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "GENERALIST"))}
-    program = Path(sys.executable).with_name("prefect")
     asked = [word for parameter in parameters for word in ("--param", parameter)]
+    return prefect(api, folder, "deployment", "run", deployment, "--watch", *asked)
+
+
+def prefect(api: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """A command of Prefect's in such a shell."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "GENERALIST"))}
     return subprocess.run(
-        [program, "deployment", "run", deployment, "--watch", *asked],
+        [Path(sys.executable).with_name("prefect"), *words],
         cwd=folder,
         env=own | {"PREFECT_API_URL": api, "HOME": str(folder), "COLUMNS": "300"},
         capture_output=True,
@@ -198,6 +202,10 @@ def test_a_second_shell_runs_the_deployment_and_ctrl_c_ends_everything(
         (outputs,) = (project / "runs").iterdir()
         assert load(outputs / "params.yaml").seed == 7
         assert (outputs / "model.onnx").exists()
+
+        for what in ("flow", "deployment", "flow-run", "work-pool", "artifact"):
+            listed = prefect(api, shell, what, "ls")
+            assert listed.returncode == 0, (what, listed.stdout, listed.stderr)
 
         space = {"mixing.decay": {"choices": [0.1, 0.2]}}
         asked = ["tuning.trials=2", "tuning.attack=choice", f"tuning.space={json.dumps(space)}"]

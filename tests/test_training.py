@@ -1,6 +1,7 @@
 """Training: the plan, and the bits of its result."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import torch
 
 from generalist.config import Config, load
 from generalist.data import Dataset
+from generalist.errors import BadInput
 from generalist.records import RoundRecord
 from generalist.store import Store, tensors_digest
 from generalist.training import Fact, Outcome, Position, Training, plan, run
 from tests.processes import another_process, forking, until
-from tests.training_factory import digests, finish, small
+from tests.training_factory import digests, finish, first, small
 
 # --- the plan -----------------------------------------------------------------------------------
 
@@ -257,6 +259,25 @@ def test_a_single_expert_is_its_own_deployed_learner(dataset: Dataset, tmp_path:
     assert set(outcome.learners) == {"natural", "robust"}
     assert all(fact.weights == {} for fact in facts if isinstance(fact, RoundRecord))
     assert outcome.chosen.digest == digests(outcome)["natural"]
+
+
+def test_an_epoch_that_would_leave_a_single_image_is_trained(dataset: Dataset, tmp_path: Path) -> None:
+    """BatchNorm over one pixel of one image has no variance: that image joins the batch before."""
+    few = replace(dataset, train=first(dataset.train, 9))
+    config = small("model={name: resnet18, width: 2}", "training.batch_size=4", "training.epochs=3")
+    assert set(finish(config, few, tmp_path)[1].learners) == {"natural", "robust", "global"}
+
+
+@pytest.mark.parametrize(("images", "batch_size"), [(9, 1), (1, 64)])
+def test_batches_of_single_images_are_refused_where_they_cannot_be_trained(
+    dataset: Dataset, tmp_path: Path, images: int, batch_size: int
+) -> None:
+    """Before any work; a network without BatchNorm trains on them."""
+    few = replace(dataset, train=first(dataset.train, images))
+    size = f"training.batch_size={batch_size}"
+    with pytest.raises(BadInput, match=r"the BatchNorm of resnet18 can't train on single images: give it two at least"):
+        Training(small("model={name: resnet18, width: 2}", size), few, Store(tmp_path))
+    Training(small(size), few, Store(tmp_path))
 
 
 def test_the_choice_is_the_best_round_on_the_validation_split(dataset: Dataset, tmp_path: Path) -> None:

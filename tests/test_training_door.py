@@ -79,7 +79,7 @@ def test_when_time_is_over_it_stops_and_the_same_command_goes_on(
     [
         (["--preset", "digits"], "argument --preset: not allowed with argument --params; see python -m"),
         (["--seconds", "soon"], "argument --seconds: invalid float value: 'soon'; see python -m"),
-        (["-S", "mixing.intervall=3"], "params.yaml: mixing: unknown key 'intervall'"),
+        (["-S", "mixing.intervall=3"], "override 'mixing.intervall=3': mixing: unknown key 'intervall'"),
         (["-S", "data.seed=5"], "was prepared by another section `data`: name another folder as --data"),
     ],
 )

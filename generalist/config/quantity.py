@@ -1,10 +1,15 @@
 """Numbers that may be written as fractions (`8/255`) or with an exponent (`1e-3`) and are shown so again."""
 
+import re
 from fractions import Fraction
 from typing import Any, Self
 
 from pydantic import GetCoreSchemaHandler, SerializationInfo
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+_LONGEST = 64
+_HUGE = re.compile(r"[eE][+-]?_?\d[\d_]{3,}")
+"""An exponent of four digits: as fractions are exact, they would be written out."""
 
 
 class Quantity(float):
@@ -23,6 +28,8 @@ class Quantity(float):
         """
         if isinstance(written, bool) or not isinstance(written, float | int | str):
             raise ValueError(f"{written!r} is not a number")
+        if isinstance(written, str) and (len(written) > _LONGEST or _HUGE.search(written)):
+            raise ValueError(f"{written[:20]!r}… is not a number such as 0.1, 8/255 or 1e-3")
         try:
             value = float(Fraction(written)) if isinstance(written, str) else float(written)
         except (ValueError, ZeroDivisionError, OverflowError):

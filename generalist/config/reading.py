@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,11 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from generalist.config.plain_yaml import parse_plain, read_plain
 from generalist.config.section import nearest
 from generalist.config.tree import Config
 from generalist.config.tuning import TuningOptions
 from generalist.errors import BadInput
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without silent surprises: a key given twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = next((key for index, key in enumerate(keys) if key in keys[:index]), None)
-        if twice is not None:
-            raise yaml.MarkedYAMLError(problem=f"key '{twice}' is given twice", problem_mark=node.start_mark)
-        return super().construct_mapping(node, deep)
 
 
 def load(
@@ -42,10 +33,10 @@ def load(
     if (path is None) == (preset is None):
         raise TypeError("give either a path or a preset")
     path = preset_path(preset) if preset is not None else Path(str(path))
-    tree = _read_yaml(path)
+    tree, overrides = read_plain(path), tuple(overrides)
     for override in overrides:
         _apply(tree, override)
-    return check(tree, where=path.name)
+    return check(tree, where=path.name, overrides=overrides)
 
 
 def overridden(config: Config, overrides: Iterable[str]) -> Config:
@@ -54,22 +45,40 @@ def overridden(config: Config, overrides: Iterable[str]) -> Config:
     Raises:
         BadInput: a key, value or combination is wrong.
     """
-    tree = config.model_dump(mode="json")
+    tree, overrides = config.model_dump(mode="json"), tuple(overrides)
     for override in overrides:
         _apply(tree, override)
-    return check(tree)
+    return check(tree, overrides=overrides)
 
 
-def check(tree: Any, where: str = "configuration") -> Config:
+def check(tree: Any, where: str = "configuration", *, overrides: Sequence[str] = ()) -> Config:
     """Check a tree of plain values.
 
+    Args:
+        tree: of maps, lists and scalars.
+        where: it is from.
+        overrides: what was changed in it.
+
     Raises:
-        BadInput: with one sentence for each mistake; `where` opens each.
+        BadInput: with one sentence for each mistake, opened by `where`, or by the override that made it.
     """
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise BadInput("\n".join(f"{where}: {sentence}" for sentence in _sentences(error, tree))) from None
+        sentences = _sentences(error, tree)
+        raise BadInput("\n".join(f"{_blamed(own, where, overrides)}: {own}" for own in sentences)) from None
+
+
+def _blamed(sentence: str, where: str, overrides: Sequence[str]) -> str:
+    """What made a mistake: the last override of that key, of a section around it or in it; else the file."""
+    place = re.split(r":| is ", sentence, maxsplit=1)[0] + "."
+    if unknown := re.search(r"unknown key '([^']*)'", sentence):
+        place += f"{unknown[1]}."
+    for override in reversed(overrides):
+        key = override.partition("=")[0].strip() + "."
+        if place.startswith(key):
+            return f"override '{override}'"
+    return where
 
 
 def preset_names() -> list[str]:
@@ -152,21 +161,6 @@ def _preset_folder() -> Path:
     return checkout if checkout.is_dir() else package / "presets"
 
 
-def _read_yaml(path: Path) -> Any:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise BadInput(f"{path} can't be read: {reason}; name a YAML file such as params.yaml") from None
-    try:
-        return yaml.load(text, _Loader)  # noqa: S506  a SafeLoader
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise BadInput(f"{path.name}, line {line}: {error.problem or error.context}; mend the YAML there") from None
-    except yaml.YAMLError as error:
-        raise BadInput(f"{path.name} is not YAML: {error}") from None
-
-
 def _apply(tree: Any, override: str) -> None:
     """Set one dotted path; list elements by number, maps made on the way."""
     path, equals, text = override.partition("=")
@@ -174,7 +168,7 @@ def _apply(tree: Any, override: str) -> None:
     if not equals or not all(keys):
         raise BadInput(f"override '{override}' is not of the form section.key=value, such as mixing.interval=3")
     try:
-        value = yaml.load(text, _Loader)  # noqa: S506  a SafeLoader
+        value = parse_plain(text)
     except yaml.YAMLError:
         raise BadInput(f"override '{override}': the value is not YAML, such as 3, 8/255 or [crop, flip]") from None
     place = tree

@@ -32,14 +32,27 @@ class ThreatOptions(Section):
     """What the adversary may do to an image: move it within a ball, inside the pixel range."""
 
     norm: Literal["linf", "l2", "l1"] = Field(description="the norm of the ball: linf, l2 or l1")
-    eps: Positive = Field(description="radius of the ball, in pixel units (pixels lie in [0, 1]), such as 8/255")
+    eps: Positive = Field(
+        le=1e6, description="radius of the ball, in pixel units (pixels lie in [0, 1]), such as 8/255"
+    )
+
+    @model_validator(mode="after")
+    def _some_images_lie_outside(self) -> "ThreatOptions":
+        if self.norm == "linf" and self.eps >= 1:  # of other norms it hangs on the number of pixels
+            hint = f"; did you mean {self.eps.written}/255?" if "/" not in str(self.eps.written) else ""
+            raise PydanticCustomError(
+                "eps",
+                "an 'eps' of {eps} allows every image, as pixels lie in [0, 1]{hint}",
+                {"eps": self.eps.written, "hint": hint},
+            )
+        return self
 
 
 class AttackOptions(Section):
     """Projected gradient ascent (Madry et al. 2018); `fgsm` is its single full step (Goodfellow et al. 2015)."""
 
     name: Literal["pgd", "fgsm"] = "pgd"
-    steps: Count = Field(10, description="gradient steps actually taken")
+    steps: Count = Field(10, le=10_000, description="gradient steps actually taken")
     step_size: Positive | None = Field(None, description="pixel units; by default 2.5 eps / steps, and eps for fgsm")
     random_start: bool = Field(True, description="start at a random point of the ball (fgsm: at the image)")
 
@@ -75,6 +88,10 @@ class DataOptions(Plugin):
         "all",
         description="to try things: n training images with the shares of all classes, of which validation takes its"
         " part, or all",
+    )
+    copies: Literal["keep", "remove"] = Field(
+        "keep",
+        description="training images that lie in the validation or test split, too, are counted, and kept or removed",
     )
 
 
@@ -158,7 +175,7 @@ Interval = Annotated[
 class MixingOptions(Section):
     """How the experts become a global learner (Generalist, CVPR 2023, algorithm 1)."""
 
-    warm_up: int = Field(ge=0, description="t': epochs before the first hand-back")
+    warm_up: int = Field(ge=0, le=100_000, description="t': epochs before the first hand-back")
     interval: Interval = Field(description="c: epochs between two hand-backs, or {steps: n}")
     burst: bool = Field(
         False,
@@ -207,7 +224,7 @@ class EvaluationOptions(Section):
     stronger: bool = Field(
         default=False, description="attack what the cascade leaves once more, for a column of its own (odi-t)"
     )
-    square_queries: Count = Field(5000, description="queries of Square per image")
+    square_queries: Count = Field(5000, le=10_000_000, description="queries of Square per image")
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
         "float32",
         description="arithmetic of the cascade's searches; tf32 is float32 on a CPU; verdicts are float32 always",
@@ -215,11 +232,15 @@ class EvaluationOptions(Section):
     images: Count | Literal["all"] = Field(
         "all", description="n images of the test split, chosen by `seed` with the shares of all classes, or all"
     )
-    seed: int = Field(0, ge=0, description="seed of the attacks; apart from the training's, so that trainings compare")
+    seed: int = Field(
+        0, ge=0, lt=2**63, description="seed of the attacks; apart from the training's, so that trainings compare"
+    )
     batch_size: Count = Field(
         512, description="images at a time in the cascade: a cap on memory, without effect on verdicts"
     )
-    shards: Count = Field(1, description="tasks that share the images of a learner, without effect on verdicts")
+    shards: Count = Field(
+        1, le=10_000, description="tasks that share the images of a learner, without effect on verdicts"
+    )
 
 
 class ExportOptions(Section):

@@ -26,9 +26,14 @@ Divergence = Annotated[
 class TrainingOptions(Section):
     """What all experts share."""
 
-    epochs: Count = Field(description="passes over the training images")
-    batch_size: Count = Field(description="images per optimizer step; the last batch of an epoch may be smaller")
-    threads: Count = Field(1, description="intra-op threads per expert; the number changes the bits of the result")
+    epochs: Count = Field(le=100_000, description="passes over the training images")
+    batch_size: Count = Field(
+        le=1_000_000,
+        description="images per optimizer step; the last batch of an epoch may be smaller, or larger by one",
+    )
+    threads: Count = Field(
+        1, le=1024, description="intra-op threads per expert; the number changes the bits of the result"
+    )
     checkpoint: Count = Field(
         5, description="epochs between stored states; a learner that is not mixed is chosen among these"
     )

@@ -99,7 +99,7 @@ Objective = Annotated[
 class TuningOptions(Section):
     """A search over the tree. Nothing of it has an effect on a single training."""
 
-    trials: Count = Field(40, description="trainings to try")
+    trials: Count = Field(40, le=100_000, description="trainings to try")
     seed: int = Field(0, ge=0, lt=2**32, description="of the sampler")
     objective: Objective = Field(
         "harmonic",
@@ -115,6 +115,8 @@ class TuningOptions(Section):
         description="attack on the validation split that decides a trial's value: a quick cascade, or the weaker one of"
         " evaluation.choice",
     )
-    finalists: Count = Field(3, description="best trials, which evaluation.attack judges anew on the validation split")
-    seeds: Count = Field(3, description="trainings of the best parameters when they are promoted")
+    finalists: Count = Field(
+        3, le=1000, description="best trials, which evaluation.attack judges anew on the validation split"
+    )
+    seeds: Count = Field(3, le=1000, description="trainings of the best parameters when they are promoted")
     space: dict[str, Dimension] = Field({}, description="what is searched: dotted paths of the tree, with their values")

@@ -91,10 +91,22 @@ def epoch(
 
 
 def in_batches(order: Labels, batch_size: int) -> Iterator[Labels]:
-    """Consecutive pieces of `order`, the last of which may be smaller."""
-    return (order[start : start + batch_size] for start in range(0, len(order), batch_size))
+    """Consecutive pieces of `order`, the last of which may be smaller, or larger by one.
+
+    A single image that would be left over joins the piece before: BatchNorm can't train on one image of one pixel.
+    """
+    steps = steps_per_epoch(len(order), batch_size)
+    return (
+        order[step * batch_size : (step + 1) * batch_size if step + 1 < steps else len(order)] for step in range(steps)
+    )
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
-    """Batches in a pass over `count` images, the smaller last one included."""
-    return -(-count // batch_size)
+    """Batches in a pass over `count` images, the last one of another size included, see `in_batches`."""
+    whole, rest = divmod(count, batch_size)
+    return whole + (rest > 1 or (rest == 1 and whole == 0))
+
+
+def last_batch(count: int, batch_size: int) -> int:
+    """Images in the last batch of a pass."""
+    return count - (steps_per_epoch(count, batch_size) - 1) * batch_size

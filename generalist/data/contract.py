@@ -2,9 +2,10 @@
 
 import mmap
 from abc import abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +63,13 @@ class Raw:
 
 
 class Source(DataOptions):
-    """Options of one source of images; `read` delivers them."""
+    """Options of one source of images; `read` delivers them.
+
+    Attributes:
+        may_change: whether other images may come to lie in the same place; official files are known by checksums.
+    """
+
+    may_change: ClassVar[bool] = False
 
     @abstractmethod
     def read(self, root: Path) -> Raw:
@@ -83,6 +90,7 @@ class Dataset:
         class_names: by class index.
         digest: SHA-256 (hex) over the digests of all splits, shapes and class names.
         test_digest: the same over the test split and class names alone: two evaluations compare if it agrees.
+        copies: how many images lie in two splits, such as `test in train`.
     """
 
     train: Split
@@ -92,3 +100,4 @@ class Dataset:
     class_names: tuple[str, ...]
     digest: str
     test_digest: str
+    copies: Mapping[str, int] = field(default_factory=dict)

@@ -36,6 +36,7 @@ def load(folder: Path) -> Dataset:
         class_names=manifest.class_names,
         digest=manifest.digest,
         test_digest=manifest.test_digest,
+        copies=manifest.copies,
     )
 
 

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from generalist.config import DataOptions, canonical, digest
 from generalist.data.contract import SPLITS
 from generalist.errors import BadInput
@@ -28,6 +30,7 @@ class Manifest(Record):
         shape: channels, height, width of every image.
         mean, std: of the training pixels in [0, 1], per channel, float64 from exact sums.
         counts: images by split and class name.
+        copies: how many images lie in two splits, such as `test in train`.
         files: SHA-256 (hex) by name of the array files.
         digest: SHA-256 (hex) over `files`, `class_names`, `shape`, `mean` and `std`.
         test_digest: the same over the test files and `class_names` alone.
@@ -43,6 +46,7 @@ class Manifest(Record):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     counts: dict[str, dict[str, int]]
+    copies: dict[str, int] = Field(default_factory=dict)
     files: dict[str, str]
     digest: str
     test_digest: str

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from generalist.config import DataOptions, canonical
 from generalist.data.contract import SPLITS, Raw, Source, Split, Uint8
+from generalist.data.copies import count_copies, without_copies
 from generalist.data.manifest import (
     ARRAYS,
     MANIFEST,
@@ -50,9 +51,13 @@ def prepare(options: DataOptions, target: Path, *, root: Path) -> Manifest:
     given = raw.train
     if options.images != "all":
         given = few(given, options.images, seed=options.seed, class_names=raw.class_names)
+    if options.copies == "remove":
+        given = without_copies(given, raw.test)
     train, validation = hold_back(
         given, options.validation, seed=options.seed, class_names=raw.class_names, purpose="validation"
     )
+    if options.copies == "remove":
+        train = without_copies(train, validation)
     splits = dict(zip(SPLITS, (train, validation, raw.test), strict=True))
     try:
         return _write(target, splits, raw, options)
@@ -121,6 +126,7 @@ def _manifest(folder: Path, splits: dict[str, Split], raw: Raw, options: Source)
         mean=mean,
         std=std,
         counts={name: _counts(split, raw.class_names) for name, split in splits.items()},
+        copies=count_copies(splits),
         files=files,
         digest=digest_of_content(files, raw.class_names, shape, mean, std),
         test_digest=digest_of_test(files, raw.class_names),

@@ -7,6 +7,8 @@ import torch
 
 from generalist.errors import BadInput
 
+NAMES = ("cpu", "cuda")
+
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
@@ -23,11 +25,18 @@ def threads(count: int) -> Iterator[None]:
 
 
 def device(name: str) -> torch.device:
-    """The device of that name.
+    """The device of that name: cpu or cuda, which is the one GPU that a process sees.
 
     Raises:
-        BadInput: this machine has no such device.
+        BadInput: it is neither, or this machine has no such device.
     """
+    if name not in NAMES:
+        raise BadInput(
+            f"{name[:40]!r} is no device here: set training.device, or --device, to one of {', '.join(NAMES)}, and"
+            " choose among GPUs with CUDA_VISIBLE_DEVICES"
+        )
     if name == "cuda" and not torch.cuda.is_available():
-        raise BadInput("training.device is cuda, but torch sees no CUDA device here: set training.device to cpu")
+        raise BadInput(
+            "the device is cuda, but torch sees no CUDA device here: set training.device to cpu, or --device cpu"
+        )
     return torch.device(name)

@@ -1,19 +1,20 @@
 """Class names and probabilities for images, by an exported model. No torch here: it answers at once."""
 
 import json
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
+from generalist.data import decoding, image_files
 from generalist.errors import BadInput
 from generalist.export.runtime import Float32, Runtime, Where
 
-_MODES = {1: "L", 3: "RGB"}
-_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+TILE = 64
+"""Images that are decoded and predicted at a time: bounds memory."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class Prediction:
     class_name: str
     probability: float
     probabilities: tuple[float, ...]
+
+    @property
+    def shown(self) -> str:
+        """The file's name as it can be shown in one line."""
+        return image_files.printable(self.file)
 
 
 class Predictor:
@@ -68,43 +74,53 @@ class Predictor:
         return probabilities
 
     def predict_files(self, paths: Iterable[Path]) -> list[Prediction]:
-        """Predictions for image files, and for all image files below folders in the order of their names.
-
-        Images are turned as their camera says, converted to the model's channels, and resized to its height and
-        width (bilinear, antialiased).
+        """Predictions for image files, and for all images below folders, in the order of their names.
 
         Raises:
-            BadInput: a file or folder is missing, a folder has no images, or an image can't be read.
+            BadInput: as for `predict_each`, or images can't be read: the sentence names up to ten of them.
         """
-        files = [file for path in paths for file in _image_files(path)]
-        if not files:
-            return []
-        images = np.stack([self._decoded(file) for file in files]).astype(np.float32) / np.float32(255)
-        results = []
-        for file, row in zip(files, self.predict(images), strict=True):
-            best = int(row.argmax())
-            results.append(Prediction(file, self.class_names[best], float(row[best]), tuple(map(float, row))))
-        return results
+        said = list(self.predict_each(paths))
+        unreadable = [one for one in said if isinstance(one, decoding.Unreadable)]
+        if unreadable:
+            decoding.refuse(unreadable)
+        return [one for one in said if isinstance(one, Prediction)]
 
-    def _decoded(self, file: Path) -> NDArray[np.uint8]:
-        """One image as training images are decoded by `data.decoding`, which needs torch: uint8 [C, H, W]."""
+    def predict_each(self, paths: Iterable[Path]) -> "Iterator[Prediction | decoding.Unreadable]":
+        """Predict image files as they come: images that can't be read are given as the error that says why.
+
+        Folders are searched, and images decoded, as `prepare` does: turned as their camera says, converted to the
+        model's channels, and resized to its height and width (bilinear, antialiased). Of 16 bits a channel the upper
+        8 are taken. What a folder's search left out is logged. Images are held in memory 64 at a time.
+
+        Raises:
+            BadInput: a file or folder is missing, a folder has no images, or the model takes other channels than
+                images have. Raised before the first prediction.
+        """
         runtime = self._runtime
-        if runtime.channels not in _MODES:
+        if runtime.channels not in (1, 3):
             raise BadInput(f"{runtime.path} takes {runtime.channels} channels, and image files have 1 or 3: use arrays")
-        try:
-            with Image.open(file) as image:
-                deep = image.mode.startswith(("I", "F"))
-                pixels = ImageOps.exif_transpose(image).convert(_MODES[runtime.channels])
-        except OSError as error:
-            raise BadInput(
-                f"{file} can't be read as an image ({error.strerror or error}): replace or omit it"
-            ) from None
-        except Exception as error:  # noqa: BLE001  damaged bytes make Pillow's decoders raise almost anything
-            raise BadInput(f"{file} can't be read as an image ({error}): replace or omit it") from None
-        if deep:
-            raise BadInput(f"{file} has more than 8 bits a channel, which would be cut off: convert it to 8 bits")
-        pixels = pixels.resize((runtime.width, runtime.height), Image.Resampling.BILINEAR)  # PIL's is antialiased
-        return np.asarray(pixels, dtype=np.uint8).reshape(runtime.height, runtime.width, -1).transpose(2, 0, 1)
+        files = _image_files(list(paths))
+        for start in range(0, len(files), TILE):
+            yield from self._tile(files[start : start + TILE])
+
+    def _tile(self, files: list[Path]) -> "Iterator[Prediction | decoding.Unreadable]":
+        images: list[NDArray[np.uint8]] = []
+        readable: list[Path] = []
+        runtime = self._runtime
+        size, grayscale = (runtime.height, runtime.width), runtime.channels == 1
+        for file in files:
+            try:
+                images.append(decoding.decode(decoding.content(file), size=size, grayscale=grayscale, path=file))
+            except decoding.Unreadable as error:
+                yield error
+            else:
+                readable.append(file)
+        if not images:
+            return
+        rows = self.predict(np.stack(images).astype(np.float32) / np.float32(255))
+        for file, row in zip(readable, rows, strict=True):
+            best = int(row.argmax())
+            yield Prediction(file, self.class_names[best], float(row[best]), tuple(map(float, row)))
 
 
 def _class_names(runtime: Runtime) -> tuple[str, ...]:
@@ -120,14 +136,29 @@ def _class_names(runtime: Runtime) -> tuple[str, ...]:
     return tuple(map(str, names))
 
 
-def _image_files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    files = sorted(
-        file
-        for file in path.rglob("*")
-        if file.suffix.lower() in _SUFFIXES and not file.name.startswith(".") and file.is_file()
-    )
-    if not files:
-        raise BadInput(f"folder {path} holds no images ({', '.join(sorted(_SUFFIXES))}): name another")
+def _image_files(paths: list[Path]) -> list[Path]:
+    """The files among the paths, and those below the folders among them."""
+    missing = [image_files.printable(path) for path in paths if not _exists(path)]
+    if missing:
+        more = f" and {len(missing) - decoding.LISTED:,} more" if len(missing) > decoding.LISTED else ""
+        raise BadInput(f"there is no {', no '.join(missing[: decoding.LISTED])}{more}: name images or folders of them")
+    files: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        found = image_files.find(path)
+        if not found.files:
+            left_out = f" (left out: {image_files.told(found.left_out.values())})" if found.left_out else ""
+            raise BadInput(f"folder {image_files.printable(path)} holds no images{left_out}: name another")
+        if sentence := found.told():
+            logging.getLogger("generalist").warning("%s", sentence)
+        files += found.files
     return files
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # no permission, or no name of a file
+        return False

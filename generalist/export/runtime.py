@@ -1,119 +1,141 @@
-"""Running an intact ONNX file of ours. No torch here."""
+"""Running an ONNX file: an intact one of ours, or a classifier from anywhere. No torch here."""
 
+import dataclasses
+import threading
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 
 from generalist.errors import BadInput
-from generalist.export.seal import Parts, intact, valid
+from generalist.export.interface import REFUSALS, Where, of_others, of_ours, session
+from generalist.export.seal import first_line, from_anywhere, intact
+from generalist.export.trial import tried
+
+__all__ = ["LIMIT", "TILE", "Float32", "Runtime", "Where"]
 
 Float32 = NDArray[np.float32]
 
 TILE = 256  # images at a time: bounds memory
-Where = Literal["cpu", "cuda"]
-_PROVIDERS: dict[Where, tuple[str, dict[str, str]]] = {
-    "cpu": ("CPUExecutionProvider", {}),
-    "cuda": ("CUDAExecutionProvider", {"use_tf32": "0"}),  # which it would use, and parity is float32's
-}
-_REFUSALS = (
-    runtime_errors.Fail,
-    runtime_errors.InvalidArgument,
-    runtime_errors.InvalidGraph,
-    runtime_errors.NotImplemented,
-)
+LIMIT = 60.0
+"""Seconds for the first images of a foreign model."""
+_PATIENCE = 20  # times as long as its first images took, for images of a foreign model
 
 
 class Runtime:
     """An exported model in ONNX Runtime.
 
     Attributes:
+        path: the file.
         metadata: the file's.
+        digest: SHA-256 (hex) of the file, and of those in which its weights lie where these are others.
         provider: the execution provider that computes, by ONNX Runtime's name.
         channels, height, width: of one image.
         classes: number of logits.
     """
 
-    def __init__(self, path: Path, *, threads: int = 1, foreign: bool = False, on: Where = "cpu") -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int = 1,
+        foreign: bool = False,
+        on: Where = "cpu",
+        shape: tuple[int, int, int] | None = None,
+        limit: float = LIMIT,
+    ) -> None:
         """Check the file's seals and load it.
 
         Args:
             path: the ONNX file.
             threads: intra-op threads; their number may change the last bits of a logit.
-            foreign: take files without seals, too, and whatever their input and output are called.
+            foreign: take files without seals, too, with weights in other files beside them, whatever their input and
+                output are called, and for whatever number of images. Such a file is first tried in a process of its
+                own.
             on: the device; a GPU is taken only where it is asked for.
+            shape: [channels, height, width], for those of these sizes that a foreign file leaves open.
+            limit: seconds for the first images of a foreign file.
 
         Raises:
             BadInput: the file is missing or changed, or is not a model of images to logits; or ONNX Runtime has no
-                such device here.
+                such device here; or a foreign file does not answer in time.
         """
-        parts = valid(path) if foreign else intact(path)
-        self.path, self.metadata = path, parts.metadata
-        self._session = _session(parts, path, threads, on)
+        self.path = path
+        self._limit = self._patience = 0.0  # none
+        if foreign:
+            parts = from_anywhere(path)
+            trial = tried(parts.content, path, threads, shape, limit)
+            self._limit, self._patience = limit, _PATIENCE * trial.seconds
+            self._session = session(parts.content, path, threads, on)
+            self._interface = dataclasses.replace(of_others(self._session, path, shape), classes=trial.classes)
+            self.classes = trial.classes
+        else:
+            parts = intact(path)
+            self._session = session(parts.content, path, threads, on)
+            self._interface = of_ours(self._session, path)
+            assert self._interface.classes is not None
+            self.classes = self._interface.classes
+        self.metadata, self.digest = parts.metadata, parts.digest
         self.provider = str(self._session.get_providers()[0])
-        self.channels, self.height, self.width, self.classes = _interface(self._session, path, any_names=foreign)
-        self._names = self._session.get_inputs()[0].name, self._session.get_outputs()[0].name
+        self.channels, self.height, self.width = self._interface.shape
 
     def __call__(self, images: Float32) -> Float32:
         """Logits float32 [n, classes] of images float32 [n, channels, height, width] in [0, 1].
 
+        A model that takes one number of images is asked in batches of so many, the last filled with copies.
+
         Raises:
-            BadInput: the images have another shape or type than the model takes.
+            BadInput: the images have another shape or type than the model takes; or a foreign model fails, takes
+                too long, gives other logits than it says or some that are not finite.
         """
-        expected = (self.channels, self.height, self.width)
+        expected = self._interface.shape
         if images.ndim != 4 or images.shape[1:] != expected or images.dtype != np.float32:
             raise BadInput(
                 f"{self.path} takes images float32 {['n', *expected]}, found {images.dtype} {list(images.shape)}:"
                 " convert them, or export a model for this shape"
             )
         logits = np.empty((len(images), self.classes), dtype=np.float32)
-        for start in range(0, len(images), TILE):
-            tile = np.ascontiguousarray(images[start : start + TILE])
-            (logits[start : start + TILE],) = self._session.run([self._names[1]], {self._names[0]: tile})
+        size = self._interface.batch or TILE
+        for start in range(0, len(images), size):
+            tile = np.ascontiguousarray(images[start : start + size])
+            missing = (self._interface.batch or len(tile)) - len(tile)
+            filled = np.concatenate([tile, np.repeat(tile[-1:], missing, axis=0)]) if missing else tile
+            logits[start : start + size] = self._answer(filled)[: len(tile)]
         return logits
 
+    def _answer(self, tile: Float32) -> Float32:
+        names = self._interface.names
+        if not self._limit:
+            answer: Float32 = self._session.run([names[1]], {names[0]: tile})[0]
+            return answer
+        seconds = max(self._limit, self._patience * len(tile))
+        options = onnxruntime.RunOptions()
+        options.log_severity_level = 4
+        end = threading.Timer(seconds, setattr, (options, "terminate", True))
+        end.daemon = True
+        end.start()
+        try:
+            (answer,) = self._session.run([names[1]], {names[0]: tile.astype(self._interface.dtype)}, options)
+        except REFUSALS as error:
+            why = f"no answer in {seconds:.0f} s" if options.terminate else first_line(error)
+            raise BadInput(f"{self.path} fails on {len(tile)} images ({why}): export it again") from None
+        finally:
+            end.cancel()
+        return self._sound(np.asarray(answer), len(tile))
 
-def _session(parts: Parts, path: Path, threads: int, on: Where) -> Any:
-    provider = _PROVIDERS[on]
-    if provider[0] not in onnxruntime.get_available_providers():
-        raise BadInput(
-            f"ONNX Runtime {onnxruntime.__version__} has no {provider[0]} here: install onnxruntime-gpu in place of"
-            " onnxruntime, or use the CPU"
-        )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.use_deterministic_compute = True
-    options.log_severity_level = 4  # its errors come as exceptions, too
-    try:
-        session = onnxruntime.InferenceSession(parts.content, options, providers=[provider])
-    except _REFUSALS as error:
-        reason = str(error).strip().splitlines()[0]
-        raise BadInput(f"{path} can't be run by ONNX Runtime {onnxruntime.__version__} ({reason})") from None
-    if session.get_providers()[0] != provider[0]:  # it goes to the CPU by itself where a GPU's libraries don't load
-        raise BadInput(
-            f"ONNX Runtime has {provider[0]} but can't use it, as where CUDA's or cuDNN's libraries are missing: mend"
-            " that, or use the CPU"
-        )
-    return session
-
-
-def _interface(session: Any, path: Path, *, any_names: bool) -> tuple[int, int, int, int]:
-    """Channels, height, width and classes of a model of images to logits."""
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    described = ", ".join(f"{part.name} {part.type} {part.shape}" for part in (*inputs, *outputs))
-    one = len(inputs) == len(outputs) == 1
-    if one and (any_names or (inputs[0].name, outputs[0].name) == ("images", "logits")):
-        sizes = [*inputs[0].shape[1:], *outputs[0].shape[1:]]
-        free = not isinstance(inputs[0].shape[0], int)
-        floats = inputs[0].type == outputs[0].type == "tensor(float)"
-        if free and floats and len(sizes) == 4 and all(isinstance(size, int) for size in sizes):
-            channels, height, width, classes = sizes
-            return channels, height, width, classes
-    raise BadInput(
-        f"{path} is no image classifier of ours: it has {described}, expected images float32"
-        " ['batch', channels, height, width] and logits float32 ['batch', classes]"
-    )
+    def _sound(self, answer: NDArray[np.floating], count: int) -> Float32:
+        """The logits of a foreign model, in float32."""
+        if answer.shape != (count, self.classes):
+            raise BadInput(
+                f"{self.path} gives logits {list(answer.shape)} for {count} images, expected {[count, self.classes]}:"
+                " export it with one row for each image"
+            )
+        with np.errstate(over="ignore"):
+            logits: Float32 = answer.astype(np.float32)
+        if not np.isfinite(logits).all():
+            raise BadInput(
+                f"{self.path} gives logits that are not finite, {logits[~np.isfinite(logits)][0]} among them: export a"
+                " model whose logits are numbers, and check its normalisation"
+            )
+        return logits

@@ -7,6 +7,7 @@ all other metadata. A file is intact if taking it apart and sealing the parts ag
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # it comes without types
 
 from generalist.errors import BadInput
+from generalist.export import external
 
 GRAPH, METADATA = "graph_digest", "metadata_digest"
 
@@ -23,14 +25,16 @@ class Parts:
     """An ONNX file taken apart.
 
     Attributes:
-        content: the bytes of the file.
+        content: the bytes of the file, or of one file with all its weights where they lie in several.
         graph: the model without its metadata.
         metadata: all of it, digests included.
+        digest: SHA-256 (hex) of the file; where weights lie in other files, of the digests of all of them by name.
     """
 
     content: bytes
     graph: onnx.ModelProto
     metadata: dict[str, str]
+    digest: str
 
 
 def sealed(graph: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
@@ -58,7 +62,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         BadInput: there is no such file, or it is not ONNX.
     """
-    return _taken_apart(path).metadata
+    return _readable(_taken_apart(path).metadata, path)
 
 
 def graph_digest(path: Path) -> str:
@@ -82,6 +86,48 @@ def verify(path: Path) -> dict[str, str]:
 def intact(path: Path) -> Parts:
     """As `verify`; the parts of the file, for those who run it."""
     parts = _taken_apart(path)
+    _unchanged(parts, path)
+    check(parts.content, path)
+    return parts
+
+
+def from_anywhere(path: Path) -> Parts:
+    """The parts of an ONNX file from anywhere, unchecked, with the weights that lie in other files beside it.
+
+    Raises:
+        BadInput: there is no such file, it is not ONNX, its weights can't be had, or it was sealed here and changed
+            since.
+    """
+    parts = _taken_apart(path)
+    if parts.metadata.keys() & {GRAPH, METADATA}:
+        _unchanged(parts, path)
+        return parts
+    files = external.embed(parts.graph, path, room=external.LIMIT - len(parts.content))
+    if not files:
+        return parts
+    digest = _metadata_digest({"": parts.digest, **files})
+    return Parts(_serialised(parts.graph), parts.graph, parts.metadata, digest)
+
+
+def check(content: bytes, path: Path) -> None:
+    """Let ONNX's checker look at a model without external data; on a malicious one it may never end.
+
+    Raises:
+        BadInput: it is not valid.
+    """
+    try:
+        onnx.checker.check_model(content, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise BadInput(f"{path} is not a valid ONNX model ({first_line(error)}): export it again") from None
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line that a terminal shows as it is."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".: ")
+    return "".join(letter if letter.isprintable() else "?" for letter in line[:300])
+
+
+def _unchanged(parts: Parts, path: Path) -> None:
     given = {key: value for key, value in parts.metadata.items() if key not in (GRAPH, METADATA)}
     if parts.metadata.keys() != {*given, GRAPH, METADATA}:
         raise BadInput(f"{path} carries no digests: it was not exported by generalist, or its metadata was removed")
@@ -89,35 +135,26 @@ def intact(path: Path) -> Parts:
         raise BadInput(f"{path} was changed after export (its graph digest differs): export or download it again")
     if sealed(parts.graph, given) != parts.content:
         raise BadInput(f"{path} was changed after export (its metadata digest differs): export or download it again")
-    _check(parts, path)
-    return parts
+    if external.outside(parts.graph):  # no digest is of them
+        raise BadInput(f"{path} keeps weights in other files, which no export of generalist does: export it again")
+    _readable(parts.metadata, path)
 
 
-def valid(path: Path) -> Parts:
-    """The parts of a valid ONNX file from anywhere; one with our digests must be intact.
-
-    Raises:
-        BadInput: there is no such file, it is not a valid ONNX model, or it was sealed here and changed since.
-    """
-    parts = _taken_apart(path)
-    if parts.metadata.keys() & {GRAPH, METADATA}:
-        return intact(path)
-    _check(parts, path)
-    return parts
-
-
-def _check(parts: Parts, path: Path) -> None:
-    try:
-        onnx.checker.check_model(parts.content, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise BadInput(f"{path} is not a valid ONNX model ({_first_line(error)}): export it again") from None
+def _readable(metadata: dict[str, str], path: Path) -> dict[str, str]:
+    """The same; nothing in it is JSON that no reader can take."""
+    for key, text in metadata.items():
+        try:
+            with suppress(json.JSONDecodeError):  # plain text
+                json.loads(text)
+        except (RecursionError, ValueError):  # nested a thousand times, an integer of 5,000 digits
+            raise BadInput(
+                f"the metadata {key[:80]!r} of {path} was not written by generalist: export or download it again"
+            ) from None
+    return metadata
 
 
 def _taken_apart(path: Path) -> Parts:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"{path} can't be read ({error.strerror}): name an ONNX file such as model.onnx") from None
+    content = external.content(path, mend="name an ONNX file such as model.onnx")
     try:
         graph = onnx.ModelProto.FromString(content)
         metadata = {entry.key: entry.value for entry in graph.metadata_props}
@@ -128,7 +165,7 @@ def _taken_apart(path: Path) -> Parts:
     if not valid:
         raise BadInput(f"{path} is not an ONNX model, or is cut short: export or download it again")
     graph.ClearField("metadata_props")
-    return Parts(content, graph, metadata)
+    return Parts(content, graph, metadata, hashlib.sha256(content).hexdigest())
 
 
 def _graph_digest(model: onnx.ModelProto) -> str:
@@ -146,7 +183,3 @@ def _metadata_digest(metadata: Mapping[str, str]) -> str:
 def _serialised(model: onnx.ModelProto) -> bytes:
     content: bytes = model.SerializeToString(deterministic=True)
     return content
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".: ")

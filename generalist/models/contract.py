@@ -1,6 +1,7 @@
 """What every model is to the rest of the library, and what every architecture's options can do."""
 
 import math
+import os
 import threading
 from abc import abstractmethod
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from generalist.config import ModelOptions
+from generalist.errors import BadInput
 from generalist.tensors import Images, ImageShape, Labels, Logits
 
 Role = Literal["natural", "adversarial"]
@@ -82,12 +84,13 @@ def build(options: ModelOptions, shape: ImageShape) -> Classifier:
     it: constructors draw initial weights from torch's global generator, so they run where nothing is drawn.
 
     Raises:
-        BadInput: the architecture can't take images of this shape.
+        BadInput: the architecture can't take images of this shape, or is larger than this machine's memory.
     """
     if not isinstance(options, Architecture):
         raise TypeError(f"{type(options).__name__} is not an architecture")
     with _BUILDING, torch.device("meta"):
         model = options.build(shape)
+    _check_memory(model, options.name)
     constants = {name: buffer for name, buffer in model.named_buffers() if not buffer.is_meta}
     model.to_empty(device="cpu")
     with torch.no_grad():
@@ -97,6 +100,17 @@ def build(options: ModelOptions, shape: ImageShape) -> Classifier:
             else:
                 tensor.fill_(math.nan if tensor.is_floating_point() else 0)
     return model
+
+
+def _check_memory(model: Classifier, name: str) -> None:
+    """Before a network on the meta device is given its memory."""
+    needed = sum(own.numel() * own.element_size() for own in (*model.parameters(), *model.buffers()))
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        raise BadInput(
+            f"a {name} of these options needs {needed / 2**30:,.0f} GiB for its weights, and this machine has"
+            f" {there / 2**30:,.0f} GiB: choose a smaller one"
+        )
 
 
 def initialise(model: nn.Module, generator: torch.Generator) -> None:

@@ -19,7 +19,7 @@ class PreActResNet18(Architecture):
     """
 
     name: Literal["preact_resnet18"]
-    width: Count = Field(64, description="channels of the first stage; each later one has twice as many")
+    width: Count = Field(64, le=8192, description="channels of the first stage; each later one has twice as many")
 
     def build(self, shape: ImageShape) -> Classifier:
         check_size(self.name, shape, halvings=3)

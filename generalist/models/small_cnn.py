@@ -19,7 +19,7 @@ class SmallCnn(Architecture):
     """
 
     name: Literal["small_cnn"]
-    width: Count = Field(32, description="channels of both convolutions")
+    width: Count = Field(32, le=8192, description="channels of both convolutions")
 
     def build(self, shape: ImageShape) -> Classifier:
         return _Network(shape, self.width)

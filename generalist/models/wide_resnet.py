@@ -19,9 +19,9 @@ class WideResNet(Architecture):
     """
 
     name: Literal["wide_resnet"]
-    depth: Count = Field(28, description="layers: 6 n + 4 for n blocks a stage, such as 10, 16, 28 or 34")
-    widen: Count = Field(10, description="k: factor on the channels of the three stages")
-    width: Count = Field(16, description="channels of the stem, and of the first stage before widening")
+    depth: Count = Field(28, le=1000, description="layers: 6 n + 4 for n blocks a stage, such as 10, 16, 28 or 34")
+    widen: Count = Field(10, le=100, description="k: factor on the channels of the three stages")
+    width: Count = Field(16, le=8192, description="channels of the stem, and of the first stage before widening")
 
     @field_validator("depth")
     @classmethod

@@ -42,6 +42,11 @@ class Ball(ABC):
         vars(part).update({name: own[rows] for name, own in vars(self).items() if isinstance(own, Tensor)})
         return part
 
+    @staticmethod
+    @abstractmethod
+    def whole_range(pixels: int) -> float:
+        """The radius from which every image of so many numbers in [0, 1] is allowed, whatever it is around."""
+
     @abstractmethod
     def rounded_in(self, eps: float, unit: float) -> float:
         """The radius whose rounded points lie within `eps`; `unit` is the gap between 1 and the next number."""
@@ -116,6 +121,21 @@ class Threat:
         except ValueError as error:
             raise BadInput(f"threat '{written}': {error}; write it as linf:8/255 or l2:0.5") from None
         return cls(norm, radius)
+
+    def check_plausible(self, pixels: int) -> None:
+        """Refuse a radius within which every image lies: no classifier can be robust to that.
+
+        Args:
+            pixels: numbers of an image, channels included.
+
+        Raises:
+            BadInput: it is such a radius, as 8 in place of 8/255.
+        """
+        if self.eps < ball_of(self.norm).whole_range(pixels):
+            return
+        written = str(self).partition(":")[2]
+        hint = f"did you mean {self.norm}:{written}/255" if "/" not in written else "choose a smaller one"
+        raise BadInput(f"the threat {self} allows every image, as its {pixels} numbers lie in [0, 1]: {hint}?")
 
     def __str__(self) -> str:
         return f"{self.norm}:{self.eps.written if isinstance(self.eps, Quantity) else self.eps}"

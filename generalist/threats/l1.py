@@ -20,6 +20,10 @@ class L1Ball(Ball):
 
     SHARE = 0.05  # of the pixels that a step moves: a single one would soon reach the range (Tramèr and Boneh 2019)
 
+    @staticmethod
+    def whole_range(pixels: int) -> float:
+        return float(pixels)
+
     def rounded_in(self, eps: float, unit: float) -> float:
         return eps  # `project_` rounds towards the images
 

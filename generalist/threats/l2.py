@@ -19,6 +19,10 @@ class L2Ball(Ball):
 
     dual = "l2"
 
+    @staticmethod
+    def whole_range(pixels: int) -> float:
+        return math.sqrt(pixels)
+
     def rounded_in(self, eps: float, unit: float) -> float:
         # The scaling errs by some units relative to eps, each of the pixels by a quarter of one at most.
         return eps * (1 - 4 * unit) - math.sqrt(math.prod(self.images.shape[1:])) * unit / 4

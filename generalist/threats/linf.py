@@ -19,6 +19,11 @@ class LinfBall(Ball):
         self.low = (images - self.radius).clamp_(0, 1)
         self.high = (images + self.radius).clamp_(0, 1)
 
+    @staticmethod
+    def whole_range(pixels: int) -> float:
+        del pixels  # each has the same range
+        return 1.0
+
     def rounded_in(self, eps: float, unit: float) -> float:
         # A pixel below 1 is rounded by a quarter of `unit` at most, and so is a radius below 1.
         return eps - unit / 2

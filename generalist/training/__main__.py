@@ -10,7 +10,7 @@ from typing import NoReturn
 from generalist import engine
 from generalist.config import Config
 from generalist.config import load as load_config
-from generalist.data import Dataset, Manifest, prepare, request_digest
+from generalist.data import Dataset, Manifest, last_batch, prepare, request_digest
 from generalist.data import load as load_data
 from generalist.errors import BadInput
 from generalist.export import write_weights
@@ -96,7 +96,7 @@ def _data(config: Config, folder: Path, group: engine.Group) -> Dataset:
     group.agreed(ready)
     dataset = load_data(folder)
     images, size = len(dataset.train), config.training.batch_size
-    for batch in (min(size, images), images % size or size):  # the first of an epoch, and its last
+    for batch in (min(size, images), last_batch(images, size)):  # the first of an epoch, and its last
         group.rows(batch)
     return dataset
 

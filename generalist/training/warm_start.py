@@ -6,6 +6,7 @@ from generalist import engine
 from generalist.config import Config
 from generalist.errors import BadInput
 from generalist.store import read_tensors
+from generalist.store.foreign import refuse_foreign
 from generalist.tensors import ImageShape, Weights
 
 
@@ -18,7 +19,9 @@ def given_weights(config: Config, shape: ImageShape, root: Path) -> Weights | No
     if config.training.initial is None:
         return None
     path = root / config.training.initial
-    found = read_tensors(path, mend="name weights of an earlier training in training.initial, or null").tensors
+    mend = "name weights of an earlier training in training.initial, or null"
+    refuse_foreign(path, mend=mend)
+    found = read_tensors(path, mend=mend).tensors
     expected = engine.initial_weights(config.model, shape, config.seed)
     for name in sorted({*found, *expected}):
         if name not in found or name not in expected or found[name].shape != expected[name].shape:

@@ -48,6 +48,12 @@ def attack(
     queries: Annotated[int, typer.Option("--queries", min=1, help="Of Square, for each image.")] = 5000,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Their number may change the last bits.")] = 1,
     device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+    mean: Annotated[
+        str | None, typer.Option("--mean", metavar="M,…", help="Of an ONNX file that wants (image - mean) / std.")
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option("--std", metavar="S,…", help="The same; one number, or one for each channel.")
+    ] = None,
     state: Annotated[
         Path | None, typer.Option("--state", metavar="FILE", help="Kept while attacking: a killed command goes on.")
     ] = None,
@@ -68,21 +74,26 @@ def attack(
     from generalist.tensors import to_unit
     from generalist.threats import Threat
     from pipelines.cli.images import chosen_images
+    from pipelines.cli.targets import open_target
     from pipelines.workspace import quiet_telemetry
 
     quiet_telemetry()
-    against = Threat.parse(threat)
+    against, on = Threat.parse(threat), engine.device(device)
     pixels, labels, whole = _images(data)
+    against.check_plausible(pixels[0].size)
     choice = chosen_images(images, labels, seed=seed)
-    on = engine.device(device)
     with going_on(same_command()), engine.threads(threads):
-        network, digest, box = _network(model, on, threads, pixels.shape[1:])
-        if box:
+        target = open_target(model, on, threads, pixels.shape[1:], mean, std)
+        if target.box:
             attacks = _without_gradients(model, attacks)
         part = torch.from_numpy(pixels[choice.positions])
+        part = part if part.is_floating_point() else to_unit(part)
+        doubt = target.doubt(part.numpy(), labels[choice.positions])
+        if doubt:
+            tell(doubt)
         result = autoattack(
-            network,
-            (part if part.is_floating_point() else to_unit(part)).to(on),
+            target.network,
+            part.to(on),
             torch.from_numpy(labels[choice.positions]).to(on),
             against,
             version=version,
@@ -95,13 +106,14 @@ def attack(
         )
     name = " and ".join(attacks) if attacks else version
     facts = {
-        "model": digest,
+        "model": target.digest,
         "data": whole,
         "threat": str(against),
-        "attack": f"{name}{', black box' if box else ''}",
+        "attack": f"{name}{', black box' if target.box else ''}",
         "queries": queries,
         "seed": seed,
         "images": choice.told,
+        **target.facts,
     }
     if out is not None:
         write_verdicts(out, result, {**facts, "first": choice.first}, adversarial=adversarial)
@@ -119,6 +131,11 @@ def merge(
     from generalist.attacks.verdict_files import merge_files, write_verdicts
 
     result, facts = merge_files(verdicts)
+    missing = [name for name in ("threat", "attack", "seed") if name not in facts]
+    if missing:
+        raise BadInput(
+            f"{verdicts[0]} doesn't tell its {' and '.join(missing)}: name files that `generalist attack … --out` wrote"
+        )
     if out is not None:
         write_verdicts(out, result, facts, adversarial=result.adversarial.numel() > 0)
     _show(result, facts)
@@ -126,6 +143,8 @@ def merge(
 
 def _images(data: Path | None) -> "tuple[NDArray[Any], NDArray[Any], str]":
     """Images [n, C, H, W] of either kind, labels int64 [n], and their digest."""
+    import hashlib
+
     from generalist.data import load
     from pipelines.workspace import Workspace
 
@@ -133,45 +152,32 @@ def _images(data: Path | None) -> "tuple[NDArray[Any], NDArray[Any], str]":
     if path.is_dir():
         dataset = load(path)
         return dataset.test.images, dataset.test.labels, dataset.test_digest
-    import hashlib
-    import zipfile
-
-    import numpy as np
+    from generalist.data.array_files import Unreadable, read_npz
 
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            images, labels = np.ascontiguousarray(arrays["images"]), arrays["labels"]
+        arrays = read_npz(path, ("images", "labels"))
     except FileNotFoundError:
         raise BadInput(f"there is no data at {path}: prepare it with `generalist prepare`, or name an .npz") from None
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
-        raise BadInput(f"{path} {_NO_IMAGES}") from None
-    kinds = images.dtype in (np.uint8, np.float32) and labels.dtype.kind in "iu"
-    if not kinds or images.ndim != 4 or labels.shape != images.shape[:1]:
+    except Unreadable as error:
+        raise BadInput(f"{path} {_NO_IMAGES} ({error.reason})") from None
+    images, labels = arrays["images"], _labels(path, arrays["images"], arrays["labels"])
+    digest = hashlib.sha256(images)
+    digest.update(labels)
+    return images, labels, digest.hexdigest()
+
+
+def _labels(path: Path, images: "NDArray[Any]", labels: "NDArray[Any]") -> "NDArray[Any]":
+    """The labels as int64, if both arrays are what they should be."""
+    kinds = images.dtype.name in {"uint8", "float32"} and labels.dtype.kind in "iu"
+    if not kinds or images.ndim != 4 or not images.size or labels.shape != images.shape[:1]:
         found = f"images {images.dtype} {list(images.shape)} and labels {labels.dtype} {list(labels.shape)}"
         raise BadInput(f"{path} {_NO_IMAGES}, but with {found}")
-    labels = labels.astype(np.int64)
-    return images, labels, hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
-
-
-def _network(path: Path, on: Any, threads: int, shape: tuple[int, ...]) -> tuple[Any, str, bool]:
-    """What to attack, the SHA-256 (hex) of its file, and whether it is a black box."""
-    from generalist.data.manifest import file_sha256
-
-    if path.suffix == ".onnx":
-        import torch
-
-        from generalist.export.runtime import Runtime
-
-        if on.type != "cpu":
-            raise BadInput(f"{path} runs on the CPU: leave --device out")
-        runtime = Runtime(path, threads=threads, foreign=True)
-        _fits(path, (runtime.channels, runtime.height, runtime.width), shape)
-        return lambda points: torch.from_numpy(runtime(points.detach().numpy())), file_sha256(path), True
-    from generalist.export import read_classifier
-
-    classifier = read_classifier(path, on=on)
-    _fits(path, (classifier.shape.channels, classifier.shape.height, classifier.shape.width), shape)
-    return classifier, file_sha256(path), False
+    lowest, highest = images.min(), images.max()
+    if images.dtype.kind == "f" and not (lowest >= 0 and highest <= 1):
+        raise BadInput(f"{path} {_NO_IMAGES}, but with pixels in [{lowest}, {highest}]: divide 8-bit images by 255")
+    if labels.min() < 0 or labels.max() >= 2**31:
+        raise BadInput(f"{path} {_NO_IMAGES}, but with labels in [{labels.min()}, {labels.max()}]")
+    return labels.astype("int64")
 
 
 def _without_gradients(path: Path, attacks: list[str] | None) -> list[str]:
@@ -184,11 +190,6 @@ def _without_gradients(path: Path, attacks: list[str] | None) -> list[str]:
     return list(GRADIENT_FREE)
 
 
-def _fits(path: Path, expected: tuple[int, ...], found: tuple[int, ...]) -> None:
-    if expected != found:
-        raise BadInput(f"{path} takes images {list(expected)}, the data has {list(found)}: name the data it is for")
-
-
 def _show(result: "Cascade", facts: dict[str, Any]) -> None:
     from generalist.records import Accuracy
 
@@ -196,7 +197,9 @@ def _show(result: "Cascade", facts: dict[str, Any]) -> None:
     natural, robust = (Accuracy(correct=int(mask.sum()), n=n) for mask in (result.clean, result.robust))
     doubt = f" (doubtful: {'; '.join(result.flags)})" if result.flags else ""
     typer.echo(f"natural accuracy {natural}, n = {n}")
-    typer.echo(f"robust accuracy {robust}{doubt}, n = {n}: {facts['threat']}, {facts['attack']}, seed {facts['seed']}")
+    normalised = f", {facts['normalisation']}" if facts.get("normalisation") else ""
+    told = f"{facts['threat']}, {facts['attack']}, seed {facts['seed']}{normalised}"
+    typer.echo(f"robust accuracy {robust}{doubt}, n = {n}: {told}")
     for name in dict.fromkeys(name for name in result.fooled_by if name not in {None, "clean"}):
         typer.echo(f"  broken by {name}: {result.fooled_by.count(name)}")
     forward, backward = (passes.double().mean().item() for passes in (result.passes.forward, result.passes.backward))

@@ -24,11 +24,19 @@ def prepare() -> None:
     workspace = Workspace.find()
     with going_on(_by_dvc() or same_command()):
         config = options.configuration(workspace, None, None, None)
+        from generalist.data import check_watched
         from generalist.data import prepare as write
 
+        if _by_dvc():
+            check_watched(config.data, root=workspace.here, watched=workspace.here / "data" / "raw")
         manifest = write(config.data, workspace.prepared, root=workspace.here)
     sizes = ", ".join(f"{split} {sum(counts.values()):,}" for split, counts in manifest.counts.items())
     typer.echo(f"{manifest.name}: {sizes} images of {len(manifest.class_names)} classes in {workspace.prepared}")
+    copies = ", ".join(f"{count} {where}" for where, count in manifest.copies.items() if count)
+    if copies:
+        typer.echo(
+            f"the same pixels lie in two splits ({copies}), so accuracies are too high: data.copies=remove takes them out of training"
+        )
 
 
 def train(

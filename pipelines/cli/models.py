@@ -8,6 +8,7 @@ import typer
 
 from generalist.errors import BadInput
 from pipelines.cli import options
+from pipelines.cli.shell import tell
 
 if TYPE_CHECKING:
     from generalist.export import Prediction, Predictor
@@ -28,13 +29,22 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with all probabilities.")] = False,
     device: Annotated[Device, typer.Option("--device", help="Where ONNX Runtime computes.")] = "cpu",
 ) -> None:
-    """Say what is in images: classes and probabilities."""
+    """Say what is in images: classes and probabilities.
+
+    Images that can't be read are named on standard error, the others are predicted, and the exit code is 1.
+    """
     from generalist.export import Predictor
 
     predictor = Predictor(model or _own_model(), on=device)
-    for prediction in predictor.predict_files(images):
-        show = _json(prediction, predictor) if as_json else _text(prediction, predictor.class_names, top)
-        typer.echo(show)
+    unreadable = False
+    for said in predictor.predict_each(images):
+        if isinstance(said, BadInput):
+            tell(str(said))
+            unreadable = True
+        else:
+            typer.echo(_json(said, predictor) if as_json else _text(said, predictor.class_names, top))
+    if unreadable:
+        raise typer.Exit(1)
 
 
 def trace(
@@ -117,7 +127,7 @@ def _json(prediction: "Prediction", predictor: "Predictor") -> str:
 def _text(prediction: "Prediction", classes: tuple[str, ...], top: int) -> str:
     ranked = sorted(zip(prediction.probabilities, classes, strict=True), key=lambda pair: -pair[0])
     shown = ", ".join(f"{name} {100 * probability:.1f} %" for probability, name in ranked[:top])
-    return f"{prediction.file}: {shown}"
+    return f"{prediction.shown}: {shown}"
 
 
 def _origin(workspace: "Workspace", model: Path) -> tuple[str, list[str]]:

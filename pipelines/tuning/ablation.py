@@ -4,11 +4,9 @@ import csv
 import io
 import json
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from generalist.config import Config, load, overridden, preset_path
+from generalist.config.plain_yaml import read_plain
 from generalist.config.section import nearest
 from generalist.errors import BadInput
 from pipelines.trials import StudyRecord, TrialRecord
@@ -46,10 +44,7 @@ def read(name: str, *, preset: str | None, overrides: list[str]) -> Config:
         BadInput: the file is no ablation, or its grid doesn't fit the preset.
     """
     path = path_of(name)
-    try:
-        written: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise BadInput(f"{path.name} is not YAML: {error}") from None
+    written = read_plain(path)
     if not isinstance(written, dict) or set(written) != {"preset", "space"}:
         raise BadInput(f"{path.name} is no ablation: it needs the keys preset and space, and no others")
     grid = [f"tuning.space={json.dumps(written['space'])}", "tuning.sampler=grid", "tuning.pruner=none"]

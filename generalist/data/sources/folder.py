@@ -1,8 +1,10 @@
 """A folder of images, one sub-folder a class."""
 
 import hashlib
+import logging
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -10,23 +12,28 @@ from pydantic import Field
 from generalist.config import Quantity
 from generalist.config.sections import Count, Fraction
 from generalist.data.contract import Raw, Source, Split
-from generalist.data.decoding import decode
+from generalist.data.decoding import Unreadable, content, decode, refuse, tell_remarks
+from generalist.data.image_files import LOOSE, Found, Parts, composed, find, is_utf8, printable, told
 from generalist.data.manifest import combined_sha256
 from generalist.data.splitting import hold_back
 from generalist.errors import BadInput
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 OWN_SPLITS = {"train", "test"}
+_SPLIT_WORDS = {"dev", "test", "testing", "train", "training", "val", "valid", "validation"}
 
 Listing = dict[str, list[Path]]
-"""Image files by class name, both sorted."""
+"""Image files by class name (NFC), both sorted."""
 
 
 class Folder(Source):
     """`path/CLASS/IMAGE`, or `path/train/CLASS/IMAGE` and `path/test/CLASS/IMAGE`.
 
-    Files are known by their suffix. Hidden files, symbolic links and deeper folders are not read.
+    Images may lie in nested folders of their class. Links are followed, also out of the folder. Files are known by
+    their suffix: all that Pillow reads. What is left out, such as hidden files, is logged by number and kind. Of 16
+    bits a channel the upper 8 are taken. Names are compared in Unicode's composed form (NFC).
     """
+
+    may_change: ClassVar[bool] = True
 
     name: Literal["folder"]
     path: str = Field(
@@ -41,76 +48,154 @@ class Folder(Source):
     def read(self, root: Path) -> Raw:
         path = root / Path(self.path).expanduser()
         if not path.is_dir():
-            raise BadInput(f"{path} is not a folder; name a folder of images by data.path")
-        own = _has_own_test(path)
-        listing = list_classes(path / "train" if own else path)
+            raise BadInput(f"{printable(path)} is not a folder; name a folder of images by data.path")
+        found = find(path)
+        _check_open(found)
+        _check_names(found)
+        own = _has_own_test(found)
+        listing = _classes(found, ("train",) if own else ())
         class_names = tuple(listing)
-        digests: dict[str, str] = {}
-        train = self._decoded(listing, path, digests)
+        test_listing = _classes(found, ("test",)) if own else {}
         if own:
-            test_listing = list_classes(path / "test")
             _check_same_classes(path, class_names, tuple(test_listing))
-            test = self._decoded(test_listing, path, digests)
-        else:
-            train, test = hold_back(train, self.test, seed=self.seed, class_names=class_names, purpose="test")
-        return Raw(train, test, class_names, f"folder: images in {self.path}", combined_sha256(digests))
+        if sentence := found.told():
+            logging.getLogger("generalist").warning("%s", sentence)
+        images = _Images(found, self.size if isinstance(self.size, tuple) else (self.size, self.size), self.grayscale)
+        train, own_test = images.read(listing), images.read(test_listing)
+        images.check()
+        kept, test = _split(train), _split(own_test) if own else None
+        if test is None:
+            kept, test = hold_back(kept, self.test, seed=self.seed, class_names=class_names, purpose="test")
+        return Raw(kept, test, class_names, f"folder: images in {self.path}", combined_sha256(images.digests))
 
-    def _decoded(self, listing: Listing, path: Path, digests: dict[str, str]) -> Split:
-        """Read all files, and note the SHA-256 of each by its name below `path`."""
-        size = self.size if isinstance(self.size, tuple) else (self.size, self.size)
-        images, labels = [], []
+
+_Pairs = list[tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], int]]
+
+
+@dataclass
+class _Images:
+    """Decodes files, and notes the digests of all and what is wrong with some.
+
+    Attributes:
+        digests: SHA-256 (hex) of the bytes of each file by its name below the root, composed.
+    """
+
+    found: Found
+    size: tuple[int, int]
+    grayscale: bool
+    digests: dict[str, str] = field(default_factory=dict)
+    unreadable: list[Unreadable] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    def read(self, listing: Listing) -> _Pairs:
+        """Images uint8 [channels, height, width] with their labels; the unreadable are noted."""
+        pairs: _Pairs = []
         for label, files in enumerate(listing.values()):
             for file in files:
-                content = file.read_bytes()
-                digests[file.relative_to(path).as_posix()] = hashlib.sha256(content).hexdigest()
-                images.append(decode(content, size=size, grayscale=self.grayscale, path=file))
-                labels.append(label)
-        return Split(np.stack(images), np.array(labels, dtype=np.int64))
+                try:
+                    given = content(file)
+                    image = decode(given, size=self.size, grayscale=self.grayscale, path=file, remarks=self.remarks)
+                except Unreadable as error:
+                    self.unreadable.append(error)
+                    continue
+                self.digests["/".join(composed(self.found.below(file)))] = hashlib.sha256(given).hexdigest()
+                pairs.append((image, label))
+        return pairs
+
+    def check(self) -> None:
+        """Refuse what can't be read, all of it at once, and tell what Pillow warned of."""
+        if self.unreadable:
+            refuse(self.unreadable)
+        tell_remarks(self.remarks)
 
 
-def list_classes(folder: Path) -> Listing:
-    """Image files by class.
+def _split(pairs: _Pairs) -> Split:
+    images, labels = zip(*pairs, strict=True)
+    return Split(np.stack(images), np.array(labels, dtype=np.int64))
+
+
+def _classes(found: Found, split: Parts) -> Listing:
+    """Image files by class; what lies beside the classes is noted as left out.
 
     Raises:
         BadInput: there are no images, only one class, or a class without images.
     """
-    listing = {below.name: _images(below) for below in _folders(folder)}
-    if not any(listing.values()):
-        raise BadInput(
-            f"{folder} holds no images in class sub-folders; put them as CLASS/IMAGE ({', '.join(SUFFIXES)};"
-            " hidden files and symbolic links are not read)"
-        )
-    for name, files in listing.items():
-        if not files:
-            raise BadInput(f"class folder {folder / name} holds no images; add some or remove it")
-    if len(listing) == 1:
-        raise BadInput(f"{folder} holds only one class, '{next(iter(listing))}'; add a sub-folder for another")
+    depth = len(split)
+    names = {parts[depth] for parts in found.folders if len(parts) > depth and parts[:depth] == split}
+    listing: Listing = {name: [] for name in sorted(composed(names))}
+    for file in found.files:
+        parts = found.below(file)
+        if len(parts) == 1 or (len(parts) == depth + 1 and parts[:depth] == split):
+            found.left_out[file] = LOOSE
+        elif parts[:depth] == split:
+            listing[composed(parts)[depth]].append(file)
+    _check_classes(found.root.joinpath(*split), listing, found)
     return listing
 
 
-def _has_own_test(path: Path) -> bool:
-    names = {folder.name for folder in _folders(path)}
-    if not names >= OWN_SPLITS:
-        return False
+def _check_classes(folder: Path, listing: Listing, found: Found) -> None:
+    place = printable(folder)
+    if not any(listing.values()):
+        raise BadInput(
+            f"{place} holds no images in class sub-folders{_besides(folder, found)}; put them as CLASS/IMAGE, in a"
+            " format that Pillow reads, such as .jpg or .png"
+        )
+    for name, files in listing.items():
+        if not files:
+            raise BadInput(
+                f"class folder {printable(folder / name)} holds no images{_besides(folder / name, found)}; add some or"
+                " remove it"
+            )
+    if len(listing) == 1:
+        raise BadInput(
+            f"{place} holds only one class, '{printable(next(iter(listing)))}'; add a sub-folder for another"
+        )
+
+
+def _besides(folder: Path, found: Found) -> str:
+    """What was left out below a folder, in brackets, or nothing."""
+    below = composed(folder.parts)
+    kinds = [kind for path, kind in found.left_out.items() if composed(path.parts[: len(below)]) == below]
+    return f" (left out: {told(kinds)})" if kinds else ""
+
+
+def _check_open(found: Found) -> None:
+    """Refuse folders that can't be listed; the walk gives them in place of their files."""
+    closed = [file for file in found.files if file == found.root or found.below(file) in found.folders]
+    for folder in closed:
+        content(folder)  # raises, with the reason
+
+
+def _check_names(found: Found) -> None:
+    """Refuse names that can't be written, and pairs of them that look alike."""
+    spelt: dict[Parts, Parts] = {}
+    for parts in sorted(found.folders) + [found.below(file) for file in found.files]:
+        path = found.root.joinpath(*parts)
+        if not is_utf8(path.name) and parts in found.folders:
+            raise BadInput(f"folder {printable(path)} is named in another encoding than UTF-8; rename it")
+        if spelt.setdefault(composed(parts), parts) != parts:
+            raise BadInput(
+                f"{printable(path.parent)} holds '{printable(path.name)}' twice, its accents spelt in two ways of"
+                " Unicode (NFC and NFD); merge or rename them"
+            )
+
+
+def _has_own_test(found: Found) -> bool:
+    names, place = {parts[0] for parts in found.folders}, printable(found.root)
     if names > OWN_SPLITS:
-        stranger = min(names - OWN_SPLITS)
-        raise BadInput(f"{path} holds '{stranger}' beside train and test; keep the two alone, or classes alone")
-    return True
+        stranger = printable(min(names - OWN_SPLITS))
+        raise BadInput(f"{place} holds '{stranger}' beside train and test; keep the two alone, or classes alone")
+    loose = {parts[0] for file in found.files if len(parts := found.below(file)) == 2}
+    if names != OWN_SPLITS and len(names) > 1 and not loose and {name.casefold() for name in names} <= _SPLIT_WORDS:
+        listed = " and ".join(f"'{name}'" for name in sorted(names))
+        raise BadInput(f"{place} holds {listed}, which look like splits, not classes; name two splits train and test")
+    return names == OWN_SPLITS
 
 
 def _check_same_classes(path: Path, train: tuple[str, ...], test: tuple[str, ...]) -> None:
     for name in sorted(set(train) ^ set(test)):
         has, lacks = ("train", "test") if name in train else ("test", "train")
-        raise BadInput(f"class '{name}' is in {path / has} but not in {path / lacks}; both need the same classes")
-
-
-def _folders(path: Path) -> list[Path]:
-    return sorted(entry for entry in _visible(path) if entry.is_dir())
-
-
-def _images(path: Path) -> list[Path]:
-    return sorted(entry for entry in _visible(path) if entry.is_file() and entry.suffix.lower() in SUFFIXES)
-
-
-def _visible(path: Path) -> list[Path]:
-    return [entry for entry in path.iterdir() if not entry.name.startswith(".") and not entry.is_symlink()]
+        raise BadInput(
+            f"class '{printable(name)}' is in {printable(path / has)} but not in {printable(path / lacks)}; both need"
+            " the same classes"
+        )

@@ -1,0 +1,220 @@
+"""Arrays from `.npy` and `.npz` files that anybody may have made: bounded before they are read, never unpickled.
+
+The limits: regular files only; a header of 10,000 characters at most, checked before it is parsed; an array, and all
+arrays asked for together, of `LIMIT` bytes or half of this machine's memory at most, and as many numbers at most,
+whatever shape the header tells; 1,000
+members in a zip file, stored or deflated, unencrypted, each name once, each as long as its header says; booleans,
+integers, floats and text, no objects and no records.
+"""
+
+import ast
+import math
+import os
+import re
+import stat
+import struct
+import warnings
+import zipfile
+import zlib
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generalist.errors import BadInput
+
+LIMIT = 8 * 2**30
+"""Bytes of arrays, at most."""
+_HEADER, _MEMBERS, _PIECE = 10_000, 1_000, 2**24
+_LENGTHS = {(1, 0): "<H", (2, 0): "<I"}  # of a header, by version; 3.0 is for names of records
+_DTYPE = re.compile(r"[<>|=]?[biufU]\d{1,9}")
+_ENCRYPTED = 1  # a bit of a zip member's flags
+
+
+class Unreadable(BadInput):
+    """A file that holds no such arrays; `reason` says why, for a sentence that also says how to mend it."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} can't be read ({reason}): write it again with numpy")
+        self.reason = reason
+
+
+def read_npy(path: Path, *, limit: int = LIMIT) -> NDArray[Any]:
+    """The array of a `.npy` file, in the machine's byte order.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Unreadable: it holds no array within the limits.
+    """
+    with _readable(path) as file:
+        header = _header(file, _most(limit))
+        array = _array(file, header)
+        if file.read(1):
+            raise _RefusedError("it has more bytes than its header tells")
+    return array
+
+
+def read_npz(
+    path: Path, names: Collection[str], *, optional: Collection[str] = (), limit: int = LIMIT
+) -> dict[str, NDArray[Any]]:
+    """Some arrays of an `.npz` file, in the machine's byte order; others in it are not looked at.
+
+    Args:
+        path: the file.
+        names: the arrays that it must have.
+        optional: those that are read where it has them.
+        limit: bytes of all of them together.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Unreadable: it is no zip file, lacks an array, or holds one that is not within the limits.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    limit = _most(limit)
+    with _readable(path) as file, zipfile.ZipFile(file) as archive:
+        members = _members(archive)
+        missing = sorted(set(names) - members.keys())
+        if missing:
+            raise _RefusedError(f"it has no array {missing[0]}")
+        for name in sorted({*names, *optional} & members.keys()):
+            arrays[name] = _member(archive, members[name], limit)
+            limit -= arrays[name].nbytes
+    return arrays
+
+
+@runtime_checkable
+class _Bytes(Protocol):
+    """A file, or a member of a zip file."""
+
+    def read(self, n: int = -1, /) -> bytes: ...
+
+
+class _RefusedError(Exception):
+    """Why a file is refused."""
+
+
+@dataclass(frozen=True)
+class _Header:
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+    length: int
+    """Bytes, itself included."""
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[BufferedReader]:
+    """The file, opened; whatever shows that it is damaged is an `Unreadable`."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a FIFO would keep us waiting
+            raise _RefusedError("it is not a regular file")
+        with path.open("rb") as file:
+            yield file
+    except FileNotFoundError:
+        raise
+    except _RefusedError as error:
+        raise Unreadable(path, str(error)) from None
+    except OSError as error:
+        raise Unreadable(path, error.strerror or "it can't be opened") from None
+    except MemoryError:
+        raise Unreadable(path, "it takes more memory than there is") from None
+    # what damaged zip files make zipfile raise, see its source
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, struct.error, NotImplementedError, RuntimeError):
+        raise Unreadable(path, "it is no .npz or .npy file, or is damaged") from None
+
+
+def _most(limit: int) -> int:
+    """Bytes of arrays, at most: whoever reads them needs as much again."""
+    return min(limit, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
+
+
+def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """By the names of their arrays."""
+    if len(archive.infolist()) > _MEMBERS:
+        raise _RefusedError(f"it has more than {_MEMBERS} members")
+    members: dict[str, zipfile.ZipInfo] = {}
+    for info in archive.infolist():
+        name = info.filename.removesuffix(".npy")
+        if name in members:
+            raise _RefusedError(f"it has {name[:40]!r} twice")
+        members[name] = info
+    return members
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> NDArray[Any]:
+    name = repr(info.filename[:40])
+    if info.flag_bits & _ENCRYPTED:
+        raise _RefusedError(f"{name} is encrypted")
+    if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        raise _RefusedError(f"{name} is compressed in a way that numpy doesn't write")
+    with archive.open(info) as file:
+        header = _header(file, limit)
+        if info.file_size != header.length + header.nbytes:
+            raise _RefusedError(f"{name} is not as long as its header tells")
+        array = _array(file, header)
+        if file.read(1):  # at the end its checksum is compared
+            raise _RefusedError(f"{name} is not as long as its header tells")
+    return array
+
+
+def _header(file: _Bytes, limit: int) -> _Header:
+    """The header of an array, whose place in the file is then its numbers."""
+    magic = file.read(8)
+    form = _LENGTHS.get((magic[6], magic[7])) if len(magic) == 8 and magic[:6] == b"\x93NUMPY" else None
+    if form is None:
+        raise _RefusedError("an array's header is of no version that is read")
+    prefix = file.read(struct.calcsize(form))
+    (length,) = struct.unpack(form, prefix)
+    if length > _HEADER:
+        raise _RefusedError("an array's header is too long")
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of Python's, about how the text is written
+            told = ast.literal_eval(file.read(length).decode("latin1").strip())
+        shape, fortran, written = told["shape"], told["fortran_order"], str(told["descr"])
+        dtype = np.dtype(written if _DTYPE.fullmatch(written) else object)
+    except (ValueError, TypeError, KeyError, SyntaxError, RecursionError, MemoryError):
+        raise _RefusedError("an array's header can't be read") from None
+    if dtype.hasobject:
+        raise _RefusedError(f"an array is of {written[:40]!r}, neither numbers nor text")
+    if not isinstance(shape, tuple) or len(shape) > 32 or not all(type(n) is int and n >= 0 for n in shape):
+        raise _RefusedError("an array's shape is none")
+    if math.prod(max(n, 1) for n in shape) * max(dtype.itemsize, 1) > limit:
+        raise _RefusedError(f"an array of shape {str(list(shape))[:80]} has more than {limit} bytes")
+    return _Header(shape, fortran is True, dtype, len(magic) + len(prefix) + length)
+
+
+def _array(file: _Bytes, header: _Header) -> NDArray[Any]:
+    """The numbers of an array, read piece by piece: as much memory as it takes, once."""
+    flat = np.empty(header.nbytes, dtype=np.uint8)
+    done = 0
+    while done < len(flat):
+        piece = file.read(min(_PIECE, len(flat) - done))
+        if not piece:
+            raise _RefusedError("it is cut short")
+        flat[done : done + len(piece)] = np.frombuffer(piece, dtype=np.uint8)
+        done += len(piece)
+    if header.dtype.itemsize:
+        array = flat.view(header.dtype).reshape(header.shape, order="F" if header.fortran else "C")
+    else:  # text of no letters
+        array = np.empty(header.shape, dtype=header.dtype)
+    if header.dtype.kind == "b":
+        array = flat.astype(bool).reshape(array.shape, order="F" if header.fortran else "C")
+    if header.dtype.kind == "U":
+        _checked_text(array)
+    return np.ascontiguousarray(array, dtype=header.dtype.newbyteorder("=")).reshape(header.shape)
+
+
+def _checked_text(array: NDArray[Any]) -> None:
+    """Let pass text that numpy can turn into strings."""
+    codes = np.ascontiguousarray(array).reshape(-1).view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+    if codes.size and (codes.max() > 0x10FFFF or ((codes >= 0xD800) & (codes <= 0xDFFF)).any()):
+        raise _RefusedError("an array's text is none")
