@@ -186,3 +186,10 @@ def test_wrong_usage_is_told_with_the_way_to_help() -> None:
     result = generalist("train", "--nope")
     assert result.exit_code == 2
     assert "No such option: --nope" in result.stderr and "--help" in result.stderr
+
+
+def test_the_version_is_said() -> None:
+    """That of the installed package."""
+    from importlib.metadata import version
+
+    assert generalist("--version").stdout == f"generalist {version('generalist')}\n"

@@ -1,5 +1,9 @@
 """The command line `generalist`. Heavy imports wait inside the commands: `generalist --help` answers at once."""
 
+from typing import Annotated
+
+import typer
+
 from pipelines.cli import attacking, configuration, journey, models, remixing, service, storing, tuning
 from pipelines.cli.shell import Commands, leave, new_app
 
@@ -30,6 +34,23 @@ for command in (
     app.command()(command)
 app.add_typer(configuration.app, name="config")
 app.add_typer(storing.app, name="store")
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"generalist {version('generalist')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_say_version, help="Say which version this is.")
+    ] = False,
+) -> None:
+    del version  # it has been said
 
 
 def main() -> None:

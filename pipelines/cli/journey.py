@@ -35,8 +35,8 @@ def prepare() -> None:
     copies = ", ".join(f"{count} {where}" for where, count in manifest.copies.items() if count)
     if copies:
         typer.echo(
-            f"the same pixels lie in two splits ({copies}), so accuracies are too high: data.copies=remove takes them out"
-            " of training"
+            f"the same pixels lie in two splits ({copies}), so accuracies are too high: data.copies=remove takes them"
+            " out of training"
         )
 
 

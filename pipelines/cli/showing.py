@@ -39,7 +39,7 @@ def closing(workspace: Workspace, results: Results, registration: Registration) 
         "  generalist predict IMAGE...                 class names and probabilities\n"
         f"  generalist trace {results.onnx.relative_to(workspace.here)}         where the model comes from\n"
         "  make serve                                  the pages of MLflow and Prefect\n"
-        "  dvc exp run -S mixing.interval=3            an experiment; then dvc exp show"
+        "  dvc exp run -S mixing.interval=3            an experiment; then dvc exp show --only-changed"
     )
 
 
