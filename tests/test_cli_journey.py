@@ -45,13 +45,18 @@ from pathlib import Path
 print("dvc", *sys.argv[1:], "with", os.environ["PATH"].split(os.pathsep)[0], flush=True)
 if Path("fails").exists():
     sys.exit(3)
+if Path("stage-fails").exists():
+    Path(os.environ["GENERALIST_EXIT_CODE"]).write_text("2")
+    sys.exit(255)
 while Path("waits").exists():
     time.sleep(0.1)
 """
 
 
 def put_fake_dvc(folder: Path) -> None:
-    """A package of that name in a folder."""
+    """A package of that name in a folder, which is a repository as DVC needs one."""
+    for name in (".git", ".dvc"):
+        (folder / name).mkdir(exist_ok=True)
     (folder / "dvc").mkdir()
     (folder / "dvc" / "__init__.py").touch()
     (folder / "dvc" / "__main__.py").write_text(FAKE_DVC, encoding="utf-8")
@@ -168,6 +173,28 @@ def test_a_failing_dvc_fails_run_and_the_way_on_is_told(project: Path, monkeypat
     assert result.exit_code == 3
     assert result.stderr == "go on with: make run\n"
     assert "minutes" not in result.stdout  # make has said it
+
+
+def test_a_failing_stage_gives_its_own_exit_code(project: Path) -> None:
+    """DVC ends with 255 whatever it was: wrong input is 2 at every door."""
+    put_fake_dvc(project)
+    (project / "stage-fails").touch()
+    assert generalist("run").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("lacks", "reason"), [(".git", "is in no git repository, which DVC needs"), (".dvc", "is no DVC project")]
+)
+def test_run_says_what_dvc_needs(project: Path, lacks: str, reason: str) -> None:
+    """Before DVC says it with a number of its own; without git it works where it is told so."""
+    put_fake_dvc(project)
+    (project / lacks).rmdir()
+    result = generalist("run")
+    assert result.exit_code == 2
+    assert reason in result.stderr and len(result.stderr.splitlines()) == 1
+    if lacks == ".git":
+        (project / ".dvc" / "config").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
+        repro.check_repository(project)
 
 
 def test_with_wrong_input_run_starts_nothing(project: Path) -> None:

@@ -1,11 +1,13 @@
 """The command line `generalist`. Heavy imports wait inside the commands: `generalist --help` answers at once."""
 
+import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipelines.cli import attacking, configuration, journey, models, remixing, service, storing, tuning
-from pipelines.cli.shell import Commands, leave, new_app
+from pipelines.cli.shell import CODE, Commands, leave, new_app
 
 app = new_app(
     cls=Commands,
@@ -58,4 +60,6 @@ def main() -> None:
     try:
         app(prog_name="generalist")
     except SystemExit as end:
+        if end.code and (file := os.environ.get(CODE)):
+            Path(file).write_text(str(end.code), encoding="ascii")
         leave(end.code)

@@ -100,6 +100,7 @@ def run() -> None:
 
     quiet_telemetry()
     workspace = Workspace.find()
+    repro.check_repository(workspace.here)
     with going_on(repro.run_command(), within=2 * repro.ENDS_WITHIN):
         with repro.ready(workspace) as reproduce, being_made(workspace):
             with uncollected():

@@ -5,14 +5,16 @@ import runpy
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import typer
 
+from generalist.errors import BadInput
 from pipelines.ahead import import_all
-from pipelines.cli.shell import GO_ON
+from pipelines.cli.shell import CODE, GO_ON
 from pipelines.workspace import Workspace
 
 ENDS_WITHIN = 10.0  # seconds: a stage ends within five, and DVC after it
@@ -30,6 +32,23 @@ def dvc_command() -> str | None:
     return "dvc exp run, with the same options" if "DVC_EXP_NAME" in os.environ else "dvc repro"
 
 
+def check_repository(folder: Path) -> None:
+    """Say that DVC can't work here, before it does so with a number of its own.
+
+    Raises:
+        BadInput: there is no DVC project, or no git repository that it is part of.
+    """
+    if not (folder / ".dvc").is_dir():
+        raise BadInput(f"{folder} is no DVC project: run `dvc init` there, or train without it by `generalist train`")
+    files = (folder / ".dvc" / name for name in ("config", "config.local"))
+    alone = any("no_scm = true" in file.read_text(encoding="utf-8").lower() for file in files if file.is_file())
+    if not alone and not any((above / ".git").exists() for above in (folder, *folder.parents)):
+        raise BadInput(
+            f"{folder} is in no git repository, which DVC needs: run `git init` there and commit, or"
+            " `dvc config core.no_scm true`, or train without DVC by `generalist train`"
+        )
+
+
 @contextmanager
 def ready(workspace: Workspace) -> Iterator[Callable[[], None]]:
     """Start DVC, which reads its own code beside the block and waits for the function given: that runs `dvc repro`.
@@ -40,7 +59,10 @@ def ready(workspace: Workspace) -> Iterator[Callable[[], None]]:
         typer.Exit: from that function, a stage failed; it has said why.
     """
     programs = Path(sys.executable).parent
-    environment = os.environ | {"PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}", GO_ON: ""}
+    scratch = tempfile.TemporaryDirectory()
+    ended = Path(scratch.name) / "exit code"
+    own = {"PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}", GO_ON: "", CODE: str(ended)}
+    environment = os.environ | own
     told, gate = os.pipe()
     process = subprocess.Popen(  # noqa: S603  ourselves
         [sys.executable, "-m", __name__, str(told)],
@@ -58,7 +80,7 @@ def ready(workspace: Workspace) -> Iterator[Callable[[], None]]:
         with suppress(BrokenPipeError):  # it has ended: its exit code is told below
             os.write(gate, b"go")
         if code := process.wait():
-            raise typer.Exit(code)
+            raise typer.Exit(int(ended.read_text(encoding="ascii")) if ended.is_file() else code)
 
     try:
         yield reproduce
@@ -67,6 +89,7 @@ def ready(workspace: Workspace) -> Iterator[Callable[[], None]]:
             _stop(process)
         raise
     finally:
+        scratch.cleanup()
         os.close(gate)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

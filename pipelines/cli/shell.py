@@ -17,6 +17,8 @@ from typer.core import TyperGroup
 from generalist.errors import BadInput
 
 WRONG_INPUT, INTERRUPTED = 2, 130  # exit codes; 130 is what shells give for a program ended by Ctrl-C
+CODE = "GENERALIST_EXIT_CODE"
+"""Environment variable: the file to which a stage writes its exit code, as DVC has one of its own for all failures."""
 GO_ON = "GENERALIST_GO_ON"
 """Environment variable: the command that goes on, told to a child; empty if its parent will say it."""
 _STOPS_WITHIN = 4.0  # seconds
