@@ -144,9 +144,10 @@ def test_a_file_is_blamed_for_its_own(tmp_path: Path) -> None:
         load(file, overrides=["seed=1"])
 
 
+TEXT = st.text(st.characters(exclude_categories=("C", "Zl", "Zp")), max_size=20)  # others YAML itself folds
 PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
     max_leaves=20,
 )
 
@@ -155,11 +156,7 @@ PLAIN = st.recursive(
 @given(value=PLAIN)
 def test_what_yaml_writes_is_read_back(value: Any) -> None:
     """Plain values are the same afterwards."""
-    try:
-        text = yaml.safe_dump(value, allow_unicode=True)
-    except UnicodeEncodeError:
-        return
-    assert parse_plain(text) == value
+    assert parse_plain(yaml.safe_dump(value, allow_unicode=True)) == value
 
 
 @settings(max_examples=300, deadline=2000)

@@ -86,7 +86,7 @@ def test_a_wrong_space_gets_one_sentence(space: dict[str, Any], sentence: str) -
 )
 def test_a_wrong_dimension_is_told_when_the_configuration_is_read(dimension: dict[str, Any], sentence: str) -> None:
     """By its path, before anything else."""
-    with pytest.raises(BadInput, match=r"params\.yaml: tuning\.space\.mixing\.interval") as error:
+    with pytest.raises(BadInput, match=r"override .*: tuning\.space\.mixing\.interval") as error:
         _config({"mixing.interval": dimension})
     assert sentence in str(error.value)
 

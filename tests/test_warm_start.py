@@ -30,7 +30,7 @@ def test_a_training_starts_from_given_weights(dataset: Dataset, outcome: Outcome
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (lambda path: path.unlink(), "is missing: name weights of an earlier training in training.initial, or null"),
+        (lambda path: path.unlink(), "missing: name weights of an earlier training in training.initial, or null"),
         (lambda path: path.write_bytes(b"no"), "is damaged"),
         (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"?"), "checksum differs"),
     ],

@@ -1,6 +1,7 @@
 """The declared space: checked against the schema before anything is tried, then what Optuna samples from."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
@@ -238,7 +239,7 @@ def _names(wanted: str | list[str]) -> list[str]:
 
 
 def _first(error: BadInput) -> str:
-    return str(error).partition("\n")[0].removeprefix("configuration: ")
+    return re.sub(r"^(configuration|override '.*?'): ", "", str(error).partition("\n")[0])
 
 
 def _described(dimension: Choices | Range) -> str:
