@@ -18,6 +18,8 @@ from generalist.export.seal import sealed, verify
 from tests import onnx_models
 from tests.onnx_models import CHANNELS, CLASSES, HEIGHT, PIXELS, WEIGHT, WIDTH, endless, linear, outsourced, spread
 
+pytestmark = pytest.mark.long  # each model is tried in a process of its own
+
 IMAGES = np.random.default_rng(1).random((7, CHANNELS, HEIGHT, WIDTH), dtype=np.float32)
 SHAPE = ("batch", CHANNELS, HEIGHT, WIDTH)
 OTHER = np.random.default_rng(2).normal(size=WEIGHT.shape).astype(np.float32)
