@@ -15,6 +15,7 @@ from generalist.attacks import examination, tiles
 from generalist.attacks.course import Course
 from generalist.attacks.fab import _Search
 from generalist.attacks.losses import targeted_dlr, targeted_margin
+from generalist.attacks.setting import Setting
 from generalist.attacks.trajectories import Trajectories
 from generalist.attacks.victim import Victim
 from generalist.threats.l1 import L1Ball
@@ -26,9 +27,9 @@ from tests.exact_linear import NORMS
 pytestmark = pytest.mark.long
 
 # The package names some functions as their modules are named.
-apgd, fab, members, square, trajectories, waves = (
+apgd, apgd_t, fab, odi_t, square, trajectories, waves = (
     import_module(f"generalist.attacks.{name}")
-    for name in ("apgd", "fab", "members", "square", "trajectories", "waves")
+    for name in ("apgd", "members.apgd_t", "fab", "members.odi_t", "square", "trajectories", "waves")
 )
 
 
@@ -102,7 +103,7 @@ MISTAKES: dict[str, tuple[Mistake, str]] = {
         "published steps",
     ),
     "no way back to the best point": (Mistake(Trajectories, "go_back", lambda *_: None), "published steps"),
-    "one target": (Mistake(members, "_ranks", lambda _: [range(1)]), "every class"),
+    "one target": (Mistake(Setting, "ranks", lambda _: [range(1)]), "every class"),
     "a target that is the label": (
         Mistake(waves, "ranked", ranked_with_the_label),
         "ranks",
@@ -111,8 +112,8 @@ MISTAKES: dict[str, tuple[Mistake, str]] = {
         Mistake(waves, "ranked", ranked_with_the_label),
         "every class",
     ),
-    "targets flipped": (Mistake(members, "targeted_dlr", lambda *own: -targeted_dlr(*own)), "exact apgd-t linf"),
-    "margins flipped": (Mistake(members, "targeted_margin", lambda *own: -targeted_margin(*own)), "exact odi-t linf"),
+    "targets flipped": (Mistake(apgd_t, "targeted_dlr", lambda *own: -targeted_dlr(*own)), "exact apgd-t linf"),
+    "margins flipped": (Mistake(odi_t, "targeted_margin", lambda *own: -targeted_margin(*own)), "exact odi-t linf"),
     "loss lowered": (
         Mistake(LinfBall, "steepest_ascent", classmethod(lambda _, gradient: -gradient.sign())),
         "exact apgd-t linf",
