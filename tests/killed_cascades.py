@@ -82,5 +82,7 @@ if __name__ == "__main__":
     VERSIONS["plus"] = SHORT
     tiles._TILE = TILE
     cascade.StateFile = partial(StateFile, every=0.0)  # type: ignore[misc,assignment]
-    identity(NETWORK, {}, IMAGES, LABELS, NETWORK(IMAGES), THREAT, "", 0)  # reads all code, once for all lives
+    identity(
+        NETWORK, {}, IMAGES, LABELS, NETWORK(IMAGES), THREAT, member_names(), "", 0
+    )  # reads all code, once for all lives
     print(*(lives(death, Path(sys.argv[1]) / death) for death in DEATHS))  # noqa: T201  the result

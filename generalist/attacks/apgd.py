@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from generalist.attacks.losses import Loss, Network, cross_entropy
+from generalist.attacks.tiles import plain
 from generalist.attacks.trajectories import MOMENTUM, Trajectories, begin
 from generalist.attacks.victim import Judged, Victim
 from generalist.errors import BadInput
@@ -45,6 +46,7 @@ class Ascent:
     blind: Mask
 
 
+@torch.inference_mode(mode=False)
 def apgd(
     network: Network | Victim,
     images: Images,
@@ -63,7 +65,8 @@ def apgd(
 
     Args:
         network: from images to logits, differentiable, in eval mode, or a victim with a view; asked in fixed tiles.
-        images: float32 or float64 [batch, channels, height, width] in [0, 1], one at least.
+        images: float32 or float64 [batch, channels, height, width] in [0, 1], one at least; this and the other
+            tensors may need gradients, be views, or come from inference mode.
         labels: int64 [batch].
         threat: the ball to stay in.
         start: points to begin at, such as `threat.boundary_start`; projected.
@@ -76,12 +79,13 @@ def apgd(
         hopeless: shares of the steps after which a run whose highest loss is below a value ends.
 
     Raises:
-        BadInput: no steps.
+        BadInput: no steps; a network that fails, or gives no logits.
     """
     if steps < 1:
         raise BadInput(f"APGD has {steps} steps; give it one at least")
+    images, labels, targets = plain(images), plain(labels), None if targets is None else plain(targets)
     ball = threat.ball(images)
-    points = ball.project_(start.clone())
+    points = ball.project_(start.detach().clone())
     owners = torch.arange(len(images), device=images.device) if owners is None else owners
     victim = Victim.of(network)
     judged = victim.slopes(points, labels, loss, targets)

@@ -11,11 +11,12 @@ from generalist.attacks.checks import check_images
 from generalist.attacks.course import Course
 from generalist.attacks.examination import examine_gradients, examine_outputs
 from generalist.attacks.expectation import Drawn, Expectation
-from generalist.attacks.handover import Precision, decided, evaluating, in_float32, searched
+from generalist.attacks.handover import Precision, decided, evaluating, in_float32, in_float64, searched
 from generalist.attacks.losses import Network
 from generalist.attacks.members import GRADIENT_FREE, member
 from generalist.attacks.resume import StateFile, identity
 from generalist.attacks.setting import Setting
+from generalist.attacks.tiles import on_behalf
 from generalist.attacks.verdicts import Cascade
 from generalist.attacks.versions import chosen
 from generalist.attacks.victim import Victim
@@ -71,8 +72,9 @@ def autoattack(
         watch: told the attack's name and how many images are still robust, after each batch.
 
     Raises:
-        BadInput: an unknown name; images or labels of a wrong type, shape or range; a model that gives no
-            logits for two classes at least, or something that is not a number; the state of another evaluation.
+        BadInput: an unknown name; images or labels of a wrong type, shape, range or place; a model that fails, or
+            gives no logits for two classes at least, or something that is not a number; the state of another
+            evaluation.
     """
     own, names = chosen(version, attacks)
     check_images(images, labels)
@@ -81,7 +83,7 @@ def autoattack(
     random = own.draws > 1
     tf32 = engine.arithmetic(images.device, tf32=precision == "tf32")
     with tf32, evaluating(model), torch.inference_mode(mode=False):
-        images, labels = images.clone(), labels.clone()
+        images, labels = images.detach().clone(), labels.detach().clone()
         asked, views = decided(model, views)
         exact = in_float32(asked, images.device)
         decision = Drawn(exact, seed, "verdict") if random else exact
@@ -91,7 +93,7 @@ def autoattack(
             return course.result()
         logits = course.clean_pass()
         victim = (
-            Victim(decision, Expectation(asked, own.draws, seed))
+            Victim(decision, on_behalf(Expectation(asked, own.draws, seed), model))
             if random
             else searched(model, asked, precision, images, logits)
         )
@@ -118,7 +120,7 @@ def autoattack(
                 course.resume(stored)
         streams = ImageStreams.of(images, labels, seed=seed)
         if not course.examined:
-            _examine(course, names, streams, logits, random=random)
+            _examine(course, model, names, streams, logits, random=random)
 
         def before(place: str) -> None:
             for network in (decision, victim.view.drawn if isinstance(victim.view, Expectation) else None):
@@ -140,18 +142,32 @@ def autoattack(
     return course.result()
 
 
-def _examine(course: Course, names: Sequence[str], streams: ImageStreams, logits: Logits, *, random: bool) -> None:
+def _examine(
+    course: Course,
+    model: nn.Module | Network,
+    names: Sequence[str],
+    streams: ImageStreams,
+    logits: Logits,
+    *,
+    random: bool,
+) -> None:
     """What may be wrong with the model, before any attack."""
     everything = torch.arange(len(course.images), device=course.images.device)
     if not random:
         for rows in everything.split(course.batch_size):
             course.examine(rows, examine_outputs(course.model, course.images[rows], logits[rows]))
         if not set(names) <= set(GRADIENT_FREE):
+            precise = in_float64(model)
             for rows in course.robust.nonzero().squeeze(1).split(course.batch_size):
                 if len(rows):
                     numbers = streams.child("examination")[rows]
                     found = examine_gradients(
-                        course.model, course.images[rows], course.labels[rows], course.threat, numbers
+                        course.model,
+                        course.images[rows],
+                        course.labels[rows],
+                        course.threat,
+                        numbers,
+                        precise=precise,
                     )
                     course.examine(rows, found)
     course.examined = True

@@ -10,14 +10,20 @@ def check_images(images: Tensor, labels: Tensor) -> None:
     """Refuse what can't be attacked, before any pass.
 
     Raises:
-        BadInput: images are not float32 [n, channels, height, width] in [0, 1], or labels not int64 [n] from 0 up.
+        BadInput: images are not float32 [n, channels, height, width] in [0, 1], or labels not int64 [n] from 0 up on
+            the same device.
     """
+    for name, given in (("images", images), ("labels", labels)):
+        if not isinstance(given, Tensor):
+            raise BadInput(f"{name} must be a torch.Tensor, not {type(given).__name__}: convert them first")
     if images.dtype != torch.float32 or images.ndim != 4 or (len(images) and not images.numel()):
         raise BadInput(
             f"images must be float32 [n, channels, height, width], not {_described(images)}: convert them first"
         )
     if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
         raise BadInput(f"labels must be int64 [{len(images)}], one class per image, not {_described(labels)}")
+    if labels.device != images.device:
+        raise BadInput(f"labels are on {labels.device}, but images on {images.device}: move them to one device")
     if not len(images):
         return
     if not bool(((images >= 0) & (images <= 1)).all()):

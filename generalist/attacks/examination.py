@@ -5,20 +5,29 @@ each image by itself, so its count does not depend on how the images are split.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from generalist.attacks.apgd import apgd
 from generalist.attacks.losses import Network, margin, ranked, targeted_margin
 from generalist.attacks.tiles import logits_of, slopes_of, tile_size
+from generalist.errors import BadInput
 from generalist.randomness import ImageStreams
 from generalist.tensors import Images, Labels, Logits, Mask
 from generalist.threats import Threat
 
 _SAME = 1e-4  # relative to the largest logit: what rounding may do to an image in other company
-_NUDGE = 1e-4  # per pixel, of the finite difference
+_JITTER = 1e-3  # per pixel: off the kinks on flat areas, where windows of a pooling tie
 _SLOPE = 0.5, 2.0  # measured change over the one that the gradient promises
+_LENGTHS = 1, 2, 4  # of finite differences, in the shortest one
+_SHORTEST, _LONGEST = 1e-6, 1e-3  # of the shortest: as float64 allows; per pixel, however much rounding hides
+_ROUNDING = 32  # units of the largest logit by which a pass may be wrong
+_CLEAR = 4  # times as much is the shortest change that a difference looks for
+_FLAT = 1e-4  # of the logits' spread, over a length of 1: a slope below it is as good as none
+_SAME_NETWORK = 0.05  # of that spread: as far may a copy in float64 be from its network
 _HUGE_STEPS = 20
 
 
@@ -57,7 +66,13 @@ def examine_outputs(network: Network, images: Images, logits: Logits) -> Finding
 
 
 def examine_gradients(
-    network: Network, images: Images, labels: Labels, threat: Threat, streams: ImageStreams
+    network: Network,
+    images: Images,
+    labels: Labels,
+    threat: Threat,
+    streams: ImageStreams,
+    *,
+    precise: Network | None = None,
 ) -> Findings:
     """Do gradients say how the decision changes, and do they break it where everything is allowed?
 
@@ -67,25 +82,117 @@ def examine_gradients(
         labels: int64 [batch].
         threat: whose norm is used.
         streams: random numbers of each image.
+        precise: a copy that computes in float64, to measure changes by; images for which it fails or is another
+            network are measured in float32.
     """
     pixels = math.prod(images.shape[1:])
-    inside = images * 0.98 + 0.01  # a model may clip its input
-    targets = ranked(logits_of(network, inside), labels)[:, 0]
-    slopes = slopes_of(network, inside, labels, targeted_margin, targets)
-    length = slopes.gradients.double().flatten(1).norm(dim=1)
-    direction = (slopes.gradients / length.clamp_min(1e-30).to(images.dtype).view(-1, 1, 1, 1)) * (
-        _NUDGE * math.sqrt(pixels)
-    )
-    ahead, behind = (
-        targeted_margin(logits_of(network, inside + sign * direction), labels, targets).double() for sign in (1, -1)
-    )
-    ratio = (ahead - behind) / (2 * _NUDGE * math.sqrt(pixels) * length)
-    mismatch = (length > 0) & ~((ratio > _SLOPE[0]) & (ratio < _SLOPE[1]))
+    mismatch, passes = _mismatch(network, precise, images, labels, streams.child("nudge"))
     everything = Threat(threat.norm, {"linf": 1.0, "l2": math.sqrt(pixels), "l1": float(pixels)}[threat.norm])
     starts = images + everything.ball(images).boundary_offset(streams)
     run = apgd(network, images, labels, everything, start=starts, loss=lambda z, y: -margin(z, y), steps=_HUGE_STEPS)
     doubts = {"gradient mismatch": mismatch, "robust at a huge eps": ~run.broken}
-    return Findings(doubts, run.forward + 4, run.backward + 1)
+    return Findings(doubts, run.forward + passes, run.backward + 1)
+
+
+@dataclass(frozen=True)
+class _Claims:
+    """What gradients say about the lead z_t - z_y near some points.
+
+    Attributes:
+        points: where, in the precision to measure in.
+        labels, targets: y and t.
+        logits: at the points, in that precision.
+        gradients: of the lead, as the network gives them; float64.
+        directions: to go along, of length 1; float64.
+    """
+
+    points: Images
+    labels: Labels
+    targets: Labels
+    logits: Logits
+    gradients: Images
+    directions: Images
+
+    def of(self, rows: Tensor) -> "_Claims":
+        """About some of the points."""
+        kept: dict[str, Any] = {name: own[rows] for name, own in vars(self).items()}
+        return _Claims(**kept)
+
+    def hold(self, network: Network, longer: int) -> Mask:
+        """Whether a difference ahead, behind or both agrees, so many times as long as the shortest.
+
+        What rounding could hide agrees as well, as nothing is known against it.
+        """
+        rounding = _ROUNDING * _unit(self.logits) * self.logits.abs().amax(1).double()
+        size, pixels = self.gradients.flatten(1).norm(dim=1), math.prod(self.points.shape[1:])
+        least = max(_SHORTEST, 4 * torch.finfo(self.points.dtype).eps * math.sqrt(pixels))
+        spread = (self.logits.amax(1) - self.logits.amin(1)).double()
+        steepness = size.maximum(_FLAT * spread).clamp_min(1e-300)
+        length = longer * (_CLEAR * rounding / steepness).clamp(least, _LONGEST * math.sqrt(pixels))
+        start = targeted_margin(self.logits, self.labels, self.targets).double()
+        promised: list[Tensor] = []
+        seen: list[Tensor] = []
+        for sign in (1, -1):
+            points = self.points + (sign * length.view(-1, 1, 1, 1) * self.directions).to(self.points.dtype)
+            there = targeted_margin(logits_of(network, points), self.labels, self.targets).double()
+            # As far as it went, which rounding of pixels makes another length.
+            promised.append(sign * (self.gradients * (points - self.points).double()).flatten(1).sum(1))
+            seen.append(sign * (there - start))
+        changes, claimed = (torch.stack([*own, own[0] + own[1]]) for own in (seen, promised))
+        slack = (rounding + _FLAT * spread * length) * torch.tensor([[1], [1], [2]], device=length.device)
+        agree: Mask = ((changes >= _SLOPE[0] * claimed - slack) & (changes <= _SLOPE[1] * claimed + slack)).any(0)
+        return agree
+
+
+def _mismatch(
+    network: Network, precise: Network | None, images: Images, labels: Labels, streams: ImageStreams
+) -> tuple[Mask, Labels]:
+    """Where no difference of any length agrees with the gradient; and the forward passes."""
+    shape = images.shape[1:]
+    # Away from 0 and 1, as a model may clip its input.
+    points = images * 0.98 + 0.01 + _JITTER * (2 * streams.uniform(0, *shape).to(images.dtype) - 1)
+    finer = None if precise is None else _finer(precise, points)
+    logits = logits_of(network, points) if finer is None else finer
+    targets = ranked(logits, labels)[:, 0]
+    slopes = slopes_of(network, points, labels, targeted_margin, targets)
+    gradients = slopes.gradients.double()
+    size = gradients.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    anywhere = streams.signs(1, *shape).double() / math.sqrt(math.prod(shape))
+    directions = torch.where(size > 0, gradients / size.clamp_min(1e-300), anywhere)
+    claims = _Claims(points, labels, targets, logits, gradients, directions)
+    rows, passes = torch.arange(len(labels), device=labels.device), torch.full_like(labels, 2)
+    ways = [(network, claims, rows)]
+    if precise is not None and finer is not None:
+        spread = slopes.logits.amax(1) - slopes.logits.amin(1)
+        same = (finer - slopes.logits).abs().amax(1) <= _SAME_NETWORK * spread
+        rough = replace(claims, logits=slopes.logits)
+        ways = [(precise, replace(claims, points=points.double()), rows[same]), (network, rough, rows[~same])]
+    mismatch = torch.zeros_like(labels, dtype=torch.bool)
+    for asked, own, left in ways:
+        for longer in _LENGTHS:
+            if len(left):
+                passes[left] += 2
+                left = left[~own.of(left).hold(asked, longer)]
+        mismatch[left] = True
+    return mismatch, passes
+
+
+def _finer(precise: Network, points: Images) -> Logits | None:
+    """Logits in float64, where the copy can compute them."""
+    try:
+        logits = logits_of(precise, points.double())
+    except (BadInput, RuntimeError, MemoryError, TypeError):  # too little memory, or a device without float64
+        return None
+    return logits if logits.dtype == torch.float64 else None
+
+
+def _unit(logits: Logits) -> Tensor:
+    """Half the gap between 1 and the next number, in the precision that each image's logits seem to come from."""
+    unit = torch.full_like(logits[:, 0], torch.finfo(logits.dtype).eps / 2, dtype=torch.float64)
+    for coarse in (torch.float16, torch.bfloat16):
+        rounded = (logits.to(coarse).to(logits.dtype) == logits).all(1)
+        unit = torch.where(rounded, torch.finfo(coarse).eps / 2, unit)
+    return unit
 
 
 def lands_beside(logits: Logits, labels: Labels, classes_named: int) -> Mask:

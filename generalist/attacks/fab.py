@@ -14,7 +14,7 @@ from torch import Tensor
 
 from generalist.attacks.hyperplane import to_plane
 from generalist.attacks.losses import Network, targeted_margin
-from generalist.attacks.tiles import Slopes
+from generalist.attacks.tiles import Slopes, plain
 from generalist.attacks.victim import Judged, Victim
 from generalist.errors import BadInput
 from generalist.tensors import Images, Labels, Mask
@@ -53,6 +53,7 @@ class Nearest:
     blind: Mask
 
 
+@torch.inference_mode(mode=False)
 def fab(
     network: Network | Victim,
     images: Images,
@@ -84,12 +85,13 @@ def fab(
             runs of one image, the nearest, go on.
 
     Raises:
-        BadInput: no steps.
+        BadInput: no steps; a network that fails, or gives no logits.
     """
     if steps < 1:
         raise BadInput(f"FAB has {steps} steps; give it one at least")
+    images, labels, targets = plain(images), plain(labels), None if targets is None else plain(targets)
     search = _Search(network, images, labels, threat, targets, within_eps=within_eps, owners=owners)
-    search.begin(images.clone() if start is None else start.clone())
+    search.begin(images.clone() if start is None else start.detach().clone())
     sieve = {int(share * steps): (factor, count) for share, factor, count in hopeless}
     for done in range(1, steps + 1):
         if not len(search.rows):

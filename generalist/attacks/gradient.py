@@ -1,5 +1,6 @@
 """FGSM and PGD: one loop of projected gradient ascent, the inner loop of adversarial training."""
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from generalist import engine
 from generalist.attacks.losses import Loss, Network, Reference, cross_entropy
+from generalist.attacks.tiles import answer, plain
 from generalist.config import AttackOptions
 from generalist.errors import BadInput
 from generalist.tensors import Images
@@ -29,6 +31,7 @@ def slope(network: Network, images: Images, labels: Reference, loss: Loss) -> Im
     return gradient
 
 
+@torch.inference_mode(mode=False)
 def pgd(
     network: Network,
     images: Images,
@@ -49,7 +52,8 @@ def pgd(
 
     Args:
         network: from images to logits, differentiable.
-        images: float [batch, channels, height, width] in [0, 1].
+        images: float [batch, channels, height, width] in [0, 1]; this and the other tensors may need gradients, be
+            views, or come from inference mode.
         labels: int64 [batch], or what else the loss compares logits with.
         threat: the ball to stay in.
         steps: gradients to take.
@@ -60,23 +64,27 @@ def pgd(
         start: begin at these points, projected, instead.
 
     Raises:
-        BadInput: no steps, or a random start without a generator.
+        BadInput: no steps, or a random start without a generator; a network that fails, or gives no logits.
     """
     if steps < 1:
         raise BadInput(f"the attack has {steps} steps; give it one at least")
     if start is None and random_start and generator is None:
         raise BadInput("a random start needs a generator: pass generator=… or random_start=False")
+    images, labels = plain(images), plain(labels)
     size = 2.5 * threat.eps / steps if step_size is None else float(step_size)
     ball = threat.ball(images)
     if start is not None:
-        points = ball.project_(start.clone())
+        points = ball.project_(start.detach().clone())
     elif random_start and generator is not None:
         points = ball.project_(ball.random_offset(generator).add_(images))
     else:
         points = images.clone()
 
+    # A network of ours is trusted, as thousands of its passes may be one graph; another one may do anything.
+    asked = network if isinstance(network, engine.AttackNetwork) else functools.partial(answer, network)
+
     def ascend(points: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        return _ascended(network, points, threat.ball(images), labels, loss, steps, size)
+        return _ascended(asked, points, threat.ball(images), labels, loss, steps, size)
 
     def agrees(found: Tensor, expected: Tensor) -> bool:
         inside = (threat.distance(found, images) <= float(threat.eps) + _APART).all()

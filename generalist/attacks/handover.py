@@ -1,5 +1,6 @@
 """How a model is handed to attacks: in eval mode, by its decision, through its views; and put back as it was."""
 
+import copy
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from torch import nn
 
 from generalist import engine
 from generalist.attacks.losses import Network
-from generalist.attacks.tiles import logits_of, tile_size
+from generalist.attacks.tiles import answer, logits_of, on_behalf, tile_size
 from generalist.attacks.victim import Victim
 from generalist.errors import BadInput
 from generalist.models import Classifier
@@ -39,11 +40,30 @@ def evaluating(model: nn.Module | Network) -> Iterator[None]:
 
 
 def decided(model: nn.Module | Network, views: Mapping[str, Network] | None) -> tuple[Network, dict[str, Network]]:
-    """The deployed function, and the further views to take gradients through."""
-    if not isinstance(model, Classifier):
-        return model, dict(views or {})
-    own = model.views()
-    return own.pop("decision"), {**own, **(views or {})}
+    """The deployed function, and the further views to take gradients through.
+
+    The function is named as the model where it fails, and gets a copy of the images, as `answer` says.
+    """
+    own: dict[str, Network] = model.views() if isinstance(model, Classifier) else {"decision": model}
+    asked = own.pop("decision")
+    decision = on_behalf(lambda points: answer(asked, points, model=model), model)
+    return decision, {**own, **(views or {})}
+
+
+def in_float64(model: nn.Module | Network) -> Network | None:
+    """The decision of a copy that computes in float64, for measurements; None where there is no such copy.
+
+    Args:
+        model: in eval mode; only a module can be copied. A copy that was made may still fail when it is asked.
+    """
+    if not isinstance(model, nn.Module):
+        return None
+    try:
+        # What torch.compile made would be compiled anew for a handful of passes.
+        finer = copy.deepcopy(getattr(model, "_orig_mod", model)).double()
+    except Exception:  # noqa: BLE001  a stranger's module may be anything, and nothing depends on its copy
+        return None
+    return decided(finer, None)[0]
 
 
 def in_float32(decision: Network, on: torch.device) -> Network:
@@ -55,7 +75,7 @@ def in_float32(decision: Network, on: torch.device) -> Network:
         with engine.arithmetic(on):
             return decision(points)
 
-    return exact
+    return on_behalf(exact, decision)
 
 
 def searched(
@@ -90,12 +110,13 @@ def searched(
         with torch.autocast(on.type, torch.bfloat16, enabled=precision == "bfloat16"):
             return decision(points)
 
+    on_behalf(view, decision)
     few, slack = slice(0, tile_size(on)), _SLACK[precision]
     spread = (logits[few].amax(1) - logits[few].amin(1)).clamp_min(1e-30)
     try:
         difference = (logits_of(view, images[few]) - logits[few]).abs().amax(1) / spread
-    except RuntimeError as error:
-        raise BadInput(f"the model can't be searched in {precision} ({error}): use precision='float32'") from None
+    except BadInput as error:
+        raise BadInput(f"the model can't be searched in {precision} ({error}): use precision='float32'") from error
     return Victim(exact, view, slack) if bool((difference <= slack).all()) else Victim(exact, slack=math.inf)
 
 

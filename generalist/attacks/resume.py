@@ -40,6 +40,8 @@ class StateFile:
         stored = read_tensors(self.path, mend="delete it, and the evaluation begins anew")
         theirs = stored.facts.get("identity", {})
         others = [name for name, digest in self.identity.items() if theirs.get(name) != digest]
+        if {"threat", "set of attacks"} & {*others}:  # whose code is another one, of course
+            others = [name for name in others if name != "code"]
         if others:
             raise BadInput(
                 f"the state {self.path} belongs to an evaluation with another {' and another '.join(others)}: "

@@ -12,6 +12,7 @@ import torch
 
 from generalist.attacks.losses import Network
 from generalist.attacks.patterns import HALVED_AFTER, PATTERNS, Candidates
+from generalist.attacks.tiles import plain
 from generalist.attacks.victim import Victim
 from generalist.errors import BadInput
 from generalist.randomness import ImageStreams
@@ -41,6 +42,7 @@ class Search:
     passes: Labels
 
 
+@torch.inference_mode(mode=False)
 def square(
     network: Network | Victim,
     images: Images,
@@ -61,10 +63,11 @@ def square(
         queries: forward passes per image at most, the first one for the start.
 
     Raises:
-        BadInput: no queries.
+        BadInput: no queries; a network that fails, or gives no logits.
     """
     if queries < 1:
         raise BadInput(f"Square has {queries} queries; give it one at least")
+    images, labels = plain(images), plain(labels)
     pattern = PATTERNS[threat.norm](images, threat, streams)
     victim, points = Victim.of(network), pattern.start()
     margins, passes = victim.margins(points, labels)

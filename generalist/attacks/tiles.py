@@ -5,19 +5,31 @@ logits; what else is in the pass and in which order does not. So each pass has t
 last one filled up with copies, and what an attack finds does not depend on how many images survive.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
 from generalist.attacks.losses import Loss, Network
+from generalist.engine.falling_back import brief
 from generalist.errors import BadInput
 from generalist.tensors import Images, Labels, Logits, PerImage
 
 _TILE = 64  # images per pass on a CPU: more gain little there, and cost more where few are left
 _TILE_ACCELERATOR = 256
+NO_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "out of memory",
+    "could not create a primitive",
+)
+"""In what torch's allocators and libraries raise as RuntimeError; the last is oneDNN's."""
 
 
 def tile_size(device: torch.device) -> int:
@@ -46,15 +58,20 @@ class Slopes:
         )
 
 
+def plain(tensor: Tensor) -> Tensor:
+    """The same numbers without a graph behind them, outside of inference mode: for steps in place and for autograd."""
+    return tensor.clone() if tensor.is_inference() else tensor.detach()
+
+
 def logits_of(network: Network, images: Images) -> Logits:
     """Logits of one image at least, in float32 or better; no gradients.
 
     Raises:
-        BadInput: the network's output is no matrix of one row per image.
+        BadInput: the network fails, or gives no logits; see `answer`.
     """
     tile = tile_size(images.device)
     with torch.no_grad():
-        return torch.cat([_ask(network, filled(part, tile))[: len(part)] for part in images.split(tile)])
+        return torch.cat([answer(network, filled(part, tile))[: len(part)] for part in images.split(tile)])
 
 
 def slopes_of(
@@ -65,7 +82,7 @@ def slopes_of(
     The loss is asked for `loss(logits, labels)`, or for `loss(logits, labels, targets)` where there are targets.
 
     Raises:
-        BadInput: the network's output is no matrix of one row per image.
+        BadInput: the network fails, gives no logits (see `answer`), or has no gradient though it should.
     """
     tile = tile_size(images.device)
     with torch.enable_grad():
@@ -102,12 +119,12 @@ def nearest_boundary(
 def _nearest(network: Network, tile: Images, labels: Labels, length: Callable[[Images], Tensor], count: int) -> Slopes:
     """The first `count` of a tile."""
     leaf = tile.detach().requires_grad_()
-    logits = _ask(network, leaf)
+    logits = answer(network, leaf)
     leads = logits - logits.gather(1, labels[:, None])
     least = torch.full_like(leads[:, 0], torch.inf, requires_grad=False).detach()
     found, gradients = leads[:, 0].detach().clone(), torch.zeros_like(tile)
     for target in range(logits.shape[1]):
-        slope = _gradient(leads[:, target], leaf, keep=True).nan_to_num_(nan=0.0)
+        slope = _gradient(network, leads[:, target], leaf, keep=True).nan_to_num_(nan=0.0)
         distance = leads[:, target].detach().abs() / length(slope).to(found.dtype).clamp_min(1e-12)
         nearer = (distance < least) & (labels != target)
         least = torch.where(nearer, distance, least)
@@ -127,16 +144,19 @@ def _joined(parts: list[Slopes]) -> Slopes:
 def _slopes(network: Network, tile: Images, aims: list[Tensor], loss: Loss, count: int) -> Slopes:
     """The first `count` of a tile."""
     leaf = tile.detach().requires_grad_()
-    logits = _ask(network, leaf)
+    logits = answer(network, leaf)
     losses = loss(logits, *aims)
-    return Slopes(logits[:count].detach(), losses[:count].detach(), _gradient(losses, leaf)[:count])
+    return Slopes(logits[:count].detach(), losses[:count].detach(), _gradient(network, losses, leaf)[:count])
 
 
-def _gradient(losses: PerImage, leaf: Images, *, keep: bool = False) -> Images:
+def _gradient(network: Network, losses: PerImage, leaf: Images, *, keep: bool = False) -> Images:
     """Of each loss with respect to its image; `keep` the graph for another one."""
     if not losses.requires_grad:  # a black box: nothing leads back to the input
         return torch.zeros_like(leaf)
-    (gradient,) = torch.autograd.grad(losses.sum(), leaf, retain_graph=keep, allow_unused=True, materialize_grads=True)
+    with _told(network, "has no gradient at", leaf):
+        (gradient,) = torch.autograd.grad(
+            losses.sum(), leaf, retain_graph=keep, allow_unused=True, materialize_grads=True
+        )
     return gradient.detach()
 
 
@@ -146,11 +166,62 @@ def filled(part: Tensor, tile: int) -> Tensor:
     return torch.cat([part, part[-1:].expand(missing, *part.shape[1:])]) if missing else part
 
 
-def _ask(network: Network, tile: Images) -> Logits:
-    output = network(tile)
-    if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(tile):
-        found = f"shape {list(output.shape)}" if isinstance(output, Tensor) else f"type {type(output).__name__}"
+def answer(network: Network, images: Images, *, model: object = None) -> Logits:
+    """What a network says to images, in float32 or float64.
+
+    The network gets a copy: it may write on its input, and autograd allows no writing on a leaf.
+
+    Args:
+        network: the function to ask.
+        images: a batch.
+        model: whom to name where the function fails; by default the function.
+
+    Raises:
+        BadInput: the function fails, other than for memory, or gives something else than real logits [batch, classes]
+            on the device of the images.
+    """
+    asked = network if model is None else model
+    with _told(asked, "fails on", images):
+        output: Any = network(images.clone())
+    if not isinstance(output, Tensor):
+        found = f"type {type(output).__name__}"
+    elif output.ndim != 2 or len(output) != len(images):
+        found = f"shape {list(output.shape)}"
+    elif not output.is_floating_point():
+        found = f"{str(output.dtype).removeprefix('torch.')} numbers"
+    elif output.device != images.device:
+        found = f"numbers on {output.device}"
+    else:
+        return output if output.dtype == torch.float64 else output.float()
+    raise BadInput(
+        f"the model {_name(asked)} must map {len(images)} images to logits [{len(images)}, classes], "
+        f"but gave an output of {found}"
+    )
+
+
+def on_behalf(network: Network, model: object) -> Network:
+    """A function that is named as the model where it fails; see `answer`."""
+    return functools.update_wrapper(network, model, assigned=(), updated=())  # type: ignore[arg-type]  # it may be any object
+
+
+@contextmanager
+def _told(model: object, what: str, images: Images) -> Iterator[None]:
+    """What a model raises as one sentence; what memory it lacks stays as it is, for those who can ask for less."""
+    try:
+        yield
+    except (BadInput, MemoryError):
+        raise
+    except Exception as error:
+        if any(sign in str(error) for sign in NO_MEMORY):
+            raise
+        kind = f"{str(images.dtype).removeprefix('torch.')} images {list(images.shape)} on {images.device}"
         raise BadInput(
-            f"the model must map {len(tile)} images to logits [{len(tile)}, classes], but gave an output of {found}"
-        )
-    return output if output.dtype == torch.float64 else output.float()
+            f"the model {_name(model)} {what} {kind}, which it must take in any number ({brief(error)})"
+        ) from error
+
+
+def _name(model: object) -> str:
+    """The class of a model, or the name of a function."""
+    while not isinstance(model, torch.nn.Module) and hasattr(model, "__wrapped__"):
+        model = model.__wrapped__
+    return getattr(model, "__name__", None) or type(model).__name__

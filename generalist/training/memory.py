@@ -6,12 +6,10 @@ from contextlib import contextmanager
 
 import torch
 
+from generalist.attacks.tiles import NO_MEMORY
 from generalist.errors import BadInput
 from generalist.experts import Expert
 from generalist.tensors import Batch, ImageShape
-
-_SIGNS = ("can't allocate memory", "not enough memory", "bad_alloc", "out of memory", "could not create a primitive")
-"""In what torch's allocators and libraries raise as RuntimeError; the last is oneDNN's."""
 
 
 @contextmanager
@@ -25,7 +23,7 @@ def enough(experts: Sequence[Expert], shape: ImageShape, on: torch.device) -> It
         yield
         return
     except (MemoryError, RuntimeError) as error:  # CUDA's own is a RuntimeError
-        if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in _SIGNS):
+        if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in NO_MEMORY):
             raise
         traceback.clear_frames(error.__traceback__)  # which hold the tensors of the step that failed
     if on.type == "cuda":
