@@ -100,11 +100,11 @@ def run() -> None:
 
     quiet_telemetry()
     workspace = Workspace.find()
-    repro.check_repository(workspace.here)
     with going_on(repro.run_command(), within=2 * repro.ENDS_WITHIN):
         with repro.ready(workspace) as reproduce, being_made(workspace):
             with uncollected():
                 config = options.configuration(workspace, None, None, None)
+            repro.check_repository(workspace.here)
             typer.echo(_needs(config))
             with imported("pipelines.registry", "pipelines.cli.showing", after=_BUSY):
                 reproduce()
