@@ -116,7 +116,7 @@ def evaluate_shard(training: Training, outcome: Outcome, name: str, rows: range)
 def shards(training: Training) -> list[range]:
     """The images of each task of an evaluation."""
     options = training.config.evaluation
-    return cuts(len(subset(training.dataset.test, options)), options.shards)
+    return cuts(len(chosen(training.dataset.test, options)), options.shards)
 
 
 def evaluated(training: Training, outcome: Outcome, name: str, parts: Sequence[Shard]) -> Verdicts:

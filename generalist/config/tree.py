@@ -7,17 +7,16 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 from pydantic_core import PydanticCustomError
 
+from generalist.config.deployment import ExportOptions, RegistryOptions
 from generalist.config.schedule import Schedule
 from generalist.config.section import Section, plugin
 from generalist.config.sections import (
     DataOptions,
     EvaluationOptions,
     ExpertOptions,
-    ExportOptions,
     MixingOptions,
     ModelOptions,
     Name,
-    RegistryOptions,
 )
 from generalist.config.training import EngineOptions, TrainingOptions
 from generalist.config.tuning import TuningOptions

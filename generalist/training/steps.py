@@ -11,18 +11,15 @@ from pathlib import Path
 import torch
 
 from generalist import engine
-from generalist.config import AttackOptions, Config, EvaluationOptions, ThreatOptions, canonical, digest
+from generalist.config import AttackOptions, Config, EvaluationOptions, canonical, digest
 from generalist.data import Dataset, steps_per_epoch
-from generalist.errors import BadInput
 from generalist.experts import Recipe, handed_back, initial_state
 from generalist.mixing import courses
-from generalist.models import build
 from generalist.numerics import fingerprint
-from generalist.objectives import Objective
 from generalist.records import EpochRecord, GlobalRecord, Measured, RoundRecord
 from generalist.store import Store, tensors_digest
 from generalist.tensors import Weights
-from generalist.threats import threat_from
+from generalist.training.checks import check_single_images, check_threats
 from generalist.training.forecast import Work
 from generalist.training.keys import Key, Keys, Position, Positions
 from generalist.training.measuring import Measuring
@@ -58,14 +55,14 @@ class Training:
                 threat allows every image of this size.
         """
         engine.check_compiler(config.engine, config.training.device)
-        for threat in _threats(config):
-            threat_from(threat).check_plausible(dataset.shape.channels * dataset.shape.height * dataset.shape.width)
-        _check_single_images(config, dataset)
+        check_threats(config, dataset.shape)
+        check_single_images(config, dataset)
         self.config, self.dataset, self.store, self.root = config, dataset, store, root
         self._initial = given_weights(config, dataset.shape, root)
         self._sharing = sharing
         self.rounds = plan(config, sharing.cuts | sharing.measured if sharing else ())
         training = config.training
+        numerics = fingerprint(training.device, training.threads)
         self._per_epoch = steps_per_epoch(len(dataset.train), training.batch_size)
         total = self._per_epoch * training.epochs
         own = courses(config, total)
@@ -81,13 +78,12 @@ class Training:
             self._recipes,
             data=dataset.digest,
             shape=repr(dataset.shape),
-            numerics=fingerprint(training.device, training.threads),
+            numerics=numerics,
             per_epoch=self._per_epoch,
             initial=None if self._initial is None else tensors_digest(self._initial),
         )
         self._states = States(store)
         self._measuring = Measuring(config, dataset, store)
-        numerics = fingerprint(training.device, training.threads)
         alike = [canonical(config.model), canonical(config.engine), repr(dataset.shape), training.batch_size]
         speeds = Speeds(store, [*alike, len(dataset.train), numerics["device"], numerics["threads"]])
         means = (config, dataset, self._recipes, self._states, self._measuring, speeds)
@@ -243,25 +239,3 @@ class Training:
             for name, recipe in self._recipes.items()
             if recipe.course is not None
         }
-
-
-def _check_single_images(config: Config, dataset: Dataset) -> None:
-    """Refuse batches of one image, where the network has a BatchNorm that sees one pixel of it; nothing is computed."""
-    if min(config.training.batch_size, len(dataset.train)) > 1:
-        return
-    shape = dataset.shape
-    model = build(config.model, shape).to("meta").train()
-    try:
-        model(torch.empty(1, shape.channels, shape.height, shape.width, device="meta"))
-    except ValueError:
-        raise BadInput(
-            f"training.batch_size is {config.training.batch_size} with {len(dataset.train)} images to train on, and the"
-            f" BatchNorm of {config.model.name} can't train on single images: give it two at least"
-        ) from None
-
-
-def _threats(config: Config) -> list[ThreatOptions]:
-    """What is evaluated, and what experts train against."""
-    objectives = [expert.objective for expert in config.experts.values()]
-    trained = [own.trains_against for own in objectives if isinstance(own, Objective)]
-    return [*config.evaluation.threats, *(threat for threat in trained if threat is not None)]

@@ -62,7 +62,7 @@ def registered_name(workspace: "Workspace", name: str | None) -> str:
         BadInput: params.yaml is wrong.
     """
     from generalist.config import load
-    from generalist.config.sections import RegistryOptions
+    from generalist.config.deployment import RegistryOptions
 
     if name is not None:
         return name
