@@ -1,4 +1,4 @@
-"""PGD's loop by each way that there is, and what torch.compile makes of it and of a training pass."""
+"""PGD's loop by each way that there is."""
 
 import statistics
 from dataclasses import asdict, dataclass
@@ -37,14 +37,14 @@ class Speed:
     Attributes:
         images_a_second: once it is ready; the median of several calls.
         ready_seconds: wall clock of its first three calls, in which it compiles, records and compares.
-        equal_pixels: the share of pixels within 1e-4 of the eager ones; None where there is nothing to compare.
+        equal_pixels: the share of pixels within 1e-4 of the eager ones.
         taken: whether it was computed so; what fails falls back to the eager way, with a warning.
         refused: the warning.
     """
 
     images_a_second: float
     ready_seconds: float
-    equal_pixels: float | None
+    equal_pixels: float
     taken: bool
     refused: str | None
 
@@ -82,30 +82,11 @@ def pgd_speed(bench: Bench, way: str, batch: Batch, *overrides: str) -> Speed:
     ready = machine.wall_seconds(lambda: [call() for _ in range(3)], bench.on)
     taken = not repeated or ours.attackable.graphs.recordings > 0
     if override == "engine.compile=true":
-        taken = taken and vars(ours.attackable.network)["forward"].check.taken
+        taken = taken and vars(ours.attackable.network)["forward"].taken
     equal = float(((call() - expected).abs() <= 1e-4).float().mean())
     seconds = statistics.median(machine.seconds(call, bench.on) for _ in range(TURNS))
     refused = None if taken else _reason(bench, warned)
     return Speed(len(batch) / seconds, ready, equal, taken, refused)
-
-
-def pass_speed(bench: Bench, way: str, batch: Batch) -> Speed:
-    """Measure the training pass by one of `WAYS`; graphs are of attacks alone."""
-    ours, warned = bench.ours(WAYS[way][0]), len(bench.part.warnings)
-
-    def call() -> None:
-        training_pass(ours, batch)
-
-    def thrice() -> None:
-        for _ in range(3):
-            call()
-
-    with engine.arithmetic(bench.on, tf32=ours.config.engine.tf32):
-        ready = machine.wall_seconds(thrice, bench.on)
-        seconds = statistics.median(machine.seconds(call, bench.on) for _ in range(TURNS))
-    compiled = vars(ours.natural.learner.model).get("forward")
-    taken = compiled is None or compiled.check.taken
-    return Speed(len(batch) / seconds, ready, None, taken, None if taken else _reason(bench, warned))
 
 
 def _reason(bench: Bench, known: int) -> str:
@@ -125,7 +106,7 @@ def graph_part(bench: Bench) -> None:
 
 
 def compile_part(bench: Bench) -> None:
-    """Measure PGD and a training pass by torch.compile, at a training batch: each shape costs a compilation."""
+    """Measure PGD by torch.compile, at a training batch: each shape costs a compilation."""
     if not has_compiler(bench.on.type):
         bench.part.note = f"needs {'Triton and a C compiler' if bench.on.type == 'cuda' else 'a C++ compiler'}"
         return
@@ -133,18 +114,11 @@ def compile_part(bench: Bench) -> None:
     with compiler_cache.kept("compile", out=bench.out, work=bench.work):
         for way in ("eager", "compiled", "compiled, graph") if bench.on.type == "cuda" else ("eager", "compiled"):
             _pgd(bench, way, size)
-        for way in ("eager", "compiled"):
-            _pass(bench, way, size)
 
 
 def _pgd(bench: Bench, way: str, count: int) -> None:
     batch = batch_of(bench.case.shape, count, bench.on)
     bench.figure(f"PGD, {count} images, {way}", lambda: asdict(pgd_speed(bench, way, batch)))
-
-
-def _pass(bench: Bench, way: str, count: int) -> None:
-    batch = batch_of(bench.case.shape, count, bench.on)
-    bench.figure(f"training pass, {count} images, {way}", lambda: asdict(pass_speed(bench, way, batch)))
 
 
 def fastest(bench: Bench) -> str:

@@ -22,6 +22,9 @@ from generalist.training.__main__ import main as train
 LEAST_SECONDS = 45
 """That must be left for a training to begin: its weights are lost where the machine goes before they are attacked."""
 
+NATURAL_CHOICE = "registry.criterion=natural"
+"""Of the state of a natural training: in any other, robustness is lost epoch by epoch."""
+
 
 @dataclass(frozen=True)
 class Training:
@@ -57,7 +60,7 @@ def trainings(bench: Bench) -> list[Training]:
     if bench.tiny:
         small = ("model.width=4", "training.batch_size=512")
         return [
-            Training("natural", "digits-natural", small, "natural", 0.1, 2),
+            Training("natural", "digits-natural", (*small, NATURAL_CHOICE), "natural", 0.1, 2),
             Training("PGD-AT", "digits-pgd-at", small, "robust", 0.1, 2),
         ]
     usual = (
@@ -69,7 +72,7 @@ def trainings(bench: Bench) -> list[Training]:
     )
     natural = "experts.robust.objective={name: natural, label_smoothing: 0}"
     return [
-        Training("natural", "cifar10-pgd-at", (*usual, natural), "natural", 0.1, 6),
+        Training("natural", "cifar10-pgd-at", (*usual, natural, NATURAL_CHOICE), "natural", 0.1, 6),
         Training("PGD-AT", "cifar10-pgd-at", usual, "robust", 0.5, 12),
     ]
 

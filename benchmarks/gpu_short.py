@@ -37,7 +37,7 @@ PARTS = {
     "machine": Plan(0.5, "versions, the device and its peaks"),
     "step": Plan(1, "a training step: naive, plain and fast; whether it is reproducible, and what that costs"),
     "graph": Plan(0.5, "PGD step by step and repeated by a CUDA graph", "CUDA"),
-    "compile": Plan(2, "PGD and the training pass by torch.compile", "Triton and a C compiler"),
+    "compile": Plan(2, "PGD by torch.compile", "Triton and a C compiler"),
     "throughput": Plan(3, "PGD-10 and AutoAttack's members in float32, TF32 and bfloat16; gradients against the CPU's"),
     "train": Plan(4, "natural training, PGD-AT, and AutoAttack on their weights", "files of CIFAR-10"),
 }

@@ -111,7 +111,7 @@ class Expert:
         self._group = engine.group()
         self.learner = Learner(engine.synchronised(model, self._group).train(), attackable)
         if engine.compiles(model, recipe.engine, on, self._group):
-            engine.compile_passes(self.learner.model, attackable, batch_size=recipe.batch_size)
+            engine.compile_attacks(attackable, batch_size=recipe.batch_size)
         self.weights: Weights = model.state_dict()
         self._parameters = list(model.parameters())
         self.optimizer = self._optimizer(state.optimizer)

@@ -73,6 +73,6 @@ class EngineOptions(Section):
     )
     compile: Literal["auto"] | bool = Field(
         "auto",
-        description="torch.compile for training passes and attacks; auto: on GPUs, for convolutions of 64 channels and"
+        description="torch.compile for attacks on training images; auto: on GPUs, for convolutions of 64 channels and"
         " more, where Triton and a C compiler are there; never where it is plain or several processes share a batch",
     )

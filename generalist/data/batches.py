@@ -1,7 +1,8 @@
 """A split that lives on the device as uint8, and the batches of an epoch."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Self
 
@@ -33,7 +34,7 @@ class Samples(ABC):
         """The samples at positions `ids` (int64, on the CPU or the device), pixels as float32 in [0, 1]."""
 
     @abstractmethod
-    def batches(self, order: Labels, batch_size: int) -> Iterator[Batch]:
+    def batches(self, order: Labels, batch_size: int) -> Generator[Batch]:
         """The samples at positions `order` (int64), `batch_size` at a time; the last batch may be smaller."""
 
 
@@ -63,7 +64,7 @@ class Resident(Samples):
         ids = ids.to(self.device)
         return Batch(to_unit(self.images[ids]), self.labels[ids], ids)
 
-    def batches(self, order: Labels, batch_size: int) -> Iterator[Batch]:
+    def batches(self, order: Labels, batch_size: int) -> Generator[Batch]:
         """The order goes to the device once, not once a batch."""
         return (self.batch(ids) for ids in in_batches(order.to(self.device), batch_size))
 
@@ -82,12 +83,14 @@ def epoch(
         first: step to begin with, from 0; what comes before is not read.
     """
     order = permutation(seed, epoch, len(split))[first * batch_size :]
-    for step, batch in enumerate(split.batches(order, batch_size), start=first):
-        if not augment:
-            yield batch
-            continue
-        draws = generator(seed, "augment", epoch, step, device=split.device)
-        yield Batch(augmentation.augment(batch.images, augment, draws), batch.labels, batch.ids)
+    # Closed by name: some versions of Python keep a generator's locals, and so a thread that reads, after its `close`.
+    with closing(split.batches(order, batch_size)) as batches:
+        for step, batch in enumerate(batches, start=first):
+            if not augment:
+                yield batch
+                continue
+            draws = generator(seed, "augment", epoch, step, device=split.device)
+            yield Batch(augmentation.augment(batch.images, augment, draws), batch.labels, batch.ids)
 
 
 def in_batches(order: Labels, batch_size: int) -> Iterator[Labels]:

@@ -1,8 +1,9 @@
 """A split that stays on disk: its images are read batch by batch."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import TypeVar
 
 import numpy as np
@@ -37,11 +38,12 @@ class Mapped(Samples):
         ids = ids.cpu()
         return self._placed(self._rows(ids), ids)
 
-    def batches(self, order: Labels, batch_size: int) -> Iterator[Batch]:
+    def batches(self, order: Labels, batch_size: int) -> Generator[Batch]:
         """Read one batch ahead of its use."""
         pieces = list(in_batches(order.cpu(), batch_size))
-        for ids, rows in zip(pieces, _one_ahead(self._rows, pieces), strict=True):
-            yield self._placed(rows, ids)
+        with closing(_one_ahead(self._rows, pieces)) as read:
+            for ids, rows in zip(pieces, read, strict=True):
+                yield self._placed(rows, ids)
 
     def _rows(self, ids: Labels) -> Uint8:
         """Images at positions, read in the order in which they lie on the disk."""
@@ -60,7 +62,7 @@ class Mapped(Samples):
         return Batch(to_unit(images.to(self._device, non_blocking=True)), self._labels[ids], ids)
 
 
-def _one_ahead(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+def _one_ahead(work: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:
     """The results of `work` in order; while one is in use, a thread makes the next."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="images") as thread:
         coming: deque[Future[Result]] = deque()

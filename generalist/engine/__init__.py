@@ -2,7 +2,7 @@
 
 from generalist.engine.arithmetic import arithmetic
 from generalist.engine.attack_network import AttackNetwork, memory_format, repeated
-from generalist.engine.compiling import check_compiler, compile_passes, compiles
+from generalist.engine.compiling import check_compiler, compile_attacks, compiles
 from generalist.engine.cuda_graphs import GraphCache
 from generalist.engine.devices import device, threads
 from generalist.engine.lanes import lane
@@ -16,7 +16,7 @@ __all__ = [
     "Group",
     "arithmetic",
     "check_compiler",
-    "compile_passes",
+    "compile_attacks",
     "compiles",
     "device",
     "group",
