@@ -141,9 +141,9 @@ def test_the_standard_cascade_needs_fewer_passes_than_the_original():
 
 
 def test_a_larger_radius_breaks_everything_in_the_end():
-    """At a radius that holds every image nothing is robust: otherwise gradients would lead nowhere."""
+    """At a radius that holds nearly every image nothing is robust: otherwise gradients would lead nowhere."""
     network, pixels, labels = problem(40)
-    for threat in (Threat("linf", 1.0), Threat("l2", 6.0)):
+    for threat in (Threat("linf", 0.99), Threat("l2", 5.0)):
         assert not autoattack(network, pixels, labels, threat, attacks=["apgd-ce", "apgd-t"]).robust.any()
     nothing = autoattack(network, pixels, labels, Threat("linf", 0.0), **TWO)
     assert torch.equal(nothing.robust, nothing.clean)

@@ -30,7 +30,7 @@ def test_a_success_that_a_second_pass_denies_is_none():
         logits = points.flatten(1) @ weight
         return logits if torch.is_grad_enabled() else torch.tensor([5.0, 0.0]).expand(len(points), 2)
 
-    result = autoattack(two_faced, pixels, torch.zeros(10).long(), Threat("linf", 1.0), **TWO)
+    result = autoattack(two_faced, pixels, torch.zeros(10).long(), Threat("linf", 0.99), **TWO)
     assert result.robust.all() and "unconfirmed successes" in result.flags
     assert torch.equal(result.adversarial, pixels)
 

@@ -13,6 +13,7 @@ from torch.testing import assert_close
 from generalist.attacks import VERSIONS, Cascade, autoattack, examination, fab, fooled, margin, tiles
 from generalist.attacks.losses import Network
 from generalist.attacks.members import member_names
+from generalist.errors import BadInput
 from generalist.threats import Threat
 from tests.exact_linear import NORMS
 from tests.processes import forking
@@ -135,6 +136,17 @@ def test_one_survivor_among_many(norm):
     assert result.robust.tolist() == [row == 3 for row in range(12)]
     alone = autoattack(mixed, images[3:4], labels[3:4], threat, **ALL)
     assert alone.robust.all() and alone.passes.forward[0] == result.passes.forward[3]
+
+
+@pytest.mark.parametrize(
+    "threat", [Threat("linf", 1.0), Threat("linf", 8.0), Threat("l2", 7.0), Threat("l1", 48.0)], ids=str
+)
+def test_a_threat_that_allows_every_image_is_refused(threat):
+    """As 8 in place of 8/255: no model is robust to it, and a figure of 0 % would say nothing of this one."""
+    network, images, labels = problem(3, (3, 4, 4))
+    with pytest.raises(BadInput, match="allows every image"):
+        autoattack(network, images, labels, threat)
+    assert len(autoattack(network, images[:0], labels[:0], threat).robust) == 0
 
 
 @pytest.mark.parametrize(

@@ -72,12 +72,14 @@ def autoattack(
         watch: told the attack's name and how many images are still robust, after each batch.
 
     Raises:
-        BadInput: an unknown name; images or labels of a wrong type, shape, range or place; a model that fails, or
-            gives no logits for two classes at least, or something that is not a number; the state of another
-            evaluation.
+        BadInput: an unknown name; images or labels of a wrong type, shape, range or place; a threat that allows every
+            image; a model that fails, or gives no logits for two classes at least, or something that is not a number;
+            the state of another evaluation.
     """
     own, names = chosen(version, attacks)
     check_images(images, labels)
+    if len(images):
+        threat.check_plausible(images[0].numel())
     if batch_size < 1 or square_queries < 1:
         raise BadInput(f"batch_size ({batch_size}) and square_queries ({square_queries}) must be 1 at least")
     random = own.draws > 1

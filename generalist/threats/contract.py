@@ -96,8 +96,9 @@ class Threat:
     eps: float
 
     def __post_init__(self) -> None:
-        if not is_part("threats", self.norm):
-            raise BadInput(f"there is no threat of norm '{self.norm}'; {nearest(self.norm, part_names('threats'))}")
+        norm = str(self.norm)
+        if not is_part("threats", norm):
+            raise BadInput(f"there is no threat of norm '{norm}'; {nearest(norm, part_names('threats'))}")
         try:
             eps = Quantity(self.eps)
         except ValueError as error:
