@@ -12,7 +12,7 @@ Runs the parts that are not complete yet, or those that are named (also where th
   step        a training step: naive, plain and fast; whether it is reproducible, and what that costs
   graph       PGD step by step and repeated by a CUDA graph
   compile     PGD by torch.compile
-  throughput  PGD-10 and AutoAttack's members in float32, TF32 and bfloat16; gradients against the CPU's
+  throughput  PGD-10 and AutoAttack's attacks in float32, TF32 and bfloat16; gradients against the CPU's
   train       natural training and PGD-AT of ResNet-18 on CIFAR-10, and AutoAttack on their weights
 
 Every figure is written at once into OUT/gpu_short.json and WORK/gpu_short.json, and the next call goes on from either.
