@@ -1,4 +1,4 @@
-"""A run for a training that MLflow knows nothing of: DVC's run cache restores outputs without running anything."""
+"""A run for a training that MLflow knows nothing of: DVC restores outputs without running anything."""
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
