@@ -3,11 +3,12 @@
 import math
 from pathlib import Path
 from statistics import NormalDist, harmonic_mean
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
 from generalist.config import digest
+from generalist.gate import parse_json, read
 
 Z = NormalDist().inv_cdf(0.975)
 """95 % of a normal distribution lie within so many standard deviations of its mean."""
@@ -21,6 +22,16 @@ class Record(BaseModel):
     """A frozen fact; derived values are written for readers and ignored when read back."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The record in a file of JSON.
+
+        Raises:
+            OSError: there is no such file, or it can't be read.
+            ValueError: it holds no such record.
+        """
+        return cls.model_validate(parse_json(read(path)))
 
 
 class Accuracy(Record):
@@ -228,8 +239,3 @@ class History(Record):
     epochs: tuple[EpochRecord, ...]
     course: tuple[GlobalRecord, ...]
     rounds: tuple[RoundRecord, ...]
-
-    @classmethod
-    def read(cls, path: Path) -> "History":
-        """Read `history.json`."""
-        return cls.model_validate_json(path.read_text(encoding="utf-8"))

@@ -97,7 +97,7 @@ class Results:
             BadInput: it is missing or damaged.
         """
         try:
-            return Evaluation.model_validate_json(self.evaluation.read_bytes())
+            return Evaluation.read(self.evaluation)
         except (OSError, ValueError):
             raise BadInput(f"{self.evaluation} is missing or damaged: make it with `dvc repro`") from None
 

@@ -19,6 +19,7 @@ from generalist import engine
 from generalist.config import Config, canonical, digest, params_digest, to_yaml
 from generalist.config import load as load_config
 from generalist.data import Dataset, Manifest, changed_since, load, prepare, request_digest
+from generalist.data.manifest import MANIFEST
 from generalist.errors import BadInput
 from generalist.evaluation import Shard, Verdicts, attack_shard, chosen, cuts, evaluate, measure, protocol, subset
 from generalist.evaluation import gathered as gather_shards
@@ -44,7 +45,7 @@ def prepared(config: Config, workspace: Workspace) -> Path:
     """The folder of prepared data for a configuration: DVC's where it fits, else one made beside the store.
 
     Raises:
-        BadInput: the source is missing or damaged.
+        BadInput: the source is missing or damaged, or so is the manifest of what DVC prepared.
     """
     wanted = request_digest(config.data)
     if _request_of(workspace.prepared) == wanted:
@@ -60,29 +61,27 @@ def prepared(config: Config, workspace: Workspace) -> Path:
 
 
 def _request_of(folder: Path) -> str | None:
-    try:
-        return Manifest.read(folder).request_digest
-    except BadInput:
-        return None
+    """What a folder was prepared for; None where nothing was prepared there."""
+    return Manifest.read(folder).request_digest if os.path.lexists(folder / MANIFEST) else None
 
 
-def training(config: Config, workspace: Workspace) -> Training:
+def training(config: Config, workspace: Workspace, *, data: Path | None = None) -> Training:
     """The training of a configuration over prepared data, which is checked here, and this workspace's store.
 
     Raises:
         BadInput: the data changed after it was prepared, or the configured device is not there.
     """
-    return Training(config, dataset(config, workspace), opened_store(workspace), root=workspace.here)
+    return Training(config, dataset(config, workspace, data=data), opened_store(workspace), root=workspace.here)
 
 
-def dataset(config: Config, workspace: Workspace) -> Dataset:
-    """Prepared data, read and checked.
+def dataset(config: Config, workspace: Workspace, *, data: Path | None = None) -> Dataset:
+    """Prepared data, read and checked; `data` is its folder where that is known.
 
     Raises:
         BadInput: the data changed after it was prepared, or the configured device is not there.
     """
     engine.device(config.training.device)
-    return load(prepared(config, workspace))
+    return load(data or prepared(config, workspace))
 
 
 def opened_store(workspace: Workspace) -> Store:

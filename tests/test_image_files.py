@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from generalist.data.image_files import Found, find, formats, is_utf8, printable, suffixes
+from generalist.data.image_files import Found, find, formats, is_utf8, suffixes
+from generalist.gate import printable
 
 NAMES = st.sampled_from(
     ["a", "b", "é", "e\u0301x", ".h", "train", "test", "z.png", "y.JPG", "n.txt", "heic.HEIC", "none"]

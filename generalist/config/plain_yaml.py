@@ -1,6 +1,5 @@
 """YAML from outside: plain values, within limits that no configuration comes near."""
 
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import yaml
 
 from generalist.errors import BadInput
+from generalist.gate import read
 
 LARGEST = 2**20
 """Bytes of a file."""
@@ -26,16 +26,10 @@ def read_plain(path: Path) -> Any:
         BadInput: it is no regular file, too large, not UTF-8, not YAML, or more than plain values within limits.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise BadInput(f"{path} is not a regular file; name a YAML file such as params.yaml")
-        with path.open("rb") as file:
-            content = file.read(LARGEST + 1)
-        text = content.decode("utf-8")
+        text = read(path, most=LARGEST).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise BadInput(f"{path} can't be read: {reason}; name a YAML file such as params.yaml") from None
-    if len(content) > LARGEST:
-        raise BadInput(f"{path} has more than {LARGEST:,} bytes, which is no configuration; name another file")
     try:
         return parse_plain(text)
     except yaml.MarkedYAMLError as error:

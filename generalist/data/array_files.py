@@ -11,7 +11,6 @@ import ast
 import math
 import os
 import re
-import stat
 import struct
 import warnings
 import zipfile
@@ -21,12 +20,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from generalist.errors import BadInput
+from generalist.gate import opened
 
 LIMIT = 8 * 2**30
 """Bytes of arrays, at most."""
@@ -59,8 +59,26 @@ def read_npy(path: Path, *, limit: int = LIMIT) -> NDArray[Any]:
     return array
 
 
+def map_npy(path: Path) -> NDArray[Any]:
+    """The array of a `.npy` file, memory-mapped: as large as the file, however large that is.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Unreadable: it holds no array, or another number of bytes than its header tells.
+    """
+    with _readable(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        header = _header(file, size)
+        if header.length + header.nbytes != size:
+            raise _RefusedError("it is not as long as its header tells")
+        if not header.nbytes:
+            raise _RefusedError("it holds nothing")
+        order: Literal["C", "F"] = "F" if header.fortran else "C"
+        return np.memmap(path, header.dtype, "r", header.length, header.shape, order)
+
+
 def read_npz(
-    path: Path, names: Collection[str], *, optional: Collection[str] = (), limit: int = LIMIT
+    path: Path, names: Collection[str], *, optional: Collection[str] = (), prefix: str | None = None, limit: int = LIMIT
 ) -> dict[str, NDArray[Any]]:
     """Some arrays of an `.npz` file, in the machine's byte order; others in it are not looked at.
 
@@ -68,6 +86,7 @@ def read_npz(
         path: the file.
         names: the arrays that it must have.
         optional: those that are read where it has them.
+        prefix: also read those whose names begin so.
         limit: bytes of all of them together.
 
     Raises:
@@ -81,7 +100,8 @@ def read_npz(
         missing = sorted(set(names) - members.keys())
         if missing:
             raise _RefusedError(f"it has no array {missing[0]}")
-        for name in sorted({*names, *optional} & members.keys()):
+        also = {name for name in members if prefix is not None and name.startswith(prefix)}
+        for name in sorted({*names, *optional, *also} & members.keys()):
             arrays[name] = _member(archive, members[name], limit)
             limit -= arrays[name].nbytes
     return arrays
@@ -115,9 +135,7 @@ class _Header:
 def _readable(path: Path) -> Iterator[BufferedReader]:
     """The file, opened; whatever shows that it is damaged is an `Unreadable`."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a FIFO would keep us waiting
-            raise _RefusedError("it is not a regular file")
-        with path.open("rb") as file:
+        with opened(path) as file:
             yield file
     except FileNotFoundError:
         raise

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalist.config import DataOptions
+from generalist.data.array_files import map_npy
 from generalist.tensors import ImageShape
 
 Uint8 = NDArray[np.uint8]
@@ -40,7 +41,7 @@ def _portable(array: NDArray[Any]) -> NDArray[Any] | str:
 
 
 def _split(*parts: NDArray[Any] | str) -> Split:
-    return Split(*(np.load(own, mmap_mode="r", allow_pickle=False) if isinstance(own, str) else own for own in parts))
+    return Split(*(map_npy(Path(own)) if isinstance(own, str) else own for own in parts))
 
 
 @dataclass(frozen=True)

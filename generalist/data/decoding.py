@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from generalist.data.image_files import formats, is_utf8, printable
+from generalist.data.image_files import formats, is_utf8
 from generalist.errors import BadInput
+from generalist.gate import printable
 
 LISTED = 10
 """Files that a sentence names; of others it gives the number."""

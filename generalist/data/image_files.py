@@ -12,6 +12,8 @@ from pathlib import Path
 
 from PIL import Image, ImageFile
 
+from generalist.gate import printable
+
 HIDDEN = "hidden file or folder"
 NOWHERE = "link that leads nowhere or in a circle"
 CIRCLE = "link back to a folder that it lies in"
@@ -28,7 +30,6 @@ _MANY = {
 }
 _NO_SUFFIX = "without a suffix"
 _SUFFIXES_TOLD = 6
-_NOT_SHOWN = {"Cc", "Cs", "Zl", "Zp"}  # controls, surrogates, and what breaks lines
 _SPLITS = ("train", "test")
 _UNREADABLE = {"EPS", "MPEG"}  # Pillow starts Ghostscript for the one, and has no decoder for the other
 
@@ -91,11 +92,6 @@ def formats() -> tuple[str, ...]:
     Image.preinit()
     Image.init()
     return tuple(name for name in Image.ID if name not in _UNREADABLE and not _is_stub(name))
-
-
-def printable(path: Path | str) -> str:
-    """The path as it can be shown in one line: bytes that are no UTF-8 and control characters become escapes."""
-    return "".join(_escaped(mark) if unicodedata.category(mark) in _NOT_SHOWN else mark for mark in str(path))
 
 
 def is_utf8(path: Path | str) -> bool:
@@ -206,11 +202,6 @@ def _is_stub(name: str) -> bool:
     """Whether Pillow knows the format but leaves its pixels to others."""
     opener = Image.OPEN[name][0]
     return inspect.isclass(opener) and issubclass(opener, ImageFile.StubImageFile)
-
-
-def _escaped(mark: str) -> str:
-    byte = ord(mark) - 0xDC00  # where Python keeps bytes of names that are no UTF-8
-    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else mark.encode("unicode_escape").decode()
 
 
 def _counted(number: int, one: str, many: str) -> str:

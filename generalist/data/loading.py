@@ -1,24 +1,30 @@
 """Prepared data, verified and memory-mapped."""
 
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from generalist.data.array_files import Unreadable, map_npy
 from generalist.data.contract import Dataset, Split
-from generalist.data.manifest import ARRAYS, MEND, Manifest, file_sha256
+from generalist.data.manifest import ARRAYS, MANIFEST, MEND, Manifest, file_sha256
 from generalist.errors import BadInput
 from generalist.tensors import ImageShape
 
 
 def load(folder: Path) -> Dataset:
-    """Open what `prepare` wrote; every byte is checked against the manifest first.
+    """Open what `prepare` wrote; every byte is checked against the manifest first, then whether it is what it should.
 
     Raises:
-        BadInput: the folder is missing, or a file in it has changed, is cut short or missing.
+        BadInput: the folder is missing, a file in it has changed, is cut short or missing, or another program wrote it.
     """
     manifest = Manifest.read(folder)
     for name in ARRAYS:
         _verify(folder / name, manifest.files.get(name))
+    if wrong := _wrong(manifest):
+        raise BadInput(f"{folder / MANIFEST} {wrong}, so another program wrote it; {MEND}")
     channels, height, width = manifest.shape
     shape = ImageShape(
         channels=channels,
@@ -29,9 +35,9 @@ def load(folder: Path) -> Dataset:
         std=tuple(std or 1.0 for std in manifest.std),  # constant pixels need no scaling, and 0 can't divide
     )
     return Dataset(
-        train=_split(folder, "train"),
-        validation=_split(folder, "validation"),
-        test=_split(folder, "test"),
+        train=_split(folder, "train", manifest),
+        validation=_split(folder, "validation", manifest),
+        test=_split(folder, "test", manifest),
         shape=shape,
         class_names=manifest.class_names,
         digest=manifest.digest,
@@ -41,14 +47,55 @@ def load(folder: Path) -> Dataset:
 
 
 def _verify(path: Path, expected: str | None) -> None:
-    if not path.is_file():
-        raise BadInput(f"{path} is missing from the prepared data; {MEND}")
-    if file_sha256(path) != expected:
+    try:
+        digest = file_sha256(path)
+    except FileNotFoundError:
+        raise BadInput(f"{path} is missing from the prepared data; {MEND}") from None
+    except OSError as error:
+        raise BadInput(f"{path} can't be read ({error.strerror}); {MEND}") from None
+    if digest != expected:
         raise BadInput(f"{path} has changed since it was prepared; {MEND}")
 
 
-def _split(folder: Path, name: str) -> Split:
-    images, labels = (
-        np.load(folder / f"{name}_{part}.npy", mmap_mode="r", allow_pickle=False) for part in ("images", "labels")
-    )
+def _wrong(manifest: Manifest) -> str | None:
+    """What a manifest says that no `prepare` does."""
+    channels, numbers = manifest.shape[0], (*manifest.mean, *manifest.std)
+    if min(manifest.shape) < 1:
+        return f"tells of images of the shape {list(manifest.shape)}"
+    if len(manifest.mean) != channels or len(manifest.std) != channels:
+        return f"has {len(manifest.mean)} means and {len(manifest.std)} deviations for {channels} channels"
+    if not all(math.isfinite(number) and 0 <= number <= 1 for number in numbers):
+        return "has means or deviations outside of [0, 1]"
+    if len(manifest.class_names) < 2:
+        return f"names {len(manifest.class_names)} classes, and two are the least that can be told apart"
+    if len({*manifest.class_names}) < len(manifest.class_names):
+        return "names a class twice"
+    return None
+
+
+def _split(folder: Path, name: str, manifest: Manifest) -> Split:
+    images, labels = (_mapped(folder / f"{name}_{part}.npy") for part in ("images", "labels"))
+    for part, array, dtype, shape in (
+        ("images", images, np.dtype(np.uint8), (*images.shape[:1], *manifest.shape)),
+        ("labels", labels, np.dtype(np.int64), images.shape[:1]),
+    ):
+        if array.dtype != dtype or array.shape != shape:
+            raise BadInput(
+                f"{folder / f'{name}_{part}.npy'} is {array.dtype} {list(array.shape)}, expected {dtype} {list(shape)};"
+                f" {MEND}"
+            )
+    classes, lowest, highest = len(manifest.class_names), int(labels.min()), int(labels.max())
+    if lowest < 0 or highest >= classes:
+        raise BadInput(
+            f"{folder / f'{name}_labels.npy'} has labels from {lowest} to {highest}, and there are {classes} classes;"
+            f" {MEND}"
+        )
     return Split(images, labels)
+
+
+def _mapped(path: Path) -> NDArray[Any]:
+    try:
+        return map_npy(path)
+    except (FileNotFoundError, Unreadable) as error:
+        reason = error.reason if isinstance(error, Unreadable) else "it is gone"
+        raise BadInput(f"{path} is no array that `prepare` writes ({reason}); {MEND}") from None

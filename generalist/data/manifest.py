@@ -3,18 +3,23 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field
 
 from generalist.config import DataOptions, canonical, digest
 from generalist.data.contract import SPLITS
 from generalist.errors import BadInput
+from generalist.gate import opened
 from generalist.records import Record
 
 MANIFEST = "manifest.json"
 ARRAYS = tuple(f"{split}_{part}.npy" for split in SPLITS for part in ("images", "labels"))
 MEND = "run `dvc repro --force prepare`"
+
+
+class Damaged(BadInput):
+    """A manifest that is there, and is not what `prepare` wrote."""
 
 
 class Manifest(Record):
@@ -52,23 +57,25 @@ class Manifest(Record):
     test_digest: str
 
     @classmethod
-    def read(cls, folder: Path) -> "Manifest":
+    def read(cls, folder: Path) -> Self:
         """Read the manifest of a folder of prepared data; the arrays are not looked at.
 
         Raises:
-            BadInput: there is none, or it is not what `prepare` wrote.
+            Damaged: it is not what `prepare` wrote.
+            BadInput: there is none.
         """
         path = folder / MANIFEST
         try:
-            text = path.read_text(encoding="utf-8")
+            manifest = super().read(path)
+            intact = manifest._intact()
         except (FileNotFoundError, NotADirectoryError):
             raise BadInput(f"there is no prepared data in {folder}; run `dvc repro prepare`") from None
-        try:
-            manifest = cls.model_validate_json(text)
+        except OSError as error:
+            raise Damaged(f"{path} can't be read ({error.strerror}); {MEND}") from None
         except ValueError:
-            raise BadInput(f"{path} is damaged or was written by another version; {MEND}") from None
-        if not manifest._intact():
-            raise BadInput(f"{path} has changed since it was prepared; {MEND}")
+            raise Damaged(f"{path} is damaged or was written by another version; {MEND}") from None
+        if not intact:
+            raise Damaged(f"{path} has changed since it was prepared; {MEND}")
         return manifest
 
     def _intact(self) -> bool:
@@ -104,7 +111,7 @@ def digest_of_test(files: dict[str, str], class_names: tuple[str, ...]) -> str:
 
 def file_sha256(path: Path) -> str:
     """SHA-256 (hex) of a file's bytes."""
-    with path.open("rb") as handle:
+    with opened(path) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 

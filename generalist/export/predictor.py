@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from generalist.data import decoding, image_files
 from generalist.errors import BadInput
 from generalist.export.runtime import Float32, Runtime, Where
+from generalist.gate import printable
 
 TILE = 64
 """Images that are decoded and predicted at a time: bounds memory."""
@@ -36,7 +37,7 @@ class Prediction:
     @property
     def shown(self) -> str:
         """The file's name as it can be shown in one line."""
-        return image_files.printable(self.file)
+        return printable(self.file)
 
 
 class Predictor:
@@ -138,7 +139,7 @@ def _class_names(runtime: Runtime) -> tuple[str, ...]:
 
 def _image_files(paths: list[Path]) -> list[Path]:
     """The files among the paths, and those below the folders among them."""
-    missing = [image_files.printable(path) for path in paths if not _exists(path)]
+    missing = [printable(path) for path in paths if not _exists(path)]
     if missing:
         more = f" and {len(missing) - decoding.LISTED:,} more" if len(missing) > decoding.LISTED else ""
         raise BadInput(f"there is no {', no '.join(missing[: decoding.LISTED])}{more}: name images or folders of them")
@@ -150,7 +151,7 @@ def _image_files(paths: list[Path]) -> list[Path]:
         found = image_files.find(path)
         if not found.files:
             left_out = f" (left out: {image_files.told(found.left_out.values())})" if found.left_out else ""
-            raise BadInput(f"folder {image_files.printable(path)} holds no images{left_out}: name another")
+            raise BadInput(f"folder {printable(path)} holds no images{left_out}: name another")
         if sentence := found.told():
             logging.getLogger("generalist").warning("%s", sentence)
         files += found.files

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from generalist.config import Config
+from generalist.data.manifest import Damaged
 from generalist.errors import BadInput
 from generalist.training import Round, Work, duration, plan
 from pipelines import steps
@@ -36,9 +37,12 @@ def _title(config: Config, round_: Round) -> str:
 
 def _work(config: Config, workspace: Workspace) -> list[Work]:
     try:
-        return steps.training(config, workspace).forecast()
+        data = steps.prepared(config, workspace)
+    except Damaged:
+        raise
     except BadInput:  # the source is not there yet; the training itself will say so
         return []
+    return steps.training(config, workspace, data=data).forecast()
 
 
 def _state(work: list[Work]) -> str:

@@ -1,13 +1,12 @@
 """What stands between a model and the alias `champion`: a gate says why it stays shut, or nothing. No MLflow here."""
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from generalist.data.array_files import Unreadable, read_npz
 from generalist.errors import BadInput
 from generalist.export import Parity
 from generalist.records import Evaluation
@@ -41,11 +40,10 @@ class Evidence:
         evaluation = results.read_evaluation()
         learner, threat = evaluation.headline, evaluation.headline.threats[0]
         try:
-            # Opened here: numpy leaves a file open that it can't read.
-            with results.verdicts.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                natural = arrays[f"{learner.name}/prediction"] == arrays["label"]
-                robust = arrays[f"{learner.name}/{threat.threat}/cascade"]
-        except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            said, held = f"{learner.name}/prediction", f"{learner.name}/{threat.threat}/cascade"
+            arrays = read_npz(results.verdicts, ("label", said, held))
+            natural, robust = arrays[said] == arrays["label"], arrays[held]
+        except (FileNotFoundError, Unreadable, ValueError):
             raise BadInput(f"{results.verdicts} is missing or damaged: make it with `dvc repro`") from None
         found = (natural.shape, robust.shape, natural.sum(), robust.sum())
         n = (learner.natural.n,)

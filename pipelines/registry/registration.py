@@ -160,7 +160,7 @@ def _evidence(kept: Results, run_id: str) -> Evidence:
 
 def _parity(results: Results) -> Parity:
     try:
-        return Parity.model_validate_json(results.parity.read_bytes())
+        return Parity.read(results.parity)
     except (OSError, ValueError):
         raise BadInput(f"{results.parity} is missing or damaged: make it with `dvc repro`") from None
 

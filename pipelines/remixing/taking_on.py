@@ -1,11 +1,12 @@
 """From a mixture to a registered model."""
 
 import time
-import zipfile
-import zlib
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from generalist.data.array_files import Unreadable, read_npz
 from generalist.errors import BadInput
 from generalist.evaluation import Verdicts, protocol
 from generalist.records import History, RoundRecord
@@ -102,8 +103,10 @@ def _known(found: Look, name: str, weights: Weights) -> Verdicts | None:
     if before.protocol != protocol(training.config, training.dataset):
         return None
     try:
-        with found.run.verdicts.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-            arrays = {key: kept[key] for key in kept.files if key == "label" or key.startswith(f"{name}/")}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+        kept = read_npz(found.run.verdicts, ("label",), prefix=f"{name}/")
+    except (FileNotFoundError, Unreadable):
         return None
+    if {array.shape for array in kept.values()} != {(evaluation.natural.n,)}:
+        return None
+    arrays: dict[str, NDArray[Any]] = kept
     return Verdicts(evaluation, arrays, np.zeros((0, 0, 0, 0), dtype=np.float32))

@@ -13,10 +13,11 @@ from generalist.config import Quantity
 from generalist.config.sections import Count, Fraction
 from generalist.data.contract import Raw, Source, Split
 from generalist.data.decoding import Unreadable, content, decode, refuse, tell_remarks
-from generalist.data.image_files import LOOSE, Found, Parts, composed, find, is_utf8, printable, told
+from generalist.data.image_files import LOOSE, Found, Parts, composed, find, is_utf8, told
 from generalist.data.manifest import combined_sha256
 from generalist.data.splitting import hold_back
 from generalist.errors import BadInput
+from generalist.gate import printable
 
 OWN_SPLITS = {"train", "test"}
 _SPLIT_WORDS = {"dev", "test", "testing", "train", "training", "val", "valid", "validation"}
