@@ -34,6 +34,11 @@ class Registry:
     folder: Path
 
     @property
+    def section(self) -> dict[str, str]:
+        """Of the configuration that registers here."""
+        return {"name": self.name}
+
+    @property
     def client(self) -> MlflowClient:
         """MLflow's."""
         return connect(self.workspace)
@@ -47,7 +52,7 @@ class Registry:
     def results(self, model: factory.Model) -> Results:
         """A model's results; written once."""
         folder = self.folder / f"outputs{model.seed}"
-        settings = factory.config(registry={"name": self.name})
+        settings = factory.config(registry=self.section)
         return Results(folder) if folder.exists() else model.write(folder, settings=settings)
 
     def register(self, model: factory.Model, **options: Any) -> Registration:

@@ -42,6 +42,51 @@ def test_registering_a_file_again_changes_nothing(registry: Registry) -> None:
     assert len(registry.client.search_model_versions(f"name='{registry.name}'")) == 2
 
 
+@pytest.mark.parametrize("champion", [True, False])
+def test_equal_weights_and_protocol_are_the_same_version(registry: Registry, tmp_path: Path, *, champion: bool) -> None:
+    """A retraining at another commit makes another file, and no other version: it is said which one it is."""
+    registry.register(GOOD)
+    model = GOOD if champion else WORSE
+    before = registry.register(model)
+    results = replace(model, commit="2222").write(
+        tmp_path / "again", settings=factory.config(registry=registry.section)
+    )
+    found = register(registry.workspace, results)
+    assert (found.version, found.alias, found.new, found.equal) == (before.version, before.alias, False, True)
+    assert found.sha256 == sha256_of(results.onnx) != before.sha256
+    assert found.run_id != before.run_id  # its own run remembers the retraining
+    assert found.sentence.startswith(
+        f"{registry.name} version {before.version}, {before.alias},"
+        " which has equal weights and an equal protocol, so nothing new is registered"
+    )
+    assert found.reasons == before.reasons
+    assert len(registry.client.search_model_versions(f"name='{registry.name}'")) == (1 if champion else 2)
+
+
+@pytest.mark.parametrize(
+    "other", [replace(GOOD, protocol=OTHER_PROTOCOL), replace(GOOD, drift=0.5), replace(GOOD, seed=17)]
+)
+def test_what_differs_in_protocol_or_in_the_file_is_a_version_of_its_own(
+    registry: Registry, tmp_path: Path, other: factory.Model
+) -> None:
+    """Neither a mended export nor a new evaluation is lost."""
+    registry.register(GOOD)
+    results = other.write(tmp_path / "again", settings=factory.config(registry=registry.section))
+    found = register(registry.workspace, results)
+    assert (found.version, found.new, found.equal) == (2, True, False)
+
+
+def test_a_version_whose_file_is_gone_is_not_taken_for_the_same(registry: Registry, tmp_path: Path) -> None:
+    """Nobody could download it."""
+    model = replace(GOOD, seed=18)
+    registry.register(model)
+    Path(registry.client.get_model_version(registry.name, "1").source, "model.onnx").unlink()
+    results = replace(model, commit="3333").write(
+        tmp_path / "again", settings=factory.config(registry=registry.section)
+    )
+    assert register(registry.workspace, results).version == 2
+
+
 def test_a_run_that_was_followed_is_the_versions_run(registry: Registry) -> None:
     """No second run is made for it."""
     model = replace(GOOD, seed=14)

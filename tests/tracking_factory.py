@@ -95,6 +95,8 @@ class Model:
         flags: what makes its robust accuracy doubtful.
         disagreements: of the ONNX file with torch.
         protocol: of its evaluation.
+        commit: of the code that made it.
+        drift: of one of its weights, in the ONNX file alone, as another exporter may round it.
     """
 
     seed: int = 0
@@ -104,6 +106,8 @@ class Model:
     flags: tuple[str, ...] = ()
     disagreements: int = 0
     protocol: Protocol = PROTOCOL
+    commit: str = "c0ffee"
+    drift: float = 0.0
 
     def evaluation(self) -> Evaluation:
         """Of two experts and the global learner; the experts are all alike."""
@@ -154,10 +158,11 @@ class Model:
             class_names=("a", "b", "c", "d"),
             data_digest=DATA.digest,
             params_digest="9a4a" * 16,
-            git_commit="c0ffee",
+            git_commit=self.commit,
             dirty=False,
         )
         weight = np.random.default_rng(self.seed).normal(size=(onnx_models.PIXELS, onnx_models.CLASSES))
+        weight[0, 0] += self.drift
         proto = onnx_models.linear(weight=weight.astype(np.float32))
         results.onnx.write_bytes(sealed(proto, lineage.to_metadata()))
         results.evaluation.write_text(evaluation.model_dump_json(), encoding="utf-8")

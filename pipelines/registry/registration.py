@@ -1,4 +1,4 @@
-"""A finished model to the registry: once for each file, and champion only through all gates."""
+"""A finished model to the registry: once for equal weights and protocol, and champion only through all gates."""
 
 import json
 import tempfile
@@ -17,10 +17,12 @@ from pipelines.registry.gates import Evidence
 from pipelines.registry.versions import (
     CHALLENGER,
     CHAMPION,
+    PROTOCOL,
     Version,
     crown,
     described,
     with_alias,
+    with_equal,
     with_sha256,
 )
 from pipelines.results import Results
@@ -50,6 +52,7 @@ class Registration(Record):
         sha256: of the ONNX file.
         run_id: the MLflow run that made it.
         new: whether this call registered it.
+        equal: whether the version has another file, with equal weights and protocol.
     """
 
     name: str
@@ -59,11 +62,14 @@ class Registration(Record):
     sha256: str
     run_id: str
     new: bool
+    equal: bool = False
 
     @property
     def sentence(self) -> str:
         """For people: which version it is, its alias, and why it is not champion."""
         known = "" if self.new else ", registered before"
+        if self.equal:
+            known = ", which has equal weights and an equal protocol, so nothing new is registered"
         because = f": {'; '.join(self.reasons)}" if self.reasons else ""
         return f"{self.name} version {self.version}, {self.alias or 'without an alias now'}{known}{because}"
 
@@ -76,6 +82,8 @@ def register(
     flow_run_id: str | None = None,
 ) -> Registration:
     """Register the ONNX file among the results, unless it is registered; the gates decide on its alias.
+
+    A file that differs from a registered one in its origin alone is no new version: see `with_equal`.
 
     Args:
         workspace: whose MLflow.
@@ -92,10 +100,12 @@ def register(
     client = connect(workspace)
     with workspace.one_at_a_time("registry"):
         same = [version for version in with_sha256(client, sha256) if version.name == name]
-        if same and _DECIDED in same[0].tags:
-            return _registration(same[0], new=False)
+        version = same[0] if same else with_equal(workspace, results, name)
+        if version is not None and _DECIDED in version.tags:
+            known = _registration(version, new=False)
+            return known if same else known.model_copy(update={"equal": True, "sha256": sha256, "run_id": run_id})
         reasons = _decide(client, results, config, reevaluate)
-        version = same[0] if same else _create(client, results, name, run_id, sha256)
+        version = version or _create(client, results, name, run_id, sha256)
         if flow_run_id is not None:
             client.set_model_version_tag(name, str(version.version), "prefect_flow_run_id", flow_run_id)
         _settle(client, version, reasons)
@@ -176,7 +186,7 @@ def _create(client: MlflowClient, results: Results, name: str, run_id: str, sha2
         ONNX_SHA256: sha256,
         "criterion": evaluation.criterion,
         "criterion_value": f"{evaluation.chosen.validation.by(evaluation.criterion):.6f}",
-        "protocol_digest": evaluation.protocol.digest(),
+        PROTOCOL: evaluation.protocol.digest(),
         "mlflow_run_id": run_id,
     }
     version = client.create_model_version(

@@ -9,13 +9,25 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from generalist.errors import BadInput
+from generalist.export import graph_digest
 from generalist.records import Record
-from pipelines.tracking import ONNX_SHA256, connect, experiment_id, finished_runs, sha256_of, stored_file
+from pipelines.results import Results
+from pipelines.tracking import (
+    ONNX_SHA256,
+    WEIGHTS_SHA256,
+    connect,
+    experiment_id,
+    finished_runs,
+    sha256_of,
+    stored_file,
+)
 from pipelines.workspace import Workspace
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 FORMER = "former_champion"
 """Tag of a version that became champion: the version before it."""
+PROTOCOL = "protocol_digest"
+"""Tag of a version: what its accuracies mean."""
 _MISSING = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
 
 
@@ -178,6 +190,24 @@ def with_sha256(client: MlflowClient, sha256: str) -> tuple[Version, ...]:
     return tuple(described(client, version.name, str(version.version)) for version in same)
 
 
+def with_equal(workspace: Workspace, results: Results, name: str) -> Version | None:
+    """The version with the weights and the graph of these results, evaluated by the same protocol.
+
+    Its file may be another one: made from another commit, or by a configuration that changes no bits. Of several, it
+    is the champion, or the last.
+
+    Raises:
+        BadInput: a file of the results is missing or damaged.
+    """
+    client, evaluation, graph = connect(workspace), results.read_evaluation(), graph_digest(results.onnx)
+    runs = finished_runs(client, experiment_id(workspace, client), evaluation.headline.digest, tag=WEIGHTS_SHA256)
+    ids = {run.info.run_id for run in runs}
+    alike = client.search_model_versions(f"name = '{name}' and tags.{PROTOCOL} = '{evaluation.protocol.digest()}'")
+    found = [described(client, name, str(version.version)) for version in alike if version.run_id in ids]
+    found.sort(key=lambda version: (CHAMPION in version.aliases, version.version), reverse=True)
+    return next((version for version in found if _graph(client, version) == graph), None)
+
+
 def described(client: MlflowClient, name: str, number: str) -> Version:
     """A version as it is now."""
     found = client.get_model_version(name, number)
@@ -199,6 +229,15 @@ def _aliases(client: MlflowClient, name: str) -> dict[str, str]:
         if error.error_code not in _MISSING:
             raise
         return {}
+
+
+def _graph(client: MlflowClient, version: Version) -> str | None:
+    """Digest of the graph and the weights in a version's file; None where that is gone."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return graph_digest(_fetched(client, version, Path(folder)))
+        except BadInput:
+            return None
 
 
 def _fetched(client: MlflowClient, version: Version, folder: Path) -> Path:

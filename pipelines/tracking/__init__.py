@@ -1,7 +1,7 @@
 """MLflow remembers: a run for each training, search and trial, with parameters, metrics, origin, model and report."""
 
 from pipelines.tracking.database import connect, experiment_id, migrate
-from pipelines.tracking.facts import summary
+from pipelines.tracking.facts import WEIGHTS_SHA256, summary
 from pipelines.tracking.model import model_of, sha256_of, stored_file
 from pipelines.tracking.publishing import finished_runs, publish
 from pipelines.tracking.studies import StudyTracker, open_study
@@ -9,6 +9,7 @@ from pipelines.tracking.tracker import ONNX_SHA256, Tracker, start
 
 __all__ = [
     "ONNX_SHA256",
+    "WEIGHTS_SHA256",
     "StudyTracker",
     "Tracker",
     "connect",

@@ -8,6 +8,8 @@ from pipelines.workspace import CodeVersion
 
 LONGEST_PARAM = 6000  # characters; MLflow's limit
 LONGEST_TAG = 8000
+WEIGHTS_SHA256 = "weights_sha256"
+"""Tag of a run: SHA-256 (hex) of the deployed learner's weights, whatever file they are in."""
 Fact = EpochRecord | GlobalRecord | RoundRecord
 
 
@@ -42,7 +44,7 @@ def origin(config: Config, *, data_digest: str, code: CodeVersion) -> dict[str, 
 def outcome(evaluation: Evaluation) -> dict[str, str]:
     """Tags that say what came of a run."""
     return {
-        "weights_sha256": evaluation.headline.digest,
+        WEIGHTS_SHA256: evaluation.headline.digest,
         "protocol_digest": evaluation.protocol.digest(),
         "mlflow.note.content": summary(evaluation),  # MLflow shows it on the run's page
     }

@@ -31,9 +31,9 @@ def publish(workspace: Workspace, results: Results) -> str:
         return _made_from(results, workspace, client, experiment)
 
 
-def finished_runs(client: MlflowClient, experiment: str, sha256: str) -> list[Run]:
-    """The complete runs that made an ONNX file, newest first."""
-    query = f"attributes.status = 'FINISHED' and tags.{ONNX_SHA256} = '{sha256}'"
+def finished_runs(client: MlflowClient, experiment: str, sha256: str, *, tag: str = ONNX_SHA256) -> list[Run]:
+    """The complete runs that made an ONNX file, or what else a tag has the digest of, newest first."""
+    query = f"attributes.status = 'FINISHED' and tags.{tag} = '{sha256}'"
     return list(client.search_runs([experiment], query, order_by=["attributes.start_time DESC"]))
 
 
