@@ -208,6 +208,7 @@ def test_a_forgotten_normalisation_is_warned_of(folder: Path) -> None:
     (warning,) = [line for line in result.stderr.splitlines() if "warning" in line]
     assert "did you mean --mean 0.5 --std 0.5?" in warning
     assert "100.0 %" in warning
+    assert warning in generalist(*words, "--images", "0:4").stderr  # a shard is too small to tell, the data is not
     helped = generalist(*words, "--mean", "0.5", "--std", "1/2", "--out", "helped.npz")
     assert "warning" not in helped.stderr
     assert "natural accuracy 100.0 %" in helped.stdout

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from generalist.errors import BadInput
 from generalist.export import Parity
+from generalist.significance import mcnemar
 from pipelines.registry import gates
 from pipelines.registry.gates import Evidence
 
@@ -30,12 +31,12 @@ def test_mcnemar_is_the_tail_of_a_fair_coin(lost: int, won: int) -> None:
     """The probability of at least so many heads among the discordant pairs."""
     tosses = lost + won
     tail = sum(comb(tosses, heads) for heads in range(lost, tosses + 1)) / 2**tosses
-    assert gates.mcnemar(lost, won) == pytest.approx(tail)
+    assert mcnemar(lost, won) == pytest.approx(tail)
 
 
 def test_no_discordant_pair_says_nothing() -> None:
     """Equal verdicts speak for no difference."""
-    assert gates.mcnemar(0, 0) == 1.0
+    assert mcnemar(0, 0) == 1.0
 
 
 def test_parity_must_hold() -> None:

@@ -9,10 +9,16 @@ from numpy.typing import NDArray
 
 from generalist.errors import BadInput
 from generalist.export.runtime import Float32, Runtime
+from generalist.significance import mcnemar
 
-SAMPLE = 200
+SAMPLE = 500
 """Images, at most, on which normalisations are compared."""
-_RISE = 0.1
+_LEVEL = 0.01  # of the paired tests together
+_LARGE, _LARGE_LEVEL = (
+    0.1,
+    0.05,
+)  # a rise that is told at another level, as a few dozen images can't show it at the first
+_FLAT = 1e-3  # a standard deviation that nobody divides by
 _NUMBER = re.compile(r"[+-]?(\d{1,20}(\.\d{0,20})?|\.\d{1,20})(e[+-]?\d{1,2})?(/\d{1,9}(\.\d{1,9})?)?", re.IGNORECASE)
 
 
@@ -58,34 +64,56 @@ USUAL = {
 """What networks are commonly trained with, by name."""
 
 
+def looked_at(count: int) -> NDArray[np.int64]:
+    """Positions of `SAMPLE` images at most, evenly spread over so many."""
+    return np.unique(np.linspace(0, count - 1, min(SAMPLE, count)).astype(np.int64))
+
+
 def doubt(model: Runtime, given: Normalisation, images: Float32, labels: NDArray[np.int64]) -> str | None:
-    """A warning where some usual normalisation makes a model much more accurate than the one given.
+    """A warning where another normalisation makes a model significantly more accurate than the one given.
+
+    Tried are the usual ones and that by the mean and the standard deviation of the images. The most accurate one must
+    win by McNemar's test, image by image, at a level that all that are tried share (Bonferroni); a rise by more than
+    ten points, at the usual one.
 
     Args:
         model: of another's making.
         given: with which it is going to be measured.
-        images: float32 [n, channels, height, width] in [0, 1]; `SAMPLE` of them, evenly spread, are looked at.
+        images: float32 [n, channels, height, width] in [0, 1], such as those that `looked_at` names.
         labels: int64 [n].
     """
-    chosen = np.unique(np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).astype(int))
-    images, labels = np.ascontiguousarray(images[chosen]), labels[chosen]
-    own = float((model(given(images)).argmax(axis=1) == labels).mean())
-    best, name = max((_accuracy(model, other, images, labels), name) for name, other in USUAL.items())
-    if best - own <= _RISE + 1e-9:
+    others = {**USUAL, "that of these images": _own(images)}
+    right = _right(model, given, images, labels)
+    found = {name: _right(model, other, images, labels) for name, other in others.items()}
+    name = max(found, key=lambda name: int(found[name].sum()))
+    gained, lost = int((found[name] & ~right).sum()), int((right & ~found[name]).sum())
+    large = gained - lost > _LARGE * len(labels)
+    if mcnemar(gained, lost) >= (_LARGE_LEVEL if large else _LEVEL / len(others)):
         return None
     return (
-        f"warning: {model.path} classifies {100 * own:.1f} % of {len(chosen)} images correctly, and {100 * best:.1f} %"
-        f" with another normalisation ({name}): did you mean {USUAL[name]}?"
+        f"warning: {model.path} classifies {100 * right.mean():.1f} % of {len(labels)} images correctly, and"
+        f" {100 * found[name].mean():.1f} % with another normalisation ({name}): did you mean {others[name]}?"
     )
 
 
-def _accuracy(model: Runtime, other: Normalisation, images: Float32, labels: NDArray[np.int64]) -> float:
+def _own(images: Float32) -> Normalisation:
+    """By the mean and the standard deviation of each channel; as they are where a channel is the same everywhere."""
+    mean, std = images.mean(axis=(0, 2, 3), dtype=np.float64), images.std(axis=(0, 2, 3), dtype=np.float64)
+    if std.min() < _FLAT:
+        return NONE
+    return Normalisation(tuple(round(float(own), 4) for own in mean), tuple(round(float(own), 4) for own in std))
+
+
+def _right(model: Runtime, other: Normalisation, images: Float32, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Bool [n], which images are classified correctly; none where the model doesn't take them so."""
+    none = np.zeros(len(images), dtype=np.bool_)
     if max(len(other.mean), len(other.std)) not in {1, model.channels}:
-        return 0.0
+        return none
     try:
-        return float((model(other(images)).argmax(axis=1) == labels).mean())
+        right: NDArray[np.bool_] = model(other(images)).argmax(axis=1) == labels
     except BadInput:  # logits that are not finite: it is no candidate
-        return 0.0
+        return none
+    return right
 
 
 def _numbers(option: str, written: str, channels: int) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ from pipelines.cli.shell import going_on, same_command, tell
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from generalist.attacks import Cascade
 
@@ -71,7 +72,7 @@ def attack(
     from generalist import engine
     from generalist.attacks import autoattack
     from generalist.attacks.verdict_files import write_verdicts
-    from generalist.tensors import to_unit
+    from generalist.export.normalisation import looked_at
     from generalist.threats import Threat
     from pipelines.cli.images import chosen_images
     from pipelines.cli.targets import open_target
@@ -86,14 +87,13 @@ def attack(
         target = open_target(model, on, threads, pixels.shape[1:], mean, std)
         if target.box:
             attacks = _without_gradients(model, attacks)
-        part = torch.from_numpy(pixels[choice.positions])
-        part = part if part.is_floating_point() else to_unit(part)
-        doubt = target.doubt(part.numpy(), labels[choice.positions])
+        shown = looked_at(len(labels))  # of all images: a shard may be small
+        doubt = target.doubt(_unit(pixels[shown]).numpy(), labels[shown])
         if doubt:
             tell(doubt)
         result = autoattack(
             target.network,
-            part.to(on),
+            _unit(pixels[choice.positions]).to(on),
             torch.from_numpy(labels[choice.positions]).to(on),
             against,
             version=version,
@@ -139,6 +139,16 @@ def merge(
     if out is not None:
         write_verdicts(out, result, facts, adversarial=result.adversarial.numel() > 0)
     _show(result, facts)
+
+
+def _unit(pixels: "NDArray[Any]") -> "Tensor":
+    """Images of either kind as float32 in [0, 1]."""
+    import torch
+
+    from generalist.tensors import to_unit
+
+    images = torch.from_numpy(pixels)
+    return images if images.is_floating_point() else to_unit(images)
 
 
 def _images(data: Path | None) -> "tuple[NDArray[Any], NDArray[Any], str]":

@@ -10,6 +10,7 @@ from generalist.data.array_files import Unreadable, read_npz
 from generalist.errors import BadInput
 from generalist.export import Parity
 from generalist.records import Evaluation
+from generalist.significance import mcnemar
 from pipelines.results import Results
 
 Criterion = Literal["harmonic", "natural", "robust"]
@@ -99,19 +100,6 @@ def not_worse(what: str, candidate: Flags, champion: Flags, *, level: float) -> 
         f"its {what} accuracy on the test split is significantly worse than the champion's"
         f" ({lost} images lost, {won} won, p = {probability:.2g} in McNemar's test at level {level:g})"
     )
-
-
-def mcnemar(lost: int, won: int) -> float:
-    """Probability of at least `lost` losses if losses and wins were equally likely.
-
-    McNemar's test of paired verdicts, exact and one-sided (McNemar, Psychometrika 12, 1947).
-    Without a discordant pair nothing speaks against equality: 1.
-    """
-    if lost + won == 0:
-        return 1.0
-    from scipy.special import bdtrc  # scipy.stats has the test by name, and takes a second to import
-
-    return float(bdtrc(lost - 1, lost + won, 0.5))
 
 
 def alone(candidate: Evaluation, found: Parity) -> tuple[str, ...]:
