@@ -12,8 +12,8 @@ from generalist import engine
 from generalist.attacks import autoattack
 from generalist.config import EvaluationOptions
 from generalist.data import Dataset
-from generalist.data.manifest import file_sha256
 from generalist.export import read_classifier
+from generalist.gate import file_sha256
 from generalist.models import Classifier
 from generalist.records import Accuracy
 from generalist.tensors import to_unit

@@ -15,9 +15,9 @@ from generalist.attacks.verdict_files import merge_files, write_verdicts
 from generalist.config import digest, load
 from generalist.data import load as load_data
 from generalist.data import prepare
-from generalist.data.manifest import file_sha256
 from generalist.errors import BadInput
 from generalist.export import read_classifier
+from generalist.gate import file_sha256
 from generalist.records import Accuracy
 from generalist.tensors import to_unit
 from generalist.threats import threat_from

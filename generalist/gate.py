@@ -4,6 +4,7 @@ What has a format of its own has a reader behind this gate: YAML `config.plain_y
 `data.decoding`, states and weights `store.files`, ONNX `export.seal`, addresses of stores `store.remote`.
 """
 
+import hashlib
 import json
 import stat
 import unicodedata
@@ -46,6 +47,16 @@ def read(path: Path, *, most: int = LARGEST) -> bytes:
     if len(content) > most:
         raise OSError(0, f"it has more than {most:,} bytes")
     return content
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 (hex) of the bytes of a regular file.
+
+    Raises:
+        OSError: as for `opened`.
+    """
+    with opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def parse_json(text: str | bytes) -> Any:

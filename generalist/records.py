@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import NormalDist, harmonic_mean
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, computed_field
+from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 
 from generalist.config import digest
 from generalist.gate import parse_json, read
@@ -37,8 +37,14 @@ class Record(BaseModel):
 class Accuracy(Record):
     """A share of n images, with its 95 % Wilson interval."""
 
-    correct: int
-    n: int
+    correct: int = Field(ge=0)
+    n: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _is_a_share(self) -> Self:
+        if self.correct > self.n:
+            raise ValueError(f"{self.correct} of {self.n} images can't be correct")
+        return self
 
     @computed_field
     @property

@@ -252,7 +252,7 @@ def reevaluation(training: Training) -> Callable[[Results], Results]:
     def again(older: Results) -> Results:
         config, dataset = load_config(older.params), training.dataset
         stored = read_tensors(older.weights, mend="promote the new model by hand")
-        shape = shape_of(stored.facts)
+        shape = shape_of(stored.facts, older.weights)
         before = older.read_evaluation()
         names = tuple(before.headline.per_class)
         if names != dataset.class_names or _size(shape) != _size(dataset.shape):

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from generalist.config import digest
-from generalist.data.manifest import ARRAYS, MANIFEST, digest_of_content, digest_of_test, file_sha256
+from generalist.data.manifest import ARRAYS, MANIFEST, digest_of_content, digest_of_test
+from generalist.gate import file_sha256
 
 Manifest = dict[str, Any]
 

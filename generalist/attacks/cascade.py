@@ -119,7 +119,10 @@ def autoattack(
             if stored is None:
                 file.write(*course.state(), now=True)  # a file that can't be written is known before the work
             else:
-                course.resume(stored)
+                try:
+                    course.resume(stored)
+                except (LookupError, TypeError, ValueError):
+                    raise file.damaged() from None
         streams = ImageStreams.of(images, labels, seed=seed)
         if not course.examined:
             _examine(course, model, names, streams, logits, random=random)

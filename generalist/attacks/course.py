@@ -203,9 +203,18 @@ class Course:
         return {name: getattr(self, name) for name in self._TENSORS}, facts
 
     def resume(self, stored: Stored) -> None:
-        """Go on from a state."""
+        """Go on from a state.
+
+        Raises:
+            LookupError, TypeError, ValueError: it is not one of such an evaluation.
+        """
         for name in self._TENSORS:
-            setattr(self, name, stored.tensors[name].to(self.images.device))
+            mine, theirs = getattr(self, name), stored.tensors[name]
+            if (mine.shape, mine.dtype) != (theirs.shape, theirs.dtype):
+                raise ValueError(f"{name} is {theirs.dtype} {list(theirs.shape)}")
+            setattr(self, name, theirs.to(self.images.device))
         facts: Mapping[str, Any] = stored.facts
-        self.fooled_by, self.doubts = list(facts["fooled_by"]), dict(facts["doubts"])
+        self.fooled_by, self.doubts = list(facts["fooled_by"]), {name: int(facts["doubts"][name]) for name in FLAGS}
         self.examined, self.done, self.row = bool(facts["examined"]), list(facts["done"]), int(facts["row"])
+        if len(self.fooled_by) != len(self.images) or not all(isinstance(own, str | None) for own in self.fooled_by):
+            raise ValueError(f"{len(self.fooled_by)} names of attacks")

@@ -20,6 +20,7 @@ from generalist.threats import Threat
 
 EVERY = 10.0
 """Seconds between two writes at least: a state is as large as the images."""
+_MEND = "delete it, and the evaluation begins anew"
 
 
 class StateFile:
@@ -37,8 +38,10 @@ class StateFile:
         """
         if not self.path.exists():
             return None
-        stored = read_tensors(self.path, mend="delete it, and the evaluation begins anew")
-        theirs = stored.facts.get("identity", {})
+        stored = read_tensors(self.path, mend=_MEND)
+        theirs = stored.facts.get("identity")
+        if not isinstance(theirs, dict):
+            raise self.damaged()
         others = [name for name, digest in self.identity.items() if theirs.get(name) != digest]
         if {"threat", "set of attacks"} & {*others}:  # whose code is another one, of course
             others = [name for name in others if name != "code"]
@@ -48,6 +51,10 @@ class StateFile:
                 "delete it to begin anew, or name another file"
             )
         return stored
+
+    def damaged(self) -> BadInput:
+        """What to say where its content is not that of a state."""
+        return BadInput(f"the state file {self.path} is damaged (it does not hold what it should): {_MEND}")
 
     def write(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], *, now: bool = False) -> None:
         """Write a state, unless one was written a moment ago.

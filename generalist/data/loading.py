@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from generalist.data.array_files import Unreadable, map_npy
 from generalist.data.contract import Dataset, Split
-from generalist.data.manifest import ARRAYS, MANIFEST, MEND, Manifest, file_sha256
+from generalist.data.manifest import ARRAYS, MANIFEST, MEND, Manifest
 from generalist.errors import BadInput
+from generalist.gate import file_sha256
 from generalist.tensors import ImageShape
 
 

@@ -10,7 +10,6 @@ from pydantic import Field
 from generalist.config import DataOptions, canonical, digest
 from generalist.data.contract import SPLITS
 from generalist.errors import BadInput
-from generalist.gate import opened
 from generalist.records import Record
 
 MANIFEST = "manifest.json"
@@ -107,12 +106,6 @@ def digest_of_test(files: dict[str, str], class_names: tuple[str, ...]) -> str:
     return digest(
         {"files": {name: files.get(name) for name in ARRAYS if name.startswith("test_")}, "class_names": class_names}
     )
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 (hex) of a file's bytes."""
-    with opened(path) as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def combined_sha256(parts: dict[str, str]) -> str:

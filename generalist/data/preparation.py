@@ -19,11 +19,11 @@ from generalist.data.manifest import (
     Manifest,
     digest_of_content,
     digest_of_test,
-    file_sha256,
     request_digest,
 )
 from generalist.data.splitting import few, hold_back
 from generalist.errors import BadInput
+from generalist.gate import file_sha256
 
 
 def prepare(options: DataOptions, target: Path, *, root: Path) -> Manifest:

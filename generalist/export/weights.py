@@ -31,10 +31,17 @@ def write_weights(path: Path, weights: Weights, *, model: ModelOptions, shape: I
     write_tensors(path, weights, {"data": data, "shape": asdict(shape), "model": canonical(model)})
 
 
-def shape_of(facts: Mapping[str, Any]) -> ImageShape:
-    """The image shape among the facts of such a file."""
-    shape = facts["shape"]
-    return ImageShape(**{**shape, "mean": tuple(shape["mean"]), "std": tuple(shape["std"])})
+def shape_of(facts: Mapping[str, Any], path: Path) -> ImageShape:
+    """The image shape among the facts of such a file, which `path` names.
+
+    Raises:
+        BadInput: there is none.
+    """
+    try:
+        shape = facts["shape"]
+        return _checked(ImageShape(**{**shape, "mean": tuple(shape["mean"]), "std": tuple(shape["std"])}))
+    except (LookupError, TypeError, ValueError):
+        raise BadInput(f"{path} does not tell which images its weights are for: {_MEND}") from None
 
 
 def read_classifier(path: Path, *, on: torch.device) -> Classifier:
@@ -46,7 +53,7 @@ def read_classifier(path: Path, *, on: torch.device) -> Classifier:
     refuse_foreign(path, mend=_MEND, others=_OTHERS)
     try:
         stored = read_tensors(path, mend=_MEND)
-        options, shape = plugin("models", stored.facts["model"]), _checked(shape_of(stored.facts))
+        options, shape = plugin("models", stored.facts["model"]), shape_of(stored.facts, path)
         with torch.device("meta"):  # no memory is taken for a network of other sizes than the weights
             expected = {name: tensor.shape for name, tensor in build(options, shape).state_dict().items()}
         if expected != {name: tensor.shape for name, tensor in stored.tensors.items()}:

@@ -16,9 +16,12 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from generalist.errors import BadInput
+from generalist.gate import opened, parse_json, printable
 
 _FACTS = "generalist"
 """The one metadata entry of a file: safetensors keeps several in no fixed order."""
+_DAMAGE = (SafetensorError, OSError, LookupError, TypeError, AttributeError, ValueError, RuntimeError)
+"""What a file that is not whole makes safetensors and JSON raise."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +60,13 @@ def read_tensors(path: Path, *, mend: str) -> Stored:
         BadInput: the file is missing, truncated or altered.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            note = json.loads((file.metadata() or {})[_FACTS])
+        with _opened(path) as file:
+            facts, expected = _note(file)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
-            facts, expected = note["facts"], note["digest"]
     except FileNotFoundError:
         raise BadInput(f"the state file {path} is missing: {mend}") from None
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"the state file {path} is damaged ({error}): {mend}") from None
+    except _DAMAGE as error:
+        raise BadInput(f"the state file {path} is damaged ({_short(error)}): {mend}") from None
     if _digest(tensors, facts) != expected:
         raise BadInput(f"the state file {path} is damaged (its checksum differs): {mend}")
     return Stored(tensors, facts)
@@ -77,11 +79,30 @@ def read_facts(path: Path) -> dict[str, Any]:
         BadInput: the file is missing or not one of ours.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            facts: dict[str, Any] = json.loads((file.metadata() or {})[_FACTS])["facts"]
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"the state file {path} is damaged ({error})") from None
-    return facts
+        with _opened(path) as file:
+            return _note(file)[0]
+    except _DAMAGE as error:
+        raise BadInput(f"the state file {path} is damaged ({_short(error)})") from None
+
+
+def _opened(path: Path) -> Any:
+    """The file, for safetensors, which would wait for the writer of a FIFO."""
+    with opened(path):
+        return safe_open(path, framework="pt")
+
+
+def _note(file: Any) -> tuple[dict[str, Any], str]:
+    """Facts and checksum."""
+    note = parse_json((file.metadata() or {})[_FACTS])
+    facts, expected = note["facts"], note["digest"]
+    if not isinstance(facts, dict):
+        raise TypeError("its facts are no object")
+    return facts, expected
+
+
+def _short(error: Exception) -> str:
+    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return printable(told)[:200]
 
 
 def _digest(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:

@@ -1,10 +1,9 @@
 """Weights files of other programs, told apart from damaged ones of ours by their first bytes."""
 
-import json
-import stat
 from pathlib import Path
 
 from generalist.errors import BadInput
+from generalist.gate import opened, parse_json
 
 _HEADER = 100_000_000  # bytes, as safetensors allows
 _OTHERS = {b"PK\x03\x04": "a zip file such as torch.save writes", b"\x80": "a pickle such as torch.save wrote"}
@@ -22,13 +21,10 @@ def refuse_foreign(path: Path, *, mend: str, others: str = "") -> None:
         BadInput: the file is missing, no regular file, or was written by another program.
     """
     try:
-        about = path.stat()
-        if not stat.S_ISREG(about.st_mode):  # a FIFO would keep us waiting
-            raise BadInput(f"{path} is not a regular file: {mend}")
-        with path.open("rb") as file:
+        with opened(path) as file:
             start = file.read(8)
             size = int.from_bytes(start, "little")
-            header = file.read(size) if 2 <= size <= min(_HEADER, about.st_size) else b""
+            header = file.read(size) if 2 <= size <= min(_HEADER, path.stat().st_size) else b""
     except FileNotFoundError:
         raise BadInput(f"the weights {path} are missing: {mend}") from None
     except OSError as error:
@@ -40,10 +36,10 @@ def refuse_foreign(path: Path, *, mend: str, others: str = "") -> None:
                 f" {mend}{others}"
             )
     try:
-        note = json.loads(header).get("__metadata__", {})
+        note = parse_json(header).get("__metadata__", {})
         ours = isinstance(note, dict) and "generalist" in note
         kind = "safetensors of another program"
-    except (ValueError, AttributeError, RecursionError):
+    except (ValueError, AttributeError):
         ours, kind = False, "no whole safetensors file"
     if not ours:
         raise BadInput(f"{path} was not written by generalist, or is damaged ({kind}): {mend}{others}")

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,6 +16,8 @@ from generalist.store.remote import Remote
 
 _SUFFIX = ".safetensors"
 _ASIDE = ".damaged"
+_MEND = "the next run computes it again"
+_LONGEST_KIND = 40
 
 
 class Lost(BadInput):
@@ -83,13 +86,32 @@ class Store:
         if not path.is_file() and self.remote is not None:
             self.remote.fetch(_name(key), path)
         try:
-            stored = read_tensors(path, mend="the next run computes it again")
+            stored = read_tensors(path, mend=_MEND)
+            if not isinstance(stored.facts.get("kind"), str):  # which `save` writes
+                raise BadInput(f"the state file {path} is damaged (it tells no kind): {_MEND}")
         except BadInput as error:
             self._set_aside(key)
             raise Lost(str(error)) from None
         if touch:
             os.utime(path)
         return stored
+
+    @contextmanager
+    def understood(self, key: str) -> Iterator[None]:
+        """Content that the block can't make sense of is damage, too, whatever its checksum says: it is set aside.
+
+        Raises:
+            Lost: that happened.
+        """
+        try:
+            yield
+        except BadInput:
+            raise
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            self._set_aside(key)
+            raise Lost(
+                f"the state file {self.path(key)} is damaged (it does not hold what it should): {_MEND}"
+            ) from None
 
     def mend(self) -> tuple[int, list[Lost]]:
         """Read every state that lies here and set aside the damaged ones; how many are whole, and what was lost."""
@@ -139,7 +161,7 @@ class Store:
     def _set_aside(self, key: str) -> None:
         """Out of the way, but not out of the world: somebody may want to know what happened."""
         path = self.path(key)
-        if path.exists():
+        with suppress(FileNotFoundError):  # it is missing, or another process was faster
             aside = path.with_name(path.name + _ASIDE)
             path.replace(aside)
             logging.getLogger("generalist").warning("a damaged state was set aside as %s", aside)
@@ -160,4 +182,5 @@ def _described(path: Path) -> tuple[str, Mapping[str, Any]]:
         facts = read_facts(path)
     except BadInput:
         return "damaged", {}
-    return str(facts.get("kind", "state")), facts
+    kind = facts.get("kind")
+    return (kind, facts) if isinstance(kind, str) and len(kind) <= _LONGEST_KIND else ("damaged", {})

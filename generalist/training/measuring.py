@@ -66,7 +66,9 @@ class Measuring:
             model = engine.model_with(config.model, dataset.shape, weights(), on=on)
             found = measure(model, dataset.validation, threat=threat, attack=attack, fgsm=fgsm)
             self._store.save(key, "measurement", {}, found.model_dump(mode="json"))
-        return Measured.model_validate(self._store.load(key).facts)
+        stored = self._store.load(key)
+        with self._store.understood(key):
+            return Measured.model_validate(stored.facts)
 
 
 def _told(attack: AttackOptions | EvaluationOptions, threat: ThreatOptions) -> Any:

@@ -1,5 +1,6 @@
 """How long things took on this machine, so that a plan can say how long they will take."""
 
+import math
 import platform
 from typing import Any
 
@@ -26,11 +27,13 @@ class Speeds:
         return found[len(found) // 2] if found else None
 
     def _measured(self, what: Any) -> list[float]:
+        key = self._key(what)
         try:
-            known: list[float] = self._store.load(self._key(what)).facts["seconds"]
+            stored = self._store.load(key)
+            with self._store.understood(key):
+                return [seconds for seconds in map(float, stored.facts["seconds"]) if 0 <= seconds < math.inf]
         except Lost:
             return []
-        return known
 
     def _key(self, what: Any) -> str:
         return digest(["speed", self._about, what])

@@ -2,18 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
+import torch
+from pydantic import Field
 from torch import Tensor
 
 from generalist.config import digest
 from generalist.experts import State
 from generalist.mixing import combined
-from generalist.records import EpochRecord
+from generalist.records import EpochRecord, Record
 from generalist.store import Store
 from generalist.tensors import Weights
 from generalist.training.keys import Key, Position, Positions
 from generalist.units import Moment
 
+Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Histories = Sequence[Sequence[EpochRecord]]
 """By expert: the records of all epochs that led to its state."""
 
@@ -53,8 +57,11 @@ class States:
         stored = self._store.load(position.trajectory)
         share = None if position.share is None else self._store.load(position.share).tensors
         companions = tuple(self._store.load(key).tensors for key in position.companions)
-        state = _state(position.epoch, stored.tensors, share, stored.facts["rates"][0], companions)
-        return state, _histories(stored.facts["histories"])[0]
+        with self._store.understood(position.trajectory):
+            facts = _Facts.model_validate(stored.facts)
+            (rate,), (history,) = facts.rates, facts.histories
+            state = _state(position.epoch, stored.tensors, share, rate, companions)
+        return state, list(history)
 
     def complete(self, position: Position) -> bool:
         """Whether a state is there with the shares of all its companions."""
@@ -89,15 +96,17 @@ class States:
         if not self.has_begun(ends):
             return None
         stored = self._store.load(_way_to(ends))
-        states, notes = [], []
-        for index, end in enumerate(ends):
-            own = _below(str(index), stored.tensors)
-            share = None if end.share is None else _below("share", own)
-            companions = tuple(_below(f"companion {number}", own) for number in range(len(end.companions)))
-            states.append(_state(stored.facts["epoch"], own, share, stored.facts["rates"][index], companions))
-            notes.append(own["notes/steps"])
-        moment = Moment(tuple(states), tuple(notes), stored.facts["seconds"])
-        return Begun(moment, _histories(stored.facts["histories"]))
+        with self._store.understood(_way_to(ends)):
+            facts = _Facts.model_validate(stored.facts)
+            states, notes = [], []
+            for index, (end, rate, _) in enumerate(zip(ends, facts.rates, facts.histories, strict=True)):
+                own = _below(str(index), stored.tensors)
+                share = None if end.share is None else _below("share", own)
+                companions = tuple(_below(f"companion {number}", own) for number in range(len(end.companions)))
+                states.append(_state(facts.epoch, own, share, rate, companions))
+                notes.append(own["notes/steps"])
+        moment = Moment(tuple(states), tuple(notes), facts.seconds)
+        return Begun(moment, [list(own) for own in facts.histories])
 
     def discard_begun(self, ends: Sequence[Position]) -> None:
         """Forget a unit that has come to the end of its round."""
@@ -134,15 +143,23 @@ def _state(
     rate: float,
     companions: tuple[Weights, ...],
 ) -> State:
+    weights, average = _below("weights", tensors), _below("average", tensors) or None
+    for other in (share, average, *companions):
+        if not weights or (other is not None and _shapes(other) != _shapes(weights)):
+            raise ValueError("tensors of different networks")
     return State(
         epoch=epoch,
-        weights=_below("weights", tensors),
+        weights=weights,
         optimizer=_below("optimizer", tensors),
-        average=_below("average", tensors) or None,
+        average=average,
         share=share,
         rate=rate,
         companions=companions,
     )
+
+
+def _shapes(weights: Weights) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in weights.items()}
 
 
 def _below(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -157,5 +174,10 @@ def _facts(states: Sequence[State], histories: Histories) -> dict[str, object]:
     }
 
 
-def _histories(stored: Sequence[Sequence[object]]) -> list[list[EpochRecord]]:
-    return [[EpochRecord.model_validate(record) for record in own] for own in stored]
+class _Facts(Record):
+    """The same, read back."""
+
+    epoch: int = Field(ge=0)
+    rates: tuple[Finite, ...]
+    histories: tuple[tuple[EpochRecord, ...], ...]
+    seconds: Finite = 0.0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from generalist.errors import BadInput
+from generalist.gate import file_sha256
 from pipelines.cli import options
 from pipelines.cli.shell import tell
 
@@ -134,7 +135,7 @@ def _origin(workspace: "Workspace", model: Path) -> tuple[str, list[str]]:
     """The file's SHA-256 (hex), and a line for each run and version that knows it."""
     database = workspace.tracking_database
     if database is not None and not database.exists():  # asking must not make one
-        return _digest(model), [f"MLflow: no database here ({database}); set MLFLOW_TRACKING_URI to ask another"]
+        return file_sha256(model), [f"MLflow: no database here ({database}); set MLFLOW_TRACKING_URI to ask another"]
     from pipelines import registry, tracking
 
     sha256 = tracking.sha256_of(model)
@@ -146,10 +147,3 @@ def _origin(workspace: "Workspace", model: Path) -> tuple[str, list[str]]:
         made = f", Prefect flow run {flow_run}" if flow_run else ""
         lines.append(f"registered: {version.name} version {version.version}{aliases}{made}")
     return sha256, lines or [f"MLflow: nothing at {workspace.tracking_uri} knows this file"]
-
-
-def _digest(path: Path) -> str:
-    import hashlib
-
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -39,8 +39,8 @@ def open_target(path: Path, on: Any, threads: int, shape: tuple[int, ...], mean:
     """
     if path.suffix.lower() == ".onnx":
         return _onnx(path, on, threads, shape, mean, std)
-    from generalist.data.manifest import file_sha256
     from generalist.export import read_classifier
+    from generalist.gate import file_sha256
 
     classifier = read_classifier(path, on=on)
     if mean is not None or std is not None:

@@ -12,6 +12,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from generalist.errors import BadInput
+from generalist.gate import opened
 from pipelines.workspace import Workspace
 
 with warnings.catch_warnings():
@@ -101,7 +102,7 @@ def has_server(uri: str) -> bool:
 def _is_made(database: Path) -> bool:
     """Whether the file is there; an empty one is none."""
     try:
-        with database.open("rb") as file:
+        with opened(database) as file:
             start = file.read(len(_SQLITE))
     except FileNotFoundError:
         return False

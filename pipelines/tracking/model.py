@@ -1,6 +1,5 @@
 """The ONNX file as a model of MLflow's: byte for byte, with its signature, tied to its final metrics."""
 
-import hashlib
 import shutil
 import tempfile
 import warnings
@@ -17,6 +16,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from generalist.errors import BadInput
+from generalist.gate import file_sha256
 
 with warnings.catch_warnings():
     # MLflow's own agent types have a field of type Any, and it warns of them when it reads them.
@@ -81,8 +81,7 @@ def sha256_of(path: Path) -> str:
         BadInput: it can't be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise BadInput(f"{path} can't be read ({error.strerror}): make it with `dvc repro`") from None
 
