@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmarks.gpu_bench import Bench, LateError
 from generalist import engine
-from generalist.attacks import autoattack
+from generalist.attacks import Standing, autoattack
 from generalist.config import EvaluationOptions
 from generalist.data import Dataset
 from generalist.export import read_classifier
@@ -44,7 +44,7 @@ def attack(bench: Bench, name: str, weights: Path, options: EvaluationOptions, d
     kept = weights.with_name(f"attack-{file_sha256(weights)[:16]}.safetensors")
     before, began = bench.part.figures.get(so_far, 0.0) if kept.is_file() else 0.0, time.monotonic()
 
-    def watch(_: str, __: int) -> None:
+    def watch(_: Standing) -> None:
         if bench.left < 0:
             bench.part.figures[so_far] = before + time.monotonic() - began
             raise LateError

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import machine
 from generalist import engine
-from generalist.attacks import Cascade, autoattack
+from generalist.attacks import Cascade, Standing, autoattack
 from generalist.attacks.verdict_files import merge_files, write_verdicts
 from generalist.config import digest, load
 from generalist.data import load as load_data
@@ -54,8 +54,8 @@ def attack(arguments: argparse.Namespace) -> Path | None:
         "precision": arguments.precision,
     }
 
-    def watch(member: str, robust: int) -> None:
-        print(f"{member}: {robust} of {end - first} still robust, {time.monotonic() - began:.0f} s", flush=True)
+    def watch(own: Standing) -> None:
+        print(f"{own.attack}: {own.robust} of {own.n} still robust, {time.monotonic() - began:.0f} s", flush=True)
         if time.monotonic() - began > arguments.seconds:
             raise _LateError
 

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,8 @@ def mix(
 @step
 def evaluate(label: str, job: Job, found: Outcome, name: str, rows: range) -> Shard:
     """One learner on the test split, or on a shard of it."""
-    return steps.evaluate_shard(job.training, found, name, rows)
+    learner = name if rows == range(steps.shards(job.training)[-1].stop) else f"{name}, {_images(rows)}"
+    return steps.evaluate_shard(job.training, found, name, rows, watch=partial(job.attacked, learner))
 
 
 @step
@@ -101,7 +103,8 @@ def report(label: str, job: Job, found: Outcome, evaluation: Evaluation, verdict
 def publish(label: str, job: Job, results: Results, run_id: str | None) -> Registration:
     """The results to MLflow, the model to its registry."""
     job.tracker.finish(results)
-    return register(job.workspace, results, reevaluate=steps.reevaluation(job.training), flow_run_id=run_id)
+    reevaluate = steps.reevaluation(job.training, watch=partial(job.attacked, "the champion by this protocol"))
+    return register(job.workspace, results, reevaluate=reevaluate, flow_run_id=run_id)
 
 
 class _Here:
@@ -274,5 +277,8 @@ def _evaluate(job: Job, found: Outcome) -> tuple[Evaluation, dict[str, Verdicts]
 
 def _share(name: str, attack: str, rows: range, shards: list[range]) -> str:
     """Such as `evaluate robust (standard)`, or `evaluate robust (standard), images 0 to 255`."""
-    images = f", images {rows.start} to {rows.stop - 1}" if len(shards) > 1 else ""
-    return f"evaluate {name} ({attack}){images}"
+    return f"evaluate {name} ({attack})" + (f", {_images(rows)}" if len(shards) > 1 else "")
+
+
+def _images(rows: range) -> str:
+    return f"images {rows.start} to {rows.stop - 1}"

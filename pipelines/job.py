@@ -4,6 +4,7 @@ import threading
 from collections.abc import Generator
 from typing import Protocol
 
+from generalist.attacks import Standing
 from generalist.config import Config
 from generalist.records import EpochRecord, RoundRecord
 from generalist.training import Crew, Fact, Position, Training, alarm, identity
@@ -20,6 +21,9 @@ class Watch(Protocol):
 
     def round(self, record: RoundRecord) -> None:
         """A mixing round ended."""
+
+    def attack(self, learner: str, standing: Standing) -> None:
+        """An attack on a learner began, or went on."""
 
     def say(self, text: str) -> None:
         """A step began or ended."""
@@ -73,6 +77,11 @@ class Job:
         if warning is not None:
             self.watch.say(f"ALARM: {warning}")
             self.tracker.tag({"alarm": warning})
+
+    def attacked(self, learner: str, threat: str, standing: Standing) -> None:
+        """Pass on how far an attack on a learner is."""
+        several = len(self.config.evaluation.threats) > 1
+        self.watch.attack(f"{learner} ({threat})" if several else learner, standing)
 
     def follow(
         self, steps: Generator[EpochRecord, None, dict[str, tuple[Position, ...]]]

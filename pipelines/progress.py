@@ -1,4 +1,4 @@
-"""How far a training is: a live line for each expert in a terminal, plain lines where there is none."""
+"""How far a run is: a live line for each expert, then for each learner under attack; plain lines without a terminal."""
 
 import threading
 import time
@@ -9,22 +9,23 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from generalist.attacks import Standing
 from generalist.records import EpochRecord, RoundRecord
 
 _RECENT = 5  # epochs whose mean duration foretells the others'
 
 
 class Progress:
-    """Follows a training; experts report from several threads. Enter it to show the live lines.
+    """Follows a run; experts and attacks report from several threads. Enter it to show the live lines.
 
     Args:
         console: where to show it; by default standard error. Its live lines need a terminal.
         write: takes plain lines instead, such as a logger of Prefect's.
-        every: seconds between two plain lines of one expert; its last epoch always gets one.
+        every: seconds between two plain lines of one expert or attack; its end always gets one.
         clock: seconds that only grow.
     """
 
@@ -44,6 +45,8 @@ class Progress:
         self._lines: dict[str, TaskID] = {}
         self._told: dict[str, float] = {}
         self._seconds: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_RECENT))
+        self._attacks: dict[str, _Attack] = {}
+        self._paces: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -78,6 +81,22 @@ class Progress:
             f" natural {_percent(measured.natural.value)}, robust {_percent(measured.robust.value)}"
         )
 
+    def attack(self, learner: str, standing: Standing) -> None:
+        """An attack on a learner began, or went on; a learner is under one attack at a time."""
+        with self._lock:
+            self._put_training_away()
+            before = self._attacks.get(learner)
+            if before is not None and before.last.attack != standing.attack:
+                self._end(learner, before)  # its last runs had no images left
+            own = self._attacks.setdefault(learner, _Attack(standing, self._clock(), self._paces.get(standing.attack)))
+            own.go_on(standing, self._clock())
+            if standing.done >= 1:
+                self._end(learner, own)
+            elif self._bars is not None:
+                self._show(self._bars, learner, own)
+            else:
+                self._tell(learner, own)
+
     def say(self, text: str) -> None:
         """A step began or ended."""
         with self._lock:
@@ -86,32 +105,98 @@ class Progress:
     def _print(self, text: str) -> None:
         self._console.print(Text(text), soft_wrap=True)
 
+    def _put_training_away(self) -> None:
+        if self._bars is not None:
+            for line in self._lines.values():
+                self._bars.remove_task(line)
+            self._lines.clear()
+
+    def _end(self, learner: str, attack: "_Attack") -> None:
+        seconds = self._clock() - attack.since
+        self._paces[attack.last.attack] = seconds / max(attack.first.robust * (1 - attack.first.done), 1)
+        if self._bars is not None and attack.line is not None:
+            self._bars.remove_task(attack.line)
+        del self._attacks[learner]
+        self._write(f"{learner}: {attack.last.attack}: {attack.standing}, after {_duration(seconds)}")
+
+    def _show(self, bars: Bars, learner: str, attack: "_Attack") -> None:
+        if attack.line is None:
+            title = f"{learner}: {attack.last.attack}"
+            attack.line = bars.add_task(title, total=1.0, told="", left=lambda: attack.left(self._clock()))
+        bars.update(attack.line, completed=attack.last.done, told=attack.standing)
+
+    def _tell(self, learner: str, attack: "_Attack") -> None:
+        if self._clock() >= self._told.get(learner, -self._every) + self._every:
+            self._told[learner] = self._clock()
+            left = attack.left(self._clock())
+            done = f"{learner}: {attack.last.attack}: {100 * attack.last.done:.0f} %, {attack.standing}"
+            self._write(f"{done}, {left}" if left else done)
+
     def _left(self, record: EpochRecord, total_epochs: int) -> str:
         recent = self._seconds[record.expert]
         return _duration(sum(recent) / len(recent) * (total_epochs - record.epoch))
 
     def _move(self, bars: Bars, record: EpochRecord, total_epochs: int, left: str) -> None:
         if record.expert not in self._lines:
-            self._lines[record.expert] = bars.add_task(
-                record.expert, total=total_epochs, accuracy="", speed="", left=""
-            )
+            self._lines[record.expert] = bars.add_task(record.expert, total=total_epochs, told="", left=str)
+        done = f"epoch {record.epoch}/{total_epochs}"
         bars.update(
             self._lines[record.expert],
             completed=record.epoch,
-            accuracy=_percent(record.accuracy),
-            speed=_speed(record),
-            left=left,
+            told=f"{done} accuracy {_percent(record.accuracy)} {_speed(record)} images/s",
+            left=lambda: f"{left} left",
         )
+
+
+class _Attack:
+    """An attack under way.
+
+    Args:
+        standing: its first.
+        since: when that was.
+        pace: seconds for each image that such an attack took on another learner.
+    """
+
+    def __init__(self, standing: Standing, since: float, pace: float | None) -> None:
+        self.first, self.since, self._pace = standing, since, pace
+        self.last, self._seen = standing, since
+        self.line: TaskID | None = None
+
+    def go_on(self, standing: Standing, now: float) -> None:
+        """It has come this far."""
+        self.last, self._seen = standing, now
+
+    @property
+    def standing(self) -> str:
+        """Robust so far, and the survivors."""
+        share = self.last.robust / max(self.last.n, 1)
+        return f"robust so far {_percent(share)}, {self.last.robust} of {self.last.n} survive"
+
+    def left(self, now: float) -> str:
+        """The time that is left, as far as that is known."""
+        gained, to_do = self.last.done - self.first.done, 1 - self.first.done
+        if gained > 0:
+            whole = (self._seen - self.since) * to_do / gained
+        elif self._pace is not None:
+            whole = self._pace * self.first.robust * to_do
+        else:
+            return ""
+        return f"{_duration(max(whole - (now - self.since), 0))} left"
+
+
+class _LeftColumn(ProgressColumn):
+    """The time left, as it is when it is looked at."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["left"]())
 
 
 def _bars(console: Console) -> Bars:
     return Bars(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=12),
-        TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
-        TextColumn("accuracy {task.fields[accuracy]}"),
-        TextColumn("{task.fields[speed]} images/s"),
-        TextColumn("{task.fields[left]} left"),
+        TextColumn("{task.fields[told]}", markup=False),
+        _LeftColumn(),
         console=console,
         refresh_per_second=4,
     )

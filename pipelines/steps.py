@@ -21,7 +21,18 @@ from generalist.config import load as load_config
 from generalist.data import Dataset, Manifest, changed_since, load, prepare, request_digest
 from generalist.data.manifest import MANIFEST
 from generalist.errors import BadInput
-from generalist.evaluation import Shard, Verdicts, attack_shard, chosen, cuts, evaluate, measure, protocol, subset
+from generalist.evaluation import (
+    Shard,
+    Verdicts,
+    Watch,
+    attack_shard,
+    chosen,
+    cuts,
+    evaluate,
+    measure,
+    protocol,
+    subset,
+)
 from generalist.evaluation import gathered as gather_shards
 from generalist.export import Lineage, Parity, export, parity, shape_of, write_weights
 from generalist.numerics import fingerprint
@@ -98,7 +109,9 @@ def opened_store(workspace: Workspace) -> Store:
     return Store((workspace.root / Path(named).expanduser()).resolve())
 
 
-def evaluate_shard(training: Training, outcome: Outcome, name: str, rows: range) -> Shard:
+def evaluate_shard(
+    training: Training, outcome: Outcome, name: str, rows: range, *, watch: Watch | None = None
+) -> Shard:
     """One learner on some images of the test split: natural accuracy, PGD, the cascade."""
     config, dataset = training.config, training.dataset
     weights = outcome.learners[name]
@@ -109,6 +122,7 @@ def evaluate_shard(training: Training, outcome: Outcome, name: str, rows: range)
             rows,
             options=config.evaluation,
             states=_attack_states(training, weights),
+            watch=watch,
         )
 
 
@@ -246,7 +260,7 @@ def staging(workspace: Workspace, key: str) -> Results:
     return Results(folder)
 
 
-def reevaluation(training: Training) -> Callable[[Results], Results]:
+def reevaluation(training: Training, *, watch: Watch | None = None) -> Callable[[Results], Results]:
     """What measures an older model by this training's protocol, on its data: for the gates of the registry."""
 
     def again(older: Results) -> Results:
@@ -270,6 +284,7 @@ def reevaluation(training: Training) -> Callable[[Results], Results]:
                 name=before.deployed,
                 epoch=before.headline.epoch,
                 digest=before.headline.digest,
+                watch=watch,
             )
         evaluation = before.model_copy(
             update={

@@ -55,7 +55,7 @@ def live(death: str, life: int, state: Path) -> None:
     """Evaluate until a death of some kind."""
     changed: dict[str, Any] = {"state": state}
     if death == DEATHS[0]:
-        changed["watch"] = die
+        changed["watch"] = lambda standing: die() if standing.images else None
     elif death == DEATHS[1]:
         changed["network"] = dying_after(50 + 10 * life, NETWORK)
     else:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from generalist.attacks import VERSIONS, Cascade, autoattack, cascade, resume, tiles
+from generalist.attacks import VERSIONS, Cascade, Standing, autoattack, cascade, resume, tiles
 from generalist.attacks.resume import StateFile
 from generalist.errors import BadInput
 from generalist.store import write_tensors
@@ -36,9 +36,9 @@ def by_batches(monkeypatch):
 
 def batches(**changed: Any) -> tuple[Cascade, int]:
     """A result, and how many batches it took."""
-    watched: list[str] = []
-    result = evaluation(watch=lambda name, _: watched.append(name), **changed)
-    return result, len(watched)
+    watched: list[Standing] = []
+    result = evaluation(watch=watched.append, **changed)
+    return result, sum(1 for standing in watched if standing.images)
 
 
 @functools.cache
@@ -77,12 +77,12 @@ def test_what_was_done_is_not_done_again(after, by_batches, tmp_path):
     state = tmp_path / "state.safetensors"
     whole, count = uninterrupted()
 
-    def stop(name: str, robust: int) -> None:
-        watched.append((name, robust))
-        if len(watched) == after:
+    def stop(standing: Standing) -> None:
+        watched.append(standing)
+        if sum(1 for own in watched if own.images) == after:
             raise KeyboardInterrupt
 
-    watched: list[tuple[str, int]] = []
+    watched: list[Standing] = []
     with pytest.raises(KeyboardInterrupt):
         evaluation(state=state, watch=stop)
     larger = tmp_path / "larger batches.safetensors"

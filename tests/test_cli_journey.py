@@ -1,6 +1,7 @@
 """The journey on the command line: data, plans, DVC as a child, the closing table, and how everything is stopped."""
 
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -205,7 +206,8 @@ def test_with_wrong_input_run_starts_nothing(project: Path) -> None:
     child = program("-c", "from pipelines.cli import main; main()", "run", folder=project)
     said, errors = child.communicate(timeout=120)
     assert child.returncode == 2
-    assert said == "" and len(errors.splitlines()) == 1 and "unknown key 'epoch'" in errors
+    begun, sentence = errors.splitlines()
+    assert said == "" and begun.startswith("running all") and "unknown key 'epoch'" in sentence
 
 
 def test_stopping_run_stops_dvc(project: Path) -> None:
@@ -237,7 +239,8 @@ def test_stopping_run_before_dvc_begins_says_one_line(project: Path) -> None:
     child.send_signal(signal.SIGINT)
     said, errors = child.communicate(timeout=30)
     assert child.returncode == 130
-    assert said == "" and errors == "go on with: generalist run\n"
+    begun, farewell = errors.splitlines()
+    assert said == "" and begun.startswith("running all") and farewell == "go on with: generalist run"
 
 
 def test_a_dvc_that_does_not_stop_is_killed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,6 +266,39 @@ def test_a_computing_thread_does_not_hold_up_the_end(tmp_path: Path, number: sig
     _, errors = child.communicate(timeout=60)
     assert child.returncode == 130
     assert errors.count("go on with: dvc repro\n") == 1
+
+
+def test_the_last_words_begin_on_a_line_of_their_own(tmp_path: Path) -> None:
+    """A terminal shows ^C where the cursor is."""
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-c", STUCK], env=environment(), cwd=tmp_path, stdout=subprocess.PIPE, stderr=theirs
+    )
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        assert child.stdout is not None and child.stdout.readline() == b"computing\n"
+        child.stdout.close()
+        child.send_signal(signal.SIGINT)
+        assert child.wait(timeout=60) == 130
+        os.close(theirs)
+        assert terminal.read(1000).startswith(b"\r\ngo on with: dvc repro\r\n")
+
+
+@pytest.mark.parametrize("words", [["run"], ["train"], ["prepare"], ["plan"]])
+def test_a_command_says_at_once_that_it_has_begun(project: Path, words: list[str]) -> None:
+    """Before anything that takes seconds is imported."""
+    source = (
+        "import sys\n"
+        "from pipelines.cli import main, shell\n"
+        "def said(text):\n"
+        "    print(text, *{'torch', 'pydantic', 'numpy', 'prefect'} & set(sys.modules))\n"
+        "    sys.exit(5)\n"
+        "shell.tell = said\n"
+        "main()\n"
+    )
+    child = program("-c", source, *words, folder=project)
+    said, errors = child.communicate(timeout=120)
+    assert child.returncode == 5, errors
+    assert said.endswith("; the libraries take some seconds to start\n")
 
 
 def test_insisting_ends_it_at_once(tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 """Evaluation: accuracies and the verdicts behind them."""
 
+from itertools import groupby
+
 import numpy as np
 import pytest
 import torch
 
 from generalist import engine
+from generalist.attacks import Standing
 from generalist.config import ThreatOptions
 from generalist.data import Dataset, Split
 from generalist.evaluation import Verdicts, attack_shard, cuts, evaluate, measure, protocol
@@ -162,3 +165,23 @@ def test_a_stronger_attack_has_a_column_of_its_own(model: Classifier, dataset: D
     assert threat.strongest is None
     assert own.strongest is not None
     assert own.strongest.correct <= own.cascade.correct == threat.cascade.correct
+
+
+def test_every_attack_is_told_from_its_beginning_to_its_verdicts(model: Classifier, dataset: Dataset) -> None:
+    """Each begins without images, only goes forward, never gains an image back, and ends where its verdicts are."""
+    split, options = first(dataset.test, TILE + 30), small("evaluation.attack=quick").evaluation
+    told: list[tuple[str, Standing]] = []
+    shard = attack_shard(
+        model, split, range(TILE + 30), options=options, watch=lambda threat, own: told.append((threat, own))
+    )
+    assert {threat for threat, _ in told} == {"linf:0.15"}
+    assert list(dict.fromkeys(own.attack for _, own in told))[:2] == ["pgd", "apgd-ce"]
+    for attack, group in groupby((own for _, own in told), key=lambda own: own.attack):
+        begun, *more = standings = list(group)
+        assert (begun.images, begun.done) == (0, 0.0) and all(own.images for own in more)
+        assert [own.done for own in standings] == sorted(own.done for own in standings)
+        assert [own.robust for own in standings] == sorted((own.robust for own in standings), reverse=True)
+        assert standings[-1].done == 1.0 or standings[-1].robust == 0
+        if attack == "pgd":
+            assert standings[-1].robust == shard.arrays["linf:0.15/pgd"].sum()
+    assert told[-1][1].robust == shard.arrays["linf:0.15/cascade"].sum()

@@ -10,7 +10,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from generalist.attacks import VERSIONS, apgd, autoattack, cascade, examination, fab, fgsm, fooled, pgd, square
+from generalist.attacks import (
+    VERSIONS,
+    Standing,
+    apgd,
+    autoattack,
+    cascade,
+    examination,
+    fab,
+    fgsm,
+    fooled,
+    pgd,
+    square,
+)
 from generalist.errors import BadInput
 from generalist.randomness import ImageStreams
 from generalist.threats import Threat
@@ -216,9 +228,9 @@ def test_it_is_told_before_any_attack(monkeypatch):
     def unfinished(points: Tensor) -> Tensor:
         return NETWORK(Broken.apply(points))
 
-    watched: list[str] = []
+    watched: list[Standing] = []
     with pytest.raises(BadInput, match=r"the model unfinished has no gradient at .*NotImplementedError: no backward"):
-        autoattack(unfinished, IMAGES, LABELS, THREAT, watch=lambda name, _: watched.append(name))
+        autoattack(unfinished, IMAGES, LABELS, THREAT, watch=watched.append)
     assert not watched
     with pytest.raises(BadInput, match="the model unfinished has no gradient"):
         autoattack(unfinished, IMAGES, LABELS, THREAT, version="rand")

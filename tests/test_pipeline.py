@@ -100,6 +100,8 @@ def test_the_flow_gives_the_same_files_in_another_folder(project: Path, results:
     ):
         assert one.read_bytes() == other.read_bytes()
     assert "registered before" in done.stdout
+    (row,) = [line for line in done.stdout.splitlines() if "global learner" in line]
+    assert str(results.read_evaluation().headline.natural) in row
 
 
 @pytest.mark.usefixtures("_inside")

@@ -5,6 +5,7 @@ import threading
 
 from rich.console import Console
 
+from generalist.attacks import Standing
 from generalist.records import Accuracy, EpochRecord, Measured, RoundRecord
 from pipelines.progress import Progress
 
@@ -138,3 +139,71 @@ def test_two_threads_may_report_at_once() -> None:
             thread.join()
     told = sorted(line.split(",")[0] for line in file.getvalue().splitlines())
     assert told == sorted(f"{expert}: epoch {n}/100" for expert in ("natural", "robust") for n in range(1, 101))
+
+
+def standing(done: float, *, attack: str = "apgd-ce", images: int = 64, robust: int = 60) -> Standing:
+    """An attack on 100 images."""
+    return Standing(attack=attack, images=images, done=done, robust=robust, n=100)
+
+
+def test_a_plain_line_tells_how_far_an_attack_is() -> None:
+    """The share that is done, robust so far, survivors, the time left as soon as it is known; then its end."""
+    lines: list[str] = []
+    clock = Clock()
+    progress = Progress(write=lines.append, every=0, clock=clock)
+    for done, now in ((0.0, 0.0), (0.25, 10.0), (0.5, 20.0), (1.0, 40.0)):
+        clock.now = now
+        progress.attack("global", standing(done, robust=int(100 - 40 * done)))
+    assert lines == [
+        "global: apgd-ce: 0 %, robust so far 100.0 %, 100 of 100 survive",
+        "global: apgd-ce: 25 %, robust so far 90.0 %, 90 of 100 survive, 0:00:30 left",
+        "global: apgd-ce: 50 %, robust so far 80.0 %, 80 of 100 survive, 0:00:20 left",
+        "global: apgd-ce: robust so far 60.0 %, 60 of 100 survive, after 0:00:40",
+    ]
+
+
+def test_what_an_attack_took_on_one_learner_foretells_the_next() -> None:
+    """By the images that survive; one whose last runs had no images left ends when the next attack begins."""
+    lines: list[str] = []
+    clock = Clock()
+    progress = Progress(write=lines.append, every=0, clock=clock)
+    progress.attack("natural", standing(0.0, attack="square", robust=80))
+    clock.now = 40.0
+    progress.attack("natural", standing(1.0, attack="square", robust=40))
+    progress.attack("global", standing(0.0, attack="apgd-ce", robust=90))
+    progress.attack("global", standing(0.5, attack="apgd-ce", robust=0))
+    progress.attack("global", standing(0.0, attack="square", robust=20))
+    assert lines[-2:] == [
+        "global: apgd-ce: robust so far 0.0 %, 0 of 100 survive, after 0:00:00",
+        "global: square: 0 %, robust so far 20.0 %, 20 of 100 survive, 0:00:10 left",
+    ]
+
+
+def test_plain_lines_of_attacks_keep_their_distance_but_for_the_end() -> None:
+    """A log of hours stays readable."""
+    lines: list[str] = []
+    progress = Progress(write=lines.append, every=5, clock=Clock())
+    for done in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
+        progress.attack("global", standing(done))
+    assert len(lines) == 2 and "after" in lines[-1]
+
+
+def test_a_terminal_shows_a_bar_for_each_learner_and_attack_in_place_of_the_training() -> None:
+    """The bars at the end are those of the attacks under way; what ended is told above them."""
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, color_system=None, width=140, legacy_windows=False)
+    clock = Clock()
+    with Progress(console=console, clock=clock) as progress:
+        progress.epoch(epoch(40), 40)
+        progress.attack("natural", standing(0.0))
+        progress.attack("global", standing(0.0))
+        clock.now = 30.0
+        progress.attack("natural", standing(1.0, robust=10))
+        progress.attack("natural", standing(0.0, attack="square", robust=10))
+        progress.attack("global", standing(0.75, robust=70))
+    *_, one, other = [line for line in file.getvalue().splitlines() if "survive" in line]
+    assert "global: apgd-ce" in one and "robust so far 70.0 %, 70 of 100 survive 0:00:10 left" in one
+    assert "natural: square" in other and "10 of 100 survive" in other
+    shown = file.getvalue().splitlines()[-2:]
+    assert not any("epoch" in line or "0:00:00 left" in line for line in shown)
+    assert "natural: apgd-ce: robust so far 10.0 %, 10 of 100 survive, after 0:00:30" in file.getvalue()

@@ -6,12 +6,13 @@ from generalist.attacks.fab import fab
 from generalist.attacks.gradient import attack_from, fgsm, pgd
 from generalist.attacks.losses import cross_entropy, fooled, margin
 from generalist.attacks.square import square
-from generalist.attacks.verdicts import Cascade, merge
+from generalist.attacks.verdicts import Cascade, Standing, merge
 from generalist.attacks.versions import VERSIONS
 
 __all__ = [
     "VERSIONS",
     "Cascade",
+    "Standing",
     "apgd",
     "attack_from",
     "autoattack",

@@ -17,7 +17,7 @@ from generalist.attacks.members import GRADIENT_FREE, member
 from generalist.attacks.resume import StateFile, identity
 from generalist.attacks.setting import Setting
 from generalist.attacks.tiles import on_behalf
-from generalist.attacks.verdicts import Cascade
+from generalist.attacks.verdicts import Cascade, Standing
 from generalist.attacks.versions import chosen
 from generalist.attacks.victim import Victim
 from generalist.errors import BadInput
@@ -42,7 +42,7 @@ def autoattack(
     views: Mapping[str, Network] | None = None,
     precision: Precision = "float32",
     state: Path | None = None,
-    watch: Callable[[str, int], None] | None = None,
+    watch: Callable[[Standing], None] | None = None,
 ) -> Cascade:
     """Per-image verdicts by a cascade of attacks.
 
@@ -69,7 +69,7 @@ def autoattack(
         precision: of searches: `tf32` is float32 where there is none, `bfloat16` needs a module. Verdicts are float32
             always.
         state: a file to go on from and to keep the state in; it stays when all is done.
-        watch: told the attack's name and how many images are still robust, after each batch.
+        watch: told how far each attack is, before its first batch and after each.
 
     Raises:
         BadInput: an unknown name; images or labels of a wrong type, shape, range or place; a threat that allows every
@@ -132,16 +132,14 @@ def autoattack(
                 if isinstance(network, Drawn):
                     network.begin(place)
 
+        def after(standing: Standing) -> None:
+            if file is not None and standing.images:
+                file.write(*course.state())
+            if watch is not None:
+                watch(standing)
+
         for name in names:
-
-            def after(member: str = name) -> None:
-                if file is not None:
-                    file.write(*course.state())
-                if watch is not None:
-                    watch(member, int(course.robust.sum()))
-
-            for wave in member(name)(setting):
-                course.run(name, wave, streams, before=before, after=after)
+            course.attack(name, member(name)(setting), streams, before=before, after=after)
         if file is not None:
             file.write(*course.state(), now=True)
     return course.result()

@@ -1,6 +1,6 @@
 """An evaluation under way: the verdicts so far, and what speaks against them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from generalist.attacks.losses import Network, margin
 from generalist.attacks.members import GRADIENT_FREE
 from generalist.attacks.setting import Attempt, Wave
 from generalist.attacks.tiles import logits_of, tile_size
-from generalist.attacks.verdicts import FLAGS, Cascade, Passes
+from generalist.attacks.verdicts import FLAGS, Cascade, Passes, Standing
 from generalist.randomness import ImageStreams
 from generalist.store import Stored
 from generalist.tensors import Images, Labels, Logits, Mask
@@ -92,16 +92,37 @@ class Course:
         for name, images in findings.doubts.items():
             self.doubts[name] += int(images.sum())
 
-    def run(
+    def attack(
         self,
         member: str,
-        wave: Wave,
+        waves: Iterable[Wave],
         streams: ImageStreams,
         *,
         before: Callable[[str], None],
-        after: Callable[[], None],
+        after: Callable[[Standing], None],
     ) -> None:
-        """One wave of runs on all survivors; `before` is told the place of each batch, `after` is called after it."""
+        """An attack's waves on all survivors.
+
+        `before` is told the place of each batch; `after` how far the attack is, before its first batch and after each.
+        """
+        waves = tuple(waves)
+        whole, past, begun = sum(wave.runs for wave in waves), 0, False
+
+        def standing(images: int, share: float) -> Standing:
+            done = (past + share * wave.runs) / whole
+            return Standing(member, images, done, int(self.robust.sum()), len(self.images))
+
+        for wave in waves:
+            for images, share in self._run(member, wave, streams, before):
+                if images or not begun:
+                    after(standing(images, share))
+                begun = True
+            past += wave.runs
+
+    def _run(
+        self, member: str, wave: Wave, streams: ImageStreams, before: Callable[[str], None]
+    ) -> Iterator[tuple[int, float]]:
+        """One wave on all survivors; yields batch by batch how many images, and the share of the wave that is done."""
         key = f"{member}: {wave.name}"
         if key in self.done:
             return
@@ -109,13 +130,17 @@ class Course:
         numbers_at_a_time = self.batch_size * wave.runs * self.images[0].numel()
         count = self.batch_size if numbers_at_a_time <= _SMALL else max(self.batch_size // wave.runs, 1)
         survivors = self.robust.nonzero().squeeze(1)
-        for rows in survivors[survivors >= self.row].split(count):
+        to_do = survivors[survivors >= self.row]
+        over = len(survivors) - len(to_do)
+        for rows in to_do.split(count):
             if len(rows):
+                yield 0, over / len(survivors)
                 before(f"{key}, from image {int(rows[0])}")
                 attempt = wave.attack(self.images[rows], self.labels[rows], numbers[rows])
                 self._note(member, rows, attempt)
                 self.row = int(rows[-1]) + 1
-                after()
+                over += len(rows)
+                yield len(rows), over / len(survivors)
         self.done, self.row = [*self.done, key], 0
 
     def _note(self, member: str, rows: Labels, attempt: Attempt) -> None:

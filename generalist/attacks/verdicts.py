@@ -37,6 +37,25 @@ def flags(doubts: Mapping[str, int], n: int) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """How far an attack is, before its first batch or after one.
+
+    Attributes:
+        attack: its name.
+        images: in the batch that has just been attacked; 0 before the first.
+        done: share of the attack's runs, in [0, 1]; what is left is less where images break.
+        robust: how many images are not broken so far.
+        n: how many images there are.
+    """
+
+    attack: str
+    images: int
+    done: float
+    robust: int
+    n: int
+
+
+@dataclass(frozen=True)
 class Passes:
     """Passes that each image needed up to its verdict, int64 [n]: the clean one, checks, attacks, confirmations.
 

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from generalist import engine
-from generalist.attacks import VERSIONS, attack_from, autoattack, fooled
+from generalist.attacks import VERSIONS, Standing, attack_from, autoattack, fooled
 from generalist.attacks.tiles import logits_of
 from generalist.config import AttackOptions, EvaluationOptions, ThreatOptions
 from generalist.data import Split
@@ -92,7 +92,14 @@ def tiles(split: Split, on: torch.device) -> Iterator[tuple[Images, Labels]]:
 
 
 def attacked(
-    model: Classifier, split: Split, threat: ThreatOptions, attack: AttackOptions, *, seed: int, first: int = 0
+    model: Classifier,
+    split: Split,
+    threat: ThreatOptions,
+    attack: AttackOptions,
+    *,
+    seed: int,
+    first: int = 0,
+    watch: Callable[[Standing], None] | None = None,
 ) -> tuple[Flags, Flags, Float32]:
     """Which images are classified correctly, clean and after the attack, and where it ended; a mistake isn't robust.
 
@@ -103,11 +110,19 @@ def attacked(
         attack: of those that train.
         seed: of its random numbers.
         first: place of the first image in the whole split, a multiple of `TILE`.
+        watch: told how far it is, before the first batch and after each.
     """
     network, on = decision(model), device(model)
     run = attack_from(attack, threat_from(threat))
     natural, robust = [np.zeros(0, dtype=np.bool_)], [np.zeros(0, dtype=np.bool_)]
     ends = [np.zeros((0, *split.images.shape[1:]), dtype=np.float32)]
+
+    def tell(images: int) -> None:
+        done, broken = sum(map(len, robust)), sum(int((~own).sum()) for own in robust)
+        if watch is not None and len(split):
+            watch(Standing(attack.name, images, done / len(split), len(split) - broken, len(split)))
+
+    tell(0)
     for index, (images, labels) in enumerate(tiles(split, on), start=first // TILE):
         with engine.arithmetic(on):
             found = run(network, images, labels, generator=generator(seed, "evaluation", index, device=on))
@@ -116,4 +131,5 @@ def attacked(
         natural.append(clean.cpu().numpy())
         robust.append(held.cpu().numpy())
         ends.append(found.cpu().numpy())
+        tell(len(images))
     return np.concatenate(natural), np.concatenate(robust), np.concatenate(ends)

@@ -1,8 +1,9 @@
 """The attacks on some of the images of a split: a whole evaluation, or a shard of one."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalist import engine
-from generalist.attacks import Cascade, autoattack
+from generalist.attacks import Cascade, Standing, autoattack
 from generalist.attacks.tiles import logits_of
 from generalist.config import EvaluationOptions
 from generalist.data import Split
@@ -18,6 +19,9 @@ from generalist.evaluation.measuring import TILE, Float32, attacked, decision, d
 from generalist.models import Classifier
 from generalist.records import STRONGER
 from generalist.threats import Threat, threat_from
+
+Watch = Callable[[str, Standing], None]
+"""Told a threat, and how far an attack in it is."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,13 @@ def cuts(images: int, shards: int) -> list[range]:
 
 
 def attack_shard(
-    model: Classifier, split: Split, rows: range, *, options: EvaluationOptions, states: Path | None = None
+    model: Classifier,
+    split: Split,
+    rows: range,
+    *,
+    options: EvaluationOptions,
+    states: Path | None = None,
+    watch: Watch | None = None,
 ) -> Shard:
     """Clean predictions, PGD and the cascade on some images.
 
@@ -55,6 +65,7 @@ def attack_shard(
         rows: which of them; they begin at a whole tile.
         options: threats and attacks.
         states: a folder for the states of the cascades, so that a killed evaluation goes on.
+        watch: told the threat, and how far each attack is.
     """
     part = Split(np.asarray(split.images)[rows.start : rows.stop], np.asarray(split.labels)[rows.start : rows.stop])
     network, on = decision(model), device(model)
@@ -68,15 +79,16 @@ def attack_shard(
     adversarial: list[Float32] = []
     for written in options.threats:
         key = str(threat_from(written))
-        _, pgd, ends = attacked(model, part, written, options.pgd, seed=options.seed, first=rows.start)
-        found = _cascade(model, part, threat_from(written), options, None, states, rows)
+        tell = None if watch is None else partial(watch, key)
+        _, pgd, ends = attacked(model, part, written, options.pgd, seed=options.seed, first=rows.start, watch=tell)
+        found = _cascade(model, part, threat_from(written), options, None, states, rows, tell)
         robust = found.robust.cpu().numpy()
         arrays |= {f"{key}/pgd": pgd, f"{key}/cascade": robust, f"{key}/margin": found.margins.cpu().numpy()}
         arrays[f"{key}/fooled_by"] = np.array([attack or "" for attack in found.fooled_by], dtype=np.str_)
         if options.stronger:
             survivors = Split(part.images[robust], part.labels[robust])
             held = robust.copy()
-            again = _cascade(model, survivors, threat_from(written), options, STRONGER, states, rows)
+            again = _cascade(model, survivors, threat_from(written), options, STRONGER, states, rows, tell)
             held[robust] = again.robust.cpu().numpy()
             arrays[f"{key}/strongest"] = held
         doubts[key] = found.doubts
@@ -105,6 +117,7 @@ def _cascade(
     attacks: tuple[str, ...] | None,
     states: Path | None,
     rows: range,
+    watch: Callable[[Standing], None] | None,
 ) -> Cascade:
     images, labels = whole(split, device(model))
     name = hashlib.sha256(repr((attacks, str(threat), rows)).encode()).hexdigest()[:16]
@@ -120,4 +133,5 @@ def _cascade(
         square_queries=options.square_queries,
         precision=options.precision,
         state=None if states is None else states / f"{name}.safetensors",
+        watch=watch,
     )

@@ -12,7 +12,7 @@ from generalist.attacks.verdicts import flags
 from generalist.config import EvaluationOptions
 from generalist.data import Split
 from generalist.evaluation.measuring import Flags, Float32, accuracy
-from generalist.evaluation.shards import Shard, attack_shard, joined
+from generalist.evaluation.shards import Shard, Watch, attack_shard, joined
 from generalist.models import Classifier
 from generalist.records import LearnerEvaluation, Measured, ThreatEvaluation
 
@@ -43,6 +43,7 @@ def evaluate(
     epoch: int,
     digest: str,
     states: Path | None = None,
+    watch: Watch | None = None,
 ) -> Verdicts:
     """Everything about one learner in eval mode on the test split.
 
@@ -55,8 +56,9 @@ def evaluate(
         epoch: epochs done by these weights.
         digest: SHA-256 (hex) of the weights.
         states: a folder for the states of the cascades, so that a killed evaluation goes on.
+        watch: told the threat, and how far each attack is.
     """
-    shard = attack_shard(model, split, range(len(split)), options=options, states=states)
+    shard = attack_shard(model, split, range(len(split)), options=options, states=states, watch=watch)
     return gathered([shard], class_names=class_names, name=name, epoch=epoch, digest=digest)
 
 

@@ -102,7 +102,7 @@ def attack(
             batch_size=batch_size,
             square_queries=queries,
             state=state,
-            watch=lambda member, robust: tell(f"{member}: {robust} of {len(choice.positions)} still robust"),
+            watch=lambda own: tell(f"{own.attack}: {own.robust} of {own.n} still robust") if own.images else None,
         )
     name = " and ".join(attacks) if attacks else version
     facts = {

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipelines.cli import options
-from pipelines.cli.shell import going_on, same_command, tell
+from pipelines.cli.shell import going_on, same_command, starting, tell, told_by_parent
 
 _BUSY = 30.0  # seconds in which a training of digits needs both cores; then it evaluates, mostly on one
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 def prepare() -> None:
     """Read, split and write the images to data/prepared."""
+    starting("preparing the images")
     from pipelines.workspace import Workspace
 
     workspace = Workspace.find()
@@ -55,10 +56,11 @@ def train(
 
     Warm-up of each expert, mixing rounds, evaluation, ONNX export, registration.
     """
+    options.only_one(params, preset)
+    starting("planning a training" if plan else "training")
     from pipelines.workspace import Workspace
 
     workspace = Workspace.find()
-    options.only_one(params, preset)
     with going_on(_by_dvc() or same_command()):
         if plan:
             from pipelines.cli.planning import planned
@@ -93,6 +95,7 @@ def run() -> None:
 
     Runs `dvc repro`, registers the model if nothing did, and shows what came out.
     """
+    starting("running all that is not up to date")
     from pipelines.ahead import imported, uncollected
     from pipelines.cli import repro
     from pipelines.cli.databases import being_made
@@ -137,6 +140,11 @@ def run_flow(
         ready()
         with Progress() as progress:
             made = flows.run(watch=progress, params=params, preset=preset, overrides=overrides, outputs=outputs)
+    if not told_by_parent():
+        from pipelines.cli.showing import accuracies, show
+        from pipelines.results import Results
+
+        show(accuracies(Results(Path(made["outputs"])).read_evaluation()))
     typer.echo(f"{made['registered']}\nresults in {made['outputs']}, weights {made['weights']}")
 
 

@@ -45,6 +45,17 @@ def tell(text: str) -> None:
     typer.echo(text, err=True)
 
 
+def starting(what: str) -> None:
+    """Say at once that a command has begun, where the libraries that it needs take seconds to import."""
+    if "torch" not in sys.modules:
+        tell(f"{what}; the libraries take some seconds to start")
+
+
+def told_by_parent() -> bool:
+    """Whether the command that runs this one as a stage says at the end what came of it."""
+    return os.environ.get(GO_ON) == ""
+
+
 def same_command() -> str:
     """The command as it was typed."""
     return shlex.join(["generalist", *sys.argv[1:]])
@@ -81,7 +92,7 @@ def going_on(command: str, *, within: float | None = None) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        farewell.say()
+        farewell.say(interrupted=True)
         raise typer.Exit(INTERRUPTED) from None
     except BadInput:
         raise  # its sentence says how to go on
@@ -105,9 +116,10 @@ class _Farewell:
         self._command, self._within, self._once = command, within, threading.Lock()
         self.stopping = False
 
-    def say(self) -> None:
+    def say(self, *, interrupted: bool = False) -> None:
         if self._once.acquire(blocking=False) and self._command:
-            tell(f"go on with: {self._command}")
+            after = "\n" if interrupted and sys.stderr.isatty() else ""  # terminals show ^C where the cursor is
+            tell(f"{after}go on with: {self._command}")
 
     def stop(self, _number: int, _frame: FrameType | None) -> NoReturn:
         if self.stopping:  # somebody insists
@@ -120,5 +132,5 @@ class _Farewell:
         raise KeyboardInterrupt
 
     def _end(self) -> NoReturn:
-        self.say()
+        self.say(interrupted=True)
         os._exit(INTERRUPTED)
