@@ -47,7 +47,9 @@ def final(evaluation: Evaluation) -> None:
 def search(lines: Sequence[str], page: Path) -> None:
     """What a search found."""
     text = "\n".join(f"    {line}" for line in lines)
-    create_markdown_artifact(key="search", markdown=f"{text}\n\n- all of it: `{page}`")
+    create_markdown_artifact(
+        key="search", markdown=f"{text}\n\n- all of it: `{page}`", description="What the search found"
+    )
 
 
 def links(results: Results, run_link: str | None, version: str) -> None:
@@ -55,6 +57,9 @@ def links(results: Results, run_link: str | None, version: str) -> None:
     create_markdown_artifact(
         key="results",
         markdown=f"- results: `{results.folder}`\n- report: `{results.report}`\n- model: `{results.onnx}`\n- {version}",
+        description="Where the results are, and what became of the model",
     )
     if run_link is not None:
-        create_link_artifact(key="mlflow-run", link=run_link, link_text="the run in MLflow")
+        create_link_artifact(
+            key="mlflow-run", link=run_link, link_text="the run in MLflow", description="Metrics and files"
+        )

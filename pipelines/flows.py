@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect import flow, get_run_logger, task, unmapped
 from prefect.cache_policies import NO_CACHE
@@ -24,10 +25,11 @@ from generalist.store import Lost
 from generalist.training import PATIENCE, Candidate, Outcome, Position, Positions, Round, Training, crew, outcome
 from pipelines import artifacts, steps
 from pipelines.job import Job, Watch
+from pipelines.orchestration import flow_runs
 from pipelines.progress import Progress
 from pipelines.registry import Registration, register
 from pipelines.results import Results, put_down
-from pipelines.tracking import start
+from pipelines.tracking import run_name, start
 from pipelines.workspace import Workspace, check_writable
 
 
@@ -148,10 +150,12 @@ def generalist_flow(
     here = _present()
     try:
         workspace = Workspace.find()
+        flow_runs.begin(workspace, UUID(flow_run.id))
         path = None if preset else Path(params) if params else workspace.params
         config = load(path, preset=preset, overrides=overrides)
         target = Results(Path(outputs) if outputs else workspace.runs / str(flow_run.id))
         check_writable(target.folder)
+        flow_runs.rename(UUID(flow_run.id), run_name(config))
         with workspace.lock(target.folder):
             return _run(config, workspace, target, here.watch)
     except BadInput as error:

@@ -3,19 +3,23 @@
 import time
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
 from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from generalist.config import load
 from generalist.errors import BadInput
 from pipelines import artifacts
+from pipelines.orchestration import flow_runs
 from pipelines.tuning import doors, summary
 from pipelines.tuning.hands import Process
 from pipelines.tuning.searching import files_of
+from pipelines.tuning.study import default_name
 from pipelines.workspace import Workspace
 
 _GLANCE = 0.3  # seconds between two looks at a worker
@@ -63,11 +67,14 @@ def search_flow(
     say = get_run_logger().info
     try:
         workspace = Workspace.find()
+        flow_runs.begin(workspace, UUID(flow_run.id))
         config = load(
             None if preset else Path(params) if params else workspace.params, preset=preset, overrides=overrides
         )
+        called = name or default_name(config)
+        flow_runs.rename(UUID(flow_run.id), called)
         search, record = doors.run(
-            workspace, config, name=name, address=None, workers=min(workers, _MOST), tell=say, shown=_Task
+            workspace, config, name=called, address=None, workers=min(workers, _MOST), tell=say, shown=_Task
         )
     except BadInput as error:
         return Failed(message=str(error), data=error)  # the sentence alone, where raising would show a traceback

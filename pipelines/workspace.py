@@ -3,15 +3,13 @@
 import hashlib
 import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from filelock import FileLock, Timeout
-
 from generalist.errors import BadInput
+from pipelines import locks
 
 _QUIET = {
     "DO_NOT_TRACK": "1",
@@ -144,41 +142,33 @@ class Workspace:
         path = self.tracking_uri.removeprefix("sqlite:///")
         return None if path == self.tracking_uri else Path(path)
 
-    @contextmanager
-    def lock(self, outputs: Path) -> Iterator[None]:
+    def lock(self, outputs: Path) -> AbstractContextManager[None]:
         """Be the one writer of a folder of outputs; a killed writer's lock is free at once.
 
         Raises:
             BadInput: another process is writing there.
         """
-        outputs = outputs.resolve()
-        name = f"{outputs.name}-{hashlib.sha256(str(outputs).encode()).hexdigest()[:12]}"
-        # Beside the lock: opening a lock file may empty it, whoever holds it.
-        note = self._locks() / f"{name}.pid"
-        lock = FileLock(self._locks() / f"{name}.lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise BadInput(_busy(outputs.name, note)) from None
-        try:
-            note.write_text(str(os.getpid()), encoding="ascii")
-            yield
-        finally:
-            note.unlink(missing_ok=True)
-            lock.release()
+        return self.alone(_of("outputs", outputs), "training", f"is writing {outputs.resolve().name}/")
 
-    @contextmanager
-    def one_at_a_time(self, what: str) -> Iterator[None]:
+    def stage(self) -> AbstractContextManager[None]:
+        """Be the only stage that DVC runs here, also where the DVC that ran it was killed.
+
+        Raises:
+            BadInput: another one is under way.
+        """
+        return self.alone(_of("stage", self.here), "stage of DVC's", "is under way")
+
+    def alone(self, name: str, who: str, does: str) -> AbstractContextManager[None]:
+        """Be the only process of this project that holds a lock; `pipelines.locks.alone` has the details.
+
+        Raises:
+            BadInput: another process holds it: which, and for how long.
+        """
+        return locks.alone(self.locks, name, who, does)
+
+    def one_at_a_time(self, what: str) -> AbstractContextManager[None]:
         """Wait until no other process or thread does `what` in this project, then do it."""
-        with FileLock(self._locks() / f"{what}.lock"):
-            yield
-
-    def _locks(self) -> Path:
-        try:
-            self.locks.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BadInput(f"{self.locks} can't be made ({error.strerror}): it must be a folder to write in") from None
-        return self.locks
+        return locks.one_at_a_time(self.locks, what)
 
 
 @dataclass(frozen=True)
@@ -225,12 +215,9 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _busy(name: str, note: Path) -> str:
-    try:
-        pid = note.read_text(encoding="ascii")
-    except FileNotFoundError:  # it has just begun, or is just ending
-        return f"another training is writing {name}/; wait for it"
-    return f"another training (process {pid}) is writing {name}/; wait for it, or stop it with kill {pid}"
+def _of(kind: str, folder: Path) -> str:
+    """A lock's name for something in one folder."""
+    return f"{kind}-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]}"
 
 
 def _nearest(start: Path, name: str) -> Path | None:

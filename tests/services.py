@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 ROOT = Path(__file__).parent.parent
-MAKERS = ("pipelines/orchestration.py", "pipelines/tracking/database.py", "pipelines/workspace.py")
+MAKERS = ("pipelines/orchestration/database.py", "pipelines/tracking/database.py", "pipelines/workspace.py")
 MAKE = """
 import sys
 from pathlib import Path

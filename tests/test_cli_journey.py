@@ -1,5 +1,6 @@
 """The journey on the command line: data, plans, DVC as a child, the closing table, and how everything is stopped."""
 
+import json
 import os
 import pty
 import re
@@ -7,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
+import psutil
 import pytest
 import tracking_factory as factory
 import training_factory
@@ -21,6 +24,7 @@ from pipelines.cli.planning import planned
 from pipelines.cli.showing import _activation
 from pipelines.workspace import Workspace
 from tests.command_line import generalist
+from tests.processes import until
 from tests.services import environment
 
 TWO_EPOCHS = ("training.epochs=2", "mixing.warm_up=1", "training.batch_size=512")
@@ -41,8 +45,11 @@ with shell.going_on("dvc repro"):
 """
 # Stands in for DVC: the first in a folder that Python looks for modules in, as `python -m` does.
 FAKE_DVC = """
-import os, shutil, sys, time
+import os, shutil, subprocess, sys, time
 from pathlib import Path
+if Path("stage-waits").exists():
+    none = subprocess.DEVNULL
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], stdin=none, stdout=none, stderr=none)
 print("dvc", *sys.argv[1:], "with", os.environ["PATH"].split(os.pathsep)[0], flush=True)
 if Path("fails").exists():
     sys.exit(3)
@@ -255,6 +262,81 @@ def test_a_dvc_that_does_not_stop_is_killed(project: Path, monkeypatch: pytest.M
         assert child.stdout.readline() == b"1\n"
         repro._stop(child)
     assert child.returncode == -signal.SIGKILL
+
+
+def test_a_dvc_that_was_killed_takes_its_stage_with_it(project: Path) -> None:
+    """`kill -9` of DVC alone: what it ran goes too, so that the same command goes on at once."""
+    put_fake_dvc(project)
+    for name in ("waits", "stage-waits"):
+        (project / name).touch()
+    child = program("-c", "from pipelines.cli import main; main()", "run", folder=project)
+    assert child.stdout is not None
+    while not child.stdout.readline().startswith("dvc repro"):
+        assert child.poll() is None
+    (dvc,) = [own for own in psutil.Process(child.pid).children() if "pipelines.cli.repro" in own.cmdline()]
+    children = dvc.children()
+    assert children
+    dvc.kill()
+    _, errors = child.communicate(timeout=30)
+    assert child.returncode == 2
+    assert errors == "DVC was ended by signal 9 (Killed), and its stage with it; go on with: generalist run\n"
+    assert psutil.wait_procs(children, timeout=10)[1] == []
+
+
+def test_dvc_ends_with_a_run_that_was_killed(project: Path) -> None:
+    """And what it runs."""
+    put_fake_dvc(project)
+    for name in ("waits", "stage-waits"):
+        (project / name).touch()
+    child = program("-c", "from pipelines.cli import main; main()", "run", folder=project)
+    assert child.stdout is not None
+    while not child.stdout.readline().startswith("dvc repro"):
+        assert child.poll() is None
+    below = psutil.Process(child.pid).children(recursive=True)
+    assert len(below) >= 2
+    child.kill()
+    child.communicate(timeout=30)
+    assert psutil.wait_procs(below, timeout=10)[1] == []
+
+
+@pytest.mark.parametrize("who", ["run", "stage", "outputs", "dvc"])
+def test_a_second_run_names_the_first(project: Path, who: str) -> None:
+    """Another run, a stage whose DVC was killed, a training into outputs, or DVC by hand: exit code 2."""
+    put_fake_dvc(project)
+    workspace = Workspace.find()
+    locks = {
+        "run": repro.alone(workspace),
+        "stage": workspace.stage(),
+        "outputs": workspace.lock(workspace.outputs),
+        "dvc": nullcontext(),
+    }
+    if who == "dvc":
+        held = {"write": {str(project / "outputs"): {"pid": os.getpid(), "cmd": "dvc repro"}}, "read": {}}
+        (project / ".dvc" / "tmp").mkdir()
+        (project / ".dvc" / "tmp" / "rwlock").write_text(json.dumps(held), encoding="utf-8")
+    with locks[who]:
+        child = program("-c", "from pipelines.cli import main; main()", "run", folder=project)
+        said, errors = child.communicate(timeout=120)
+    assert child.returncode == 2
+    assert said == ""
+    assert re.fullmatch(
+        rf"another .* \(process {os.getpid()}, for \S*\) .*; wait for it, or stop it with kill {os.getpid()}\n", errors
+    )
+
+
+def test_a_holder_of_dvcs_lock_that_ended_is_forgotten(project: Path) -> None:
+    """DVC takes it for alive while nobody has heard of its end, and when another process has its number."""
+    held = project / ".dvc" / "tmp" / "rwlock"
+    held.parent.mkdir(parents=True)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    until(lambda: psutil.Process(ended.pid).status() == psutil.STATUS_ZOMBIE)
+    for pid, since in ((ended.pid, None), (os.getpid(), 1)):
+        held.write_text(json.dumps({"read": {"data": [{"pid": pid, "cmd": "dvc repro"}]}}), encoding="utf-8")
+        if since is not None:
+            os.utime(held, (since, since))
+        with repro.alone(Workspace.find()):
+            assert not held.exists()
+    ended.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -91,7 +91,7 @@ def test_the_server_goes_when_its_program_is_killed(project: Path) -> None:
 
 def test_a_server_that_ends_on_its_own_is_told_with_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sentence names the file that says why."""
-    monkeypatch.setattr(orchestration, "__name__", "no.such.module")
+    monkeypatch.setattr(orchestration, "_PROGRAM", "no.such.module")
     workspace = Workspace(tmp_path, tmp_path)
     with (
         pytest.raises(BadInput, match=r"did not start: .*prefect-temporary\.log says why"),

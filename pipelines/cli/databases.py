@@ -23,16 +23,17 @@ def being_made(workspace: "Workspace") -> Iterator[None]:
         yield
         return
     process = subprocess.Popen(  # noqa: S603  ourselves
-        [sys.executable, "-m", __name__],
-        stdin=subprocess.DEVNULL,
+        [sys.executable, "-m", "pipelines.following", __name__],
+        stdin=subprocess.PIPE,  # its end, also by our death, is the child's
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,  # whoever needs a database tells what is wrong with it
+        start_new_session=True,
     )
     try:
         yield
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def _make() -> None:

@@ -1,5 +1,6 @@
 """The journey from params.yaml to a registered model: prepare, train, register, and run, which is all of it."""
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +24,7 @@ def prepare() -> None:
     from pipelines.workspace import Workspace
 
     workspace = Workspace.find()
-    with going_on(_by_dvc() or same_command()):
+    with going_on(_by_dvc() or same_command()), _stage(workspace):
         config = options.configuration(workspace, None, None, None)
         from generalist.data import check_watched
         from generalist.data import prepare as write
@@ -61,7 +62,7 @@ def train(
     from pipelines.workspace import Workspace
 
     workspace = Workspace.find()
-    with going_on(_by_dvc() or same_command()):
+    with going_on(_by_dvc() or same_command()), nullcontext() if plan else _stage(workspace):
         if plan:
             from pipelines.cli.planning import planned
 
@@ -108,9 +109,10 @@ def run() -> None:
             with uncollected():
                 config = options.configuration(workspace, None, None, None)
             repro.check_repository(workspace.here)
-            typer.echo(_needs(config))
-            with imported("pipelines.registry", "pipelines.cli.showing", after=_BUSY):
-                reproduce()
+            with repro.alone(workspace):
+                typer.echo(_needs(config))
+                with imported("pipelines.registry", "pipelines.cli.showing", after=_BUSY):
+                    reproduce()
         from pipelines.cli.showing import closing, show
         from pipelines.results import Results
 
@@ -172,6 +174,11 @@ def _needs(config: "Config") -> str:
     if repro.run_command() == "make run":  # make has said what it takes
         return steps
     return f"{steps}\nOn the digits that takes 3 minutes of two CPU cores, 1 GB of memory and 100 MB of disk."
+
+
+def _stage(workspace: "Workspace") -> AbstractContextManager[None]:
+    """Others know from the start that a stage of DVC's is under way."""
+    return workspace.stage() if _by_dvc() else nullcontext()
 
 
 def _by_dvc() -> str | None:

@@ -1,13 +1,16 @@
 """Running `dvc repro` as a child, and being run by DVC."""
 
+import json
 import os
 import runpy
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 
 import typer
@@ -15,6 +18,8 @@ import typer
 from generalist.errors import BadInput
 from pipelines.ahead import import_all
 from pipelines.cli.shell import CODE, GO_ON
+from pipelines.following import follow_parent
+from pipelines.locks import busy
 from pipelines.workspace import Workspace
 
 ENDS_WITHIN = 10.0  # seconds: a stage ends within five, and DVC after it
@@ -50,6 +55,42 @@ def check_repository(folder: Path) -> None:
 
 
 @contextmanager
+def alone(workspace: Workspace) -> Iterator[None]:
+    """Be the only one that works through DVC's stages, which may go on where their DVC was killed.
+
+    Raises:
+        BadInput: another process works at them: which, and for how long.
+    """
+    with workspace.alone("run", "`generalist run`", "is under way"):
+        with workspace.stage(), workspace.lock(workspace.outputs):
+            _check_dvc(workspace.here)
+        yield
+
+
+def _check_dvc(folder: Path) -> None:
+    """Say that another DVC works here, before this one does so with a number of its own; forget those that ended.
+
+    DVC takes a killed process for alive until its parent has heard of its end, or where another has its number.
+    """
+    import psutil
+
+    held = folder / ".dvc" / "tmp" / "rwlock"
+    try:
+        told, since = json.loads(held.read_text(encoding="utf-8")), held.stat().st_mtime
+        infos = [*told.get("write", {}).values(), *chain.from_iterable(told.get("read", {}).values())]
+        pids = {int(info["pid"]) for info in infos}
+    except (OSError, ValueError, AttributeError, LookupError, TypeError):  # none, or DVC itself will judge it
+        return
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):
+            holder = psutil.Process(pid)
+            if holder.status() != psutil.STATUS_ZOMBIE and holder.create_time() <= since:
+                raise BadInput(busy("DVC", "works here", pid=pid, seconds=time.time() - holder.create_time()))
+    if pids:
+        held.unlink(missing_ok=True)
+
+
+@contextmanager
 def ready(workspace: Workspace) -> Iterator[Callable[[], None]]:
     """Start DVC, which reads its own code beside the block and waits for the function given: that runs `dvc repro`.
 
@@ -79,7 +120,14 @@ def ready(workspace: Workspace) -> Iterator[Callable[[], None]]:
         begun = True
         with suppress(BrokenPipeError):  # it has ended: its exit code is told below
             os.write(gate, b"go")
-        if code := process.wait():
+        code = process.wait()
+        if code < 0:
+            _stop_all(process)
+            raise BadInput(
+                f"DVC was ended by signal {-code} ({signal.strsignal(-code)}), and its stage with it; go on with:"
+                f" {run_command()}"
+            )
+        if code:
             raise typer.Exit(int(ended.read_text(encoding="ascii")) if ended.is_file() else code)
 
     try:
@@ -92,8 +140,7 @@ def ready(workspace: Workspace) -> Iterator[Callable[[], None]]:
         scratch.cleanup()
         os.close(gate)
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            _stop_all(process)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
@@ -102,15 +149,21 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     try:
         process.wait(ENDS_WITHIN)
     except subprocess.TimeoutExpired:
+        _stop_all(process)
+
+
+def _stop_all(process: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of DVC and its stage."""
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    process.wait()
 
 
 def _repro_when_told(descriptor: int) -> None:
     import_all("dvc.cli", "dvc.commands.repro", "dvc.repo")
-    with os.fdopen(descriptor, "rb") as gate:
-        if not gate.read(1):
-            return
+    if not os.read(descriptor, 1):
+        return
+    follow_parent(descriptor)
     sys.argv = ["dvc", "repro"]
     runpy.run_module("dvc", run_name="__main__", alter_sys=True)
 

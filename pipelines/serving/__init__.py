@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from generalist.errors import BadInput
 from pipelines.orchestration import migrate, quiet
+from pipelines.orchestration.guard import allowed_hosts
 from pipelines.serving.deployment import DEPLOYMENTS, abandon_runs, polled_since
 from pipelines.serving.pages import announcement
 from pipelines.serving.process import Process, answers
@@ -38,7 +39,7 @@ def serve(workspace: Workspace, *, prefect_port: int, mlflow_port: int, say: Cal
         say: is told a line for people.
 
     Raises:
-        BadInput: a port is in use, or a part of it ended on its own.
+        BadInput: a port is in use, this project is being served already, or a part of it ended on its own.
     """
     ports = {"--prefect-port": prefect_port}
     if workspace.tracking_database is not None:
@@ -46,7 +47,7 @@ def serve(workspace: Workspace, *, prefect_port: int, mlflow_port: int, say: Cal
     check_ports(ports)
     quiet(workspace)
     running: list[Process] = []
-    with _interruptible():
+    with workspace.alone("serve", "`generalist serve`", "is up in this project"), _interruptible():
         try:
             say("starting: Prefect's server, the deployment, MLflow; this takes about 20 seconds")
             _start(workspace, prefect_port, mlflow_port, running, say)
@@ -94,7 +95,7 @@ def _start(
     running.append(
         Process(
             "Prefect's server",
-            ["prefect", "server", "start", "--host", _HOST, "--port", str(prefect_port)],
+            ["pipelines.orchestration.program", _HOST, str(prefect_port)],
             environment,
             logs / "prefect.log",
             folder=workspace.root,
@@ -147,6 +148,8 @@ def _environment(origin: str) -> dict[str, str]:
         "PREFECT_SERVER_LOGS_STREAM_PUBLISHING_ENABLED": "true",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_RUNNER_POLL_FREQUENCY": "2",  # seconds; by default ten
+        # By default it also answers to `192.168.*`, which is a pattern for names of others, too.
+        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(f"{host},{host}:*" for host in allowed_hosts()),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # for its GenAI parts; more processes
     }
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from pipelines.workspace import Workspace
+
 DEPLOYMENTS = {"train": "generalist", "search": "generalist-tune"}
 """Flows by their deployments."""
 _UNDER_WAY = ["PENDING", "RUNNING", "CANCELLING"]
@@ -62,12 +64,14 @@ def main(name: str) -> None:
     from prefect.types.entrypoint import EntrypointType
 
     from pipelines.flows import generalist_flow
+    from pipelines.orchestration.flow_runs import end_dead
     from pipelines.search_flow import search_flow
 
     served, what = {
         "train": (generalist_flow, "Train experts, mix them into a global learner, evaluate, export and register it."),
         "search": (search_flow, "Search the declared space for the best trade-off."),
     }[name]
+    end_dead(Workspace.find(), deployments=[name])
     # Runs start as children with the flow pickled, so a refusal is told in its one sentence; Prefect's engine,
     # which `prefect.serve` would start, adds a traceback to every failure.
     served.serve(

@@ -17,6 +17,8 @@ _ENDS_WITHIN = 5.0  # seconds, when asked to
 class Process:
     """A Python module that runs in a process group of its own, so that Ctrl-C doesn't reach it and all of it ends.
 
+    It also ends when this process is killed.
+
     Attributes:
         name: for people.
         log: where its output goes.
@@ -43,10 +45,10 @@ class Process:
             raise BadInput(f"{log} can't be written ({error.strerror}): make its folder writable") from None
         with output:
             self._process = subprocess.Popen(  # noqa: S603  modules of ours
-                [sys.executable, "-m", *module],
+                [sys.executable, "-m", "pipelines.following", *module],
                 cwd=folder,
                 env=environment,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # its end, also by our death, ends all of it
                 stdout=output,
                 stderr=output,
                 start_new_session=True,

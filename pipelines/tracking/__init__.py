@@ -1,7 +1,7 @@
 """MLflow remembers: a run for each training, search and trial, with parameters, metrics, origin, model and report."""
 
 from pipelines.tracking.database import connect, experiment_id, migrate
-from pipelines.tracking.facts import WEIGHTS_SHA256, summary
+from pipelines.tracking.facts import WEIGHTS_SHA256, run_name, summary
 from pipelines.tracking.model import model_of, sha256_of, stored_file
 from pipelines.tracking.publishing import finished_runs, publish
 from pipelines.tracking.studies import StudyTracker, open_study
@@ -19,6 +19,7 @@ __all__ = [
     "model_of",
     "open_study",
     "publish",
+    "run_name",
     "sha256_of",
     "start",
     "stored_file",

@@ -142,7 +142,7 @@ def created(config: Config, storage: BaseStorage, locks: Path, *, name: str | No
     """
     space, objective = Space(config), Objective(config.tuning)
     about = _about(config)
-    name = name or f"{config.data.name}-{about[:8]}"
+    name = name or default_name(config)
     study = optuna.create_study(
         study_name=name, storage=storage, directions=["maximize"] * len(objective.names), load_if_exists=True
     )
@@ -172,6 +172,11 @@ def joined(name: str, storage: BaseStorage, locks: Path) -> Search:
         raise BadInput(f"the search '{name}' is only just being made, or by other means: try again")
     config = check(study.user_attrs[CONFIG])
     return _opened(study, storage, Space(config), Objective(config.tuning), locks, config)
+
+
+def default_name(config: Config) -> str:
+    """The name of a configuration's search where nobody gives it one."""
+    return f"{config.data.name}-{_about(config)[:8]}"
 
 
 def record_of(trial: FrozenTrial) -> TrialRecord:

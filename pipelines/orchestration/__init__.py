@@ -15,19 +15,18 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from pathlib import Path
-
-from filelock import FileLock
 
 from generalist.errors import BadInput
-from pipelines.ahead import uncollected
+from pipelines.orchestration.database import home, migrate
 from pipelines.workspace import Workspace, quiet_telemetry
+
+__all__ = ["answers", "home", "migrate", "quiet", "server"]
 
 _URL = "PREFECT_API_URL"
 _SERVER_ANSWERS_WITHIN = 1.0  # seconds, of a server that the user started
 _TEMPORARY_STARTS_WITHIN = 300.0  # seconds; 7 are usual, 20 the first time, much more on a busy machine
 _ENDS_WITHIN = 5.0  # seconds
-_DATABASE_URL = "PREFECT_API_DATABASE_CONNECTION_URL"
+_PROGRAM = "pipelines.orchestration.program"
 
 
 def quiet(workspace: Workspace) -> None:
@@ -107,7 +106,7 @@ class _Temporary:
         with socket.create_server(("127.0.0.1", 0)) as listening, self._log.open("wb") as log:
             self.url = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
             self._process = subprocess.Popen(  # noqa: S603  ourselves
-                [sys.executable, "-m", __name__, str(listening.fileno())],
+                [sys.executable, "-m", _PROGRAM, "temporary", str(listening.fileno())],
                 stdin=subprocess.PIPE,  # its end, also by our death, is the child's sign to stop
                 stdout=log,
                 stderr=log,
@@ -178,74 +177,3 @@ def _environment(name: str, value: str) -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
-
-
-def home() -> Path:
-    """Where Prefect keeps its database, by its own settings."""
-    import prefect.settings
-
-    return prefect.settings.get_current_settings().home
-
-
-def migrate(home: Path) -> None:
-    """Make Prefect's SQLite database in `home` where there is none: whole or not at all, which takes some seconds.
-
-    A database whose first migration was stopped half-way might never open again, so it is made under another name.
-    """
-    database = home / "prefect.db"
-    if database.exists() or os.environ.get(_DATABASE_URL):
-        return
-    home.mkdir(parents=True, exist_ok=True)
-    with FileLock(home / "prefect.db.lock"):
-        if database.exists():  # another process was faster
-            return
-        for left in home.glob("prefect.db.making*"):  # by a process that was killed
-            left.unlink()
-        making = home / "prefect.db.making"
-        _make(making)
-        making.replace(database)
-
-
-def _make(database: Path) -> None:
-    import asyncio
-    import sqlite3
-
-    from prefect.server.database import provide_database_interface
-    from prefect.server.database.configurations import AioSqliteConfiguration
-    from prefect.server.database.dependencies import temporary_database_config
-    from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, temporary_settings
-
-    url = f"sqlite+aiosqlite:///{database}"
-    with (
-        temporary_settings({PREFECT_API_DATABASE_CONNECTION_URL: url}),
-        temporary_database_config(AioSqliteConfiguration(connection_url=url)),
-    ):
-        asyncio.run(provide_database_interface().create_db())
-    connection = sqlite3.connect(database)
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # everything into the one file that is renamed
-    connection.close()
-
-
-def _serve(descriptor: int) -> None:
-    """Be the temporary server on an inherited socket until standard input ends."""
-    with uncollected():
-        import uvicorn
-        from prefect.server.api.server import create_app
-
-        migrate(home())
-        application = create_app(ephemeral=True, final=True)
-    own = uvicorn.Server(uvicorn.Config(application, log_level="warning", lifespan="on", timeout_graceful_shutdown=2))
-
-    def end_with_parent() -> None:
-        sys.stdin.buffer.read()
-        own.should_exit = True
-        time.sleep(_ENDS_WITHIN)
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    own.run(sockets=[socket.socket(fileno=descriptor)])
-    os._exit(0)  # all is written; taking modules apart would keep whoever waits
-
-
-if __name__ == "__main__":
-    _serve(int(sys.argv[1]))

@@ -1,0 +1,69 @@
+"""Locks by which processes of one project know of each other; a killed process's locks are free at once."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from generalist.errors import BadInput
+
+
+@contextmanager
+def alone(folder: Path, name: str, who: str, does: str) -> Iterator[None]:
+    """Be the only process that holds a lock.
+
+    Args:
+        folder: of the project's locks.
+        name: the lock's.
+        who: the holder, such as `training`; what it `does` makes a sentence of it, for whoever comes second.
+        does: such as `is writing outputs/`.
+
+    Raises:
+        BadInput: another process holds it: which, and for how long.
+    """
+    # Beside the lock: opening a lock file may empty it, whoever holds it.
+    note = _made(folder) / f"{name}.pid"
+    lock = FileLock(folder / f"{name}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise BadInput(_busy(who, does, note)) from None
+    try:
+        note.write_text(str(os.getpid()), encoding="ascii")
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def one_at_a_time(folder: Path, what: str) -> Iterator[None]:
+    """Wait until no other process or thread does `what` by these locks, then do it."""
+    with FileLock(_made(folder) / f"{what}.lock"):
+        yield
+
+
+def busy(who: str, does: str, *, pid: int, seconds: float) -> str:
+    """The sentence about a process that was faster."""
+    lasting = timedelta(seconds=max(0, round(seconds)))
+    return f"another {who} (process {pid}, for {lasting}) {does}; wait for it, or stop it with kill {pid}"
+
+
+def _busy(who: str, does: str, note: Path) -> str:
+    try:
+        pid, since = int(note.read_text(encoding="ascii")), note.stat().st_mtime
+    except (FileNotFoundError, ValueError):  # it has just begun, or is just ending
+        return f"another {who} {does}; wait for it"
+    return busy(who, does, pid=pid, seconds=time.time() - since)
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{folder} can't be made ({error.strerror}): it must be a folder to write in") from None
+    return folder

@@ -1,0 +1,109 @@
+"""Flow runs of this project: named as in MLflow, and ended in Prefect, too, where their process was killed.
+
+Prefect can't tell a run whose process was killed from one that takes long. Here a lock goes with the process.
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+from uuid import UUID
+
+from filelock import FileLock, Timeout
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterName,
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    TaskRunFilter,
+    TaskRunFilterState,
+    TaskRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Crashed
+
+from pipelines.workspace import Workspace
+
+_UNDER_WAY = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+_KILLED = "its process was killed, or the machine stopped; what it had trained is in the store"
+_held: list[FileLock] = []
+
+
+def begin(workspace: Workspace, run: UUID) -> None:
+    """Show that a flow run is under way as long as this process lives; the runs of dead processes are ended first.
+
+    The lock stays to the process's end: the last states of tasks are told only then.
+
+    Args:
+        workspace: whose flow runs these are.
+        run: the flow run's id.
+    """
+    end_dead(workspace)
+    lock = FileLock(_lock(workspace, run))
+    with workspace.one_at_a_time("flow-runs"):  # between making a lock and taking it, nobody may find it free
+        lock.acquire()
+    _held.append(lock)
+
+
+def rename(run: UUID, name: str) -> None:
+    """Give a flow run a name that says more than Prefect's."""
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_name(run, name)
+
+
+def end_dead(workspace: Workspace, *, deployments: Collection[str] = ()) -> list[UUID]:
+    """End the flow runs of dead processes and their tasks, and return the runs' ids.
+
+    Runs of other projects have no lock here and are left alone.
+
+    Args:
+        workspace: whose flow runs these are.
+        deployments: those that nobody serves yet: a run of theirs that is under way without a lock never got so far.
+    """
+    ended = []
+    with get_client(sync_client=True) as client, workspace.one_at_a_time("flow-runs"):
+        for path in sorted(workspace.locks.glob("flow-*-*.lock")):
+            try:
+                with FileLock(path, timeout=0):
+                    run = UUID(path.stem.removeprefix("flow-"))
+                    if _end(client, run):
+                        ended.append(run)
+                        path.unlink()
+            except Timeout:
+                continue
+        if deployments:
+            for run in _begun(client, deployments):
+                if not _lock(workspace, run).exists():
+                    _end(client, run)
+                    ended.append(run)
+    return ended
+
+
+def _end(client: SyncPrefectClient, run: UUID) -> bool:
+    """End a run and its tasks; whether the server knows it: another one may have been asked then."""
+    try:
+        state = client.read_flow_run(run).state
+    except ObjectNotFound:
+        return False
+    if state is None or not state.is_final():
+        client.set_flow_run_state(run, Crashed(message=_KILLED), force=True)
+    of_it = FlowRunFilter(id=FlowRunFilterId(any_=[run]))
+    under_way = TaskRunFilter(state=TaskRunFilterState(type=TaskRunFilterStateType(any_=_UNDER_WAY)))
+    while tasks := client.read_task_runs(flow_run_filter=of_it, task_run_filter=under_way):
+        for task in tasks:
+            client.set_task_run_state(task.id, Crashed(message=_KILLED), force=True)
+    return True
+
+
+def _begun(client: SyncPrefectClient, deployments: Collection[str]) -> list[UUID]:
+    runs = client.read_flow_runs(
+        deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=list(deployments))),
+        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_UNDER_WAY))),
+    )
+    return [run.id for run in runs]
+
+
+def _lock(workspace: Workspace, run: UUID | str) -> Path:
+    return workspace.locks / f"flow-{run}.lock"
