@@ -4,8 +4,6 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from benchmarks import machine
 from benchmarks.counting import iteration, training_pass
 from benchmarks.roofline import Peaks
@@ -60,7 +58,7 @@ def main(words: Sequence[str] | None = None) -> None:
     overrides = tuple(arguments.overrides)
     config, dataset = load(preset=arguments.preset, overrides=overrides), load_data(arguments.data)
     history = History.model_validate_json((arguments.trained / "history.json").read_bytes())
-    on = torch.device(config.training.device)
+    on = engine.device(config.training.device)
     speed, achieved = throughput(history, counted(Case(arguments.preset, dataset.shape, 1, overrides), config))
     with engine.threads(1):
         peaks = Peaks.of(on, quick=on.type == "cpu")

@@ -16,6 +16,7 @@ from prefect.runtime import flow_run
 from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from generalist import engine
 from generalist.config import Config, load, params_digest
 from generalist.errors import BadInput
 from generalist.evaluation import Shard, Verdicts
@@ -190,7 +191,9 @@ def run(
 
 
 def _run(config: Config, workspace: Workspace, target: Results, watch: Watch) -> dict[str, str]:
+    watch.say(f"on {engine.told(config.training.device)}")
     training = prepare(f"prepare {config.data.name}", config, workspace)
+    config = training.config  # whose device is settled
     tracker = start(workspace, config, training.dataset)
     try:
         with crew(training) as advancing:

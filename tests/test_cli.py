@@ -137,6 +137,15 @@ def test_a_right_configuration_is_told_in_one_line() -> None:
     assert generalist("config", "check", "--preset", "cifar10-resnet18").stdout.startswith("OK: cifar10, resnet18, ")
 
 
+def test_a_device_that_is_not_there_is_refused_at_every_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before any work; `auto` is refused nowhere, and what it means is told."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for command in (("config", "check"), ("plan",), ("train",)):
+        assert "torch sees no CUDA device" in refused(*command, "--set", "training.device=cuda")
+    told = generalist("config", "check", "--set", "training.device=auto").stdout
+    assert "on the CPU, by training.device: auto, as torch sees no CUDA device here" in told
+
+
 def test_all_presets_are_listed_with_what_they_are() -> None:
     """One line each."""
     lines = generalist("config", "presets").stdout.splitlines()

@@ -112,22 +112,24 @@ def test_prepare_writes_the_data_and_tells_its_size(project: Path) -> None:
 def test_a_plan_lists_every_round_and_what_the_store_holds(project: Path) -> None:
     """Before, nothing; when an expert is done, that; after the training, everything. Nothing is trained by it."""
     config, workspace = small(), Workspace.find()
-    *rounds, left, after = planned(config, workspace)
-    assert left.startswith("to train: 4 of 4 epochs") and "is not known" in left
+    *rounds, device, left, after = planned(config, workspace)
+    assert device == "device: the CPU"
+    assert re.fullmatch(r"to train: 4 of 4 epochs, .*; about 0:00:\d\d, an estimate from counted work, .*", left)
     assert [line.rpartition(": ")[2] for line in rounds] == ["to do", "to do"]
-    assert after.startswith("then: evaluation (quick)")
+    assert re.fullmatch(r"then: evaluation \(quick\) \(about 0:0\d:\d\d, an estimate from .*\), ONNX export, .*", after)
     training = steps.training(config, workspace)
     reading = training.advance(training.rounds[0], ("natural",), training.start())
     assert [record.epoch for record in reading] == [1]
-    first, second, left, _ = planned(config, workspace)
+    first, second, _, left, _ = planned(config, workspace)
     assert left.startswith("to train: 3 of 4 epochs")
     assert first.endswith("then hand back: natural stored up to epoch 1, robust stored up to epoch 0")
     assert second.endswith("to do")
     training_factory.finish(config, training.dataset, workspace.store)
     for command in (("train", "--plan"), ("plan",)):
-        assert generalist(*command).stdout.splitlines()[:3] == [
+        assert generalist(*command).stdout.splitlines()[:4] == [
             "warm-up: epoch 1 of natural, robust, then hand back: stored",
             "round 1: epoch 2 of natural, robust: stored",
+            "device: the CPU",
             "to train: nothing; the store holds all 4 epochs",
         ]
     *_, left, _ = planned(small("training.epochs=3"), workspace)

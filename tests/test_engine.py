@@ -1,16 +1,19 @@
 """The engine: threads, devices, initial weights, and the network that attacks see."""
 
 import threading
+from pathlib import Path
 
 import pytest
 import torch
 
 from generalist import engine
-from generalist.config import EngineOptions
+from generalist.config import EngineOptions, params_digest
+from generalist.data import Dataset
 from generalist.errors import BadInput
 from generalist.models import build
-from generalist.store import tensors_digest
+from generalist.store import Store, tensors_digest
 from generalist.tensors import ImageShape
+from generalist.training import Training
 from tests.training_factory import small
 
 SHAPE = ImageShape(1, 8, 8, 10, (0.3,), (0.4,))
@@ -96,3 +99,22 @@ def test_a_model_with_weights_has_copies_of_them() -> None:
             parameter.add_(1)
     assert tensors_digest(weights) == digest
     assert not model.training
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_auto_is_settled_before_any_key_is_made(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CUDA GPU where there is one, else the CPU; digests are those of that device, and it is told."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
+    auto, named = small("training.device=auto"), small(f"training.device={'cuda' if there else 'cpu'}")
+    assert engine.settled(auto) == named and params_digest(engine.settled(auto)) == params_digest(named)
+    assert engine.settled(named) is named
+    assert engine.device("auto").type == named.training.device
+    assert engine.told("auto").startswith("a GPU" if there else "the CPU")
+
+
+def test_a_training_knows_no_auto(dataset: Dataset, tmp_path: Path) -> None:
+    """Its states are those of the device that was found."""
+    on = engine.device("auto").type
+    auto, named = (Training(small(f"training.device={name}"), dataset, Store(tmp_path)) for name in ("auto", on))
+    assert auto.config == named.config and auto.ends() == named.ends()

@@ -50,7 +50,9 @@ class TrainingOptions(Section):
         "one",
         description="one for all experts, or one for each, which then has a GPU of its own where there are several",
     )
-    device: Literal["cpu", "cuda"] = Field("cpu", description="where experts are trained and evaluated")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "cpu", description="where experts are trained and evaluated; auto: a CUDA GPU where there is one, else the CPU"
+    )
     images: Literal["auto", "resident", "mapped"] = Field(
         "auto",
         description="training images on the device, or read from the disk batch by batch (mapped); auto: on the device"

@@ -4,7 +4,7 @@ from generalist.engine.arithmetic import arithmetic
 from generalist.engine.attack_network import AttackNetwork, memory_format, repeated
 from generalist.engine.compiling import check_compiler, compile_attacks, compiles
 from generalist.engine.cuda_graphs import GraphCache
-from generalist.engine.devices import device, threads
+from generalist.engine.devices import device, settled, threads, told
 from generalist.engine.lanes import lane
 from generalist.engine.networks import initial_weights, model_with
 from generalist.engine.parallel import Group, group, launched
@@ -26,6 +26,8 @@ __all__ = [
     "memory_format",
     "model_with",
     "repeated",
+    "settled",
     "synchronised",
     "threads",
+    "told",
 ]

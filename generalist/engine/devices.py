@@ -5,9 +5,10 @@ from contextlib import contextmanager
 
 import torch
 
+from generalist.config import Config
 from generalist.errors import BadInput
 
-NAMES = ("cpu", "cuda")
+NAMES = ("auto", "cpu", "cuda")
 
 
 @contextmanager
@@ -25,10 +26,10 @@ def threads(count: int) -> Iterator[None]:
 
 
 def device(name: str) -> torch.device:
-    """The device of that name: cpu or cuda, which is the one GPU that a process sees.
+    """The device of that name: cpu or cuda, which is the one GPU that a process sees; auto is cuda where there is one.
 
     Raises:
-        BadInput: it is neither, or this machine has no such device.
+        BadInput: it is none of them, or this machine has no such device.
     """
     if name not in NAMES:
         raise BadInput(
@@ -37,6 +38,29 @@ def device(name: str) -> torch.device:
         )
     if name == "cuda" and not torch.cuda.is_available():
         raise BadInput(
-            "the device is cuda, but torch sees no CUDA device here: set training.device to cpu, or --device cpu"
+            "the device is cuda, but torch sees no CUDA device here: set training.device to cpu or auto, or --device to"
+            " cpu"
         )
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(name)
+
+
+def settled(config: Config) -> Config:
+    """A configuration with the device that `training.device: auto` means here.
+
+    Keys and digests are made of this one: they tell devices apart, and know no auto.
+    """
+    if config.training.device != "auto":
+        return config
+    on = device("auto").type
+    return config.model_copy(update={"training": config.training.model_copy(update={"device": on})})
+
+
+def told(name: str) -> str:
+    """What to tell people of the device of that name."""
+    on = device(name)
+    kind = torch.cuda.get_device_name(on) if on.type == "cuda" else "the CPU"
+    if name != "auto":
+        return kind
+    return f"{kind}, by training.device: auto" + ("" if on.type == "cuda" else ", as torch sees no CUDA device here")

@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(options: argparse.Namespace, group: engine.Group, began: float) -> int:
-    config = load_config(options.params, preset=options.preset, overrides=options.set)
+    config = engine.settled(load_config(options.params, preset=options.preset, overrides=options.set))
     if group.size > 1 and config.training.processes != "one":
         raise BadInput(
             f"torchrun has started {group.size} processes for every expert, and training.processes asks for others:"

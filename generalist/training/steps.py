@@ -54,6 +54,7 @@ class Training:
             BadInput: `training.initial` names no weights of this network, `engine.compile` needs a compiler, or a
                 threat allows every image of this size.
         """
+        config = engine.settled(config)
         engine.check_compiler(config.engine, config.training.device)
         check_threats(config, dataset.shape)
         check_single_images(config, dataset)

@@ -48,7 +48,7 @@ def attack(
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="A cap on memory; changes no verdict.")] = 256,
     queries: Annotated[int, typer.Option("--queries", min=1, help="Of Square, for each image.")] = 5000,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Their number may change the last bits.")] = 1,
-    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, or auto.")] = "cpu",
     mean: Annotated[
         str | None, typer.Option("--mean", metavar="M,…", help="Of an ONNX file that wants (image - mean) / std.")
     ] = None,

@@ -24,12 +24,15 @@ def show(params: options.Params = None, preset: options.Preset = None, overrides
 
 @app.command()
 def check(params: options.Params = None, preset: options.Preset = None, overrides: options.Overrides = None) -> None:
-    """Check a configuration: one line if it is right, one for each mistake if it is not."""
+    """Check a configuration and whether this machine has its device: one line, or one for each mistake."""
     from pipelines.workspace import Workspace
 
-    config = options.configuration(Workspace.find(), params, preset, overrides)
-    experts = ", ".join(config.experts)
-    typer.echo(f"OK: {config.data.name}, {config.model.name}, {config.training.epochs} epochs of {experts}")
+    config = options.runnable(Workspace.find(), params, preset, overrides)
+    from generalist import engine
+
+    experts, on = ", ".join(config.experts), config.training.device
+    where = f", on {engine.told(on)}" if on == "auto" else ""
+    typer.echo(f"OK: {config.data.name}, {config.model.name}, {config.training.epochs} epochs of {experts}{where}")
 
 
 @app.command()

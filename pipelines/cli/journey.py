@@ -66,7 +66,7 @@ def train(
         if plan:
             from pipelines.cli.planning import planned
 
-            for line in planned(options.configuration(workspace, params, preset, overrides), workspace):
+            for line in planned(options.runnable(workspace, params, preset, overrides), workspace):
                 typer.echo(line)
             return
         run_flow(workspace, params, preset, overrides or [], out or workspace.outputs)
@@ -107,7 +107,7 @@ def run() -> None:
     with going_on(repro.run_command(), within=2 * repro.ENDS_WITHIN):
         with repro.ready(workspace) as reproduce, being_made(workspace):
             with uncollected():
-                config = options.configuration(workspace, None, None, None)
+                config = options.runnable(workspace, None, None, None)
             repro.check_repository(workspace.here)
             with repro.alone(workspace):
                 typer.echo(_needs(config))
@@ -133,7 +133,7 @@ def run_flow(
     # The server starts first: it needs the seconds in which everything else is imported.
     with orchestration.server(workspace, warn=tell) as ready:
         with uncollected():
-            options.configuration(workspace, params, preset, overrides)  # wrong input needs no server
+            options.runnable(workspace, params, preset, overrides)  # wrong input needs no server
             from pipelines import flows
             from pipelines.progress import Progress
             from pipelines.tracking.database import migrate
@@ -173,7 +173,9 @@ def _needs(config: "Config") -> str:
     )
     if repro.run_command() == "make run":  # make has said what it takes
         return steps
-    return f"{steps}\nOn the digits that takes 3 minutes of two CPU cores, 1 GB of memory and 100 MB of disk."
+    if config.data.name == "digits":
+        return f"{steps}\nThe default on digits takes 3 minutes of two CPU cores, 1 GB of memory and 100 MB of disk."
+    return f"{steps}\nHow long that takes here is estimated by: generalist plan"
 
 
 def _stage(workspace: "Workspace") -> AbstractContextManager[None]:

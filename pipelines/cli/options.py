@@ -45,6 +45,19 @@ def configuration(
     return load(path, preset=preset, overrides=overrides or [])
 
 
+def runnable(workspace: "Workspace", params: Path | None, preset: str | None, overrides: list[str] | None) -> "Config":
+    """The same, where this machine can train it.
+
+    Raises:
+        BadInput: it can't, as it lacks the device, or as for `configuration`.
+    """
+    config = configuration(workspace, params, preset, overrides)
+    from generalist import engine
+
+    engine.device(config.training.device)
+    return config
+
+
 def only_one(params: Path | None, preset: str | None) -> None:
     """Refuse two configurations.
 

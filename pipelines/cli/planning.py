@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
+from generalist import engine
 from generalist.config import Config
 from generalist.data.manifest import Damaged
 from generalist.errors import BadInput
-from generalist.training import Round, Work, duration, plan
+from generalist.training import Round, Training, Work, duration, plan
 from pipelines import steps
+from pipelines.cli import estimating
 from pipelines.workspace import Workspace
 
 _SAMPLES = 1000  # of a mixing weight over the warm-up, whose knots may lie anywhere
@@ -15,13 +17,17 @@ _SAMPLES = 1000  # of a mixing weight over the warm-up, whose knots may lie anyw
 
 def planned(config: Config, workspace: Workspace) -> Iterator[str]:
     """Lines for people: a line for each round, what it comes to, then what is worth knowing."""
-    work = _work(config, workspace)
+    training = _training(config, workspace)
+    work = [] if training is None else training.forecast()
     for round_ in plan(config):
         own = [part for part in work if part.round.index == round_.index]
         yield f"{_title(config, round_)}: {_state(own)}"
-    if work:
-        yield _sum(work)
-    yield f"then: evaluation ({config.evaluation.attack}), ONNX export, registration"
+    time = ""
+    if training is not None:
+        yield f"device: {engine.told(config.training.device)}"
+        yield _sum(training, work)
+        time = f" ({_time(estimating.evaluation_seconds(training))}, {estimating.basis(training)})"
+    yield f"then: evaluation ({config.evaluation.attack}){time}, ONNX export, registration"
     yield from _warm_ups_without_effect(config)
 
 
@@ -35,14 +41,14 @@ def _title(config: Config, round_: Round) -> str:
     return f"{'warm-up' if warm_up else f'round {round_.index}'}: {epochs} of {who}{end}"
 
 
-def _work(config: Config, workspace: Workspace) -> list[Work]:
+def _training(config: Config, workspace: Workspace) -> Training | None:
     try:
         data = steps.prepared(config, workspace)
     except Damaged:
         raise
     except BadInput:  # the source is not there yet; the training itself will say so
-        return []
-    return steps.training(config, workspace, data=data).forecast()
+        return None
+    return steps.training(config, workspace, data=data)
 
 
 def _state(work: list[Work]) -> str:
@@ -57,20 +63,21 @@ def _state(work: list[Work]) -> str:
     )
 
 
-def _sum(work: list[Work]) -> str:
+def _sum(training: Training, work: list[Work]) -> str:
     whole = sum(len(part.unit) * (part.round.stop - part.round.start) for part in work)
     left = sum(len(part.unit) * part.epochs for part in work)
     if not left:
         return f"to train: nothing; the store holds all {whole} epochs"
     seconds = duration(work)
-    time = (
-        "how long that takes is not known, as nothing like it was trained here" if seconds is None else _about(seconds)
-    )
+    if seconds is None:
+        time = f"{_time(estimating.training_seconds(training, work))}, {estimating.basis(training)}"
+    else:
+        time = f"{_time(seconds)}, by what such epochs took here"
     return f"to train: {left} of {whole} epochs, the experts' added up; {time}"
 
 
-def _about(seconds: float) -> str:
-    return f"about {timedelta(seconds=max(1, round(seconds)))}, by what such epochs took here"
+def _time(seconds: float) -> str:
+    return f"about {timedelta(seconds=max(1, round(seconds)))}"
 
 
 def _warm_ups_without_effect(config: Config) -> Iterator[str]:

@@ -1,0 +1,60 @@
+"""How long a training takes where nothing like it was measured: counted work, and what such a device does of it."""
+
+from torch import zeros
+from torch.utils.flop_counter import FlopCounterMode
+
+from generalist.config import Config
+from generalist.evaluation import chosen
+from generalist.models import build
+from generalist.tensors import ImageShape
+from generalist.training import Training, Work
+
+_SMALL = 5e7  # operations of a forward pass, below which calls cost more than arithmetic
+_SPEEDS = {  # operations a second that docs/results.md measured of whole steps: small networks, others
+    "cpu": (18e9, 57e9),
+    "cuda": (1e12, 70e12),
+}
+_LIKE = {"cpu": "the CPU of docs/results.md", "cuda": "an H200"}
+_TRAINING, _ATTACK = 3, 2  # forward passes that a training pass and a step of an attack cost
+_CASCADES = {"quick": 400, "rand": 4_000, "standard": 2_000, "plus": 8_000}  # the same, for each image of digits
+
+
+def training_seconds(training: Training, work: list[Work]) -> float:
+    """Seconds for what is left; on a CPU experts go side by side, a GPU is shared."""
+    spans = dict.fromkeys(training.config.experts, 0.0)
+    for part in work:
+        for name in part.unit:
+            steps = getattr(getattr(training.config.experts[name].objective, "attack", None), "steps", 0)
+            passes = (_TRAINING + _ATTACK * steps) * len(training.dataset.train) * part.epochs
+            spans[name] += passes * _forward(training.config, training.dataset.shape) / _speed(training)
+    return max(spans.values()) if training.config.training.device == "cpu" else sum(spans.values())
+
+
+def evaluation_seconds(training: Training) -> float:
+    """Seconds for the attacks on all learners."""
+    config, options = training.config, training.config.evaluation
+    learners = len(config.experts) + (config.mixing is not None)
+    passes = _CASCADES[options.attack] + _ATTACK * options.pgd.steps
+    images = len(chosen(training.dataset.test, options)) * learners * len(options.threats)
+    return passes * images * _forward(config, training.dataset.shape) / _speed(training)
+
+
+def basis(training: Training) -> str:
+    """On what an estimate rests."""
+    return f"an estimate from counted work, as {_LIKE[training.config.training.device]} does it"
+
+
+def _speed(training: Training) -> float:
+    config = training.config
+    small, large = _SPEEDS[config.training.device]
+    if _forward(config, training.dataset.shape) < _SMALL:
+        return small
+    return large * (config.training.threads if config.training.device == "cpu" else 1)
+
+
+def _forward(config: Config, shape: ImageShape) -> float:
+    """Operations of a forward pass of one image, counted without computing anything."""
+    network = build(config.model, shape).to("meta").eval()
+    with FlopCounterMode(display=False) as counter:
+        network(zeros(1, shape.channels, shape.height, shape.width, device="meta"))
+    return float(counter.get_total_flops())
