@@ -29,9 +29,9 @@ from pipelines.job import Job, Watch
 from pipelines.orchestration import flow_runs
 from pipelines.progress import Progress
 from pipelines.registry import Registration, register
-from pipelines.results import Results, put_down
+from pipelines.results import Results, check_target, check_within, put_down
 from pipelines.tracking import run_name, start
-from pipelines.workspace import Workspace, check_writable
+from pipelines.workspace import Workspace
 
 
 def _worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
@@ -116,9 +116,13 @@ class _Here:
     A flow's own parameters and result must be plain values.
     """
 
-    def __init__(self, watch: Watch) -> None:
-        self.watch = watch
+    def __init__(self, watch: Watch, *, trusted: bool) -> None:
+        self.watch, self._trusted = watch, trusted
         self.refusal: BadInput | None = None
+
+    def path(self, given: str, workspace: Workspace) -> Path:
+        """A path as it is meant; a deployment's parameters come from elsewhere, and stay within the project."""
+        return Path(given) if self._trusted else check_within(Path(given), workspace)
 
 
 _here: ContextVar[_Here | None] = ContextVar("here", default=None)
@@ -126,7 +130,7 @@ _here: ContextVar[_Here | None] = ContextVar("here", default=None)
 
 def _present() -> _Here:
     """Who follows this flow run. Apart from the flow, which Prefect pickles with the globals that it names."""
-    return _here.get() or _Here(Progress(write=get_run_logger().info))
+    return _here.get() or _Here(Progress(write=get_run_logger().info), trusted=False)
 
 
 @flow(
@@ -152,10 +156,10 @@ def generalist_flow(
     try:
         workspace = Workspace.find()
         flow_runs.begin(workspace, UUID(flow_run.id))
-        path = None if preset else Path(params) if params else workspace.params
+        path = None if preset else here.path(params, workspace) if params else workspace.params
         config = load(path, preset=preset, overrides=overrides)
-        target = Results(Path(outputs) if outputs else workspace.runs / str(flow_run.id))
-        check_writable(target.folder)
+        target = Results(here.path(outputs, workspace) if outputs else workspace.runs / str(flow_run.id))
+        check_target(target, workspace)
         flow_runs.rename(UUID(flow_run.id), run_name(config))
         with workspace.lock(target.folder):
             return _run(config, workspace, target, here.watch)
@@ -172,7 +176,7 @@ def run(
     Raises:
         BadInput: something a user can mend.
     """
-    here = _Here(watch)
+    here = _Here(watch, trusted=True)
     token = _here.set(here)
     try:
         state = generalist_flow(

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,10 @@ from numpy.typing import NDArray
 from generalist.errors import BadInput
 from generalist.records import Evaluation
 from generalist.store import write_atomically
+from pipelines.workspace import Workspace, check_writable
+
+PATHS = "GENERALIST_PATHS"
+"""Environment variable: `anywhere` lets the deployment's parameters lead out of the project."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,53 @@ class Results:
             return Evaluation.read(self.evaluation)
         except (OSError, ValueError):
             raise BadInput(f"{self.evaluation} is missing or damaged: make it with `dvc repro`") from None
+
+
+def check_target(target: Results, workspace: Workspace) -> None:
+    """Refuse a folder for results, before any work, where something else lies or belongs.
+
+    Raises:
+        BadInput: it can't be written, is the project itself or above it, lies within what the project keeps, or holds
+            other things.
+    """
+    check_writable(target.folder)
+    place, sentence = target.folder.resolve(), f"results can't be written to {target.folder}"
+    another = "name a folder of their own, such as outputs or runs/NAME"
+    for project in {workspace.here, workspace.root}:
+        if project.is_relative_to(place):
+            raise BadInput(f"{sentence}: the project itself lies there; {another}")
+    kept = (workspace.here / "data", workspace.artifacts, workspace.store, workspace.here / ".git")
+    for folder in kept:
+        if place.is_relative_to(folder.resolve()):
+            raise BadInput(f"{sentence}: {folder} is for other things; {another}")
+    if place.is_dir() and not target.evaluation.exists():
+        own = {path.name for path in (*target.all(), target.remix)}
+        # Killed writers leave files whose names begin with a dot and the name of what they wrote.
+        foreign = [
+            path.name for path in place.iterdir() if path.name != ".gitignore" and own.isdisjoint(_parts(path.name))
+        ]
+        if foreign:
+            raise BadInput(f"{sentence}: it holds other things, such as {min(foreign)}; {another}")
+
+
+def _parts(name: str) -> set[str]:
+    """A name, and what stands in it between a dot at the beginning and the last one."""
+    return {name, name.removeprefix(".").rpartition(".")[0]}
+
+
+def check_within(path: Path, workspace: Workspace) -> Path:
+    """A path that somebody else than this machine's user gave, such as a parameter of the deployment.
+
+    Raises:
+        BadInput: it leads out of the project, and `GENERALIST_PATHS` doesn't say `anywhere`.
+    """
+    place = (workspace.here / path).resolve()
+    if os.environ.get(PATHS) != "anywhere" and not place.is_relative_to(workspace.here.resolve()):
+        raise BadInput(
+            f"{path} is outside of the project, which the deployment may not leave: name a path within"
+            f" {workspace.here}, or start `generalist serve` with {PATHS}=anywhere"
+        )
+    return place
 
 
 def put_down(staged: Results, target: Results) -> None:

@@ -16,6 +16,7 @@ from generalist.config import load
 from generalist.errors import BadInput
 from pipelines import artifacts
 from pipelines.orchestration import flow_runs
+from pipelines.results import check_within
 from pipelines.tuning import doors, summary
 from pipelines.tuning.hands import Process
 from pipelines.tuning.searching import files_of
@@ -68,9 +69,8 @@ def search_flow(
     try:
         workspace = Workspace.find()
         flow_runs.begin(workspace, UUID(flow_run.id))
-        config = load(
-            None if preset else Path(params) if params else workspace.params, preset=preset, overrides=overrides
-        )
+        path = check_within(Path(params), workspace) if params else workspace.params
+        config = load(None if preset else path, preset=preset, overrides=overrides)
         called = name or default_name(config)
         flow_runs.rename(UUID(flow_run.id), called)
         search, record = doors.run(

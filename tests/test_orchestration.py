@@ -34,6 +34,8 @@ with server(Workspace(here, here), warn=lambda text: print("warned:", text)) as 
     from pipelines.flows import generalist_flow
     ready()
     generalist_flow(overrides=["training.epohs=3"], return_state=True)
+    generalist_flow(outputs="/elsewhere", return_state=True)
+    generalist_flow(outputs="data/raw", return_state=True)
     asked = Request(os.environ["PREFECT_API_URL"] + "/flow_runs/filter", b"{}", {"Content-Type": "application/json"})
     for run in json.load(urlopen(asked)):
         print(run["state"]["type"], run["state"]["message"])
@@ -66,9 +68,14 @@ def test_a_flow_gets_a_temporary_server_where_the_named_one_does_not_answer(proj
     program = started(project, PREFECT_API_URL=url)
     output, _ = program.communicate(timeout=120)
     assert program.returncode == 0
-    warning, ended, given_back = output.splitlines()
+    warning, *ends, given_back = output.splitlines()
     assert warning.startswith(f"warned: no Prefect server answers at {url}: using a temporary one")
-    assert ended == "FAILED override 'training.epohs=3': training: unknown key 'epohs'; did you mean 'epochs'?"
+    within, outside, typo = sorted(ends, key=lambda line: ("override" in line, "is outside of" in line))
+    assert typo == "FAILED override 'training.epohs=3': training: unknown key 'epohs'; did you mean 'epochs'?"
+    assert outside.startswith("FAILED /elsewhere is outside of the project, which the deployment may not leave")
+    assert within.startswith(
+        f"FAILED results can't be written to {project}/data/raw: {project}/data is for other things"
+    )
     assert given_back == f"given back: {url}"
     assert processes_of(project) == []
     assert (project / ".generalist" / "logs" / "prefect-temporary.log").exists()

@@ -127,9 +127,9 @@ def run_flow(
     """Run the whole flow in this process, with a server beside it, and say what came of it."""
     from pipelines import orchestration
     from pipelines.ahead import uncollected
-    from pipelines.workspace import check_writable
+    from pipelines.results import Results, check_target
 
-    check_writable(outputs)
+    check_target(Results(outputs), workspace)
     # The server starts first: it needs the seconds in which everything else is imported.
     with orchestration.server(workspace, warn=tell) as ready:
         with uncollected():

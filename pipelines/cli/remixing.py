@@ -43,13 +43,13 @@ def remix(
     """
     from pipelines import remixing
     from pipelines.cli.showing import accuracies, show
-    from pipelines.results import Results
-    from pipelines.workspace import Workspace, check_writable
+    from pipelines.results import Results, check_target
+    from pipelines.workspace import Workspace
 
     workspace = Workspace.find()
     with going_on(same_command()):
         if out is not None:
-            check_writable(out)
+            check_target(Results(out), workspace)
         found = remixing.look(workspace, Results(run), natural_at_least=natural_at_least, points=points)
         target = remixing.place(workspace, found, out)
         show(_table(found, found.mixtures, by="evaluation.choice"), _table(found, found.finalists, by="the cascade"))

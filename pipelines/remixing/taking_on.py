@@ -16,9 +16,9 @@ from generalist.training import Outcome
 from pipelines import steps
 from pipelines.registry import Registration, register
 from pipelines.remixing.looking import Look, words
-from pipelines.results import Results, put_down
+from pipelines.results import Results, check_target, put_down
 from pipelines.tracking import start
-from pipelines.workspace import Workspace, check_writable
+from pipelines.workspace import Workspace
 
 
 def take_on(workspace: Workspace, found: Look, target: Results, *, command: str) -> Registration:
@@ -34,7 +34,7 @@ def take_on(workspace: Workspace, found: Look, target: Results, *, command: str)
         BadInput: something that a user can mend.
     """
     training = found.training
-    check_writable(target.folder)
+    check_target(target, workspace)
     weights, factors = found.weights, words(found.best.factors)
     outcome = _outcome(found, weights)
     tags = {"remixed": factors, "remixed_from": found.run.read_evaluation().chosen.digest}

@@ -1,0 +1,83 @@
+"""Where results may go: into a folder of their own."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from generalist.config import preset_path
+from generalist.errors import BadInput
+from pipelines.results import Results, check_target, check_within
+from pipelines.workspace import Workspace
+from tests.command_line import refused
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A project that is the current folder."""
+    (tmp_path / "dvc.yaml").touch()
+    (tmp_path / "params.yaml").write_bytes(preset_path("digits").read_bytes())
+    (tmp_path / "data" / "raw").mkdir(parents=True)
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("x", encoding="utf-8")
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    return Workspace.find()
+
+
+@pytest.mark.parametrize(
+    ("out", "why"),
+    [
+        ("/", "the project itself lies there"),
+        (".", "the project itself lies there"),
+        ("..", "the project itself lies there"),
+        ("data", "is for other things"),
+        ("data/raw", "is for other things"),
+        ("data/mine/deep", "is for other things"),
+        ("link/mine", "is for other things"),
+        ("mlruns/x", "is for other things"),
+        (".git", "is for other things"),
+        ("thesis", "it holds other things, such as chapter.tex"),
+    ],
+)
+def test_a_folder_with_something_else_is_refused(place: Workspace, out: str, why: str) -> None:
+    """In one sentence, before any work: nothing is made."""
+    before = sorted(place.root.rglob("*"))
+    sentence = refused("train", "--out", out)
+    assert sentence.startswith(f"results can't be written to {out}: ") and why in sentence
+    assert sorted(place.root.rglob("*")) == before
+
+
+def test_a_folder_of_results_is_taken_again(place: Workspace) -> None:
+    """New, empty, begun, or finished with a note of somebody's in it; DVC's list of what git ignores lies there, too."""
+    results = Results(place.outputs)
+    check_target(results, place)
+    results.folder.mkdir()
+    check_target(results, place)
+    for name in (".gitignore", "model.onnx", ".model.onnx.k3j2h1", "remix.png"):
+        (results.folder / name).touch()
+    check_target(results, place)
+    (results.folder / "note.txt").touch()
+    with pytest.raises(BadInput, match=r"such as note\.txt"):
+        check_target(results, place)
+    results.evaluation.touch()
+    check_target(results, place)
+
+
+@pytest.mark.parametrize("given", ["/etc/passwd", "../other", "link-out/x", "data/../../x"])
+def test_a_deployments_parameters_stay_within_the_project(
+    place: Workspace, given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless a setting allows more."""
+    (place.root / "link-out").symlink_to("/tmp")
+    with pytest.raises(BadInput, match=r"is outside of the project, .* GENERALIST_PATHS=anywhere"):
+        check_within(Path(given), place)
+    monkeypatch.setenv("GENERALIST_PATHS", "anywhere")
+    assert check_within(Path(given), place) == Path(os.path.realpath(given))
+
+
+@pytest.mark.parametrize("given", ["params.yaml", "runs/mine", "./a/../b"])
+def test_paths_within_the_project_are_taken(place: Workspace, given: str) -> None:
+    """Relative to the project, as their absolute forms."""
+    assert check_within(Path(given), place) == (place.root / given).resolve()
+    assert check_within(place.root / given, place) == (place.root / given).resolve()
