@@ -44,7 +44,7 @@ class TrialRecord(_Record):
         curve: what was measured on the way.
         epoch: of the candidate that was chosen; None before its end.
         validation: that candidate by the attack of `tuning.attack`; None before its end, and if pruned.
-        remix: what re-mixing afterwards would have given.
+        remix: the best that re-mixing afterwards would have given, where it is better.
         epochs_asked: epochs of all experts up to where the trial got.
         epochs_trained: those of them that no other trial, and no earlier attempt, had trained before.
         seconds: from its first to its last moment, its worker's.

@@ -279,3 +279,25 @@ def test_mixing_weights_along_the_training_have_the_bits_of_single_ones() -> Non
 def test_the_digest_of_parameters_leaves_out_what_has_no_effect(override: str, same: bool) -> None:
     """And nothing else."""
     assert (params_digest(load(PARAMS, overrides=[override])) == params_digest(load(PARAMS))) is same
+
+
+def test_keys_that_are_dotted_paths_themselves_are_overridden() -> None:
+    """Those of `tuning.space`, known or new, whole or a part of one, and conditions; and what is wrong is blamed on it."""
+    before = load(PARAMS).tuning.space
+    found = load(
+        PARAMS,
+        overrides=[
+            "tuning.space.mixing.warm_up={low: 5, high: 9}",
+            "tuning.space.mixing.warm_up.high=8",
+            "tuning.space.mixing.decay.choices=[0.2, 0.5]",
+            "tuning.space.experts.robust.optimizer.lr={low: 1e-3, high: 1, when: {experts.robust.optimizer: sgd}}",
+            "tuning.space.experts.robust.optimizer.lr.when.experts.robust.optimizer=adam",
+            "tuning.space.experts.robust.optimizer.lr.when.mixing.interval='2'",
+        ],
+    ).tuning.space
+    assert found.keys() == before.keys() | {"mixing.decay", "experts.robust.optimizer.lr"}
+    assert found["mixing.warm_up"].model_dump() == {"low": 5, "high": 8}
+    assert found["experts.robust.optimizer.lr"].when == {"experts.robust.optimizer": "adam", "mixing.interval": "2"}
+    assert all(found[path] == before[path] for path in before if path not in {"mixing.warm_up", "mixing.decay"})
+    own = "tuning.space.mixing.warm_up={low: 9, high: 5}"
+    assert sentence(own).startswith(f"override '{own}': tuning.space.mixing.warm_up: low is 9")

@@ -53,8 +53,11 @@ def test_a_name_means_one_search(project: Workspace) -> None:
     search(project, trials=0)
     created(small(), opened(address_of(project, None)), project.locks, name="mine")
     created(small("tuning.trials=9"), opened(address_of(project, None)), project.locks, name="mine")
-    with pytest.raises(BadInput, match="the search 'mine' has another configuration or space"):
-        created(small("tuning.seed=4"), opened(address_of(project, None)), project.locks, name="mine")
+    changed = ("tuning.seed=4", "mixing.decay=0.3", "tuning.space.mixing.decay={choices: [0.3]}")
+    with pytest.raises(BadInput) as refusal:
+        created(small(*changed), opened(address_of(project, None)), project.locks, name="mine")
+    told = "was begun with another mixing.decay, tuning.seed, tuning.space.mixing.decay.choices: set that back"
+    assert f"the search 'mine' {told}" in str(refusal.value)
 
 
 def test_a_diverging_trial_fails_with_its_sentence_and_the_search_goes_on(project: Workspace) -> None:

@@ -1,15 +1,20 @@
 """The declared space: wrong ones get a sentence before any work, right ones configurations that the schema knows."""
 
 import json
+from functools import partial
 from typing import Any
 
 import optuna
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from training_factory import PARAMS
 
-from generalist.config import Config, load
+from generalist.config import Config, load, overridden
 from generalist.errors import BadInput
-from pipelines.tuning.space import Space
+from pipelines.tuning.points import Untried
+from pipelines.tuning.sampling import Keyed
+from pipelines.tuning.space import Point, Space
 
 SGD, ADAM = {"name": "sgd", "lr": 0.1}, {"name": "adam", "lr": 1e-3}
 OPTIMIZER = "experts.natural.optimizer"
@@ -162,3 +167,71 @@ def test_the_spaces_of_all_presets_are_right() -> None:
 
     for name in preset_names():
         assert Space(load(preset=name)).described()
+
+
+def draw(config: Config, count: int, *, value: bool = True) -> list[Point]:
+    """The points of so many trials, one after the other, of a search that stays in memory."""
+    space = Space(config)
+    study = optuna.create_study()
+    study.sampler = Keyed(config.tuning, Untried(space, partial(study.get_trials, deepcopy=False)))
+    points = []
+    for number in range(count):
+        trial = study.ask()
+        points.append(space.suggest(trial))
+        if value:
+            study.tell(trial, float(number % 3))
+    return points
+
+
+def different(points: list[Point]) -> int:
+    """How many of them."""
+    told = [{path: round(v, 6) if isinstance(v, float) else v for path, v in point.items()} for point in points]
+    return len({tuple(sorted(map(str, point.items()))) for point in told})
+
+
+@given(
+    sampler=st.sampled_from(["tpe", "nsga2", "random"]),
+    seed=st.integers(0, 99),
+    ended=st.booleans(),
+    data=st.data(),
+)
+@settings(max_examples=8)
+def test_no_point_is_tried_twice_while_others_are_left(
+    sampler: str, seed: int, data: st.DataObject, *, ended: bool
+) -> None:
+    """By whatever sampler, with conditions and steps, whether trials have ended or run; the choices are the same again."""
+    space: dict[str, Any] = {
+        "mixing.interval": {"choices": data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=3, unique=True))},
+        OPTIMIZER: {"choices": {"sgd": SGD, "adam": ADAM}},
+        f"{OPTIMIZER}.momentum": {"low": 0.1, "high": 0.3, "step": 0.1, "when": {OPTIMIZER: "sgd"}},
+    }
+    config = overridden(_config(space), [f"tuning.sampler={sampler}", f"tuning.seed={seed}", "tuning.startup=3"])
+    size = len(Space(config).grid())
+    points = draw(config, size + 2, value=ended)
+    assert different(points[:size]) == size
+    assert different(points) == size
+    assert draw(config, size + 2, value=ended) == points
+
+
+def test_points_are_drawn_as_a_whole_without_trying_one_twice() -> None:
+    """By a sampler that draws all parameters at once."""
+    config = _config({"mixing.interval": {"choices": [1, 2]}, "mixing.decay": {"choices": [0.5, 0.9]}})
+    config = overridden(config, ["tuning.sampler=gp", "tuning.startup=2"])
+    points = draw(config, 5)
+    assert different(points[:4]) == different(points) == 4
+
+
+def test_values_without_end_are_always_left() -> None:
+    """There is nothing to count then, and the sampler draws as it would."""
+    config = _config({"mixing.interval": {"choices": [1]}, "mixing.decay": {"low": 0.5, "high": 0.9}})
+    assert len({point["mixing.decay"] for point in draw(config, 12)}) == 12
+
+
+def test_a_vast_space_costs_nothing_to_look_at() -> None:
+    """Points come one by one; a range with more values than anybody names has no end of them."""
+    wide = {"low": 1, "high": 4096}
+    space = Space(_config({"training.batch_size": wide, "seed": wide, "mixing.interval": {"low": 1, "high": 10**12}}))
+    assert space.endless() == ["mixing.interval"]
+    points = space.points({"training.batch_size": 7})
+    for seed in (1, 2):
+        assert next(points) == {"seed": seed, "training.batch_size": 7, "mixing.interval": None}

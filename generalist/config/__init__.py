@@ -6,12 +6,14 @@ from generalist.config.reading import (
     check,
     digest,
     flattened,
+    leaves,
     load,
     overridden,
     params_digest,
     preset_names,
     preset_path,
     to_yaml,
+    with_effect,
 )
 from generalist.config.schedule import Schedule
 from generalist.config.section import Plugin, Section
@@ -65,10 +67,12 @@ __all__ = [
     "check",
     "digest",
     "flattened",
+    "leaves",
     "load",
     "overridden",
     "params_digest",
     "preset_names",
     "preset_path",
     "to_yaml",
+    "with_effect",
 ]

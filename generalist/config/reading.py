@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from generalist.config.plain_yaml import parse_plain, read_plain
+from generalist.config.overriding import set_path
+from generalist.config.plain_yaml import read_plain
 from generalist.config.section import nearest
 from generalist.config.tree import Config
 from generalist.config.tuning import TuningOptions
@@ -35,7 +36,7 @@ def load(
     path = preset_path(preset) if preset is not None else Path(str(path))
     tree, overrides = read_plain(path), tuple(overrides)
     for override in overrides:
-        _apply(tree, override)
+        set_path(tree, override)
     return check(tree, where=path.name, overrides=overrides)
 
 
@@ -47,7 +48,7 @@ def overridden(config: Config, overrides: Iterable[str]) -> Config:
     """
     tree, overrides = config.model_dump(mode="json"), tuple(overrides)
     for override in overrides:
-        _apply(tree, override)
+        set_path(tree, override)
     return check(tree, overrides=overrides)
 
 
@@ -108,11 +109,16 @@ def to_yaml(config: Config) -> str:
 
 def params_digest(config: Config) -> str:
     """SHA-256 (hex) of all that a model and its evaluation depend on, however it is written."""
+    return digest(with_effect(config))
+
+
+def with_effect(config: Config) -> Any:
+    """Plain values of all that a model and its evaluation depend on."""
     tree = canonical(config)
     for section, keys in _WITHOUT_EFFECT.items():
         for key in keys:
             del tree[section][key]
-    return digest(tree)
+    return tree
 
 
 _WITHOUT_EFFECT = {
@@ -141,17 +147,16 @@ def digest(value: Any) -> str:
 
 def flattened(config: Config) -> dict[str, str]:
     """Dotted path to value as shown to people, for tables and trackers."""
-    flat: dict[str, str] = {}
+    return {path: str(value) for path, value in leaves(config.model_dump(mode="json"))}
 
-    def walk(prefix: str, value: Any) -> None:
-        if isinstance(value, Mapping):
-            for key, inner in value.items():
-                walk(f"{prefix}.{key}" if prefix else str(key), inner)
-        else:
-            flat[prefix] = str(value)
 
-    walk("", config.model_dump(mode="json"))
-    return flat
+def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of plain values by their dotted paths."""
+    if isinstance(tree, Mapping):
+        for key, inner in tree.items():
+            yield from leaves(inner, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, tree
 
 
 def _preset_folder() -> Path:
@@ -159,35 +164,6 @@ def _preset_folder() -> Path:
     package = Path(__file__).parent.parent
     checkout = package.parent / "presets"
     return checkout if checkout.is_dir() else package / "presets"
-
-
-def _apply(tree: Any, override: str) -> None:
-    """Set one dotted path; list elements by number, maps made on the way."""
-    path, equals, text = override.partition("=")
-    keys = path.strip().split(".")
-    if not equals or not all(keys):
-        raise BadInput(f"override '{override}' is not of the form section.key=value, such as mixing.interval=3")
-    try:
-        value = parse_plain(text)
-    except yaml.YAMLError:
-        raise BadInput(f"override '{override}': the value is not YAML, such as 3, 8/255 or [crop, flip]") from None
-    place = tree
-    for depth, key in enumerate(keys):
-        here = ".".join(keys[:depth]) or "the top"
-        if isinstance(place, list):
-            if not key.isdecimal() or int(key) >= len(place):
-                raise BadInput(f"override '{override}': {here} is a list of {len(place)}; number its elements from 0")
-            slot: Any = int(key)
-        elif isinstance(place, dict):
-            slot = key
-        else:
-            raise BadInput(f"override '{override}': {here} is a single value and has no key '{key}'")
-        if depth == len(keys) - 1:
-            place[slot] = value
-        else:
-            if isinstance(place, dict) and place.get(slot) is None:
-                place[slot] = {}
-            place = place[slot]
 
 
 def _sentences(error: ValidationError, tree: Any, prefix: tuple[str | int, ...] = ()) -> list[str]:

@@ -11,6 +11,8 @@ from generalist.config.quantity import Quantity
 from generalist.config.section import Section
 from generalist.config.sections import Count, Fraction
 
+_MANY = 10_000  # values of a range; of so many, hardly two trials draw the same
+
 
 class _Dimension(Section):
     """One leaf of the tree that is searched."""
@@ -69,7 +71,7 @@ class Range(_Dimension):
             return None
         step = self.step or 1
         count = int((self.high - self.low) / step + 1e-9) + 1
-        return [self.low + index * step for index in range(count)]
+        return None if count > _MANY else [self.low + index * step for index in range(count)]
 
 
 Dimension = Annotated[

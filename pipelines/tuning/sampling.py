@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
@@ -10,10 +11,11 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from generalist.config import TuningOptions, digest
+from pipelines.tuning.points import Untried
 
 _SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
     "tpe": lambda seed, startup: TPESampler(seed=seed, n_startup_trials=startup),
-    "gp": lambda seed, startup: GPSampler(seed=seed, n_startup_trials=startup),
+    "gp": lambda seed, startup: GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False),
     "nsga2": lambda seed, startup: NSGAIISampler(seed=seed, population_size=max(2, startup)),
     "random": lambda seed, _: RandomSampler(seed=seed),
     "grid": lambda seed, _: RandomSampler(seed=seed),  # trials have its points before they begin
@@ -25,14 +27,16 @@ class Keyed(BaseSampler):
     """A sampler made anew for each trial, seeded by (seed, the trial's number).
 
     A search that was interrupted then goes on as if it had not been: all the rest of a sampler's state is the history.
+    A point that a trial has had is not drawn again as long as others are left.
     """
 
-    def __init__(self, options: TuningOptions) -> None:
-        self._options = options
+    def __init__(self, options: TuningOptions, untried: Untried) -> None:
+        self._options, self._untried = options, untried
         self._own = self._at(0)
+        self._together: dict[str, Any] = {}  # drawn for the trial, and not yet among its parameters
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self._own = self._at(trial.number)
+        self._own, self._together = self._at(trial.number), {}
         self._own.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -41,12 +45,26 @@ class Keyed(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self._own.sample_relative(study, trial, search_space)
+        drawn = self._own.sample_relative(study, trial, search_space)
+        if not self._untried.left(trial, {}):
+            return drawn
+        for name, value in drawn.items():
+            if self._untried.left(trial, {**self._together, name: value}):
+                self._together[name] = value  # others are drawn on their own
+        return self._together
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        return self._own.sample_independent(study, trial, param_name, param_distribution)
+        drawn = self._own.sample_independent(study, trial, param_name, param_distribution)
+
+        def left(value: Any) -> bool:
+            return self._untried.left(trial, {**self._together, param_name: value})
+
+        if left(drawn):
+            return drawn
+        others = [value for value in self._untried.space.drawn(param_name) or [] if left(value)]
+        return others[np.random.default_rng(self._seed(trial.number)).integers(len(others))] if others else drawn
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
@@ -57,8 +75,10 @@ class Keyed(BaseSampler):
         """Nothing to do: whoever draws, draws by the trial's number."""
 
     def _at(self, number: int) -> BaseSampler:
-        seed = int(digest(["tuning", self._options.seed, number])[:8], 16)
-        return _SAMPLERS[self._options.sampler](seed, self._options.startup)
+        return _SAMPLERS[self._options.sampler](self._seed(number), self._options.startup)
+
+    def _seed(self, number: int) -> int:
+        return int(digest(["tuning", self._options.seed, number])[:8], 16)
 
 
 def pruner(options: TuningOptions, *, epochs: int) -> BasePruner:

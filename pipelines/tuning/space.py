@@ -82,14 +82,25 @@ class Space:
         Raises:
             BadInput: a dimension has no end of values.
         """
-        points: list[Point] = [{}]
         for path in self._order:
-            points = [
-                {**point, **one}
-                for point in points
-                for one in ([{path: v} for v in self._all(path)] if self._asked(path, point) else [{}])
-            ]
-        return points
+            if self.drawn(path) is None:
+                raise BadInput(f"tuning.space: a grid can't have all values of {path}: give it choices, or a step")
+        return [dict(point) for point in self.points({})]
+
+    def points(self, begun: Point) -> Iterator[Mapping[str, Any]]:
+        """All points that agree with a part of one, one by one; None stands for any number of a range without end."""
+        return self._points(begun, {}, self._order)
+
+    def _points(
+        self, begun: Mapping[str, Any], point: Mapping[str, Any], rest: list[str]
+    ) -> Iterator[Mapping[str, Any]]:
+        if not rest:
+            yield point
+        elif not self._asked(rest[0], point):
+            yield from self._points(begun, point, rest[1:])
+        else:
+            for value in [begun[rest[0]]] if rest[0] in begun else self.drawn(rest[0]) or [None]:
+                yield from self._points(begun, {**point, rest[0]: value}, rest[1:])
 
     def values(self, path: str) -> list[Any] | None:
         """The declared values of a leaf: its only one where it isn't searched; None where there is no end of them."""
@@ -134,14 +145,12 @@ class Space:
         dimension = self.dimensions[path]
         return dimension.named[str(given)] if isinstance(dimension, Choices) else given
 
-    def _all(self, path: str) -> list[Any]:
+    def drawn(self, path: str) -> list[Any] | None:
+        """What a sampler may draw for a dimension: names of choices, or numbers; None where there is no end of them."""
         dimension = self.dimensions[path]
-        found = list(dimension.named) if isinstance(dimension, Choices) else dimension.values
-        if found is None:
-            raise BadInput(f"tuning.space: a grid can't have all values of {path}: give it choices, or a step")
-        return found
+        return list(dimension.named) if isinstance(dimension, Choices) else dimension.values
 
-    def _asked(self, path: str, point: Point) -> bool:
+    def _asked(self, path: str, point: Mapping[str, Any]) -> bool:
         """Whether a dimension is searched where the others are."""
         conditions = self.dimensions[path].when.items()
         return all(other in point and str(point[other]) in _names(wanted) for other, wanted in conditions)

@@ -5,17 +5,20 @@ import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from generalist.config import Config, canonical, check, digest, overridden, params_digest
+from generalist.config import Config, canonical, check, digest, leaves, overridden, params_digest, with_effect
 from generalist.errors import BadInput
 from pipelines.trials import State, TrialRecord
 from pipelines.tuning.objective import Objective
+from pipelines.tuning.points import Untried
 from pipelines.tuning.sampling import Keyed, pruner
 from pipelines.tuning.space import Point, Space
 
@@ -70,15 +73,21 @@ class Search:
             self.study.enqueue_trial(point)
 
     def next(self, worker: "Worker") -> optuna.Trial | None:
-        """A waiting trial, which is the worker's from now on; None where none is waiting."""
-        for waiting in self.trials(TrialState.WAITING):
-            try:
-                mine = self.storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)
-            except optuna.exceptions.UpdateFinishedTrialError:
-                continue
-            if mine:
-                self.storage.set_trial_user_attr(waiting._trial_id, WORKER, worker.sign())
-                return optuna.Trial(self.study, waiting._trial_id)
+        """A waiting trial with its point, which is the worker's from now on; None where none is waiting.
+
+        Workers of this machine choose one after the other, so that no two choose the same point.
+        """
+        with FileLock(self.locks / "points.lock"):
+            for waiting in self.trials(TrialState.WAITING):
+                try:
+                    mine = self.storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)
+                except optuna.exceptions.UpdateFinishedTrialError:
+                    continue
+                if mine:
+                    self.storage.set_trial_user_attr(waiting._trial_id, WORKER, worker.sign())
+                    trial = optuna.Trial(self.study, waiting._trial_id)
+                    self.space.suggest(trial)
+                    return trial
         return None
 
     def left(self) -> bool:
@@ -151,8 +160,10 @@ def created(config: Config, storage: BaseStorage, locks: Path, *, name: str | No
         study.set_user_attr(CONFIG, config.model_dump(mode="json"))
         study.set_user_attr(ABOUT, about)
     elif known != about:
+        changed = _differing(study.user_attrs[CONFIG], config)
         raise BadInput(
-            f"the search '{name}' has another configuration or space: give this one a name of its own with --name"
+            f"the search '{name}' was begun with another {changed}: set that back, or give this one a name of its own"
+            " with --name"
         )
     return _opened(study, storage, space, objective, locks, config)
 
@@ -191,16 +202,30 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
 def _opened(
     study: optuna.Study, storage: BaseStorage, space: Space, objective: Objective, locks: Path, config: Config
 ) -> Search:
-    study.sampler = Keyed(config.tuning)
+    study.sampler = Keyed(config.tuning, Untried(space, partial(study.get_trials, deepcopy=False)))
     study.pruner = pruner(config.tuning, epochs=config.training.epochs)
     return Search(study, storage, space, objective, locks / f"tuning-{digest(study.study_name)[:12]}")
 
 
 def _about(config: Config) -> str:
-    """What must stay the same in a search; how many trials and finalists it has may change."""
+    """What must stay the same in a search."""
+    return digest([params_digest(config), _of_search(config)])
+
+
+def _of_search(config: Config) -> dict[str, Any]:
+    """How it is searched; how many trials and finalists there are may change."""
     options = canonical(config.tuning)
-    kept = {key: own for key, own in options.items() if key not in ("trials", "finalists", "seeds")}
-    return digest([params_digest(config), kept])
+    return {key: own for key, own in options.items() if key not in ("trials", "finalists", "seeds")}
+
+
+def _differing(begun: Any, config: Config) -> str:
+    """The keys in which a configuration differs from the one that a search was begun with."""
+    try:
+        before, now = (dict(leaves({**with_effect(own), "tuning": _of_search(own)})) for own in (check(begun), config))
+    except BadInput:
+        return "version of generalist"
+    keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    return ", ".join(keys) or "version of generalist"
 
 
 def _is_free(path: Path) -> bool:

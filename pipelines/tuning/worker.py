@@ -184,7 +184,7 @@ def _judged(search: Search, training: Shared, ended: list[Ended]) -> dict[str, A
         return {
             "epoch": chosen.record.epoch,
             "validation": validation,
-            "remix": _remix(search, training, {own.round.stop: own for own in ended}[chosen.record.epoch]),
+            "remix": _remix(search, training, {own.round.stop: own for own in ended}[chosen.record.epoch], validation),
         }
 
 
@@ -192,16 +192,16 @@ def _measured(search: Search, training: Shared, chosen: Candidate) -> Measured:
     return training.training.measured(chosen, attack_of(search.space.config))
 
 
-def _remix(search: Search, training: Shared, ended: Ended) -> Remix | None:
-    """None where nothing is mixed, or an expert was hardly in the mixture."""
-    config = search.space.config
+def _remix(search: Search, training: Shared, ended: Ended, validation: Measured) -> Remix | None:
+    """None where nothing is mixed, an expert was hardly in the mixture, or no other mixture is better."""
+    config, value = search.space.config, search.objective.value
     if config.deploy != "global":
         return None
     try:
         found = best_remix(
             training.training,
             ended.last,
-            value=search.objective.value,
+            value=value,
             coarse=config.evaluation.choice,
             attack=attack_of(config),
             count=_REMIXES,
@@ -210,7 +210,8 @@ def _remix(search: Search, training: Shared, ended: Ended) -> Remix | None:
         raise
     except BadInput:
         return None
-    return Remix(weights=found.factors, validation=found.validation)
+    better = value(found.validation) > value(validation)
+    return Remix(weights=found.factors, validation=found.validation) if better else None
 
 
 def attack_of(config: Config) -> ChoiceOptions:
