@@ -6,11 +6,16 @@ What has a format of its own has a reader behind this gate: YAML `config.plain_y
 
 import hashlib
 import json
+import re
 import stat
+import threading
 import unicodedata
+from collections.abc import Callable
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+Answer = TypeVar("Answer")
 
 LARGEST = 2**26
 """Bytes of JSON."""
@@ -19,6 +24,7 @@ DEEPEST = 64
 LONGEST = 64
 """Digits of an integer."""
 _NOT_SHOWN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, marks that turn text around, surrogates, what breaks lines
+_MARKDOWN = frozenset("\\`*_{}[]<>()#|~&!")
 _JOINERS = "\u200c\u200d"  # of emoji and of some scripts
 
 
@@ -79,9 +85,51 @@ def parse_json(text: str | bytes) -> Any:
     return value
 
 
+def within(seconds: float, ask: Callable[[], Answer]) -> Answer:
+    """What an address answers, or what it raises, if that comes in time; else whoever was asked is left alone.
+
+    Raises:
+        TimeoutError: it does not; `strerror` says so.
+    """
+    answers: list[Answer] = []
+    errors: list[Exception] = []
+
+    def work() -> None:
+        try:
+            answers.append(ask())
+        except Exception as error:  # noqa: BLE001  of any library; raised below
+            errors.append(error)
+
+    thread = threading.Thread(target=work, name="address", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    for error in errors:
+        raise error
+    if not answers:
+        raise TimeoutError(0, f"no answer in {seconds:g} s")
+    return answers[0]
+
+
 def printable(text: object) -> str:
     """Text as it can be shown in one line: bytes that are no UTF-8, control characters and the like become escapes."""
     return "".join(_escaped(mark) if _hidden(mark) else mark for mark in str(text))
+
+
+def lines(text: object) -> str:
+    """As `printable`, but what are several lines stays so."""
+    return "\n".join(map(printable, str(text).split("\n")))
+
+
+def markdown(text: object) -> str:
+    """Text in one line that Markdown shows as it is."""
+    return "".join(f"\\{mark}" if mark in _MARKDOWN else mark for mark in printable(text))
+
+
+def code(text: object) -> str:
+    """A code span of Markdown, in one line, whatever ticks are in it."""
+    shown = printable(text)
+    ticks = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
+    return f"{ticks} {shown} {ticks}" if "`" in shown else f"`{shown}`"
 
 
 def _integer(digits: str) -> int:

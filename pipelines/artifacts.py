@@ -5,6 +5,7 @@ from pathlib import Path
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
+from generalist.gate import code, markdown, printable
 from generalist.records import STRONGER, Evaluation, RoundRecord
 from generalist.training import Fact
 from pipelines.results import Results
@@ -46,9 +47,9 @@ def final(evaluation: Evaluation) -> None:
 
 def search(lines: Sequence[str], page: Path) -> None:
     """What a search found."""
-    text = "\n".join(f"    {line}" for line in lines)
+    text = "\n".join(f"    {printable(line)}" for line in lines)
     create_markdown_artifact(
-        key="search", markdown=f"{text}\n\n- all of it: `{page}`", description="What the search found"
+        key="search", markdown=f"{text}\n\n- all of it: {code(page)}", description="What the search found"
     )
 
 
@@ -56,7 +57,14 @@ def links(results: Results, run_link: str | None, version: str) -> None:
     """Where the results, the MLflow run and the registered version are."""
     create_markdown_artifact(
         key="results",
-        markdown=f"- results: `{results.folder}`\n- report: `{results.report}`\n- model: `{results.onnx}`\n- {version}",
+        markdown="\n".join(
+            (
+                f"- results: {code(results.folder)}",
+                f"- report: {code(results.report)}",
+                f"- model: {code(results.onnx)}",
+                f"- {markdown(version)}",
+            )
+        ),
         description="Where the results are, and what became of the model",
     )
     if run_link is not None:

@@ -11,10 +11,11 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn
 from rich.progress import Progress as Bars
-from rich.text import Text
 
 from generalist.attacks import Standing
+from generalist.gate import lines, printable
 from generalist.records import EpochRecord, RoundRecord
+from pipelines.terminal import Terminal
 
 _RECENT = 5  # epochs whose mean duration foretells the others'
 
@@ -37,7 +38,7 @@ class Progress:
         every: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or Terminal(stderr=True)
         live = write is None and self._console.is_terminal and not self._console.is_dumb_terminal
         self._bars = _bars(self._console) if live else None
         self._write = write or self._print
@@ -103,7 +104,7 @@ class Progress:
             self._write(text)
 
     def _print(self, text: str) -> None:
-        self._console.print(Text(text), soft_wrap=True)
+        self._console.print(lines(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def _put_training_away(self) -> None:
         if self._bars is not None:
@@ -122,7 +123,7 @@ class Progress:
     def _show(self, bars: Bars, learner: str, attack: "_Attack") -> None:
         if attack.line is None:
             title = f"{learner}: {attack.last.attack}"
-            attack.line = bars.add_task(title, total=1.0, told="", left=lambda: attack.left(self._clock()))
+            attack.line = bars.add_task(printable(title), total=1.0, told="", left=lambda: attack.left(self._clock()))
         bars.update(attack.line, completed=attack.last.done, told=attack.standing)
 
     def _tell(self, learner: str, attack: "_Attack") -> None:
@@ -138,7 +139,7 @@ class Progress:
 
     def _move(self, bars: Bars, record: EpochRecord, total_epochs: int, left: str) -> None:
         if record.expert not in self._lines:
-            self._lines[record.expert] = bars.add_task(record.expert, total=total_epochs, told="", left=str)
+            self._lines[record.expert] = bars.add_task(printable(record.expert), total=total_epochs, told="", left=str)
         done = f"epoch {record.epoch}/{total_epochs}"
         bars.update(
             self._lines[record.expert],

@@ -1,14 +1,21 @@
 """A store that machines share: any address that fsspec opens, such as s3://bucket/store or a folder on a server."""
 
 import re
+import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import fsspec
+from fsspec.archive import AbstractArchiveFileSystem
 
 from generalist.errors import BadInput
+from generalist.gate import printable, within
+
+PATIENCE = 10.0
+"""Seconds for the first answer of an address."""
 
 
 class Remote:
@@ -21,15 +28,17 @@ class Remote:
         """Open an address.
 
         Raises:
-            BadInput: nothing here can open it.
+            BadInput: nothing here can open it, it does not answer in time, or it is no place to write to.
         """
-        self.shown = re.sub(r"//[^/@]*@", "//…@", url)
+        self.shown = _public(url)
         """The address without a password."""
         try:
-            self._files, self._root = fsspec.url_to_fs(url)
-        except (ImportError, ValueError) as error:
+            with _unraised():
+                self._files, self._root = within(PATIENCE, lambda: _opened(url))
+        except Exception as error:  # noqa: BLE001  each file system has its own
             raise BadInput(
-                f"the store {self.shown} can't be opened ({error}): install what fsspec needs for it"
+                f"the store {self.shown} can't be opened ({_reason(error)}): install what fsspec needs for it, or check"
+                " its address and your access to it, or unset GENERALIST_STORE"
             ) from None
 
     def __contains__(self, name: PurePosixPath) -> bool:
@@ -75,8 +84,41 @@ class Remote:
     def _told(self) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
+        except BadInput:
+            raise
+        except Exception as error:  # noqa: BLE001  each file system has its own
             raise BadInput(
-                f"the store {self.shown} doesn't answer ({error}): check its address and your access to it, or unset"
-                " GENERALIST_STORE"
+                f"the store {self.shown} doesn't answer ({_reason(error)}): check its address and your access to it, or"
+                " unset GENERALIST_STORE"
             ) from None
+
+
+def _opened(url: str) -> tuple[Any, str]:
+    """The file system of an address that answers, and the store's place in it."""
+    files, root = fsspec.url_to_fs(url)
+    if isinstance(files, AbstractArchiveFileSystem):
+        raise ValueError("an archive is no place for a store")
+    with suppress(FileNotFoundError):  # the first state makes it
+        files.ls(root, detail=False)
+    return files, root
+
+
+@contextmanager
+def _unraised() -> Iterator[None]:
+    """Without what a file system complains of when it goes that was only half made: why is told anyhow."""
+    before, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+def _reason(error: Exception) -> str:
+    """In one line, without a password."""
+    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+    return _public(" ".join(told.split()))[:200]
+
+
+def _public(url: str) -> str:
+    """Text with an address, without its password."""
+    return printable(re.sub(r"//[^/@]*@", "//…@", url))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from generalist.errors import BadInput
-from pipelines.cli.shell import going_on, same_command, tell
+from pipelines.cli.shell import going_on, same_command, say, tell
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -206,11 +206,11 @@ def _show(result: "Cascade", facts: dict[str, Any]) -> None:
     n = len(result.robust)
     natural, robust = (Accuracy(correct=int(mask.sum()), n=n) for mask in (result.clean, result.robust))
     doubt = f" (doubtful: {'; '.join(result.flags)})" if result.flags else ""
-    typer.echo(f"natural accuracy {natural}, n = {n}")
+    say(f"natural accuracy {natural}, n = {n}")
     normalised = f", {facts['normalisation']}" if facts.get("normalisation") else ""
     told = f"{facts['threat']}, {facts['attack']}, seed {facts['seed']}{normalised}"
-    typer.echo(f"robust accuracy {robust}{doubt}, n = {n}: {told}")
+    say(f"robust accuracy {robust}{doubt}, n = {n}: {told}")
     for name in dict.fromkeys(name for name in result.fooled_by if name not in {None, "clean"}):
-        typer.echo(f"  broken by {name}: {result.fooled_by.count(name)}")
+        say(f"  broken by {name}: {result.fooled_by.count(name)}")
     forward, backward = (passes.double().mean().item() for passes in (result.passes.forward, result.passes.backward))
-    typer.echo(f"  passes for each image: {forward:.0f} forward, {backward:.0f} backward")
+    say(f"  passes for each image: {forward:.0f} forward, {backward:.0f} backward")

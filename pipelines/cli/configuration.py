@@ -8,7 +8,7 @@ import typer
 
 from generalist.errors import BadInput
 from pipelines.cli import options
-from pipelines.cli.shell import new_app
+from pipelines.cli.shell import new_app, say
 
 app = new_app(help="Show, check and choose configurations.", no_args_is_help=True)
 
@@ -32,7 +32,7 @@ def check(params: options.Params = None, preset: options.Preset = None, override
 
     experts, on = ", ".join(config.experts), config.training.device
     where = f", on {engine.told(on)}" if on == "auto" else ""
-    typer.echo(f"OK: {config.data.name}, {config.model.name}, {config.training.epochs} epochs of {experts}{where}")
+    say(f"OK: {config.data.name}, {config.model.name}, {config.training.epochs} epochs of {experts}{where}")
 
 
 @app.command()
@@ -41,7 +41,7 @@ def presets() -> None:
     from generalist.config import preset_names, preset_path
 
     for name in preset_names():
-        typer.echo(f"{name}: {_first_comment(preset_path(name))}")
+        say(f"{name}: {_first_comment(preset_path(name))}")
 
 
 @app.command()
@@ -59,7 +59,7 @@ def use(
     if not force and not _is_a_preset(target):
         raise BadInput(f"{target.name} was edited, and no preset brings it back: copy it away, or add --force")
     _write(target, source.read_bytes())
-    typer.echo(f"{target.name} is the preset {preset} now; go on with: dvc repro")
+    say(f"{target.name} is the preset {preset} now; go on with: dvc repro")
 
 
 def _is_a_preset(path: Path) -> bool:

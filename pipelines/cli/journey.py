@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipelines.cli import options
-from pipelines.cli.shell import going_on, same_command, starting, tell, told_by_parent
+from pipelines.cli.shell import going_on, same_command, say, starting, tell, told_by_parent
 
 _BUSY = 30.0  # seconds in which a training of digits needs both cores; then it evaluates, mostly on one
 
@@ -33,10 +33,10 @@ def prepare() -> None:
             check_watched(config.data, root=workspace.here, watched=workspace.here / "data" / "raw")
         manifest = write(config.data, workspace.prepared, root=workspace.here)
     sizes = ", ".join(f"{split} {sum(counts.values()):,}" for split, counts in manifest.counts.items())
-    typer.echo(f"{manifest.name}: {sizes} images of {len(manifest.class_names)} classes in {workspace.prepared}")
+    say(f"{manifest.name}: {sizes} images of {len(manifest.class_names)} classes in {workspace.prepared}")
     copies = ", ".join(f"{count} {where}" for where, count in manifest.copies.items() if count)
     if copies:
-        typer.echo(
+        say(
             f"the same pixels lie in two splits ({copies}), so accuracies are too high: data.copies=remove takes them"
             " out of training"
         )
@@ -67,7 +67,7 @@ def train(
             from pipelines.cli.planning import planned
 
             for line in planned(options.runnable(workspace, params, preset, overrides), workspace):
-                typer.echo(line)
+                say(line)
             return
         run_flow(workspace, params, preset, overrides or [], out or workspace.outputs)
 
@@ -88,7 +88,7 @@ def register(
 
     workspace = Workspace.find()
     with going_on(same_command()):
-        typer.echo(_registered(workspace, Results(outputs or workspace.outputs)).sentence)
+        say(_registered(workspace, Results(outputs or workspace.outputs)).sentence)
 
 
 def run() -> None:
@@ -110,7 +110,7 @@ def run() -> None:
                 config = options.runnable(workspace, None, None, None)
             repro.check_repository(workspace.here)
             with repro.alone(workspace):
-                typer.echo(_needs(config))
+                say(_needs(config))
                 with imported("pipelines.registry", "pipelines.cli.showing", after=_BUSY):
                     reproduce()
         from pipelines.cli.showing import closing, show
@@ -147,7 +147,7 @@ def run_flow(
         from pipelines.results import Results
 
         show(accuracies(Results(Path(made["outputs"])).read_evaluation()))
-    typer.echo(f"{made['registered']}\nresults in {made['outputs']}, weights {made['weights']}")
+    say(f"{made['registered']}\nresults in {made['outputs']}, weights {made['weights']}")
 
 
 def _registered(workspace: "Workspace", results: "Results") -> "Registration":

@@ -9,7 +9,7 @@ import typer
 from generalist.errors import BadInput
 from generalist.gate import file_sha256
 from pipelines.cli import options
-from pipelines.cli.shell import tell
+from pipelines.cli.shell import say, tell
 
 if TYPE_CHECKING:
     from generalist.export import Prediction, Predictor
@@ -43,7 +43,10 @@ def predict(
             tell(str(said))
             unreadable = True
         else:
-            typer.echo(_json(said, predictor) if as_json else _text(said, predictor.class_names, top))
+            if as_json:
+                typer.echo(_json(said, predictor))
+            else:
+                say(_text(said, predictor.class_names, top))
     if unreadable:
         raise typer.Exit(1)
 
@@ -63,7 +66,7 @@ def trace(
     sha256, origin = _origin(Workspace.find(), model)
     show(lineage(metadata, sha256=sha256))
     for line in origin:
-        typer.echo(line)
+        say(line)
 
 
 def download(
@@ -79,7 +82,7 @@ def download(
 
     workspace = Workspace.find()
     path = registry.download(workspace, output, name=options.registered_name(workspace, name), reference=alias)
-    typer.echo(f"{path}\nits origin: generalist trace {path}")
+    say(f"{path}\nits origin: generalist trace {path}")
 
 
 def promote(
@@ -93,7 +96,7 @@ def promote(
 
     workspace = Workspace.find()
     name = options.registered_name(workspace, name)
-    typer.echo(str(registry.promote(workspace, version, name=name, reason=reason)))
+    say(str(registry.promote(workspace, version, name=name, reason=reason)))
 
 
 def rollback(name: options.Name = None) -> None:
@@ -102,7 +105,7 @@ def rollback(name: options.Name = None) -> None:
     from pipelines.workspace import Workspace
 
     workspace = Workspace.find()
-    typer.echo(str(registry.rollback(workspace, name=options.registered_name(workspace, name))))
+    say(str(registry.rollback(workspace, name=options.registered_name(workspace, name))))
 
 
 def _own_model() -> Path:
@@ -122,7 +125,7 @@ def _json(prediction: "Prediction", predictor: "Predictor") -> str:
         "probabilities": dict(zip(predictor.class_names, prediction.probabilities, strict=True)),
         "provider": predictor.provider,
     }
-    return json.dumps(told, ensure_ascii=False)
+    return json.dumps(told)  # in ASCII: escapes are those of JSON
 
 
 def _text(prediction: "Prediction", classes: tuple[str, ...], top: int) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.cli.shell import going_on, same_command
+from pipelines.cli.shell import going_on, same_command, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,21 +54,21 @@ def remix(
         target = remixing.place(workspace, found, out)
         show(_table(found, found.mixtures, by="evaluation.choice"), _table(found, found.finalists, by="the cascade"))
         remixing.draw(found, target)
-        typer.echo(f"picture: {target.remix}")
+        say(f"picture: {target.remix}")
         found.check()
         if not found.is_better:
-            typer.echo(
+            say(
                 f"no mixture is better than the learner as it was trained, by {found.goal} on the validation split:"
                 " nothing was evaluated on the test split, and nothing registered"
             )
             return
-        typer.echo(f"chosen: {remixing.words(found.best.factors)}, by {found.goal}")
+        say(f"chosen: {remixing.words(found.best.factors)}, by {found.goal}")
         if only_look:
             return
         registration = remixing.take_on(workspace, found, target, command=same_command())
     evaluation = target.read_evaluation()
     show(accuracies(evaluation))
-    typer.echo(f"{registration.sentence}\nresults in {target.folder}, weights {evaluation.headline.digest}")
+    say(f"{registration.sentence}\nresults in {target.folder}, weights {evaluation.headline.digest}")
 
 
 def _table(found: "Look", mixtures: "Sequence[Remixed]", *, by: str) -> "Table":

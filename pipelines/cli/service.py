@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from pipelines.cli.shell import say
+
 Port = Annotated[int, typer.Option(min=1, max=65535, metavar="PORT")]
 
 
@@ -15,4 +17,4 @@ def serve(prefect_port: Port = 4200, mlflow_port: Port = 5000) -> None:
     from pipelines import serving
     from pipelines.workspace import Workspace
 
-    serving.serve(Workspace.find(), prefect_port=prefect_port, mlflow_port=mlflow_port, say=typer.echo)
+    serving.serve(Workspace.find(), prefect_port=prefect_port, mlflow_port=mlflow_port, say=say)

@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from generalist.errors import BadInput
+from generalist.gate import lines
 
 WRONG_INPUT, INTERRUPTED = 2, 130  # exit codes; 130 is what shells give for a program ended by Ctrl-C
 CODE = "GENERALIST_EXIT_CODE"
@@ -41,8 +42,13 @@ def new_app(**options: Any) -> typer.Typer:
 
 
 def tell(text: str) -> None:
-    """A line for people on standard error."""
-    typer.echo(text, err=True)
+    """A line for people on standard error; names and text from elsewhere can't move the cursor or hide."""
+    typer.echo(lines(text), err=True)
+
+
+def say(text: str) -> None:
+    """The same on standard output."""
+    typer.echo(lines(text))
 
 
 def starting(what: str) -> None:

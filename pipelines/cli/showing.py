@@ -5,24 +5,24 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from generalist.export import Lineage
 from generalist.records import STRONGER, Evaluation, ThreatEvaluation
 from pipelines.registry import Registration
 from pipelines.results import Results
+from pipelines.terminal import Terminal
 from pipelines.workspace import Workspace
 
 
 def show(*parts: RenderableType) -> None:
     """Print tables and lines on standard output; plain text where that is not a terminal, and long lines whole."""
-    console = Console(highlight=False)
+    console = Terminal()
     if not console.is_terminal:
-        console = Console(highlight=False, width=200)
+        console = Terminal(width=200)
     for part in parts:
-        console.print(part, soft_wrap=isinstance(part, Text))
+        console.print(part, soft_wrap=isinstance(part, str))
 
 
 def closing(workspace: Workspace, results: Results, registration: Registration) -> Iterator[RenderableType]:
@@ -30,7 +30,7 @@ def closing(workspace: Workspace, results: Results, registration: Registration) 
     yield accuracies(results.read_evaluation())
     # The training itself may have registered it a moment ago.
     registered = registration.model_copy(update={"new": True}).sentence
-    yield Text(
+    yield (
         f"model     {results.onnx}\n"
         f"report    {results.report}\n"
         f"registry  {registered}\n"

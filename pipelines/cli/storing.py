@@ -8,7 +8,7 @@ import typer
 from rich.filesize import decimal
 
 from generalist.errors import BadInput
-from pipelines.cli.shell import new_app
+from pipelines.cli.shell import new_app, say, tell
 
 if TYPE_CHECKING:
     from generalist.store import Entry, Store
@@ -23,8 +23,9 @@ def show(
     files: Annotated[bool, typer.Option("--files", help="A line for each file instead of each kind.")] = False,
 ) -> None:
     """Show what the store holds."""
-    from rich.console import Console
     from rich.table import Table
+
+    from pipelines.terminal import Terminal
 
     store, entries = _opened()
     table = Table(box=None, pad_edge=False)
@@ -38,7 +39,7 @@ def show(
         for kind, group in sorted(_by_kind(entries).items()):
             total, last = sum(own.bytes for own in group), max(own.used for own in group)
             table.add_row(kind, f"{len(group):,}", decimal(total), _when(last))
-    console = Console(highlight=False, width=160 if files else None)  # a name must not be cut
+    console = Terminal(width=160 if files else None)  # a name must not be cut
     console.print(table if entries else "nothing yet", soft_wrap=True)
     where = store.folder if store.remote is None else f"{store.remote.shown}, copies in {store.folder}"
     console.print(f"{len(entries):,} files, {decimal(sum(own.bytes for own in entries))} in {where}", soft_wrap=True)
@@ -50,8 +51,8 @@ def verify() -> None:
     store, _ = _opened()
     whole, lost = store.mend()
     for error in lost:
-        typer.echo(str(error), err=True)
-    typer.echo(f"{whole:,} of {whole + len(lost):,} states are whole")
+        tell(str(error))
+    say(f"{whole:,} of {whole + len(lost):,} states are whole")
     if lost:
         raise typer.Exit(1)
 
@@ -74,7 +75,7 @@ def prune(
         if not dry_run:
             store.remove(own)
     does = "would delete" if dry_run else "deleted"
-    typer.echo(f"{does} {len(old):,} of {len(entries):,} files, {decimal(sum(own.bytes for own in old))}")
+    say(f"{does} {len(old):,} of {len(entries):,} files, {decimal(sum(own.bytes for own in old))}")
 
 
 def _kept(kind: str, days: float) -> float:

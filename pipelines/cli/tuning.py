@@ -9,7 +9,7 @@ import typer
 
 from generalist.errors import BadInput
 from pipelines.cli import options
-from pipelines.cli.shell import going_on, same_command, tell
+from pipelines.cli.shell import going_on, same_command, say, tell
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -67,11 +67,11 @@ def tune(
             workspace, config, name=name, address=storage, workers=workers or os.cpu_count() or 1, tell=tell
         )
         for line in summary.lines(record):
-            typer.echo(line)
+            say(line)
         files = files_of(workspace, search)
-        typer.echo(f"look at {files.page}")
+        say(f"look at {files.page}")
         if record.best is not None:
-            typer.echo(f"train it with: generalist train --preset {files.best.relative_to(workspace.here)}")
+            say(f"train it with: generalist train --preset {files.best.relative_to(workspace.here)}")
         if json_file is not None:
             _write_json(json_file, summary.as_json(record))
         if promote:
@@ -97,7 +97,7 @@ def ablate(
     quiet_telemetry()
     if name is None:
         for own in ablation.names():
-            typer.echo(f"{own}: {ablation.about(own)}")
+            say(f"{own}: {ablation.about(own)}")
         return
     workspace = Workspace.find()
     with going_on(same_command()):
@@ -114,8 +114,8 @@ def ablate(
         _write(files.picture, grid_figure.png(record, ablation.about(name)))
         show(_grid(ablation.rows(record), config.evaluation.threats[0].norm))
         for line in summary.lines(record):
-            typer.echo(line)
-        typer.echo(f"table: {files.table}\nplot: {files.picture}\nlook at {files.page}")
+            say(line)
+        say(f"table: {files.table}\nplot: {files.picture}\nlook at {files.page}")
         if json_file is not None:
             _write_json(json_file, summary.as_json(record))
 
@@ -155,7 +155,7 @@ def _join(workspace: "Workspace", name: str | None, storage: str | None, others:
         raise BadInput("--join takes the search's --name and its --storage, and nothing else: all the rest lies there")
     from pipelines.tuning import doors
 
-    typer.echo(f"worked at {doors.join(workspace, name=name, address=storage)} trials of {name}")
+    say(f"worked at {doors.join(workspace, name=name, address=storage)} trials of {name}")
 
 
 def _write_json(path: Path, found: object) -> None:

@@ -1,7 +1,9 @@
 """The connection to MLflow: its database is made whole or not at all, and nothing depends on global state."""
 
+import http.client
 import logging
 import os
+import re
 import urllib.error
 import urllib.request
 import warnings
@@ -9,10 +11,11 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import create_engine
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from generalist.errors import BadInput
-from generalist.gate import opened
+from generalist.gate import opened, printable, within
 from pipelines.workspace import Workspace
 
 with warnings.catch_warnings():
@@ -34,10 +37,13 @@ def migrate(workspace: Workspace) -> None:
     under a temporary name, and is there whole or not at all.
 
     Raises:
-        BadInput: the file is not a database, or its folder can't be written.
+        BadInput: the file is not a database, its folder can't be written, or a server or database doesn't answer.
     """
-    database = workspace.tracking_database
-    if database is None or _is_made(database):
+    database, uri = workspace.tracking_database, workspace.tracking_uri
+    if database is None:
+        (_check_that_it_answers if has_server(uri) else _check_that_it_connects)(uri)
+        return
+    if _is_made(database):
         return
     with workspace.one_at_a_time("migrate"):
         if _is_made(database):  # another process was faster
@@ -53,14 +59,12 @@ def connect(workspace: Workspace) -> MlflowClient:
     """
     migrate(workspace)
     uri = workspace.tracking_uri
-    if has_server(uri):
-        _check_that_it_answers(uri)
     try:
         return MlflowClient(tracking_uri=uri)
     except (MlflowException, SQLAlchemyError) as error:
-        reason = str(error).splitlines()[0].partition(". ")[0]
+        reason, told = str(error).splitlines()[0].partition(". ")[0], shown(uri)
         raise BadInput(
-            f"MLflow can't open {uri} ({reason}): if an older MLflow made it, run `mlflow db upgrade {uri}`,"
+            f"MLflow can't open {told} ({reason}): if an older MLflow made it, run `mlflow db upgrade {told}`,"
             " else move it away"
         ) from None
 
@@ -130,10 +134,48 @@ def _make(database: Path, artifacts: Path) -> None:
 
 
 def _check_that_it_answers(uri: str) -> None:
-    try:
+    def ask() -> None:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_PATIENCE):  # noqa: S310  http or https
             pass
+
+    try:
+        within(_PATIENCE, ask)
     except urllib.error.HTTPError:
         pass  # it answers, if only to ask who we are
-    except OSError:
-        raise BadInput(f"no MLflow server answers at {uri}: start it, or unset MLFLOW_TRACKING_URI") from None
+    except (OSError, ValueError, http.client.HTTPException):
+        raise BadInput(f"no MLflow server answers at {shown(uri)}: start it, or unset MLFLOW_TRACKING_URI") from None
+
+
+def _check_that_it_connects(uri: str) -> None:
+    """Ask a database once; MLflow asks again and again, for a minute and a half."""
+
+    def ask() -> None:
+        engine = create_engine(uri)
+        try:
+            engine.connect().close()
+        finally:
+            engine.dispose()
+
+    try:
+        within(_PATIENCE, ask)
+    except ImportError as error:
+        raise BadInput(
+            f"MLflow can't open {shown(uri)} without a driver ({error}): install it, or unset MLFLOW_TRACKING_URI"
+        ) from None
+    except (ArgumentError, NoSuchModuleError, ValueError):
+        raise BadInput(
+            f"MLFLOW_TRACKING_URI is {shown(uri)}, which is no address of a server or database: use"
+            " sqlite:///mlflow.db or a server's address, or unset it"
+        ) from None
+    except (OSError, SQLAlchemyError) as error:
+        reason = getattr(error, "orig", None) or getattr(error, "strerror", None) or error
+        told = printable(" ".join(str(reason).split()))[:200]
+        raise BadInput(
+            f"MLflow's database {shown(uri)} can't be reached ({told}): start it, check its address and your access to"
+            " it, or unset MLFLOW_TRACKING_URI"
+        ) from None
+
+
+def shown(uri: str) -> str:
+    """An address without its password, in one line."""
+    return printable(re.sub(r"//[^/@]*@", "//…@", uri))

@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 
+from generalist.gate import markdown
 from generalist.records import GlobalRecord
 from pipelines.tracking import facts
 from pipelines.trials import StudyRecord, TrialRecord
@@ -32,7 +33,9 @@ def tags(trial: TrialRecord) -> dict[str, str]:
     known = {"generalist.trial": str(trial.number), "generalist.state": trial.state, "generalist.reason": trial.reason}
     told = {key: _public(value) for key, value in known.items() if value is not None}
     if trial.reason is not None:
-        told["mlflow.note.content"] = f"{trial.state.capitalize()}: {told['generalist.reason']}"  # on the run's page
+        told["mlflow.note.content"] = (
+            f"{trial.state.capitalize()}: {markdown(told['generalist.reason'])}"  # on the run's page
+        )
     return facts.tags_of(told)
 
 

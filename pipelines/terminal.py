@@ -1,0 +1,19 @@
+"""The terminal: foreign text is shown as it is, whatever it would mean to a terminal or to Rich."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from generalist.gate import lines
+
+
+class Terminal(Console):
+    """A console without markup and emoji codes; control characters are shown as escapes."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Text of lines and cells."""
+        return super().render_str(lines(text), **options)
