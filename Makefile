@@ -21,7 +21,7 @@ MADE := $(VENV) outputs data/prepared .generalist runs tuning results mlflow.db 
 	.hypothesis
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long check serve table setup clean
+.PHONY: help run test test-long fuzz check serve table setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ test: setup ## the tests (some: make test TESTS=tests/test_mixing.py)
 
 test-long: ## the long tests: what is killed, served, searched or trained for real
 	@$(MAKE) --no-print-directory test TESTS='tests -m long'
+
+fuzz: setup ## hundreds of bad inputs for every reader: how many are handled, tracebacks and hangs (none)
+	@$(BIN)/python -m tests.fuzz
 
 check: setup ## lint, format, types, import contracts
 	@$(BIN)/ruff check .

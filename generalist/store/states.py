@@ -2,6 +2,7 @@
 
 import logging
 import os
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -163,6 +164,8 @@ class Store:
         path = self.path(key)
         with suppress(FileNotFoundError):  # it is missing, or another process was faster
             aside = path.with_name(path.name + _ASIDE)
+            if path.is_dir() or aside.is_dir():  # neither takes the other's place
+                aside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{_ASIDE}")
             path.replace(aside)
             logging.getLogger("generalist").warning("a damaged state was set aside as %s", aside)
         if self.remote is not None:
