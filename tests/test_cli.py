@@ -1,5 +1,6 @@
 """The command line: quick help, one sentence for wrong input before any work, configurations shown and chosen."""
 
+import re
 import socket
 import subprocess
 import sys
@@ -57,6 +58,14 @@ def test_help_loads_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
     for command in ("run", "train", "serve", "predict", "trace", "download", "config"):
         assert f"  {command} " in done.stdout
+
+
+def test_help_has_a_whole_sentence_for_each_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in a terminal of 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    for words in (("--help",), ("config", "--help"), ("store", "--help")):
+        commands = generalist(*words).stdout.partition("Commands:\n")[2].splitlines()
+        assert commands and all(re.fullmatch(r"  [a-z]+ +[A-Z].*[^.]\.", line) for line in commands), words
 
 
 @pytest.mark.parametrize(("given", "sentence"), WRONG, ids=[given[0] for given, _ in WRONG])
@@ -202,3 +211,19 @@ def test_the_version_is_said() -> None:
     from importlib.metadata import version
 
     assert generalist("--version").stdout == f"generalist {version('generalist')}\n"
+
+
+def test_a_project_begins_in_an_empty_folder_alone(project: Path) -> None:
+    """What is there stays as it was; stages are right, and know no folders of this repository."""
+    assert generalist("init", "new").exit_code == 0
+    stages = yaml.safe_load((project / "new" / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    assert list(stages) == ["code", "prepare", "train"]
+    assert all("code.txt" in stages[name]["deps"] for name in ("prepare", "train"))
+    assert not {"generalist", "generalist/data", "pipelines"} & {*stages["prepare"]["deps"], *stages["train"]["deps"]}
+    assert load(project / "new" / "params.yaml") == load(preset="digits")
+    before = sorted(project.rglob("*"))
+    assert "is there and not empty" in refused("init", "new")
+    assert "is there and not empty" in refused("init", ".")
+    assert "is there and not empty" in refused("init", "params.yaml")
+    assert "can't be written" in refused("init", "params.yaml/below")
+    assert sorted(project.rglob("*")) == before

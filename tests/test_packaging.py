@@ -136,3 +136,33 @@ def test_the_constraints_are_what_these_tests_run_with(root: Path) -> None:
         name: Version(Version(metadata.version(name)).public) for name in closure(requirements(root, "pipelines"))
     }
     assert {name: version for name, version in installed.items() if pinned.get(name, version) != version} == {}
+
+
+@pytest.mark.long
+def test_a_project_begins_outside_of_the_repository(wheel: Path, fresh_environment: Path, tmp_path: Path) -> None:
+    """By the wheel alone: DVC prepares the data, a plan is made, and only other code or parameters make it stale."""
+    pip("install", "--no-deps", wheel, program=(fresh_environment / "bin" / "pip",))
+    programs = f"{fresh_environment / 'bin'}{os.pathsep}{os.environ['PATH']}"
+
+    def said(folder: Path, *command: str) -> str:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"PATH": programs},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert "generalist run" in said(tmp_path, "generalist", "init", "mine")
+    mine = tmp_path / "mine"
+    said(mine, "git", "init", "-q")
+    dvc = (str(fresh_environment / "bin" / "python"), "-m", "dvc")
+    assert "Running stage 'prepare'" in said(mine, *dvc, "repro", "prepare")
+    assert "Stage 'prepare' didn't change" in said(mine, *dvc, "repro", "prepare")
+    assert "warm-up: epochs 1 to 25" in said(mine, "generalist", "plan")
+    installed = next(fresh_environment.glob("lib/python3*/site-packages/pipelines/ahead.py"))
+    installed.write_text(installed.read_text(encoding="utf-8") + "# other code\n", encoding="utf-8")
+    assert "Running stage 'prepare'" in said(mine, *dvc, "repro", "prepare")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli import attacking, configuration, journey, models, remixing, service, storing, tuning
+from pipelines.cli import attacking, beginning, configuration, journey, models, remixing, service, storing, tuning
 from pipelines.cli.shell import CODE, Commands, leave, new_app
 
 app = new_app(
@@ -34,6 +34,8 @@ for command in (
     models.rollback,
 ):
     app.command()(command)
+app.command()(beginning.init)
+app.command(hidden=True)(beginning.code)
 app.add_typer(configuration.app, name="config")
 app.add_typer(storing.app, name="store")
 

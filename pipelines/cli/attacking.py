@@ -127,7 +127,10 @@ def merge(
     ],
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE.npz", help="Where all of them go.")] = None,
 ) -> None:
-    """Put the verdicts of shards together: the same as of one run over all images."""
+    """Put the verdicts of shards together.
+
+    They are the same as of one run over all images.
+    """
     from generalist.attacks.verdict_files import merge_files, write_verdicts
 
     result, facts = merge_files(verdicts)

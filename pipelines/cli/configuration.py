@@ -15,7 +15,7 @@ app = new_app(help="Show, check and choose configurations.", no_args_is_help=Tru
 
 @app.command()
 def show(params: options.Params = None, preset: options.Preset = None, overrides: options.Overrides = None) -> None:
-    """Print the whole configuration as it would be used, every default written out."""
+    """Print the whole configuration, every default written out."""
     from generalist.config import to_yaml
     from pipelines.workspace import Workspace
 
@@ -24,7 +24,10 @@ def show(params: options.Params = None, preset: options.Preset = None, overrides
 
 @app.command()
 def check(params: options.Params = None, preset: options.Preset = None, overrides: options.Overrides = None) -> None:
-    """Check a configuration and whether this machine has its device: one line, or one for each mistake."""
+    """Check a configuration, and that this machine has its device.
+
+    One line if it is right, one for each mistake if it is not.
+    """
     from pipelines.workspace import Workspace
 
     config = options.runnable(Workspace.find(), params, preset, overrides)

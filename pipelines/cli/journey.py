@@ -73,7 +73,10 @@ def train(
 
 
 def plan(params: options.Params = None, preset: options.Preset = None, overrides: options.Overrides = None) -> None:
-    """Say what a training would do, what the store holds of it, and how long the rest takes."""
+    """Say what a training would do and how long it takes.
+
+    What the store holds is not trained again.
+    """
     train(params, preset, overrides, plan=True)
 
 

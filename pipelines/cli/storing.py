@@ -47,7 +47,10 @@ def show(
 
 @app.command()
 def verify() -> None:
-    """Compare every state with its checksum; set aside what is damaged, so that it is computed again."""
+    """Compare every state with its checksum.
+
+    What is damaged is set aside, so that it is computed again.
+    """
     store, _ = _opened()
     whole, lost = store.mend()
     for error in lost:
@@ -64,7 +67,9 @@ def prune(
     ] = 30,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
 ) -> None:
-    """Delete states that nobody used for a while, and what was set aside or left by killed writers.
+    """Delete states that nobody used for a while.
+
+    Also what was set aside or left by killed writers.
 
     Whatever is deleted is computed again where it is needed: nothing is lost but time.
     """

@@ -49,7 +49,10 @@ def tune(
         bool, typer.Option("--promote", help="Train the best with several seeds, evaluate it, send it to the gates.")
     ] = False,
 ) -> None:
-    """Search the space of params.yaml for the best trade-off; the same command goes on with it."""
+    """Search the space of params.yaml for the best trade-off.
+
+    The same command goes on with a search.
+    """
     from pipelines.workspace import Workspace, quiet_telemetry
 
     quiet_telemetry()
@@ -90,7 +93,7 @@ def ablate(
         Path | None, typer.Option("--json", metavar="FILE", help="Write what was found, as JSON.")
     ] = None,
 ) -> None:
-    """Train every point of a declared grid, and show the table and the plot."""
+    """Train every point of a declared grid, and show what came of it."""
     from pipelines.tuning import ablation
     from pipelines.workspace import Workspace, quiet_telemetry
 
