@@ -7,6 +7,7 @@ import report_factory as factory
 from report_parser import Parsed, section
 
 from generalist.config import Config
+from generalist.data.sources.folder import Folder
 from generalist.records import Evaluation, History
 from generalist.report import Gallery, build
 
@@ -202,3 +203,12 @@ def test_the_page_says_which_images_the_attack_left_alone(usual: str) -> None:
     captions = section(usual, "gallery").text("span")
     assert captions.count("unchanged") == captions.count("no change") == 3
     assert captions.count("adversarial") == 9
+
+
+@pytest.mark.parametrize(("path", "title"), [("data/raw/mushrooms", "mushrooms"), ("pets/<b>/", "&lt;b&gt;")])
+def test_a_folder_of_images_gives_the_page_its_name(path: str, title: str) -> None:
+    """Which folder it is, people know; that it is one, they know as well."""
+    config = factory.config()
+    images = Folder(name="folder", path=path)
+    html = page(config.model_copy(update={"data": images}))
+    assert f"<title>Generalist: {title}, small_cnn</title>" in html and f"<h1>{title} with small_cnn</h1>" in html

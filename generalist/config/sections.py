@@ -94,6 +94,11 @@ class DataOptions(Plugin):
         description="training images that lie in the validation or test split, too, are counted, and kept or removed",
     )
 
+    @property
+    def title(self) -> str:
+        """What people call these images."""
+        return self.name
+
 
 class ModelOptions(Plugin):
     """The network; each architecture adds its own options."""

@@ -35,7 +35,7 @@ def check(params: options.Params = None, preset: options.Preset = None, override
 
     experts, on = ", ".join(config.experts), config.training.device
     where = f", on {engine.told(on)}" if on == "auto" else ""
-    say(f"OK: {config.data.name}, {config.model.name}, {config.training.epochs} epochs of {experts}{where}")
+    say(f"OK: {config.data.title}, {config.model.name}, {config.training.epochs} epochs of {experts}{where}")
 
 
 @app.command()

@@ -171,7 +171,7 @@ def _needs(config: "Config") -> str:
 
     rounds = "" if config.mixing is None else f", mixed from epoch {config.mixing.warm_up}"
     steps = (
-        f"{config.data.name}, {config.model.name}: {config.training.epochs} epochs of {' and '.join(config.experts)}"
+        f"{config.data.title}, {config.model.name}: {config.training.epochs} epochs of {' and '.join(config.experts)}"
         f"{rounds}, then {config.evaluation.attack} on the test split, ONNX, the registry."
     )
     if repro.run_command() == "make run":  # make has said what it takes

@@ -46,6 +46,10 @@ class Folder(Source):
         Quantity("0.2"), description="share of the images held back for the test where there is no test/"
     )
 
+    @property
+    def title(self) -> str:
+        return Path(self.path).name or self.name
+
     def read(self, root: Path) -> Raw:
         path = root / Path(self.path).expanduser()
         if not path.is_dir():
