@@ -122,8 +122,8 @@ class Progress:
 
     def _show(self, bars: Bars, learner: str, attack: "_Attack") -> None:
         if attack.line is None:
-            title = f"{learner}: {attack.last.attack}"
-            attack.line = bars.add_task(printable(title), total=1.0, told="", left=lambda: attack.left(self._clock()))
+            title, left = printable(f"{learner}: {attack.last.attack}"), lambda: attack.left(self._clock())
+            attack.line = bars.add_task(title, total=1.0, told=attack.standing, left=left)
         bars.update(attack.line, completed=attack.last.done, told=attack.standing)
 
     def _tell(self, learner: str, attack: "_Attack") -> None:
