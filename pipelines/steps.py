@@ -71,6 +71,17 @@ def prepared(config: Config, workspace: Workspace) -> Path:
     return workspace.data_cache / wanted
 
 
+def check_source(config: Config, workspace: Workspace) -> None:
+    """Read the source where nothing was ever prepared from it: missing data is told before anything else is made.
+
+    Raises:
+        BadInput: the source is missing or damaged.
+    """
+    wanted = request_digest(config.data)
+    if all(_request_of(folder) != wanted for folder in (workspace.prepared, workspace.data_cache / wanted)):
+        prepared(config, workspace)
+
+
 def _request_of(folder: Path) -> str | None:
     """What a folder was prepared for; None where nothing was prepared there."""
     return Manifest.read(folder).request_digest if os.path.lexists(folder / MANIFEST) else None

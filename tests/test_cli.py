@@ -120,6 +120,13 @@ def test_an_output_path_below_a_file_is_refused_before_the_training(project: Pat
     assert not (project / ".generalist").exists()
 
 
+@pytest.mark.long  # imports that wait for a busy machine
+def test_missing_images_are_told_before_anything_is_made(project: Path) -> None:
+    """No database, no run, no results."""
+    assert "not found in" in refused("train", "--preset", "cifar10-resnet18-quick")
+    assert not (project / "mlflow.db").exists() and not (project / "outputs").exists()
+
+
 def test_a_port_in_use_is_refused() -> None:
     """Before any server starts, with the option that chooses another."""
     with socket.create_server(("127.0.0.1", 0)) as listening:

@@ -136,7 +136,10 @@ def run_flow(
     # The server starts first: it needs the seconds in which everything else is imported.
     with orchestration.server(workspace, warn=tell) as ready:
         with uncollected():
-            options.runnable(workspace, params, preset, overrides)  # wrong input needs no server
+            config = options.runnable(workspace, params, preset, overrides)  # wrong input needs no server
+            from pipelines import steps
+
+            steps.check_source(config, workspace)
             from pipelines import flows
             from pipelines.progress import Progress
             from pipelines.tracking.database import migrate
