@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli import attacking, beginning, configuration, journey, models, remixing, service, storing, tuning
+from pipelines.cli import (
+    attacking,
+    beginning,
+    configuration,
+    databases,
+    journey,
+    models,
+    remixing,
+    service,
+    storing,
+    tuning,
+)
 from pipelines.cli.shell import CODE, Commands, leave, new_app
 
 app = new_app(
@@ -32,6 +43,7 @@ for command in (
     models.download,
     models.promote,
     models.rollback,
+    databases.relocate,
 ):
     app.command()(command)
 app.command()(beginning.init)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from generalist.errors import BadInput
+from pipelines.cli.shell import say
 
 _FILES = ("dvc.yaml", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore", ".dvc/plots/learners.json")
 _RAW = "data/raw/README.md"
@@ -37,7 +38,7 @@ def init(
             (folder / name).write_text(content, encoding="utf-8")
     except OSError as error:
         raise BadInput(f"{folder} can't be written ({error.strerror}): name a folder of yours") from None
-    typer.echo(
+    say(
         f"{folder} is a project on digits; its configuration is params.yaml (others: `generalist config presets`).\n"
         f"Next: cd {folder} && git init && generalist run"
     )

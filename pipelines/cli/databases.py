@@ -8,8 +8,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from generalist.errors import BadInput
+from pipelines.cli.shell import say
+
 if TYPE_CHECKING:
     from pipelines.workspace import Workspace
+
+
+def relocate() -> None:
+    """After the project's folder was renamed or moved: take runs and registered models along.
+
+    MLflow notes absolute paths; where they lead to the folder of before, they lead to this one afterwards.
+    """
+    from pipelines import tracking
+    from pipelines.workspace import Workspace
+
+    workspace = Workspace.find()
+    before, count = tracking.relocate(workspace)
+    if count:
+        say(f"{count} places of MLflow's files changed from {before} to {workspace.root}")
+    else:
+        say(f"MLflow's files are where its database says, in {workspace.root}")
 
 
 @contextmanager
@@ -34,6 +53,35 @@ def being_made(workspace: "Workspace") -> Iterator[None]:
     finally:
         process.kill()
         process.communicate()
+
+
+def trouble(error: Exception) -> str | None:
+    """The sentence for a failure of a database: full, locked, or not to be written; None for any other failure."""
+    from pipelines.databases import sentence
+    from pipelines.workspace import Workspace
+
+    workspace = Workspace.find()
+    kinds = {cause.partition(".")[0] for cause in _modules(error)}
+    try:
+        if "mlflow" in kinds:
+            return sentence(error, str(workspace.tracking_database or workspace.tracking_uri))
+        if "optuna" in kinds:
+            return sentence(error, "the tuning's storage")
+        if told := sentence(error, "a database of this project"):
+            return told
+        if kinds & {"prefect", "httpx"} and "PREFECT_HOME" in os.environ:
+            from pipelines.orchestration import check
+
+            check(Path(os.environ["PREFECT_HOME"]))
+    except BadInput as refusal:
+        return str(refusal)
+    return None
+
+
+def _modules(error: Exception) -> set[str]:
+    from pipelines.databases import causes
+
+    return {type(cause).__module__ for cause in causes(error)}
 
 
 def _make() -> None:

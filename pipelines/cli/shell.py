@@ -34,6 +34,18 @@ class Commands(TyperGroup):
         except BadInput as error:
             tell(str(error))
             raise typer.Exit(WRONG_INPUT) from None
+        except Exception as error:
+            if (told := _of_database(error)) is None:
+                raise
+            tell(told)
+            raise typer.Exit(WRONG_INPUT) from None
+
+
+def _of_database(error: Exception) -> str | None:
+    """What the failure of a database comes to, that of Prefect's server's, too; None for any other failure."""
+    from pipelines.cli.databases import trouble
+
+    return trouble(error)
 
 
 def new_app(**options: Any) -> typer.Typer:
@@ -106,7 +118,9 @@ def going_on(command: str, *, within: float | None = None) -> Iterator[None]:
         if end.exit_code:
             farewell.say()
         raise
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, Exception) and (told := _of_database(error)):
+            raise BadInput(told) from None
         farewell.say()
         raise
     finally:

@@ -15,12 +15,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from pathlib import Path
 
 from generalist.errors import BadInput
-from pipelines.orchestration.database import home, migrate
+from pipelines.orchestration.database import check, home, migrate
 from pipelines.workspace import Workspace, quiet_telemetry
 
-__all__ = ["answers", "home", "migrate", "quiet", "server"]
+__all__ = ["answers", "check", "home", "migrate", "quiet", "server"]
 
 _URL = "PREFECT_API_URL"
 _SERVER_ANSWERS_WITHIN = 1.0  # seconds, of a server that the user started
@@ -64,6 +65,9 @@ def server(workspace: Workspace, *, warn: Callable[[str], None]) -> Iterator[Cal
     Args:
         workspace: whose Prefect database the temporary server uses.
         warn: is told if the named server does not answer and a temporary one is used instead.
+
+    Raises:
+        BadInput: Prefect's database can't be written, or the temporary server does not start.
     """
     quiet(workspace)
     named = os.environ.get(_URL, "").strip()
@@ -72,6 +76,7 @@ def server(workspace: Workspace, *, warn: Callable[[str], None]) -> Iterator[Cal
         return
     if named:
         warn(f"no Prefect server answers at {named}: using a temporary one (unset {_URL}, or start it: make serve)")
+    check(Path(os.environ["PREFECT_HOME"]))
     with ExitStack() as stack:
         temporary = stack.enter_context(_Temporary(workspace))
         stack.enter_context(_environment(_URL, temporary.url))
@@ -127,6 +132,7 @@ class _Temporary:
             if answers(self.url, within=max(1.0, until - time.monotonic())):
                 self._ready = True
                 return
+        check(Path(os.environ["PREFECT_HOME"]))
         raise BadInput(f"Prefect's temporary server did not start: {self._log} says why")
 
     def __enter__(self) -> "_Temporary":

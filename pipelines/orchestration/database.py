@@ -5,6 +5,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from pipelines.databases import check_database
+
 _DATABASE_URL = "PREFECT_API_DATABASE_CONNECTION_URL"
 
 
@@ -13,6 +15,16 @@ def home() -> Path:
     import prefect.settings
 
     return prefect.settings.get_current_settings().home
+
+
+def check(home: Path) -> None:
+    """Refuse Prefect's SQLite database in `home` where it can't be written; another one is none of ours.
+
+    Raises:
+        BadInput: as `check_database`.
+    """
+    if not os.environ.get(_DATABASE_URL):
+        check_database(home / "prefect.db")
 
 
 def migrate(home: Path) -> None:

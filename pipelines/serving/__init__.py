@@ -16,7 +16,7 @@ from types import FrameType
 from typing import NoReturn
 
 from generalist.errors import BadInput
-from pipelines.orchestration import migrate, quiet
+from pipelines.orchestration import check, migrate, quiet
 from pipelines.orchestration.guard import allowed_hosts
 from pipelines.serving.deployment import DEPLOYMENTS, abandon_runs, polled_since
 from pipelines.serving.pages import announcement
@@ -90,6 +90,7 @@ def _start(
     """Start the three, each when what it needs is there; `running` is in the order in which they are to end."""
     origin, logs = f"http://{_HOST}:{prefect_port}", workspace.work / "logs"
     api, since = f"{origin}/api", datetime.now(UTC)
+    check(Path(os.environ["PREFECT_HOME"]))
     migrate(Path(os.environ["PREFECT_HOME"]))
     environment = _environment(origin)
     running.append(

@@ -4,6 +4,7 @@ from pipelines.tracking.database import connect, experiment_id, migrate
 from pipelines.tracking.facts import WEIGHTS_SHA256, run_name, summary
 from pipelines.tracking.model import model_of, sha256_of, stored_file
 from pipelines.tracking.publishing import finished_runs, publish
+from pipelines.tracking.relocation import relocate
 from pipelines.tracking.studies import StudyTracker, open_study
 from pipelines.tracking.tracker import ONNX_SHA256, Tracker, start
 
@@ -19,6 +20,7 @@ __all__ = [
     "model_of",
     "open_study",
     "publish",
+    "relocate",
     "run_name",
     "sha256_of",
     "start",

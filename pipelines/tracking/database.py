@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from generalist.errors import BadInput
 from generalist.gate import opened, printable, within
+from pipelines.databases import check_database, sentence
 from pipelines.workspace import Workspace
 
 with warnings.catch_warnings():
@@ -24,6 +25,8 @@ with warnings.catch_warnings():
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of each migration and each new version
+# It tells a database's failures with tracebacks, and raises them: our sentence is enough.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 EXPERIMENT = "generalist"
 _SQLITE = b"SQLite format 3\0"
@@ -55,13 +58,17 @@ def connect(workspace: Workspace) -> MlflowClient:
     """A client for the workspace's tracking server or database; threads may share it.
 
     Raises:
-        BadInput: the server does not answer, or the database can't be opened.
+        BadInput: the server does not answer, or the database can't be opened or written.
     """
     migrate(workspace)
+    if (database := workspace.tracking_database) is not None:
+        check_database(database)
     uri = workspace.tracking_uri
     try:
         return MlflowClient(tracking_uri=uri)
     except (MlflowException, SQLAlchemyError) as error:
+        if known := sentence(error, uri):
+            raise BadInput(known) from None
         reason, told = str(error).splitlines()[0].partition(". ")[0], shown(uri)
         raise BadInput(
             f"MLflow can't open {told} ({reason}): if an older MLflow made it, run `mlflow db upgrade {told}`,"
@@ -93,7 +100,8 @@ def experiment_id(workspace: Workspace, client: MlflowClient) -> str:
     if own and found.artifact_location != artifacts:
         raise BadInput(
             f"{workspace.tracking_database} belongs to the project in {Path(found.artifact_location).parent}, where its"
-            " runs keep their files: move the project back there, or move mlflow.db and mlruns/ away to start afresh"
+            " runs keep their files: run `generalist relocate` to take runs and registry along, or move mlflow.db and"
+            " mlruns/ away to start afresh"
         )
     return str(found.experiment_id)
 

@@ -1,0 +1,92 @@
+"""Databases that fill up or that another program holds: one sentence, exit code 2, no traceback."""
+
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from generalist.config import to_yaml
+from generalist.errors import BadInput
+from pipelines import databases, orchestration
+from pipelines.tracking import connect
+from pipelines.workspace import Workspace
+from tests.services import environment, with_databases
+from tests.training_factory import small
+
+
+@pytest.fixture
+def project(tmp_path: Path, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with databases."""
+    monkeypatch.setattr(databases, "_PATIENCE", 0.1)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / ".generalist" / "prefect"))
+    (tmp_path / "dvc.yaml").touch()
+    two = small("training.epochs=2", "mixing.warm_up=1", "training.batch_size=512")
+    (tmp_path / "params.yaml").write_text(to_yaml(two), encoding="utf-8")
+    return with_databases(tmp_path, pytestconfig)
+
+
+@pytest.mark.parametrize("name", ["mlflow.db", ".generalist/prefect/prefect.db"])
+def test_a_database_that_another_program_holds_is_named(project: Path, name: str) -> None:
+    """Nobody is told to move it away."""
+    workspace = Workspace(project, project)
+    ask = {"mlflow.db": lambda: connect(workspace)}.get(
+        name, lambda: orchestration.server(workspace, warn=pytest.fail).__enter__()
+    )
+    with closing(sqlite3.connect(project / name, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(BadInput, match=f"another program holds {project / name}: end that program, or wait"):
+            ask()
+        other.execute("ROLLBACK")
+    databases.check_database(project / name)
+
+
+@pytest.mark.parametrize("name", ["mlflow.db", ".generalist/prefect/prefect.db"])
+def test_a_disk_without_room_is_told(project: Path, name: str) -> None:
+    """Before any work; nothing is left beside the database."""
+    before = sorted(project.rglob("*"))
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))"
+    check = f"from pathlib import Path; from pipelines.databases import check_database; check_database(Path({name!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{limit}; {check}"],
+        cwd=project,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "can't be written" in done.stderr and "make room" in done.stderr
+    assert [path for path in project.rglob("*.room") if path not in before] == []
+
+
+@pytest.mark.long
+def test_a_database_that_fills_up_while_a_training_runs_is_one_sentence(project: Path) -> None:
+    """As on a full disk: files may not grow any more, and MLflow's would."""
+    size = (project / "mlflow.db").stat().st_size
+    other = project / ".generalist" / "prefect" / "prefect.db"
+    program = (
+        "import resource\n"
+        "from pipelines import flows\n"
+        "from pipelines.cli import main\n"
+        "was = flows.start\n"
+        "def full(*given, **named):\n"
+        f"    resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"
+        "    return was(*given, **named)\n"
+        "flows.start = full\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "train"],
+        cwd=project,
+        env=environment(PREFECT_HOME=str(other.parent)),
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert f"{project}/mlflow.db" in done.stderr.splitlines()[-1], done.stderr
+    assert "make room" in done.stderr.splitlines()[-1]
