@@ -61,18 +61,20 @@ def digits(size: int) -> tuple[Tensor, Tensor]:
     return nn.functional.interpolate(sharp, size=(size, size), mode="nearest"), torch.tensor(digits.target)
 
 
+def convolutions(channels: tuple[int, int], pools: tuple[int, int]) -> list[nn.Module]:
+    """Two convolutions with max pooling, flattened."""
+    layers: list[nn.Module] = []
+    for ins, outs, pool in zip((1, channels[0]), channels, pools, strict=True):
+        layers += [nn.Conv2d(ins, outs, 3, padding=1), nn.ReLU(), nn.MaxPool2d(pool)]
+    return [*layers, nn.Flatten()]
+
+
 def lenet() -> nn.Sequential:
     """Two convolutions with max pooling, and two linear layers; for digits of 28 × 28."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return nn.Sequential(
-            nn.Conv2d(1, 8, 3, padding=1),
-            nn.ReLU(),
-            nn.MaxPool2d(4),
-            nn.Conv2d(8, 16, 3, padding=1),
-            nn.ReLU(),
-            nn.MaxPool2d(7),
-            nn.Flatten(),
+            *convolutions((8, 16), (4, 7)),
             nn.Linear(16, 64),
             nn.ReLU(),
             nn.Linear(64, 10),
@@ -107,13 +109,7 @@ def test_an_adversarially_trained_lenet_is_not_flagged():
 def kinked(seed: int, offset: float) -> nn.Sequential:
     """A random network with max pooling, of whose weights few are not zero; all its logits are far from zero."""
     network = nn.Sequential(
-        nn.Conv2d(1, 6, 3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(3),
-        nn.Conv2d(6, 8, 3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
+        *convolutions((6, 8), (3, 2)),
         nn.Linear(32, 5),
     ).requires_grad_(requires_grad=False)
     numbers = generator(seed)

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from registry_factory import BETTER, GOOD, OTHER_PROTOCOL, WORSE, Registry
 
 from generalist.errors import BadInput
-from pipelines.registry import find, register
+from pipelines.registry import find, promote, register, rollback
 from pipelines.results import Results
 from pipelines.tracking import sha256_of, start
 
@@ -30,6 +30,26 @@ def test_the_first_model_becomes_champion(registry: Registry) -> None:
     assert "natural 90.0 % [82.6, 94.5]" in version.description
     model = registry.client.get_logged_model(registry.client.get_run(found.run_id).outputs.model_outputs[0].model_id)
     assert model.tags["mlflow.modelVersions"] == f'[{{"name": "{registry.name}", "version": 1}}]'
+
+
+def test_the_registered_model_tells_of_its_champion(registry: Registry) -> None:
+    """What it is, under which threat, how accurate, how to get it; a description of somebody's own stays."""
+
+    def told() -> str:
+        return str(registry.client.get_registered_model(registry.name).description)
+
+    registry.register(factory.Model(seed=5, disagreements=1))
+    assert told().endswith("No version is champion yet.")
+    registry.register(GOOD)
+    for part in ("float32 [batch,", "version 2.", "natural 90.0 %", "linf:8/255 60.0 %", f"models:/{registry.name}@"):
+        assert part in told()
+    registry.register(BETTER)
+    assert "version 3." in told()
+    rollback(registry.workspace, name=registry.name)
+    assert "version 2." in told()
+    registry.client.update_registered_model(registry.name, "ours")
+    promote(registry.workspace, 3, name=registry.name, reason="a look")
+    assert told() == "ours"
 
 
 def test_registering_a_file_again_changes_nothing(registry: Registry) -> None:

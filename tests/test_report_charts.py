@@ -1,5 +1,6 @@
 """The charts of the report: what matplotlib is given to draw, and the SVG that comes of it."""
 
+import json
 import math
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from report_parser import Parsed
 
 from generalist.records import History, Measured
 from generalist.report.curves import HAND_BACK, NO_HAND_BACK, accuracies, curves, frame, legend, losses, weights
-from generalist.report.figures import COLOURS, chart, from_zero, shares, steps
+from generalist.report.figures import COLOURS, EXPERTS, INK, chart, from_zero, shares, steps
 from generalist.report.looks import Look, looks
 from generalist.report.plane import among_experts, close_up, final, on_test, on_validation
 
@@ -241,3 +242,10 @@ def test_ticks_of_epochs_are_whole_epochs(last: int) -> None:
     assert low == 0
     assert last < high <= 1.05 * last
     assert all(tick == int(tick) for tick in axes.get_xticks())
+
+
+def test_plots_of_dvc_have_the_report_s_colours(root: Path) -> None:
+    """The global learner's first, whether there is one or not; experts in their order, which is that of the table."""
+    colour = json.loads((root / ".dvc" / "plots" / "learners.json").read_text(encoding="utf-8"))["encoding"]["color"]
+    assert colour["sort"] is None
+    assert colour["scale"] == {"domain": {"unionWith": ["global"]}, "range": [INK, *EXPERTS]}

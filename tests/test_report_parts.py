@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import report_factory as factory
+from matplotlib import pyplot
 from PIL import Image
 
+from generalist.config import Quantity
 from generalist.report import Gallery, write_curves
 from generalist.report.gallery import cards
-from generalist.report.looks import looks
+from generalist.report.looks import change, looks
+from generalist.report.plane import _beside
 
 
 def pixels(uri: str) -> np.ndarray:
@@ -98,3 +101,30 @@ def test_up_to_twelve_experts_look_different() -> None:
     found = looks([f"expert{index}" for index in range(12)]).values()
     assert len({(look.colour, look.dash) for look in found}) == 13
     assert len({(look.colour, look.marker) for look in found}) == 13
+
+
+@pytest.mark.parametrize(
+    ("written", "size", "told"), [("8/255", 8 / 255, "8/255"), ("8/255", 0.0137, "3.49/255"), ("0.15", 0.15, "0.15")]
+)
+def test_a_change_is_told_as_its_radius_is_written(written: str, size: float, told: str) -> None:
+    """Also where float32 has rounded it."""
+    assert change(float(np.float32(size)), Quantity(written)) == told
+
+
+def test_words_beside_points_cover_neither_each_other_nor_the_legend() -> None:
+    """Whatever the path: its ends may lie at the same place, or in a corner."""
+    for shape in (
+        [(0.0, 0.0), (0.0, 0.0)],
+        [(0.0, 0.0), (1.0, 1.0), (0.02, 0.0)],
+        [(0.0, 1.0), (0.5, 0.2), (1.0, 1.0)],
+    ):
+        figure, axes = pyplot.subplots(figsize=(4, 3))
+        axes.plot(*zip(*shape, strict=True), label="path")
+        axes.legend(loc="upper left")
+        _beside(axes, {"epoch 25": shape[0], "epoch 40": shape[-1]}, [shape])
+        boxes = [text.get_window_extent() for text in axes.texts]
+        assert len(boxes) == 2
+        assert not boxes[0].overlaps(boxes[1])
+        legend = axes.get_legend()
+        assert legend is not None and not any(legend.get_window_extent().overlaps(box) for box in boxes)
+        pyplot.close(figure)

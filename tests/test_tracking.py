@@ -156,8 +156,8 @@ def test_final_metrics_are_tied_to_the_model(client: MlflowClient, tracker: Trac
     run = client.get_run(tracker.run_id)
     model = client.get_logged_model(run.outputs.model_outputs[0].model_id)
     tied = {metric.key: metric for metric in model.metrics}
-    assert tied["test/robust"].value == 0.6
-    assert tied["test/global/linf:8_255/cascade"].dataset_digest == factory.PROTOCOL.test_digest[:36]
+    assert tied["test/robust_standard"].value == 0.6
+    assert tied["test/global/linf:8_255/standard"].dataset_digest == factory.PROTOCOL.test_digest[:36]
     assert {metric.step for metric in tied.values()} == {6}
     assert run.data.metrics["test/other/natural"] == 0.9
     assert run.data.metrics["chosen/validation_natural"] == 0.9

@@ -23,7 +23,7 @@ def protocol(config: Config, dataset: Dataset) -> Protocol:
     threats = tuple(str(threat_from(threat)) for threat in options.threats)
     return Protocol(
         split="test",
-        n=len(dataset.test) if options.images == "all" else min(options.images, len(dataset.test)),
+        n=len(chosen(dataset.test, options)),
         chosen="all" if options.images == "all" else f"stratified by class, seed {options.seed}",
         threats=threats,
         pgd=_described(options.pgd),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from generalist.config import AttackOptions, ThreatOptions
+from generalist.config import AttackOptions, Quantity, ThreatOptions
 from generalist.records import Accuracy
 from generalist.report.figures import EXPERTS, INK, PANEL, swatch
 
@@ -68,6 +68,12 @@ def threat(written: str) -> str:
     """`linf:8/255` as `L∞ 8/255`; anything else as it is."""
     norm, colon, eps = written.partition(":")
     return f"{NORMS[norm]}{SPACE}{eps}" if colon and norm in NORMS else written
+
+
+def change(size: float, eps: Quantity) -> str:
+    """The change of a pixel in the words of a radius: `8/255` where that is written so, `0.15` elsewhere."""
+    over = str(eps.written).partition("/")[2]
+    return f"{size * float(over):.3g}/{over}" if over else f"{size:.3g}"
 
 
 def attack_in_words(attack: AttackOptions, against: ThreatOptions) -> str:

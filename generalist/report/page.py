@@ -9,11 +9,14 @@ from generalist.config import Config, to_yaml
 from generalist.records import STRONGER, Evaluation, History, Measured
 from generalist.report.curves import by_expert, curves, legend, measured
 from generalist.report.gallery import Gallery, cards
-from generalist.report.looks import attack_in_words, interval, looks, percent, threat
+from generalist.report.looks import attack_in_words, change, interval, looks, percent, threat
 from generalist.report.plane import on_test, on_validation
 
 FOLDED = 20
 """Classes above which the table of classes is folded."""
+
+LONG = 12
+"""Letters of a class name above which the gallery gives names more room."""
 
 
 def build(
@@ -45,6 +48,7 @@ def build(
         _environment()
         .get_template("page.html.j2")
         .render(
+            eps=config.evaluation.threats[0].eps,
             config=config,
             yaml=to_yaml(config),
             commands=commands,
@@ -65,6 +69,7 @@ def build(
             classes=list(classes),
             folded=len(classes) > FOLDED,
             cards=cards(gallery),
+            long=max(map(len, gallery.class_names), default=0) > LONG,
         )
     )
 
@@ -78,7 +83,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, interval=interval, threat=threat)
+    environment.filters.update(percent=percent, interval=interval, threat=threat, change=change)
     return environment
 
 

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.text import Annotation
+from matplotlib.transforms import Bbox
 
 from generalist.records import Accuracy, Evaluation, History, Measured, RoundRecord
 from generalist.report.curves import Panel, by_expert, measured, ring
@@ -87,9 +90,11 @@ def close_up(axes: Axes, *, chosen: RoundRecord, path: Path, look: Look) -> None
     cross(axes, natural, robust, INK)
     _path(axes, path, look)
     ring(axes, *place(chosen.validation), label=f"chosen, epoch {chosen.epoch}")
-    for epoch, m in dict((path[0], path[-1])).items():
-        note(axes, f"epoch {epoch}", place(m), offset=(0.0, 7.0), ha="center", fontsize=SMALL, zorder=5)
     framed(axes, [*(place(m) for _, m in path), *corners(natural, robust)])
+    ends = {f"epoch {epoch}": place(m) for epoch, m in dict((path[0], path[-1])).items()}
+    (left, bottom), (right, top) = corners(natural, robust)
+    x, y = place(chosen.validation)
+    _beside(axes, ends, [[place(m) for _, m in path], [(left, y), (right, y)], [(x, bottom), (x, top)]])
 
 
 def _mark(axes: Axes, m: Measured, look: Look, *, filled: bool = True, label: str = "") -> None:
@@ -127,14 +132,45 @@ def framed(axes: Axes, points: Iterable[Point]) -> None:
     axes.contour(across, up, mean, levels=levels, colors=RULE, linewidths=1, zorder=0)
     for level in levels:
         end = level * x[1] / (2 * x[1] - level)  # where the curve leaves the plane
-        if y[0] <= end <= y[1]:
+        if y[0] <= end <= y[1] - 0.04 * (y[1] - y[0]):  # above, the axis has its name
             note(axes, percentages()(level), (x[1], end), offset=(4.0, 0.0), va="center")
     axes.legend(loc="best")
 
 
-def note(axes: Axes, text: str, at: Point, *, offset: Point, **style: Any) -> None:
+_SIDES: tuple[tuple[Point, dict[str, str]], ...] = (
+    ((0.0, 8.0), {"ha": "center", "va": "bottom"}),
+    ((0.0, -8.0), {"ha": "center", "va": "top"}),
+    ((9.0, 0.0), {"ha": "left", "va": "center"}),
+    ((-9.0, 0.0), {"ha": "right", "va": "center"}),
+    ((0.0, 22.0), {"ha": "center", "va": "bottom"}),
+    ((0.0, -22.0), {"ha": "center", "va": "top"}),
+)
+"""Where a few words may stand, as seen from their point."""
+
+
+def _beside(axes: Axes, words: Mapping[str, Point], lines: Iterable[Sequence[Point]]) -> None:
+    """Words beside their points, on the side where they cover least of lines, and neither the legend nor each other."""
+    legend = axes.get_legend()
+    taken = [] if legend is None else [legend.get_window_extent()]
+    drawn = [axes.transData.transform(line) for line in lines]
+    dots = np.concatenate([*drawn, *(np.linspace(a, b, 30) for line in drawn for a, b in pairwise(line))])
+    for text, at in words.items():
+        options: list[tuple[int, int, Annotation, Bbox]] = []
+        for offset, style in _SIDES:
+            option = note(axes, text, at, offset=offset, fontsize=SMALL, zorder=5, **style)
+            box = option.get_window_extent().padded(1.0)
+            over = sum(map(box.overlaps, taken)) + (axes.bbox.count_contains(box.corners()) < 4)
+            options.append((1000 * over + box.count_contains(dots), len(options), option, box))
+        best = min(options, key=lambda option: option[:2])
+        taken.append(best[3])
+        for _, _, option, _ in options:
+            if option is not best[2]:
+                option.remove()
+
+
+def note(axes: Axes, text: str, at: Point, *, offset: Point, **style: Any) -> Annotation:
     """A few words beside a point."""
-    axes.annotate(text, at, offset, textcoords="offset points", color=MUTED, **style)
+    return axes.annotate(text, at, offset, textcoords="offset points", color=MUTED, **style)
 
 
 def _after_warm_up(history: History, name: str) -> Measured | None:

@@ -13,6 +13,7 @@ from generalist.errors import BadInput
 from generalist.export import Parity
 from generalist.records import Record
 from pipelines.registry import gates
+from pipelines.registry.describing import describe
 from pipelines.registry.gates import Evidence
 from pipelines.registry.versions import (
     CHALLENGER,
@@ -178,6 +179,7 @@ def _parity(results: Results) -> Parity:
 def _create(client: MlflowClient, results: Results, name: str, run_id: str, sha256: str) -> Version:
     try:
         client.create_registered_model(name)
+        describe(client, name, None)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 from generalist.errors import BadInput
 from generalist.export import graph_digest
 from generalist.records import Record
+from pipelines.registry.describing import describe
 from pipelines.results import Results
 from pipelines.tracking import (
     ONNX_SHA256,
@@ -24,10 +25,8 @@ from pipelines.tracking import (
 from pipelines.workspace import Workspace
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-FORMER = "former_champion"
-"""Tag of a version that became champion: the version before it."""
-PROTOCOL = "protocol_digest"
-"""Tag of a version: what its accuracies mean."""
+FORMER, PROTOCOL = "former_champion", "protocol_digest"
+"""Tags of a version: the champion before it, where it became one; and what its accuracies mean."""
 _MISSING = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
 
 
@@ -140,6 +139,7 @@ def rollback(workspace: Workspace, *, name: str) -> Move:
         back = referred(client, name, former)
         client.set_model_version_tag(name, str(present.version), "rolled_back", f"to version {former}")
         client.set_registered_model_alias(name, CHAMPION, former)
+        describe(client, name, back.version)
         return Move(name=name, before=present.version, now=back.version)
 
 
@@ -152,6 +152,7 @@ def crown(client: MlflowClient, version: Version) -> Move:
     client.set_registered_model_alias(name, CHAMPION, number)
     if CHALLENGER in version.aliases:
         client.delete_registered_model_alias(name, CHALLENGER)
+    describe(client, name, version.version)
     return Move(name=name, before=before.version if before else None, now=version.version)
 
 
@@ -193,15 +194,14 @@ def with_sha256(client: MlflowClient, sha256: str) -> tuple[Version, ...]:
 def with_equal(workspace: Workspace, results: Results, name: str) -> Version | None:
     """The version with the weights and the graph of these results, evaluated by the same protocol.
 
-    Its file may be another one: made from another commit, or by a configuration that changes no bits. Of several, it
-    is the champion, or the last.
+    Its file may be another one, made from another commit. Of several, it is the champion, or the last.
 
     Raises:
         BadInput: a file of the results is missing or damaged.
     """
     client, evaluation, graph = connect(workspace), results.read_evaluation(), graph_digest(results.onnx)
-    runs = finished_runs(client, experiment_id(workspace, client), evaluation.headline.digest, tag=WEIGHTS_SHA256)
-    ids = {run.info.run_id for run in runs}
+    weights, experiment = evaluation.headline.digest, experiment_id(workspace, client)
+    ids = {run.info.run_id for run in finished_runs(client, experiment, weights, tag=WEIGHTS_SHA256)}
     alike = client.search_model_versions(f"name = '{name}' and tags.{PROTOCOL} = '{evaluation.protocol.digest()}'")
     found = [described(client, name, str(version.version)) for version in alike if version.run_id in ids]
     found.sort(key=lambda version: (CHAMPION in version.aliases, version.version), reverse=True)

@@ -3,7 +3,16 @@
 from collections.abc import Iterator, Mapping
 
 from generalist.config import Config, Steps, flattened, params_digest
-from generalist.records import EpochRecord, Evaluation, GlobalRecord, LearnerEvaluation, Measured, RoundRecord
+from generalist.records import (
+    STRONGER,
+    EpochRecord,
+    Evaluation,
+    GlobalRecord,
+    LearnerEvaluation,
+    Measured,
+    Protocol,
+    RoundRecord,
+)
 from pipelines.workspace import CodeVersion
 
 LONGEST_PARAM = 6000  # characters; MLflow's limit
@@ -74,16 +83,22 @@ def metrics(fact: Fact, *, deployed: str) -> dict[str, float]:
             return {**weights, "mixing/round": fact.round, **dict(_validation(deployed, fact.validation))}
 
 
-def of_learner(learner: LearnerEvaluation) -> dict[str, float]:
+def cascade_of(protocol: Protocol) -> str:
+    """The cascade's name, such as `standard`: it is part of the metrics' names, as those of two don't compare."""
+    return protocol.cascade.partition(",")[0]
+
+
+def of_learner(learner: LearnerEvaluation, protocol: Protocol) -> dict[str, float]:
     """The final accuracies of one learner."""
+    cascade = cascade_of(protocol)
     found = {f"test/{learner.name}/natural": learner.natural.value}
     for threat in learner.threats:
         # MLflow groups by slash: that of `linf:8/255` would tear the threat apart.
         name = threat.threat.replace("/", "_")
         found[f"test/{learner.name}/{name}/pgd"] = threat.pgd.value
-        found[f"test/{learner.name}/{name}/cascade"] = threat.cascade.value
+        found[f"test/{learner.name}/{name}/{cascade}"] = threat.cascade.value
         if threat.strongest is not None:
-            found[f"test/{learner.name}/{name}/strongest"] = threat.strongest.value
+            found[f"test/{learner.name}/{name}/{'_and_'.join((cascade, *STRONGER))}"] = threat.strongest.value
     return found
 
 
@@ -92,7 +107,7 @@ def of_choice(evaluation: Evaluation) -> dict[str, float]:
     learner, chosen = evaluation.headline, evaluation.chosen
     return {
         "test/natural": learner.natural.value,
-        "test/robust": learner.threats[0].cascade.value,
+        f"test/robust_{cascade_of(evaluation.protocol)}": learner.threats[0].cascade.value,
         "chosen/epoch": chosen.epoch,
         **dict(_validation("chosen", chosen.validation)),
     }

@@ -169,9 +169,9 @@ class Tracker:
             Metric(key, value, now, learner.epoch)
             for name, learner in evaluation.learners.items()
             if name != evaluation.deployed
-            for key, value in facts.of_learner(learner).items()
+            for key, value in facts.of_learner(learner, evaluation.protocol).items()
         ]
-        deployed = {**facts.of_learner(evaluation.headline), **facts.of_choice(evaluation)}
+        deployed = {**facts.of_learner(evaluation.headline, evaluation.protocol), **facts.of_choice(evaluation)}
         points += [
             Metric(key, value, now, chosen, model_id, data[0], data[1][:_LONGEST_DIGEST])
             for key, value in deployed.items()
