@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def relocate() -> None:
-    """After the project's folder was renamed or moved: take runs and registered models along.
+    """Take runs and models along after a move of the project.
 
     MLflow notes absolute paths; where they lead to the folder of before, they lead to this one afterwards.
     """
