@@ -31,7 +31,7 @@ def runs(project: Path) -> list[tuple[str, str]]:
         return list(database.execute("SELECT name, status FROM runs ORDER BY start_time"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_the_next_training_ends_what_a_killed_one_left(
     tmp_path: Path, pytestconfig: pytest.Config, number: signal.Signals
 ) -> None:
