@@ -369,7 +369,9 @@ def test_the_last_words_begin_on_a_line_of_their_own(tmp_path: Path) -> None:
         assert terminal.read(1000).startswith(b"\r\ngo on with: dvc repro\r\n")
 
 
-@pytest.mark.parametrize("words", [["run"], ["train"], ["prepare"], ["plan"]])
+@pytest.mark.parametrize(
+    "words", [["run"], ["train"], ["prepare"], ["plan"], ["remix"], ["tune"], ["attack", "x.onnx"]]
+)
 def test_a_command_says_at_once_that_it_has_begun(project: Path, words: list[str]) -> None:
     """Before anything that takes seconds is imported."""
     source = (

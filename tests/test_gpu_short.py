@@ -27,6 +27,7 @@ from benchmarks.gpu_parts import deterministic_cost
 from benchmarks.gpu_record import COMPLETE, FAILED, FILE, MORE, WAITS, Record, flat
 from benchmarks.roofline import Peaks
 from benchmarks.sides import RGB, Case, Ours, batch_of
+from generalist.attacks import Standing
 from generalist.config import load
 from generalist.data import load as load_data
 from generalist.engine import GraphCache, falling_back
@@ -512,7 +513,7 @@ def test_an_attack_that_is_cut_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
     test = type("Split", (), {"images": torch.zeros(4, 1, 8, 8, dtype=torch.uint8).numpy()})
     test.labels = torch.zeros(4, dtype=torch.int64).numpy()  # type: ignore[attr-defined]
     data.test = test  # type: ignore[attr-defined]
-    monkeypatch.setattr(gpu_accuracy, "autoattack", lambda *_, watch, **__: watch("apgd-ce", 3))
+    monkeypatch.setattr(gpu_accuracy, "autoattack", lambda *_, watch, **__: watch(Standing("apgd-ce", 4, 0.5, 3, 4)))
     (tmp_path / f"attack-{16 * '0'}.safetensors").touch()
     own.part.figures["PGD-AT: natural accuracy"] = own.part.figures["PGD-AT: seconds of AutoAttack so far"] = 5.0
     with pytest.raises(LateError):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from generalist.errors import BadInput
-from pipelines.cli.shell import going_on, same_command, say, tell
+from pipelines.cli.shell import going_on, same_command, say, starting, tell
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,6 +67,7 @@ def attack(
 
     Weights of ours are attacked with all their gradients; an ONNX file, which has none, by Square's queries alone.
     """
+    starting("attacking")
     import torch
 
     from generalist import engine

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.cli.shell import going_on, same_command, say
+from pipelines.cli.shell import going_on, same_command, say, starting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +41,7 @@ def remix(
     A sweep over their weights on the validation split; the best mixture is evaluated on the test split, exported and
     registered, if it is better than the learner as it was trained.
     """
+    starting("mixing the experts anew")
     from pipelines import remixing
     from pipelines.cli.showing import accuracies, show
     from pipelines.results import Results, check_target

@@ -9,7 +9,7 @@ import typer
 
 from generalist.errors import BadInput
 from pipelines.cli import options
-from pipelines.cli.shell import going_on, same_command, say, tell
+from pipelines.cli.shell import going_on, same_command, say, starting, tell
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -53,6 +53,7 @@ def tune(
 
     The same command goes on with a search.
     """
+    starting("searching")
     from pipelines.workspace import Workspace, quiet_telemetry
 
     quiet_telemetry()
