@@ -370,7 +370,7 @@ def test_the_last_words_begin_on_a_line_of_their_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["run"], ["train"], ["prepare"], ["plan"], ["remix"], ["tune"], ["attack", "x.onnx"]]
+    "words", [["run"], ["train"], ["prepare"], ["plan"], ["remix", "x"], ["tune"], ["attack", "x", "--threat", "l2:1"]]
 )
 def test_a_command_says_at_once_that_it_has_begun(project: Path, words: list[str]) -> None:
     """Before anything that takes seconds is imported."""
