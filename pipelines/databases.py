@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from generalist.errors import BadInput
+from sqlalchemy import create_engine
 
-_PATIENCE = 5.0  # seconds for other programs' transactions, which take far less
+from generalist.errors import BadInput
+from generalist.gate import within
+
+_PATIENCE = 5.0  # seconds for a connection, or for other programs' transactions, which take far less
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ROOM = 65536  # bytes, at least
 _HELD = "another program holds {which}: end that program, or wait for it, and run the same command again"
@@ -49,6 +52,24 @@ def check_database(database: Path) -> None:
         raise BadInput(_of_system(error, str(database)) or f"{room} can't be written ({error.strerror})") from None
     finally:
         room.unlink(missing_ok=True)
+
+
+def connect_once(address: str) -> None:
+    """Ask a database for a connection and give it back: others ask again and again, or wait for ever.
+
+    Raises:
+        TimeoutError: it doesn't answer in time.
+        Exception: whatever SQLAlchemy or the driver raises.
+    """
+
+    def ask() -> None:
+        engine = create_engine(address)
+        try:
+            engine.connect().close()
+        finally:
+            engine.dispose()
+
+    within(_PATIENCE, ask)
 
 
 def sentence(error: BaseException, which: str) -> str | None:

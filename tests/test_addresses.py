@@ -15,6 +15,7 @@ from generalist.errors import BadInput
 from generalist.store import Remote
 from generalist.store import remote as remotes
 from pipelines.tracking import connect
+from pipelines.tuning import storage
 from pipelines.workspace import Workspace
 from tests.command_line import refused
 
@@ -100,3 +101,12 @@ def test_commands_refuse_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert refused("store", "list").startswith("the store zip:// can't be opened")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "mysql://h/x")
     assert "without a driver" in refused("rollback", "--name", "x")
+
+
+def test_a_database_of_searches_that_never_answers_is_told(silent: str) -> None:
+    """As a firewall leaves a caller waiting, whom the driver gives no end."""
+    pytest.importorskip("psycopg", reason="PostgreSQL's driver is not here")
+    began = time.monotonic()
+    with pytest.raises(BadInput, match=r"can't be used: no answer in 5 s") as refused:
+        storage.opened(f"postgresql://user:secret@{silent}/none")
+    assert time.monotonic() - began < 30 and "secret" not in str(refused.value)

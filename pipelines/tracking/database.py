@@ -11,12 +11,11 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from sqlalchemy import create_engine
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from generalist.errors import BadInput
 from generalist.gate import opened, printable, within
-from pipelines.databases import check_database, sentence
+from pipelines.databases import check_database, connect_once, sentence
 from pipelines.workspace import Workspace
 
 with warnings.catch_warnings():
@@ -156,16 +155,8 @@ def _check_that_it_answers(uri: str) -> None:
 
 def _check_that_it_connects(uri: str) -> None:
     """Ask a database once; MLflow asks again and again, for a minute and a half."""
-
-    def ask() -> None:
-        engine = create_engine(uri)
-        try:
-            engine.connect().close()
-        finally:
-            engine.dispose()
-
     try:
-        within(_PATIENCE, ask)
+        connect_once(uri)
     except ImportError as error:
         raise BadInput(
             f"MLflow can't open {shown(uri)} without a driver ({error}): install it, or unset MLFLOW_TRACKING_URI"

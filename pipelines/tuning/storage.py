@@ -11,6 +11,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from generalist.errors import BadInput
+from pipelines.databases import connect_once
 from pipelines.workspace import Workspace
 
 STORAGE = "GENERALIST_TUNING"
@@ -64,11 +65,15 @@ def _database(address: str) -> BaseStorage:
         url = make_url(address)
         if url.drivername in ("postgres", "postgresql"):
             url = url.set(drivername=_DRIVER)
-        return RDBStorage(url.render_as_string(hide_password=False))
+        whole = url.render_as_string(hide_password=False)
+        connect_once(whole)
+        return RDBStorage(whole)
     except (ArgumentError, NoSuchModuleError):
         raise BadInput(f"{STORAGE} is no address of a database, such as postgresql://user@host/name") from None
     except ImportError:
         raise BadInput("PostgreSQL needs its driver: pip install 'generalist[postgres]'") from None
+    except TimeoutError as error:
+        raise BadInput(f"the database at {shown(address)} can't be used: {error.strerror}") from None
     except SQLAlchemyError as error:
         what = str(getattr(error, "orig", error)).strip().partition("\n")[0]
         raise BadInput(f"the database at {shown(address)} can't be used: {what}") from None
