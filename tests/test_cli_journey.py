@@ -136,6 +136,13 @@ def test_a_plan_lists_every_round_and_what_the_store_holds(project: Path) -> Non
     assert re.fullmatch(r"to train: 2 of 6 epochs, .*; about \d:\d\d:\d\d, by what such epochs took here", left)
 
 
+def test_a_plan_says_what_is_missing(project: Path) -> None:
+    """Where there are no images, it can't tell how long a training takes, and says why."""
+    *_, device, left, _ = planned(small("data={name: folder, path: nowhere}"), Workspace.find())
+    assert device == "device: the CPU"
+    assert "told once the images are there: " in left and "nowhere" in left
+
+
 def test_a_plan_says_which_warm_up_has_no_effect() -> None:
     """An expert that weighs nothing until the first hand-back is overwritten by it."""
     workspace = Workspace.find()

@@ -18,13 +18,15 @@ _SAMPLES = 1000  # of a mixing weight over the warm-up, whose knots may lie anyw
 def planned(config: Config, workspace: Workspace) -> Iterator[str]:
     """Lines for people: a line for each round, what it comes to, then what is worth knowing."""
     training = _training(config, workspace)
-    work = [] if training is None else training.forecast()
+    work = training.forecast() if isinstance(training, Training) else []
     for round_ in plan(config):
         own = [part for part in work if part.round.index == round_.index]
         yield f"{_title(config, round_)}: {_state(own)}"
+    yield f"device: {engine.told(config.training.device)}"
     time = ""
-    if training is not None:
-        yield f"device: {engine.told(config.training.device)}"
+    if isinstance(training, BadInput):
+        yield f"to train: all of it, and how long that takes is told once the images are there: {training}"
+    else:
         yield _sum(training, work)
         time = f" ({_time(estimating.evaluation_seconds(training))}, {estimating.basis(training)})"
     yield f"then: evaluation ({config.evaluation.attack}){time}, ONNX export, registration"
@@ -41,13 +43,14 @@ def _title(config: Config, round_: Round) -> str:
     return f"{'warm-up' if warm_up else f'round {round_.index}'}: {epochs} of {who}{end}"
 
 
-def _training(config: Config, workspace: Workspace) -> Training | None:
+def _training(config: Config, workspace: Workspace) -> Training | BadInput:
+    """The training; what is missing where the images are not there yet."""
     try:
         data = steps.prepared(config, workspace)
     except Damaged:
         raise
-    except BadInput:  # the source is not there yet; the training itself will say so
-        return None
+    except BadInput as missing:
+        return missing
     return steps.training(config, workspace, data=data)
 
 
