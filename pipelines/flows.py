@@ -195,8 +195,8 @@ def run(
 
 
 def _run(config: Config, workspace: Workspace, target: Results, watch: Watch) -> dict[str, str]:
-    watch.say(f"on {engine.told(config.training.device)}")
     training = prepare(f"prepare {config.data.name}", config, workspace)
+    watch.say(f"on {engine.told(config.training.device)}")
     config = training.config  # whose device is settled
     tracker = start(workspace, config, training.dataset)
     try:

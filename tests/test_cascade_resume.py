@@ -223,7 +223,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
     with pytest.raises(BadInput, match="is damaged"):
         evaluate(file)
     write_tensors(file, {"weight": torch.zeros(3)}, {"epoch": 3})
-    with pytest.raises(BadInput, match="another model and another data and another threat"):
+    with pytest.raises(BadInput, match="holds no state of an evaluation: name another file"):
         evaluate(file)
 
 

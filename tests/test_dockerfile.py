@@ -60,7 +60,8 @@ def context(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     patterns = (root / ".dockerignore").read_text(encoding="utf-8").split("\n")
     patterns = [line for line in patterns if line and not line.startswith("#")]
     folder = tmp_path_factory.mktemp("context")
-    tops = [top for top in root.iterdir() if in_context(top.name, patterns)]
+    names = {line[1:].partition("/")[0] for line in patterns if line.startswith("!")}
+    tops = [root / name for name in sorted(names)]
     files = [path for top in tops for path in ([top] if top.is_file() else top.rglob("*")) if path.is_file()]
     for path in files:
         name = path.relative_to(root)

@@ -105,6 +105,7 @@ def test_a_process_that_ends_on_its_own_is_told_with_its_log(tmp_path: Path) -> 
     with pytest.raises(BadInput, match=f"MLflow ended on its own: {tmp_path}/logs/part.log says why"):
         serving._check([process])
     assert process.log.read_text(encoding="utf-8") == "no reason\n"
+    process.end()
 
 
 def test_what_does_not_start_in_time_is_told_with_the_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

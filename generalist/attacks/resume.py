@@ -40,8 +40,8 @@ class StateFile:
             return None
         stored = read_tensors(self.path, mend=_MEND)
         theirs = stored.facts.get("identity")
-        if not isinstance(theirs, dict):
-            raise self.damaged()
+        if not isinstance(theirs, dict):  # weights, for instance: nothing to delete
+            raise BadInput(f"{self.path} holds no state of an evaluation: name another file")
         others = [name for name, digest in self.identity.items() if theirs.get(name) != digest]
         if {"threat", "set of attacks"} & {*others}:  # whose code is another one, of course
             others = [name for name in others if name != "code"]

@@ -61,11 +61,15 @@ class Process:
 
     def end(self) -> None:
         """End it and all of its children; those that don't go when asked are killed."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, number)
-            if self._is_gone(within=_ENDS_WITHIN):
-                return
+        try:
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, number)
+                if self._is_gone(within=_ENDS_WITHIN):
+                    return
+        finally:
+            assert self._process.stdin is not None  # it is a pipe
+            self._process.stdin.close()
 
     def _is_gone(self, *, within: float) -> bool:
         """Whether nothing of its group is left, after at most some seconds."""
