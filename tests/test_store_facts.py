@@ -136,7 +136,9 @@ def test_the_state_of_an_attack_is_taken_or_refused(facts: str, tmp_path: Path) 
     attack()
     attack()
     reseal(state, facts)
-    with pytest.raises(BadInput, match=r"state\.safetensors (is damaged .*: delete it|holds no state of an evaluation)"):
+    with pytest.raises(
+        BadInput, match=r"state\.safetensors (is damaged .*: delete it|holds no state of an evaluation)"
+    ):
         attack()
     state.unlink()
     attack()
