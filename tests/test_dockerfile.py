@@ -103,7 +103,9 @@ def test_the_context_is_small_and_whole(context: Path) -> None:
     """Sources go to the engine; data, results, environments and history don't."""
     top = {path.name for path in context.iterdir()}
     assert {"generalist", "pipelines", "presets", "params.yaml", "pyproject.toml", "constraints.txt"} <= top
-    assert top & {".git", ".venv", ".dvc", "data", "outputs", "runs", "tests", ".generalist", "mlflow.db"} == set()
+    assert top & {".git", ".venv", "outputs", "runs", "tests", ".generalist", "mlflow.db"} == set()
+    assert {path.name for path in (context / "data").rglob("*")} == {"raw", "README.md"}
+    assert {path.name for path in (context / ".dvc").iterdir()} == {"config", ".gitignore", "plots"}
     assert not list(context.rglob("__pycache__"))
     assert sum(path.stat().st_size for path in context.rglob("*") if path.is_file()) < 2_000_000
 
