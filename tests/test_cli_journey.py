@@ -273,8 +273,8 @@ def test_a_dvc_that_does_not_stop_is_killed(project: Path, monkeypatch: pytest.M
     assert child.returncode == -signal.SIGKILL
 
 
-def test_a_dvc_that_was_killed_takes_its_stage_with_it(project: Path) -> None:
-    """`kill -9` of DVC alone: what it ran goes too, so that the same command goes on at once."""
+def in_its_stage(project: Path) -> subprocess.Popen[str]:
+    """A `generalist run` whose DVC runs a stage that doesn't end."""
     put_fake_dvc(project)
     for name in ("waits", "stage-waits"):
         (project / name).touch()
@@ -282,6 +282,12 @@ def test_a_dvc_that_was_killed_takes_its_stage_with_it(project: Path) -> None:
     assert child.stdout is not None
     while not child.stdout.readline().startswith("dvc repro"):
         assert child.poll() is None
+    return child
+
+
+def test_a_dvc_that_was_killed_takes_its_stage_with_it(project: Path) -> None:
+    """`kill -9` of DVC alone: what it ran goes too, so that the same command goes on at once."""
+    child = in_its_stage(project)
     (dvc,) = [own for own in psutil.Process(child.pid).children() if "pipelines.cli.repro" in own.cmdline()]
     children = dvc.children()
     assert children
@@ -295,13 +301,7 @@ def test_a_dvc_that_was_killed_takes_its_stage_with_it(project: Path) -> None:
 
 def test_dvc_ends_with_a_run_that_was_killed(project: Path) -> None:
     """And what it runs."""
-    put_fake_dvc(project)
-    for name in ("waits", "stage-waits"):
-        (project / name).touch()
-    child = program("-c", "from pipelines.cli import main; main()", "run", folder=project)
-    assert child.stdout is not None
-    while not child.stdout.readline().startswith("dvc repro"):
-        assert child.poll() is None
+    child = in_its_stage(project)
     below = psutil.Process(child.pid).children(recursive=True)
     assert len(below) >= 2
     child.kill()

@@ -21,12 +21,12 @@ _CASCADES = {"quick": 400, "rand": 4_000, "standard": 2_000, "plus": 8_000}  # t
 
 def training_seconds(training: Training, work: list[Work]) -> float:
     """Seconds for what is left; on a CPU experts go side by side, a GPU is shared."""
-    spans = dict.fromkeys(training.config.experts, 0.0)
+    spans, one = dict.fromkeys(training.config.experts, 0.0), _pass_seconds(training)
     for part in work:
         for name in part.unit:
             steps = getattr(getattr(training.config.experts[name].objective, "attack", None), "steps", 0)
             passes = (_TRAINING + _ATTACK * steps) * len(training.dataset.train) * part.epochs
-            spans[name] += passes * _forward(training.config, training.dataset.shape) / _speed(training)
+            spans[name] += passes * one
     return max(spans.values()) if training.config.training.device == "cpu" else sum(spans.values())
 
 
@@ -36,7 +36,7 @@ def evaluation_seconds(training: Training) -> float:
     learners = len(config.experts) + (config.mixing is not None)
     passes = _CASCADES[options.attack] + _ATTACK * options.pgd.steps
     images = len(chosen(training.dataset.test, options)) * learners * len(options.threats)
-    return passes * images * _forward(config, training.dataset.shape) / _speed(training)
+    return passes * images * _pass_seconds(training)
 
 
 def basis(training: Training) -> str:
@@ -44,12 +44,13 @@ def basis(training: Training) -> str:
     return f"an estimate from counted work, as {_LIKE[training.config.training.device]} does it"
 
 
-def _speed(training: Training) -> float:
-    config = training.config
+def _pass_seconds(training: Training) -> float:
+    """Of a forward pass of one image."""
+    config, operations = training.config, _forward(training.config, training.dataset.shape)
     small, large = _SPEEDS[config.training.device]
-    if _forward(config, training.dataset.shape) < _SMALL:
-        return small
-    return large * (config.training.threads if config.training.device == "cpu" else 1)
+    if operations < _SMALL:
+        return operations / small
+    return operations / (large * (config.training.threads if config.training.device == "cpu" else 1))
 
 
 def _forward(config: Config, shape: ImageShape) -> float:
