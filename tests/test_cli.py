@@ -10,7 +10,6 @@ import pytest
 import yaml
 
 from generalist.config import check, load, preset_names, preset_path, to_yaml
-from pipelines.cli.databases import trouble
 from tests.command_line import generalist, refused
 from tests.services import environment
 
@@ -235,9 +234,3 @@ def test_a_project_begins_in_an_empty_folder_alone(project: Path) -> None:
     assert "is there and not empty" in refused("init", "params.yaml")
     assert "can't be written" in refused("init", "params.yaml/below")
     assert sorted(project.rglob("*")) == before
-
-
-def test_a_fault_outside_of_a_project_is_told_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not as a missing project: who looks for a database's failure needs none."""
-    monkeypatch.chdir(tmp_path)
-    assert trouble(RuntimeError("a fault")) is None

@@ -60,10 +60,7 @@ def trouble(error: Exception) -> str | None:
     from pipelines.databases import sentence
     from pipelines.workspace import Workspace
 
-    try:
-        workspace = Workspace.find()
-    except BadInput:  # without a project there is no database, and the failure is another one
-        return None
+    workspace = Workspace.find()
     kinds = {cause.partition(".")[0] for cause in _modules(error)}
     try:
         if "mlflow" in kinds:
