@@ -1,7 +1,6 @@
 """Several processes that train together, forked from the test: under `torchrun` their imports would take seconds."""
 
 import os
-import socket
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 
 from generalist import engine
 from tests.processes import forking
+from tests.services import free_port
 
 T = TypeVar("T")
 
@@ -19,8 +19,7 @@ __all__ = ["forking", "together"]
 
 def together(folder: Path, work: Callable[[engine.Group], T], *, size: int = 2) -> list[T]:
     """What `work` gives in each of `size` processes, by rank; `folder` takes their answers, plain values and tensors."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     children = [_child(folder / f"{rank}.pt", work, rank, size, port) for rank in range(size)]
     for child in children:

@@ -1,7 +1,9 @@
 """What tests of real servers share: databases that are made once, programs that are started and looked for."""
 
+import contextlib
 import hashlib
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -54,10 +56,11 @@ def with_databases(folder: Path, config: pytest.Config, *, home: Path | None = N
 
 
 def free_port() -> int:
-    """A port that nobody listens on just now."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
+    """A port that nobody listens on just now, and that the system gives nobody's outgoing connection meanwhile."""
+    while True:
+        port = random.randint(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def processes_of(folder: Path) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from generalist.config import load, to_yaml
+from generalist.errors import BadInput
 from pipelines import serving
 from tests.services import environment, free_port, processes_of, with_databases
 from tests.test_serving import SMALL, prefect, until
@@ -126,11 +127,20 @@ def test_servers_answer_this_machine_alone_and_end_when_serve_is_killed(project:
         program.send_signal(signal.SIGKILL)
         program.wait()
         until("all ends", lambda: processes_of(project) == [], seconds=20)
-    serving.check_ports({"--prefect-port": ports[0], "--mlflow-port": ports[1]})
+        until("its ports are free", lambda: not any(listened_on(port) for port in ports), seconds=20)
     with served(project, *ports):
         until("ended", lambda: not set(states(api, "task_runs") + states(api, "flow_runs")) & set(UNDER_WAY), seconds=9)
         assert states(api, "flow_runs") == ["CRASHED"]
         assert "its process was killed" in _runs(api)[0]["state"]["message"]
+
+
+def listened_on(port: int) -> bool:
+    """Whether a port is still held, as by a process whose end the system hasn't finished."""
+    try:
+        serving.check_ports({"--port": port})
+    except BadInput:
+        return True
+    return False
 
 
 def _runs(api: str) -> list[dict[str, Any]]:

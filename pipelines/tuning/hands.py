@@ -19,7 +19,7 @@ class Hand(Protocol):
     """One worker."""
 
     def poll(self) -> int | None:
-        """Its exit code; None while it works."""
+        """Its exit code, 0 where `end` stopped it; None while it works."""
 
     def end(self) -> None:
         """Stop it; what it was at goes on from the store."""
@@ -30,6 +30,8 @@ class Hand(Protocol):
 
 class Process:
     """A worker in a process of its own on this machine, which ends with ours."""
+
+    _stopped = False
 
     def __init__(self, workspace: Workspace, name: str, address: str, number: int) -> None:
         self._log = workspace.work / "logs" / f"tuning-{number}.log"
@@ -44,10 +46,12 @@ class Process:
             )
 
     def poll(self) -> int | None:
-        return self._process.poll()
+        code = self._process.poll()
+        return 0 if code is not None and self._stopped else code
 
     def end(self) -> None:
         if self._process.poll() is None:
+            self._stopped = True
             self._process.kill()
         self._process.wait(_ENDS_WITHIN)
 
