@@ -17,7 +17,7 @@ from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from generalist import engine
-from generalist.config import Config, load, params_digest
+from generalist.config import Config, load
 from generalist.errors import BadInput
 from generalist.evaluation import Shard, Verdicts
 from generalist.export import Parity
@@ -29,7 +29,7 @@ from pipelines.job import Job, Watch
 from pipelines.orchestration import flow_runs
 from pipelines.progress import Progress
 from pipelines.registry import Registration, register
-from pipelines.results import Results, check_target, check_within, put_down
+from pipelines.results import Results, check_target, check_within, put_down, writing
 from pipelines.tracking import run_name, start
 from pipelines.workspace import Workspace
 
@@ -161,8 +161,8 @@ def generalist_flow(
         target = Results(here.path(outputs, workspace) if outputs else workspace.runs / str(flow_run.id))
         check_target(target, workspace)
         flow_runs.rename(UUID(flow_run.id), run_name(config))
-        with workspace.lock(target.folder):
-            return _run(config, workspace, target, here.watch)
+        with writing(target, workspace) as staged:
+            return _run(config, workspace, staged, target, here.watch)
     except BadInput as error:
         here.refusal = error
         return Failed(message=str(error), data=error)  # the sentence alone, where raising would show a traceback
@@ -194,20 +194,19 @@ def run(
         _here.reset(token)
 
 
-def _run(config: Config, workspace: Workspace, target: Results, watch: Watch) -> dict[str, str]:
+def _run(config: Config, workspace: Workspace, staged: Results, target: Results, watch: Watch) -> dict[str, str]:
     training = prepare(f"prepare {config.data.name}", config, workspace)
     watch.say(f"on {engine.told(config.training.device)}")
     config = training.config  # whose device is settled
     tracker = start(workspace, config, training.dataset)
     try:
         with crew(training) as advancing:
-            staged = steps.staging(workspace, params_digest(config))
             job = Job(config, workspace, training, advancing, staged, tracker, watch)
             found = _train(job)
         evaluation, verdicts = _evaluate(job, found)
         export("export ONNX", job, found, evaluation, verdicts)
         report("write report", job, found, evaluation, verdicts)
-        put_down(job.staged, target)
+        put_down(staged, target)
         registration = publish("register", job, target, flow_run.id)
     except BaseException:
         tracker.fail()

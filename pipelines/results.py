@@ -3,11 +3,14 @@
 import io
 import json
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from generalist.errors import BadInput
@@ -152,6 +155,28 @@ def check_within(path: Path, workspace: Workspace) -> Path:
             f" {workspace.here}, or start `generalist serve` with {PATHS}=anywhere"
         )
     return place
+
+
+@contextmanager
+def writing(target: Results, workspace: Workspace) -> Iterator[Results]:
+    """Be the one writer of a folder of results, and have another, empty one for those in the making.
+
+    That one goes when the writer ends; those of killed writers go now.
+
+    Raises:
+        BadInput: another process is writing there.
+    """
+    with workspace.lock(target.folder):
+        for left in workspace.staging.glob("*"):
+            with suppress(Timeout), FileLock(workspace.locks / f"{left.name}.lock", timeout=0):
+                shutil.rmtree(left, ignore_errors=True)
+        staged = workspace.staging / workspace.lock_name(target.folder)
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir(parents=True)
+        try:
+            yield Results(staged)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
 
 
 def put_down(staged: Results, target: Results) -> None:

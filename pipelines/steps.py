@@ -5,7 +5,6 @@ Training's own steps are `generalist.training.Training`; every door runs the sam
 
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -261,14 +260,6 @@ def write_report(
         lineage=_lineage(training, outcome, evaluation),
     )
     write_atomically(results.report, page.encode())
-
-
-def staging(workspace: Workspace, key: str) -> Results:
-    """An empty folder for results in the making, apart from where they will lie; `key` is a digest of what they are."""
-    folder = workspace.staging / key[:16]
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return Results(folder)
 
 
 def reevaluation(training: Training, *, watch: Watch | None = None) -> Callable[[Results], Results]:

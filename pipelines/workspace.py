@@ -96,7 +96,7 @@ class Workspace:
 
     @property
     def staging(self) -> Path:
-        """Results in the making."""
+        """Results in the making, a folder for each writer."""
         return self.work / "staging"
 
     @property
@@ -148,7 +148,11 @@ class Workspace:
         Raises:
             BadInput: another process is writing there.
         """
-        return self.alone(_of("outputs", outputs), "training", f"is writing {outputs.resolve().name}/")
+        return self.alone(self.lock_name(outputs), "training", f"is writing {outputs.resolve().name}/")
+
+    def lock_name(self, outputs: Path) -> str:
+        """The name of that lock, for what else only the writer has."""
+        return _of("outputs", outputs)
 
     def stage(self) -> AbstractContextManager[None]:
         """Be the only stage that DVC runs here, also where the DVC that ran it was killed.

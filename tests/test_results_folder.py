@@ -7,7 +7,7 @@ import pytest
 
 from generalist.config import preset_path
 from generalist.errors import BadInput
-from pipelines.results import Results, check_target, check_within
+from pipelines.results import Results, check_target, check_within, writing
 from pipelines.workspace import Workspace
 from tests.command_line import refused
 
@@ -81,3 +81,23 @@ def test_paths_within_the_project_are_taken(place: Workspace, given: str) -> Non
     """Relative to the project, as their absolute forms."""
     assert check_within(Path(given), place) == (place.root / given).resolve()
     assert check_within(place.root / given, place) == (place.root / given).resolve()
+
+
+def test_results_in_the_making_are_their_writers_alone(tmp_path: Path) -> None:
+    """Two writers of one configuration have two folders; each goes with its writer, and a killed one's with the next."""
+    project = Workspace(tmp_path, tmp_path)
+    killed = project.staging / project.lock_name(tmp_path / "killed")
+    killed.mkdir(parents=True)
+    first, second = Results(tmp_path / "first"), Results(tmp_path / "second")
+    with writing(first, project) as staged:
+        staged.params.write_text("first", encoding="utf-8")
+        assert not killed.exists()
+        with writing(second, project) as other:
+            assert other.folder != staged.folder
+            assert list(other.folder.iterdir()) == []
+        assert not other.folder.exists()
+        assert staged.params.read_text(encoding="utf-8") == "first"
+        with pytest.raises(BadInput, match="is writing first/"), writing(first, project):
+            pass
+        assert staged.params.read_text(encoding="utf-8") == "first"
+    assert list(project.staging.iterdir()) == []

@@ -16,7 +16,7 @@ from generalist.training import Outcome
 from pipelines import steps
 from pipelines.registry import Registration, register
 from pipelines.remixing.looking import Look, words
-from pipelines.results import Results, check_target, put_down
+from pipelines.results import Results, check_target, put_down, writing
 from pipelines.tracking import start
 from pipelines.workspace import Workspace
 
@@ -38,12 +38,11 @@ def take_on(workspace: Workspace, found: Look, target: Results, *, command: str)
     weights, factors = found.weights, words(found.best.factors)
     outcome = _outcome(found, weights)
     tags = {"remixed": factors, "remixed_from": found.run.read_evaluation().chosen.digest}
-    with workspace.lock(target.folder):
+    with writing(target, workspace) as staged:
         tracker = start(workspace, training.config, training.dataset, tags=tags)
         try:
             tracker.tag({"mlflow.runName": f"{tracker.name} · remixed: {factors}"})
             tracker.round(outcome.chosen)
-            staged = steps.staging(workspace, outcome.chosen.digest)
             since = time.perf_counter()
             verdicts = _verdicts(found, outcome)
             evaluation = steps.gathered(training, outcome, verdicts, since=since)
