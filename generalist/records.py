@@ -70,6 +70,15 @@ class Accuracy(Record):
         return f"{100 * self.value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 
+def _check_attacked(attacked: Accuracy | None, before: Accuracy) -> None:
+    """Refuse an accuracy against attacks that is above the one without: a mistake is not robust."""
+    if attacked is not None and (attacked.n != before.n or attacked.correct > before.correct):
+        raise ValueError(
+            f"{attacked.correct} of {attacked.n} images can't stand against more attacks than {before.correct} of"
+            f" {before.n} do"
+        )
+
+
 class Measured(Record):
     """A learner on the validation split: natural and robust accuracy on the same images.
 
@@ -79,6 +88,12 @@ class Measured(Record):
     natural: Accuracy
     robust: Accuracy
     fgsm: Accuracy | None = None
+
+    @model_validator(mode="after")
+    def _attacks_win_nothing(self) -> Self:
+        for attacked in (self.robust, self.fgsm):
+            _check_attacked(attacked, self.natural)
+        return self
 
     @computed_field
     @property
@@ -180,6 +195,14 @@ class LearnerEvaluation(Record):
     per_class: dict[str, Measured]
     digest: str
 
+    @model_validator(mode="after")
+    def _attacks_win_nothing(self) -> Self:
+        for threat in self.threats:
+            _check_attacked(threat.pgd, self.natural)
+            _check_attacked(threat.cascade, self.natural)
+            _check_attacked(threat.strongest, threat.cascade)
+        return self
+
 
 class Protocol(Record):
     """What a robust accuracy means: two evaluations compare if their protocols agree.
@@ -221,6 +244,16 @@ class Evaluation(Record):
     learners: dict[str, LearnerEvaluation]
     numerics: dict[str, Any]
     seconds: float
+
+    @model_validator(mode="after")
+    def _is_of_its_protocol(self) -> Self:
+        if self.deployed not in self.learners:
+            raise ValueError(f"the deployed learner {self.deployed} is not among those evaluated")
+        for name, learner in self.learners.items():
+            threats = tuple(threat.threat for threat in learner.threats)
+            if learner.name != name or learner.natural.n != self.protocol.n or threats != self.protocol.threats:
+                raise ValueError(f"learner {name} was not evaluated by the protocol")
+        return self
 
     @property
     def headline(self) -> LearnerEvaluation:

@@ -26,10 +26,11 @@ from generalist.store import Lost
 from generalist.training import PATIENCE, Candidate, Outcome, Position, Positions, Round, Training, crew, outcome
 from pipelines import artifacts, steps
 from pipelines.job import Job, Watch
+from pipelines.manifest import put_down, writing
 from pipelines.orchestration import flow_runs
 from pipelines.progress import Progress
 from pipelines.registry import Registration, register
-from pipelines.results import Results, check_target, check_within, put_down, writing
+from pipelines.results import Results, check_target, check_within
 from pipelines.tracking import run_name, start
 from pipelines.workspace import Workspace
 
@@ -107,7 +108,9 @@ def publish(label: str, job: Job, results: Results, run_id: str | None) -> Regis
     """The results to MLflow, the model to its registry."""
     job.tracker.finish(results)
     reevaluate = steps.reevaluation(job.training, watch=partial(job.attacked, "the champion by this protocol"))
-    return register(job.workspace, results, reevaluate=reevaluate, flow_run_id=run_id)
+    return register(
+        job.workspace, results, data=lambda _: job.training.dataset, reevaluate=reevaluate, flow_run_id=run_id
+    )
 
 
 class _Here:

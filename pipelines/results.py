@@ -1,21 +1,17 @@
-"""The files of a finished training, and how they come to lie in their folder: all of them, or none."""
+"""The files of a finished training, and where they may lie."""
 
 import io
 import json
 import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from generalist.errors import BadInput
 from generalist.records import Evaluation
-from generalist.store import write_atomically
 from pipelines.workspace import Workspace, check_writable
 
 PATHS = "GENERALIST_PATHS"
@@ -79,12 +75,17 @@ class Results:
         return self.folder / "params.yaml"
 
     @property
+    def manifest(self) -> Path:
+        """The SHA-256 of all other files: `pipelines.manifest`."""
+        return self.folder / "manifest.json"
+
+    @property
     def remix(self) -> Path:
         """Mixtures in the trade-off plane; only where a training was mixed again."""
         return self.folder / "remix.png"
 
     def all(self) -> tuple[Path, ...]:
-        """Every file that each training has."""
+        """Every file that each training has; the manifest, which tells of the others, is the last."""
         return (
             self.weights,
             self.onnx,
@@ -96,6 +97,7 @@ class Results:
             self.metrics,
             self.report,
             self.params,
+            self.manifest,
         )
 
     def read_evaluation(self) -> Evaluation:
@@ -155,39 +157,6 @@ def check_within(path: Path, workspace: Workspace) -> Path:
             f" {workspace.here}, or start `generalist serve` with {PATHS}=anywhere"
         )
     return place
-
-
-@contextmanager
-def writing(target: Results, workspace: Workspace) -> Iterator[Results]:
-    """Be the one writer of a folder of results, and have another, empty one for those in the making.
-
-    That one goes when the writer ends; those of killed writers go now.
-
-    Raises:
-        BadInput: another process is writing there.
-    """
-    with workspace.lock(target.folder):
-        for left in workspace.staging.glob("*"):
-            with suppress(Timeout), FileLock(workspace.locks / f"{left.name}.lock", timeout=0):
-                shutil.rmtree(left, ignore_errors=True)
-        staged = workspace.staging / workspace.lock_name(target.folder)
-        shutil.rmtree(staged, ignore_errors=True)
-        staged.mkdir(parents=True)
-        try:
-            yield Results(staged)
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
-
-
-def put_down(staged: Results, target: Results) -> None:
-    """Move finished files from the staging folder to their place, one rename each.
-
-    Raises:
-        BadInput: the target can't be written.
-    """
-    for source, destination in zip(staged.all(), target.all(), strict=True):
-        write_atomically(destination, source.read_bytes())
-        source.unlink()
 
 
 def metrics_json(evaluation: Evaluation) -> bytes:

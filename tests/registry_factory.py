@@ -57,4 +57,8 @@ class Registry:
 
     def register(self, model: factory.Model, **options: Any) -> Registration:
         """Register a model."""
-        return register(self.workspace, self.results(model), **options)
+        return self.take(self.results(model), **options)
+
+    def take(self, results: Results, **options: Any) -> Registration:
+        """Register results."""
+        return register(self.workspace, results, data=lambda _: factory.DATA, **options)

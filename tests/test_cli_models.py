@@ -22,7 +22,7 @@ BETTER = factory.Model(seed=2, validation=(19, 13))
 def project(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Path:
     """A project with a finished training in outputs, one in better, and MLflow's database."""
     folder = tmp_path_factory.mktemp("project")
-    factory.workspace(folder, pytestconfig)
+    factory.prepare(factory.workspace(folder, pytestconfig).prepared)
     (folder / "dvc.yaml").write_text("stages: {}\n", encoding="utf-8")
     MODEL.write(folder / "outputs")
     BETTER.write(folder / "better")
@@ -171,5 +171,7 @@ def test_the_registry_from_registration_to_rollback(project: Path, tmp_path: Pat
 
 
 def test_results_that_are_not_there_are_not_registered(tmp_path: Path) -> None:
-    """The sentence names the file that is missing."""
-    assert "params.yaml can't be read" in refused("register", "--outputs", str(tmp_path))
+    """The sentence says how to make them."""
+    assert f"there are no results in {tmp_path}: make them again with `dvc repro`" in refused(
+        "register", "--outputs", str(tmp_path)
+    )

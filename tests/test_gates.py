@@ -3,13 +3,14 @@
 from dataclasses import replace
 from math import comb
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import tracking_factory as factory
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from generalist.errors import BadInput
 from generalist.export import Parity
@@ -148,5 +149,29 @@ def test_verdicts_of_another_evaluation_are_refused(tmp_path: Path) -> None:
     results = factory.Model(robust=60).write(tmp_path / "one")
     other = factory.Model(robust=61).write(tmp_path / "other")
     results.verdicts.write_bytes(other.verdicts.read_bytes())
+    with pytest.raises(BadInput, match=r"verdicts\.npz is not of the evaluation beside it"):
+        Evidence.read(results)
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("global/linf:8/255/cascade", np.arange(100) >= 40),  # as many, others: mistakes among them
+        ("natural/linf:8/255/cascade", np.arange(100) >= 40),
+        ("global/linf:8/255/pgd", np.arange(100) >= 40),
+        ("global/linf:8/255/cascade", (np.arange(100) < 60).astype(np.int64)),
+        ("global/linf:8/255/cascade", np.arange(99) < 60),
+        ("global/linf:8/255/strongest", np.arange(100) < 60),  # which the evaluation doesn't have
+        ("global/prediction", (np.arange(100) >= 90) * -1),
+        ("global/prediction", (np.arange(100) >= 90) * 1.0),
+        ("label", np.zeros((100, 1), dtype=np.int64)),
+    ],
+)
+def test_verdicts_that_contradict_each_other_are_refused(tmp_path: Path, name: str, array: NDArray[Any]) -> None:
+    """A mistake can't be robust, whatever the counts; of whichever learner."""
+    results = factory.Model(natural=90, robust=60).write(tmp_path / "outputs")
+    with np.load(results.verdicts) as archive:
+        arrays = {**archive, name: array}
+    np.savez(results.verdicts, **arrays)
     with pytest.raises(BadInput, match=r"verdicts\.npz is not of the evaluation beside it"):
         Evidence.read(results)

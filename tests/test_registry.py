@@ -11,7 +11,8 @@ from mlflow import MlflowClient
 from registry_factory import BETTER, GOOD, OTHER_PROTOCOL, WORSE, Registry
 
 from generalist.errors import BadInput
-from pipelines.registry import find, promote, register, rollback
+from pipelines.manifest import write_manifest
+from pipelines.registry import find, promote, rollback
 from pipelines.results import Results
 from pipelines.tracking import sha256_of, start
 
@@ -71,7 +72,7 @@ def test_equal_weights_and_protocol_are_the_same_version(registry: Registry, tmp
     results = replace(model, commit="2222").write(
         tmp_path / "again", settings=factory.config(registry=registry.section)
     )
-    found = register(registry.workspace, results)
+    found = registry.take(results)
     assert (found.version, found.alias, found.new, found.equal) == (before.version, before.alias, False, True)
     assert found.sha256 == sha256_of(results.onnx) != before.sha256
     assert found.run_id != before.run_id  # its own run remembers the retraining
@@ -92,7 +93,7 @@ def test_what_differs_in_protocol_or_in_the_file_is_a_version_of_its_own(
     """Neither a mended export nor a new evaluation is lost."""
     registry.register(GOOD)
     results = other.write(tmp_path / "again", settings=factory.config(registry=registry.section))
-    found = register(registry.workspace, results)
+    found = registry.take(results)
     assert (found.version, found.new, found.equal) == (2, True, False)
 
 
@@ -104,7 +105,7 @@ def test_a_version_whose_file_is_gone_is_not_taken_for_the_same(registry: Regist
     results = replace(model, commit="3333").write(
         tmp_path / "again", settings=factory.config(registry=registry.section)
     )
-    assert register(registry.workspace, results).version == 2
+    assert registry.take(results).version == 2
 
 
 def test_a_run_that_was_followed_is_the_versions_run(registry: Registry) -> None:
@@ -199,7 +200,7 @@ def test_a_champion_whose_files_are_gone_stays(registry: Registry) -> None:
     verdicts = Path(registry.client.get_run(run_id).info.artifact_uri, "verdicts.npz")
     verdicts.write_bytes(b"")
     (reason,) = registry.register(BETTER).reasons
-    assert f"the evaluation that its run {run_id} keeps is damaged" in reason
+    assert f"verdicts.npz of its run {run_id} is damaged, or was changed after it was registered" in reason
     verdicts.unlink()
     (reason,) = registry.register(WORSE).reasons
     assert f"the files of its run {run_id} are gone" in reason
@@ -219,8 +220,9 @@ def test_damaged_results_are_not_registered(registry: Registry) -> None:
     """No version is made."""
     results = registry.results(replace(GOOD, seed=15))
     results.parity.write_text("{", encoding="utf-8")
+    write_manifest(results)
     with pytest.raises(BadInput, match=r"parity\.json is missing or damaged"):
-        register(registry.workspace, results)
+        registry.take(results)
     assert find(registry.workspace, sha256_of(results.onnx)).versions == ()
 
 

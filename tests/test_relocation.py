@@ -21,9 +21,8 @@ def renamed(tmp_path: Path, pytestconfig: pytest.Config, monkeypatch: pytest.Mon
     before, now = tmp_path / "before's", tmp_path / "now 100"
     before.mkdir()
     (before / "dvc.yaml").touch()
-    assert (
-        register(factory.workspace(before, pytestconfig), factory.Model(seed=1).write(before / "outputs")).version == 1
-    )
+    results = factory.Model(seed=1).write(before / "outputs")
+    assert register(factory.workspace(before, pytestconfig), results, data=lambda _: factory.DATA).version == 1
     before.rename(now)
     monkeypatch.chdir(now)
     return now
@@ -53,7 +52,7 @@ def test_a_renamed_project_takes_its_history_along(renamed: Path) -> None:
     assert (Path(client.download_artifacts(run.info.run_id, "report.html"))).read_text(encoding="utf-8")
     assert "registered before" in generalist("register").stdout
     better = factory.Model(seed=2, validation=(19, 13)).write(renamed / "better")
-    assert register(workspace, better).version == 2
+    assert register(workspace, better, data=lambda _: factory.DATA).version == 2
     assert not (renamed.parent / "before's").exists()
     assert generalist("relocate").stdout == f"MLflow's files are where its database says, in {renamed}\n"
 

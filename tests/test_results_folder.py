@@ -7,7 +7,8 @@ import pytest
 
 from generalist.config import preset_path
 from generalist.errors import BadInput
-from pipelines.results import Results, check_target, check_within, writing
+from pipelines.manifest import writing
+from pipelines.results import Results, check_target, check_within
 from pipelines.workspace import Workspace
 from tests.command_line import refused
 

@@ -193,7 +193,7 @@ def test_other_bytes_in_mlflow_are_noticed(
     monkeypatch.setattr(MlflowClient, "log_model_artifacts", damaged)
     with pytest.raises(BadInput, match=r"MLflow holds other bytes than .* after the upload"):
         tracker.finish(results)
-    assert not finished_runs(client, "1", sha256_of(results.onnx))
+    assert not finished_runs(client, "1", {"onnx_sha256": sha256_of(results.onnx)})
 
 
 @pytest.mark.parametrize("name", ["report.html", "model.onnx", "evaluation.json"])

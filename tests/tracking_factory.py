@@ -1,20 +1,23 @@
 """Finished trainings made up for MLflow's tests, projects with its database, and what its runs hold."""
 
+import hashlib
 import io
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnx_models
 import pytest
+import torch
 from mlflow import MlflowClient
 from numpy.typing import NDArray
 
-from generalist.config import Config, check, digest, to_yaml
+from generalist.config import Config, canonical, check, digest, params_digest, to_yaml
+from generalist.data import Dataset, Manifest, Split, request_digest
+from generalist.data.manifest import MANIFEST, digest_of_content, digest_of_test
 from generalist.export import Lineage, Parity
 from generalist.export.seal import sealed
 from generalist.records import (
@@ -29,13 +32,16 @@ from generalist.records import (
     RoundRecord,
     ThreatEvaluation,
 )
+from generalist.store import tensors_digest, write_tensors
+from generalist.tensors import ImageShape
+from pipelines.manifest import write_manifest
 from pipelines.results import Results
 from pipelines.workspace import Workspace
 from tests.services import databases
 
 N = 100
 THREAT = "linf:8/255"
-DATA = SimpleNamespace(train=range(50), validation=range(20), test=range(N), digest="da7a" * 16)
+CLASSES = ("a", "b", "c", "d")
 
 
 def workspace(folder: Path, config: pytest.Config) -> Workspace:
@@ -71,6 +77,72 @@ def measured(natural: int, robust: int, n: int = 20) -> Measured:
     return Measured(natural=Accuracy(correct=natural, n=n), robust=Accuracy(correct=robust, n=n))
 
 
+def _splits() -> dict[str, Split]:
+    """Images whose first pixel is their number, beside a white one, all of the first class."""
+
+    def split(n: int) -> Split:
+        images = np.zeros((n, onnx_models.PIXELS), dtype=np.uint8)
+        images[:, 0], images[:, 1] = np.arange(n), 255
+        return Split(
+            images.reshape(n, onnx_models.CHANNELS, onnx_models.HEIGHT, onnx_models.WIDTH), np.zeros(n, dtype=np.int64)
+        )
+
+    return {"train": split(50), "validation": split(20), "test": split(N)}
+
+
+def _arrays() -> dict[str, bytes]:
+    found = {}
+    for name, split in _splits().items():
+        for part, array in (("images", split.images), ("labels", split.labels)):
+            buffer = io.BytesIO()
+            np.save(buffer, array)
+            found[f"{name}_{part}.npy"] = buffer.getvalue()
+    return found
+
+
+def _manifest() -> Manifest:
+    """As if they were digits."""
+    request = config().data
+    shape = (onnx_models.CHANNELS, onnx_models.HEIGHT, onnx_models.WIDTH)
+    level = (0.5,) * onnx_models.CHANNELS
+    files = {name: hashlib.sha256(content).hexdigest() for name, content in _arrays().items()}
+    return Manifest(
+        request=canonical(request),
+        request_digest=request_digest(request),
+        name="digits",
+        origin="made up",
+        checksum="0" * 64,
+        class_names=CLASSES,
+        shape=shape,
+        mean=level,
+        std=level,
+        counts={name: {"a": len(split)} for name, split in _splits().items()},
+        files=files,
+        digest=digest_of_content(files, CLASSES, shape, level, level),
+        test_digest=digest_of_test(files, CLASSES),
+    )
+
+
+def prepare(folder: Path) -> None:
+    """Write the images as prepared data."""
+    folder.mkdir(parents=True)
+    for name, content in _arrays().items():
+        (folder / name).write_bytes(content)
+    (folder / MANIFEST).write_text(_manifest().model_dump_json(), encoding="utf-8")
+
+
+def _dataset() -> Dataset:
+    manifest = _manifest()
+    channels, height, width = manifest.shape
+    shape = ImageShape(channels, height, width, len(CLASSES), manifest.mean, manifest.std)
+    return Dataset(
+        **_splits(), shape=shape, class_names=CLASSES, digest=manifest.digest, test_digest=manifest.test_digest
+    )
+
+
+DATA = _dataset()
+"""What `prepare` writes."""
+
 PROTOCOL = Protocol(
     split="test",
     n=N,
@@ -78,7 +150,7 @@ PROTOCOL = Protocol(
     pgd="pgd, 50 steps",
     cascade="standard, 5000 queries",
     seed=0,
-    test_digest="7e57" * 16,
+    test_digest=DATA.test_digest,
     validation="pgd, 10 steps",
 )
 
@@ -117,7 +189,7 @@ class Model:
             weights={"natural": 0.5, "other": 0.5},
             handed_back=False,
             validation=measured(*self.validation),
-            digest=digest(["weights", self.seed]),
+            digest=tensors_digest(self._weights()),
         )
         learners = {
             name: LearnerEvaluation(
@@ -149,21 +221,19 @@ class Model:
         )
 
     def write(self, folder: Path, *, settings: Config | None = None) -> Results:
-        """All files of its training; the ONNX file depends on the model alone, not on the settings."""
+        """All files of its training."""
         settings, results, evaluation = settings or config(), Results(folder), self.evaluation()
         folder.mkdir(parents=True)
         lineage = Lineage.of(
             evaluation,
             model="small_cnn",
-            class_names=("a", "b", "c", "d"),
+            class_names=CLASSES,
             data_digest=DATA.digest,
-            params_digest="9a4a" * 16,
+            params_digest=params_digest(settings),
             git_commit=self.commit,
             dirty=False,
         )
-        weight = np.random.default_rng(self.seed).normal(size=(onnx_models.PIXELS, onnx_models.CLASSES))
-        weight[0, 0] += self.drift
-        proto = onnx_models.linear(weight=weight.astype(np.float32))
+        proto = onnx_models.linear(weight=self._matrix())
         results.onnx.write_bytes(sealed(proto, lineage.to_metadata()))
         results.evaluation.write_text(evaluation.model_dump_json(), encoding="utf-8")
         results.history.write_text(history().model_dump_json(), encoding="utf-8")
@@ -173,14 +243,27 @@ class Model:
         )
         results.parity.write_text(agreement.model_dump_json(), encoding="utf-8")
         results.params.write_text(to_yaml(settings), encoding="utf-8")
+        write_tensors(results.weights, self._weights(), {})
         for path in results.all():
-            if not path.exists():
+            if not path.exists() and path != results.manifest:
                 path.write_text(f"{path.name} of seed {self.seed}", encoding="utf-8")
+        write_manifest(results)
         return results
 
     def reevaluated(self, folder: Path, protocol: Protocol, **changes: Any) -> Results:
         """What an evaluation of this model by another protocol leaves."""
         return replace(self, protocol=protocol, **changes).write(folder)
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        return {"weight": torch.tensor([float(self.seed)])}
+
+    def _matrix(self) -> NDArray[np.float32]:
+        """Says `a` of images below `natural`, else `b`; the seed decides weights of pixels that are black."""
+        weight = np.random.default_rng(self.seed).normal(size=(onnx_models.PIXELS, onnx_models.CLASSES))
+        weight[:2] = 0.0
+        weight[0, 1], weight[1, 1:] = 255.0, (0.5 - self.natural, -200.0, -200.0)
+        weight[2, 0] += self.drift
+        return weight.astype(np.float32)
 
     def _verdicts(self, evaluation: Evaluation) -> dict[str, NDArray[Any]]:
         images = np.arange(N)

@@ -75,6 +75,7 @@ def attack_shard(
         "label": part.labels,
         "prediction": np.concatenate([np.zeros(0, dtype=np.int64), *predictions]),
     }
+    right = arrays["prediction"] == part.labels
     doubts: dict[str, Mapping[str, int]] = {}
     adversarial: list[Float32] = []
     for written in options.threats:
@@ -82,9 +83,11 @@ def attack_shard(
         tell = None if watch is None else partial(watch, key)
         _, pgd, ends = attacked(model, part, written, options.pgd, seed=options.seed, first=rows.start, watch=tell)
         found = _cascade(model, part, threat_from(written), options, None, states, rows, tell)
-        robust = found.robust.cpu().numpy()
+        # A mistake is not robust, also where the last bit of a logit decided differently in a batch of another size.
+        robust = found.robust.cpu().numpy() & right
         arrays |= {f"{key}/pgd": pgd, f"{key}/cascade": robust, f"{key}/margin": found.margins.cpu().numpy()}
-        arrays[f"{key}/fooled_by"] = np.array([attack or "" for attack in found.fooled_by], dtype=np.str_)
+        fooled_by = ["" if held else attack or "clean" for held, attack in zip(robust, found.fooled_by, strict=True)]
+        arrays[f"{key}/fooled_by"] = np.array(fooled_by, dtype=np.str_)
         if options.stronger:
             survivors = Split(part.images[robust], part.labels[robust])
             held = robust.copy()

@@ -13,6 +13,7 @@ _BUSY = 30.0  # seconds in which a training of digits needs both cores; then it 
 
 if TYPE_CHECKING:
     from generalist.config import Config
+    from generalist.data import Dataset
     from pipelines.registry import Registration
     from pipelines.results import Results
     from pipelines.workspace import Workspace
@@ -166,7 +167,13 @@ def _registered(workspace: "Workspace", results: "Results") -> "Registration":
 
         return steps.reevaluation(steps.training(load(results.params), workspace))(champion)
 
-    return registry.register(workspace, results, reevaluate=reevaluate)
+    def data(config: "Config") -> "Dataset":
+        from generalist.data import load
+        from pipelines import steps
+
+        return load(steps.prepared(config, workspace))
+
+    return registry.register(workspace, results, data=data, reevaluate=reevaluate)
 
 
 def _needs(config: "Config") -> str:

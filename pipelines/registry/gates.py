@@ -1,7 +1,8 @@
 """What stands between a model and the alias `champion`: a gate says why it stays shut, or nothing. No MLflow here."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,12 +10,13 @@ from numpy.typing import NDArray
 from generalist.data.array_files import Unreadable, read_npz
 from generalist.errors import BadInput
 from generalist.export import Parity
-from generalist.records import Evaluation
+from generalist.records import Evaluation, LearnerEvaluation
 from generalist.significance import mcnemar
 from pipelines.results import Results
 
 Criterion = Literal["harmonic", "natural", "robust"]
 Flags = NDArray[np.bool_]
+Classes = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
@@ -23,34 +25,70 @@ class Evidence:
 
     Attributes:
         evaluation: the accuracies.
-        natural: bool [n], which test images are classified correctly.
+        labels: int [n], of the test images.
+        predictions: int [n], of the learner on these images as they are.
         robust: bool [n], which stand against the cascade under the headline threat.
     """
 
     evaluation: Evaluation
-    natural: Flags
+    labels: Classes
+    predictions: Classes
     robust: Flags
+
+    @property
+    def natural(self) -> Flags:
+        """bool [n], which test images are classified correctly."""
+        return np.asarray(self.predictions == self.labels)
 
     @classmethod
     def read(cls, results: Results) -> "Evidence":
         """The evidence in a folder of results.
 
         Raises:
-            BadInput: a file is missing or damaged, or the verdicts are not those of the evaluation.
+            BadInput: a file is missing or damaged, the verdicts are not those of the evaluation, or they contradict
+                each other.
         """
         evaluation = results.read_evaluation()
         learner, threat = evaluation.headline, evaluation.headline.threats[0]
         try:
-            said, held = f"{learner.name}/prediction", f"{learner.name}/{threat.threat}/cascade"
-            arrays = read_npz(results.verdicts, ("label", said, held))
-            natural, robust = arrays[said] == arrays["label"], arrays[held]
-        except (FileNotFoundError, Unreadable, ValueError):
+            arrays = _verdicts(results, evaluation)
+        except (FileNotFoundError, Unreadable):
             raise BadInput(f"{results.verdicts} is missing or damaged: make it with `dvc repro`") from None
-        found = (natural.shape, robust.shape, natural.sum(), robust.sum())
-        n = (learner.natural.n,)
-        if found != (n, n, learner.natural.correct, threat.cascade.correct):
-            raise BadInput(f"{results.verdicts} is not of the evaluation beside it: make both with `dvc repro`")
-        return cls(evaluation, natural, robust)
+        for one in evaluation.learners.values():
+            if not _agree(one, arrays):
+                raise BadInput(f"{results.verdicts} is not of the evaluation beside it: make both with `dvc repro`")
+        said, held = f"{learner.name}/prediction", f"{learner.name}/{threat.threat}/cascade"
+        return cls(evaluation, arrays["label"], arrays[said], arrays[held])
+
+
+def _verdicts(results: Results, evaluation: Evaluation) -> dict[str, NDArray[Any]]:
+    """The arrays of all learners."""
+    learners = evaluation.learners.values()
+    said = [f"{learner.name}/prediction" for learner in learners]
+    held = [f"{learner.name}/{threat}" for learner in learners for threat in evaluation.protocol.threats]
+    also = [f"{name}/{attack}" for name in held for attack in ("pgd", "strongest")]
+    return read_npz(results.verdicts, ("label", *said, *(f"{name}/cascade" for name in held)), optional=also)
+
+
+def _agree(learner: LearnerEvaluation, arrays: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether verdicts have the accuracies that an evaluation tells, and no mistake is robust."""
+    labels, said, n = arrays["label"], arrays[f"{learner.name}/prediction"], learner.natural.n
+    if any(array.shape != (n,) or array.dtype.kind not in "iu" or array.min(initial=0) < 0 for array in (labels, said)):
+        return False
+    natural = said == labels
+    if natural.sum() != learner.natural.correct:
+        return False
+    for threat in learner.threats:
+        name = f"{learner.name}/{threat.threat}"
+        for attack, told in (("pgd", threat.pgd), ("cascade", threat.cascade), ("strongest", threat.strongest)):
+            held = arrays.get(f"{name}/{attack}")
+            if held is None:
+                continue
+            if held.shape != (n,) or held.dtype != np.bool_ or (held & ~natural).any():
+                return False
+            if told is None or held.sum() != told.correct:
+                return False
+    return True
 
 
 def parity(found: Parity) -> str | None:

@@ -1,46 +1,39 @@
 """A finished model to the registry: once for equal weights and protocol, and champion only through all gates."""
 
 import json
-import tempfile
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from generalist.config import Config, load
+from generalist.data import Dataset
 from generalist.errors import BadInput
 from generalist.export import Parity
 from generalist.records import Record
+from pipelines.manifest import check_whole
 from pipelines.registry import gates
+from pipelines.registry.aliases import crown
+from pipelines.registry.champion import Reevaluate, evidence_of
 from pipelines.registry.describing import describe
 from pipelines.registry.gates import Evidence
+from pipelines.registry.verification import check
 from pipelines.registry.versions import (
     CHALLENGER,
     CHAMPION,
     PROTOCOL,
     Version,
-    crown,
     described,
+    drop,
     with_alias,
     with_equal,
     with_sha256,
 )
 from pipelines.results import Results
-from pipelines.tracking import ONNX_SHA256, connect, model_of, publish, sha256_of, summary
+from pipelines.tracking import MANIFEST_SHA256, ONNX_SHA256, connect, model_of, publish, sha256_of, summary
 from pipelines.workspace import Workspace
 
-Reevaluate = Callable[[Results], Results]
-"""Evaluates the champion, whose configuration, weights and evaluation are given, by the present protocol.
-
-It returns a folder with at least `evaluation.json` and `verdicts.npz`; `chosen.validation` is measured anew, too. It
-raises BadInput where that is impossible, as when the data have other classes.
-"""
-
 _DECIDED = "decided"  # tag: the gates have spoken, and the aliases are set
-_EVIDENCE = ("evaluation.json", "verdicts.npz")
-_MODEL = ("params.yaml", "global.safetensors")
-_AGAIN = "reevaluated"  # folder among a run's artifacts: evaluations by later protocols, by their digests
 
 
 class Registration(Record):
@@ -79,94 +72,104 @@ def register(
     workspace: Workspace,
     results: Results,
     *,
+    data: Callable[[Config], Dataset],
     reevaluate: Reevaluate | None = None,
     flow_run_id: str | None = None,
 ) -> Registration:
     """Register the ONNX file among the results, unless it is registered; the gates decide on its alias.
 
-    A file that differs from a registered one in its origin alone is no new version: see `with_equal`.
+    A file that differs from a registered one in its origin alone is no new version: see `with_equal`. What is not
+    registered is verified first, by `verification.check`.
 
     Args:
         workspace: whose MLflow.
         results: of a finished training.
+        data: gives the data on which a configuration evaluates; asked for unless the file is registered.
         reevaluate: evaluates the champion again where the protocol has changed since.
         flow_run_id: of Prefect, kept as a tag.
 
     Raises:
-        BadInput: a file is missing or damaged, or MLflow can't be reached.
+        BadInput: the results are not whole, or not what their ONNX file says; the data can't be had; or MLflow can't
+            be reached.
     """
+    manifest = check_whole(results)
     config, sha256 = load(results.params), sha256_of(results.onnx)
-    name = config.registry.name
+    name, client = config.registry.name, connect(workspace)
+    known = _of_file(client, name, sha256)
+    if known is None or _DECIDED not in known.tags:
+        check(results, config, _data(data, config))
     run_id = publish(workspace, results)
-    client = connect(workspace)
     with workspace.one_at_a_time("registry"):
-        same = [version for version in with_sha256(client, sha256) if version.name == name]
-        version = same[0] if same else with_equal(workspace, results, name)
+        same = _of_file(client, name, sha256)
+        version = same or with_equal(workspace, results, name)
         if version is not None and _DECIDED in version.tags:
-            known = _registration(version, new=False)
-            return known if same else known.model_copy(update={"equal": True, "sha256": sha256, "run_id": run_id})
-        reasons = _decide(client, results, config, reevaluate)
-        version = version or _create(client, results, name, run_id, sha256)
+            found = _registration(version, new=False)
+            return found if same else found.model_copy(update={"equal": True, "sha256": sha256, "run_id": run_id})
+        candidate, agreement = Evidence.read(results), _parity(results)
+        if check_whole(results) != manifest:
+            raise BadInput(f"{results.folder} changed while it was registered: register it again")
+
+        def decide(version: Version | None) -> tuple[int | None, tuple[str, ...]]:
+            return _decide(client, config, candidate, agreement, version, reevaluate)
+
+        against, reasons = decide(version)
+        version = version or _create(client, results, name, run_id, sha256, manifest)
         if flow_run_id is not None:
             client.set_model_version_tag(name, str(version.version), "prefect_flow_run_id", flow_run_id)
+        while not reasons and _number(with_alias(client, name, CHAMPION)) != against:
+            against, reasons = decide(version)  # another project on this server was faster
         _settle(client, version, reasons)
         return _registration(described(client, name, str(version.version)), new=True)
 
 
-def _decide(client: MlflowClient, results: Results, config: Config, reevaluate: Reevaluate | None) -> tuple[str, ...]:
-    """The reasons against the model as champion; none if it is to be champion."""
-    candidate = Evidence.read(results)
-    reasons = gates.alone(candidate.evaluation, _parity(results))
-    present = with_alias(client, config.registry.name, CHAMPION)
-    if reasons or present is None:
-        return reasons
+def _data(data: Callable[[Config], Dataset], config: Config) -> Dataset:
     try:
-        champion = _champion(client, present, candidate, reevaluate)
+        return data(config)
+    except BadInput as error:
+        raise BadInput(
+            f"a model is registered where its predictions can be compared with the images of its evaluation: {error}"
+        ) from None
+
+
+def _decide(
+    client: MlflowClient,
+    config: Config,
+    candidate: Evidence,
+    agreement: Parity,
+    version: Version | None,
+    reevaluate: Reevaluate | None,
+) -> tuple[int | None, tuple[str, ...]]:
+    """The present champion, and the reasons against the model in its place; none if it is to be champion."""
+    present = with_alias(client, config.registry.name, CHAMPION)
+    if present is not None and version is not None and present.version == version.version:
+        return present.version, ()  # a registration was killed after it: nobody is worse than itself
+    reasons = gates.alone(candidate.evaluation, agreement)
+    if reasons or present is None:
+        return _number(present), reasons
+    try:
+        champion = evidence_of(client, present, candidate, reevaluate)
     except BadInput as error:
         why = " ".join(str(error).split())
         found = f"it can't be compared with the champion, version {present.version} ({why})"
-        return (f"{found}: promote it with `generalist promote` if it should be champion",)
+        return present.version, (f"{found}: promote it with `generalist promote` if it should be champion",)
     options = config.registry
-    return gates.against(champion, candidate, by=options.criterion, level=float(options.significance))
+    return present.version, gates.against(champion, candidate, by=options.criterion, level=float(options.significance))
 
 
-def _champion(client: MlflowClient, present: Version, candidate: Evidence, reevaluate: Reevaluate | None) -> Evidence:
-    """The champion's evidence, by the candidate's protocol if it can be had."""
-    run = present.run_id
-    with tempfile.TemporaryDirectory() as folder:
-        then = _fetched(client, run, "", _EVIDENCE, Path(folder) / "then")
-        evidence = _evidence(then, run)
-        if gates.same_protocol(candidate.evaluation, evidence.evaluation) is None:
-            return evidence
-        place = f"{_AGAIN}/{candidate.evaluation.protocol.digest()}"
-        if len(client.list_artifacts(run, place)) == len(_EVIDENCE):  # it was done for another candidate
-            return _evidence(_fetched(client, run, place, _EVIDENCE, Path(folder) / "again"), run)
-        if reevaluate is None:
-            return evidence
-        again = reevaluate(_fetched(client, run, "", _MODEL, then.folder))
-        evidence = Evidence.read(again)
-        for name in _EVIDENCE:
-            client.log_artifact(run, str(again.folder / name), place)
-        return evidence
+def _number(version: Version | None) -> int | None:
+    return None if version is None else version.version
 
 
-def _fetched(client: MlflowClient, run_id: str, place: str, names: Iterable[str], folder: Path) -> Results:
-    """Files that a run keeps at a place among its artifacts, fetched into a folder."""
-    folder.mkdir(exist_ok=True)
-    try:
-        for name in names:
-            path = Path(client.download_artifacts(run_id, f"{place}/{name}" if place else name, str(folder)))
-            path.replace(folder / name)  # some stores keep the place's folders
-    except (MlflowException, OSError):
-        raise BadInput(f"the files of its run {run_id} are gone") from None
-    return Results(folder)
-
-
-def _evidence(kept: Results, run_id: str) -> Evidence:
-    try:
-        return Evidence.read(kept)
-    except BadInput:  # its sentence names a temporary folder
-        raise BadInput(f"the evaluation that its run {run_id} keeps is damaged") from None
+def _of_file(client: MlflowClient, name: str, sha256: str) -> Version | None:
+    """The one version of an ONNX file: of several that projects made at the same time, the lowest; others go."""
+    same = [version for version in with_sha256(client, sha256) if version.name == name]
+    if not same:
+        return None
+    first, *others = sorted(same, key=lambda version: (_DECIDED not in version.tags, version.version))
+    for other in others:
+        if not other.aliases and _DECIDED not in other.tags:
+            drop(client, other)
+    return first
 
 
 def _parity(results: Results) -> Parity:
@@ -176,7 +179,7 @@ def _parity(results: Results) -> Parity:
         raise BadInput(f"{results.parity} is missing or damaged: make it with `dvc repro`") from None
 
 
-def _create(client: MlflowClient, results: Results, name: str, run_id: str, sha256: str) -> Version:
+def _create(client: MlflowClient, results: Results, name: str, run_id: str, sha256: str, manifest: str) -> Version:
     try:
         client.create_registered_model(name)
         describe(client, name, None)
@@ -186,6 +189,7 @@ def _create(client: MlflowClient, results: Results, name: str, run_id: str, sha2
     evaluation, model = results.read_evaluation(), model_of(client, run_id)
     tags = {
         ONNX_SHA256: sha256,
+        MANIFEST_SHA256: manifest,
         "criterion": evaluation.criterion,
         "criterion_value": f"{evaluation.chosen.validation.by(evaluation.criterion):.6f}",
         PROTOCOL: evaluation.protocol.digest(),
@@ -199,6 +203,9 @@ def _create(client: MlflowClient, results: Results, name: str, run_id: str, sha2
         description=summary(evaluation),
         model_id=model.model_id,
     )
+    kept = _of_file(client, name, sha256)  # another project may have made one since
+    if kept is not None and kept.version != int(version.version):
+        return kept
     # As MLflow's own registration does: the model's page shows its versions.
     shown = [{"name": name, "version": version.version}]
     client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": json.dumps(shown)})
@@ -213,6 +220,8 @@ def _settle(client: MlflowClient, version: Version, reasons: tuple[str, ...]) ->
         client.set_registered_model_alias(name, CHALLENGER, number)
     else:
         crown(client, version)
+        if "reasons" in version.tags:  # of a registration that was killed
+            client.delete_model_version_tag(name, number, "reasons")
     client.set_model_version_tag(name, number, _DECIDED, CHALLENGER if reasons else CHAMPION)
 
 

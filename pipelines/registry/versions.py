@@ -1,4 +1,4 @@
-"""Versions of the registered model and their aliases: who is champion, who was, and how to get its file."""
+"""Versions of the registered model: which there are, and how to get their files."""
 
 import os
 import shutil
@@ -11,7 +11,6 @@ from mlflow.exceptions import MlflowException
 from generalist.errors import BadInput
 from generalist.export import graph_digest
 from generalist.records import Record
-from pipelines.registry.describing import describe
 from pipelines.results import Results
 from pipelines.tracking import (
     ONNX_SHA256,
@@ -59,22 +58,10 @@ class Found(Record):
     versions: tuple[Version, ...]
 
 
-class Move(Record):
-    """A change of champion; `before` is None where there was none."""
-
-    name: str
-    before: int | None
-    now: int
-
-    def __str__(self) -> str:
-        instead = "" if self.before is None else f" instead of version {self.before}"
-        return f"{self.name} version {self.now} is champion now{instead}"
-
-
 def find(workspace: Workspace, sha256: str) -> Found:
     """The runs and versions of the ONNX file with this SHA-256 (hex)."""
     client = connect(workspace)
-    runs = finished_runs(client, experiment_id(workspace, client), sha256)
+    runs = finished_runs(client, experiment_id(workspace, client), {ONNX_SHA256: sha256})
     return Found(runs=tuple(str(run.info.run_id) for run in runs), versions=with_sha256(client, sha256))
 
 
@@ -109,51 +96,13 @@ def download(workspace: Workspace, target: Path, *, name: str, reference: str = 
     return path
 
 
-def promote(workspace: Workspace, version: int, *, name: str, reason: str) -> Move:
-    """Make a version champion by hand; the reason is kept as its tag.
-
-    Raises:
-        BadInput: there is no such version, or it is champion already.
-    """
-    client = connect(workspace)
-    with workspace.one_at_a_time("registry"):
-        chosen = referred(client, name, str(version))
-        if CHAMPION in chosen.aliases:
-            raise BadInput(f"{name} version {version} is champion already")
-        client.set_model_version_tag(name, str(version), "promoted_by_hand", reason)
-        return crown(client, chosen)
-
-
-def rollback(workspace: Workspace, *, name: str) -> Move:
-    """Make the former champion champion again.
-
-    Raises:
-        BadInput: there is no champion, it had no predecessor, or that was deleted.
-    """
-    client = connect(workspace)
-    with workspace.one_at_a_time("registry"):
-        present = referred(client, name, CHAMPION)
-        former = present.tags.get(FORMER)
-        if former is None:
-            raise BadInput(f"{name} version {present.version} is the first champion: there is none to go back to")
-        back = referred(client, name, former)
-        client.set_model_version_tag(name, str(present.version), "rolled_back", f"to version {former}")
-        client.set_registered_model_alias(name, CHAMPION, former)
-        describe(client, name, back.version)
-        return Move(name=name, before=present.version, now=back.version)
-
-
-def crown(client: MlflowClient, version: Version) -> Move:
-    """Give a version the alias champion and note which version had it before."""
-    name, number = version.name, str(version.version)
-    before = with_alias(client, name, CHAMPION)
-    if before is not None:
-        client.set_model_version_tag(name, number, FORMER, str(before.version))
-    client.set_registered_model_alias(name, CHAMPION, number)
-    if CHALLENGER in version.aliases:
-        client.delete_registered_model_alias(name, CHALLENGER)
-    describe(client, name, version.version)
-    return Move(name=name, before=before.version if before else None, now=version.version)
+def drop(client: MlflowClient, version: Version) -> None:
+    """Delete a version, unless somebody else has."""
+    try:
+        client.delete_model_version(version.name, str(version.version))
+    except MlflowException as error:
+        if error.error_code not in _MISSING:
+            raise
 
 
 def referred(client: MlflowClient, name: str, reference: str) -> Version:
@@ -201,7 +150,7 @@ def with_equal(workspace: Workspace, results: Results, name: str) -> Version | N
     """
     client, evaluation, graph = connect(workspace), results.read_evaluation(), graph_digest(results.onnx)
     weights, experiment = evaluation.headline.digest, experiment_id(workspace, client)
-    ids = {run.info.run_id for run in finished_runs(client, experiment, weights, tag=WEIGHTS_SHA256)}
+    ids = {run.info.run_id for run in finished_runs(client, experiment, {WEIGHTS_SHA256: weights})}
     alike = client.search_model_versions(f"name = '{name}' and tags.{PROTOCOL} = '{evaluation.protocol.digest()}'")
     found = [described(client, name, str(version.version)) for version in alike if version.run_id in ids]
     found.sort(key=lambda version: (CHAMPION in version.aliases, version.version), reverse=True)
@@ -232,10 +181,11 @@ def _aliases(client: MlflowClient, name: str) -> dict[str, str]:
 
 
 def _graph(client: MlflowClient, version: Version) -> str | None:
-    """Digest of the graph and the weights in a version's file; None where that is gone."""
+    """Digest of the graph and the weights in a version's file; None where that is gone or was changed."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            return graph_digest(_fetched(client, version, Path(folder)))
+            file = _fetched(client, version, Path(folder))
+            return graph_digest(file) if sha256_of(file) == version.sha256 else None
         except BadInput:
             return None
 

@@ -12,6 +12,7 @@ from generalist.store import Lost, tensors_digest, write_atomically
 from generalist.tensors import Weights
 from generalist.training import Averaged, Positions, Remixed, Training, averaged_experts, judged, ranked, remixed, sweep
 from pipelines import steps
+from pipelines.manifest import check_whole
 from pipelines.results import Results
 from pipelines.workspace import Workspace
 
@@ -121,8 +122,9 @@ def look(workspace: Workspace, run: Results, *, natural_at_least: float | None, 
     """Sweep over mixtures of a training, and judge the best.
 
     Raises:
-        BadInput: `run` holds no results of a global learner, or the store does not hold its experts any more.
+        BadInput: `run` holds no whole results of a global learner, or the store does not hold its experts any more.
     """
+    check_whole(run)
     config = load(run.params)
     goal, before = Goal(config.registry.criterion, natural_at_least), run.read_evaluation()
     if config.deploy != "global":

@@ -14,9 +14,10 @@ from generalist.store import tensors_digest
 from generalist.tensors import Weights
 from generalist.training import Outcome
 from pipelines import steps
+from pipelines.manifest import put_down, writing
 from pipelines.registry import Registration, register
 from pipelines.remixing.looking import Look, words
-from pipelines.results import Results, check_target, put_down, writing
+from pipelines.results import Results, check_target
 from pipelines.tracking import start
 from pipelines.workspace import Workspace
 
@@ -53,7 +54,7 @@ def take_on(workspace: Workspace, found: Look, target: Results, *, command: str)
             steps.write_report(training, outcome, evaluation, verdicts, staged, commands=commands)
             put_down(staged, target)
             tracker.finish(target, also=[target.remix])
-            return register(workspace, target, reevaluate=steps.reevaluation(training))
+            return register(workspace, target, data=lambda _: training.dataset, reevaluate=steps.reevaluation(training))
         except BaseException:
             tracker.fail()
             raise

@@ -6,9 +6,10 @@ from pipelines.tracking.model import model_of, sha256_of, stored_file
 from pipelines.tracking.publishing import finished_runs, publish
 from pipelines.tracking.relocation import relocate
 from pipelines.tracking.studies import StudyTracker, open_study
-from pipelines.tracking.tracker import ONNX_SHA256, Tracker, start
+from pipelines.tracking.tracker import MANIFEST_SHA256, ONNX_SHA256, Tracker, start
 
 __all__ = [
+    "MANIFEST_SHA256",
     "ONNX_SHA256",
     "WEIGHTS_SHA256",
     "StudyTracker",

@@ -1,5 +1,7 @@
 """A run for a training that MLflow knows nothing of: DVC restores outputs without running anything."""
 
+from collections.abc import Mapping
+
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -10,30 +12,30 @@ from generalist.records import History
 from pipelines.results import Results
 from pipelines.tracking.database import connect, experiment_id
 from pipelines.tracking.model import sha256_of
-from pipelines.tracking.tracker import ONNX_SHA256, end_killed, open_run
+from pipelines.tracking.tracker import MANIFEST_SHA256, ONNX_SHA256, end_killed, open_run
 from pipelines.workspace import CodeVersion, Workspace
 
 
 def publish(workspace: Workspace, results: Results) -> str:
-    """The id of the run that made the ONNX file among the results; if there is none, it is made from them.
+    """The id of the run that keeps these very results; if there is none, it is made from them.
 
     Raises:
         BadInput: a file is missing or damaged, or MLflow can't be reached.
     """
-    sha256 = sha256_of(results.onnx)
+    tags = {ONNX_SHA256: sha256_of(results.onnx), MANIFEST_SHA256: sha256_of(results.manifest)}
     client = connect(workspace)
     experiment = experiment_id(workspace, client)
     with workspace.one_at_a_time("publish"):
-        known = finished_runs(client, experiment, sha256)
+        known = finished_runs(client, experiment, tags)
         if known:
             return str(known[0].info.run_id)
         end_killed(workspace, client, experiment)
         return _made_from(results, workspace, client, experiment)
 
 
-def finished_runs(client: MlflowClient, experiment: str, sha256: str, *, tag: str = ONNX_SHA256) -> list[Run]:
-    """The complete runs that made an ONNX file, or what else a tag has the digest of, newest first."""
-    query = f"attributes.status = 'FINISHED' and tags.{tag} = '{sha256}'"
+def finished_runs(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> list[Run]:
+    """The complete runs with these tags, such as the digest of an ONNX file, newest first."""
+    query = " and ".join(["attributes.status = 'FINISHED'", *(f"tags.{tag} = '{text}'" for tag, text in tags.items())])
     return list(client.search_runs([experiment], query, order_by=["attributes.start_time DESC"]))
 
 

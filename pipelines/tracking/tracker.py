@@ -27,6 +27,8 @@ from pipelines.tracking.model import log_model, sha256_of
 from pipelines.workspace import CodeVersion, Workspace, code_version
 
 ONNX_SHA256 = "onnx_sha256"
+MANIFEST_SHA256 = "manifest_sha256"
+"""Tag of a run and of a version: SHA-256 (hex) of the manifest among the run's files, which binds all of them."""
 ALIVE = "generalist.alive"  # tag: the name of a lock that the run's process holds
 _PARAMS_A_CALL, _METRICS_A_CALL = 100, 1000  # MLflow's limits
 _LONGEST_DIGEST = 36
@@ -139,7 +141,7 @@ class Tracker:
         )
         self._log_evaluation(evaluation, model.model_id)
         # The last: a run with this tag is complete.
-        self.tag({**facts.outcome(evaluation), ONNX_SHA256: sha256})
+        self.tag({**facts.outcome(evaluation), ONNX_SHA256: sha256, MANIFEST_SHA256: sha256_of(results.manifest)})
         self._end("FINISHED")
 
     def fail(self) -> None:
