@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -164,6 +165,8 @@ def test_a_plan_without_data_has_everything_to_do() -> None:
 def test_run_runs_dvc_registers_and_shows_what_came_out(project: Path) -> None:
     """Every learner with n and intervals, the model, its run, version and alias, the report, what to do next."""
     put_fake_dvc(project)
+    shutil.rmtree(project / "data" / "prepared", ignore_errors=True)
+    factory.prepare(project / "data" / "prepared")
     factory.Model(seed=1).write(project / "outputs")
     child = program("-c", "from pipelines.cli import main; main()", "run", folder=project)
     said, errors = child.communicate(timeout=120)

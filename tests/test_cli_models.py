@@ -127,18 +127,26 @@ def test_a_changed_file_fails_trace(project: Path, tmp_path: Path) -> None:
 def test_trace_asks_no_database_that_is_not_there(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The lineage is in the file; asking makes no database."""
+    """The lineage is in the file; asking makes no database. Nobody vouches for the file, which is said first."""
     monkeypatch.chdir(tmp_path)
     result = generalist("trace", str(project / "outputs" / "model.onnx"))
-    assert result.exit_code == 0
-    assert "no database here" in result.stdout
+    assert result.exit_code == 1
+    assert result.stdout.startswith(
+        "nothing here knows this file, and its seals don't say who made it (no MLflow database at"
+    )
+    assert "global (small_cnn)" in result.stdout
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_registry_from_registration_to_rollback(project: Path, tmp_path: Path) -> None:
     """Register, register again, trace, download, a better one, roll back, promote: each says what is so now."""
     assert "nothing is registered yet" in refused("download")
-    assert "nothing at sqlite:///" in generalist("trace", "outputs/model.onnx").stdout
+    unknown = generalist("trace", "outputs/model.onnx")
+    assert unknown.exit_code == 1
+    assert unknown.stdout.startswith(
+        "nothing here knows this file, and its seals don't say who made it (MLflow at sqlite"
+    )
+    assert not unknown.stderr
 
     assert generalist("register").stdout == "generalist version 1, champion\n"
     assert generalist("register").stdout == "generalist version 1, champion, registered before\n"

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
@@ -56,17 +56,22 @@ def trace(
 ) -> None:
     """Show where a model comes from, if it is unchanged.
 
-    Its lineage, and the MLflow runs and registered versions of this very file. Fails if a byte of it differs.
+    Its lineage, and the MLflow runs and registered versions of this very file. Fails if a byte of it differs, or if
+    nothing here knows the file: its seals prove that it is whole, not who made it.
     """
     from generalist.export import verify
     from pipelines.cli.showing import lineage, show
     from pipelines.workspace import Workspace
 
     metadata = verify(model)
-    sha256, origin = _origin(Workspace.find(), model)
-    show(lineage(metadata, sha256=sha256))
-    for line in origin:
+    origin = _origin(Workspace.find(), model)
+    if not origin.known:
+        say(f"nothing here knows this file, and its seals don't say who made it ({origin.asked}); it says of itself:")
+    show(lineage(metadata, sha256=origin.sha256))
+    for line in origin.known:
         say(line)
+    if not origin.known:
+        raise typer.Exit(1)
 
 
 def download(
@@ -134,11 +139,19 @@ def _text(prediction: "Prediction", classes: tuple[str, ...], top: int) -> str:
     return f"{prediction.shown}: {shown}"
 
 
-def _origin(workspace: "Workspace", model: Path) -> tuple[str, list[str]]:
-    """The file's SHA-256 (hex), and a line for each run and version that knows it."""
+class _Origin(NamedTuple):
+    """The file's SHA-256 (hex), a line for each run and version that knows it, and who was asked."""
+
+    sha256: str
+    known: list[str]
+    asked: str
+
+
+def _origin(workspace: "Workspace", model: Path) -> _Origin:
     database = workspace.tracking_database
     if database is not None and not database.exists():  # asking must not make one
-        return file_sha256(model), [f"MLflow: no database here ({database}); set MLFLOW_TRACKING_URI to ask another"]
+        none = f"no MLflow database at {database}; set MLFLOW_TRACKING_URI to ask another"
+        return _Origin(file_sha256(model), [], none)
     from pipelines import registry, tracking
 
     sha256 = tracking.sha256_of(model)
@@ -149,4 +162,4 @@ def _origin(workspace: "Workspace", model: Path) -> tuple[str, list[str]]:
         flow_run = version.tags.get("prefect_flow_run_id")
         made = f", Prefect flow run {flow_run}" if flow_run else ""
         lines.append(f"registered: {version.name} version {version.version}{aliases}{made}")
-    return sha256, lines or [f"MLflow: nothing at {workspace.tracking_uri} knows this file"]
+    return _Origin(sha256, lines, f"MLflow at {workspace.tracking_uri}: no run, no version")
