@@ -1,16 +1,18 @@
 """Evaluation: accuracies and the verdicts behind them."""
 
+from dataclasses import replace
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from generalist import engine
-from generalist.attacks import Standing
+from generalist.attacks import Cascade, Standing
 from generalist.config import ThreatOptions
 from generalist.data import Dataset, Split
-from generalist.evaluation import Verdicts, attack_shard, cuts, evaluate, measure, protocol
+from generalist.evaluation import Verdicts, attack_shard, cuts, evaluate, measure, protocol, shards
 from generalist.evaluation.measuring import TILE
 from generalist.evaluation.shards import joined
 from generalist.models import Classifier
@@ -53,6 +55,26 @@ def test_accuracies_are_the_means_of_the_verdicts(model: Classifier, dataset: Da
     assert ((arrays[f"it/{threat.threat}/fooled_by"] == "") == arrays[f"it/{threat.threat}/cascade"]).all()
     assert sum(own.natural.n for own in result.per_class.values()) == 60
     assert sum(own.robust.correct for own in result.per_class.values()) == threat.cascade.correct
+
+
+def test_a_mistake_is_not_robust_whatever_the_cascade_says(
+    model: Classifier, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In batches of another size the last bit of a logit may decide differently which image is right."""
+    original = shards.autoattack
+
+    def lenient(*given: Any, **named: Any) -> Cascade:
+        found = original(*given, **named)
+        return replace(found, robust=torch.ones_like(found.robust), fooled_by=[None] * len(found.fooled_by))
+
+    monkeypatch.setattr(shards, "autoattack", lenient)
+    split = Split(dataset.test.images[:40], (dataset.test.labels[:40] + (np.arange(40) < 5)) % 10)
+    found = evaluated(model, split, dataset)
+    natural = found.arrays["it/prediction"] == found.arrays["label"]
+    key = f"it/{found.evaluation.threats[0].threat}"
+    assert natural.sum() < 40
+    assert (found.arrays[f"{key}/cascade"] == natural).all()
+    assert (found.arrays[f"{key}/fooled_by"] == np.where(natural, "", "clean")).all()
 
 
 def test_attacked_images_are_in_the_ball_and_fool_where_the_verdict_says_so(
