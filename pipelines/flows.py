@@ -17,20 +17,20 @@ from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from generalist import engine
-from generalist.config import Config, load
+from generalist.config import Config
 from generalist.errors import BadInput
 from generalist.evaluation import Shard, Verdicts
 from generalist.export import Parity
 from generalist.records import Evaluation
 from generalist.store import Lost
 from generalist.training import PATIENCE, Candidate, Outcome, Position, Positions, Round, Training, crew, outcome
-from pipelines import artifacts, steps
+from pipelines import artifacts, boundary, steps
 from pipelines.job import Job, Watch
 from pipelines.manifest import put_down, writing
 from pipelines.orchestration import flow_runs
 from pipelines.progress import Progress
 from pipelines.registry import Registration, register
-from pipelines.results import Results, check_target, check_within
+from pipelines.results import Results, check_target
 from pipelines.tracking import run_name, start
 from pipelines.workspace import Workspace
 
@@ -120,12 +120,14 @@ class _Here:
     """
 
     def __init__(self, watch: Watch, *, trusted: bool) -> None:
-        self.watch, self._trusted = watch, trusted
+        self.watch, self.trusted = watch, trusted
         self.refusal: BadInput | None = None
 
-    def path(self, given: str, workspace: Workspace) -> Path:
-        """A path as it is meant; a deployment's parameters come from elsewhere, and stay within the project."""
-        return Path(given) if self._trusted else check_within(Path(given), workspace)
+    def folder(self, given: str | None, workspace: Workspace) -> Path:
+        """Where results go; a deployment's parameters come from elsewhere, and may not name every place."""
+        if not given:
+            return workspace.runs / str(flow_run.id)
+        return Path(given) if self.trusted else boundary.check_below(Path(given), workspace)
 
 
 _here: ContextVar[_Here | None] = ContextVar("here", default=None)
@@ -159,9 +161,10 @@ def generalist_flow(
     try:
         workspace = Workspace.find()
         flow_runs.begin(workspace, UUID(flow_run.id))
-        path = None if preset else here.path(params, workspace) if params else workspace.params
-        config = load(path, preset=preset, overrides=overrides)
-        target = Results(here.path(outputs, workspace) if outputs else workspace.runs / str(flow_run.id))
+        config = boundary.configuration(
+            workspace, params=params, preset=preset, overrides=overrides, trusted=here.trusted
+        )
+        target = Results(here.folder(outputs, workspace))
         check_target(target, workspace)
         flow_runs.rename(UUID(flow_run.id), run_name(config))
         with writing(target, workspace) as staged:

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,8 @@ from numpy.typing import NDArray
 
 from generalist.errors import BadInput
 from generalist.records import Evaluation
-from pipelines.workspace import Workspace, check_writable
-
-PATHS = "GENERALIST_PATHS"
-"""Environment variable: `anywhere` lets the deployment's parameters lead out of the project."""
+from generalist.writable import check_writable
+from pipelines.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -131,6 +128,8 @@ def check_target(target: Results, workspace: Workspace) -> None:
             raise BadInput(f"{sentence}: {folder} is for other things; {another}")
     if place.is_dir() and not target.evaluation.exists():
         own = {path.name for path in (*target.all(), target.remix)}
+        if not (target.weights.exists() or target.onnx.exists()):
+            own.remove(target.params.name)  # the last that comes: it is somebody's own
         # Killed writers leave files whose names begin with a dot and the name of what they wrote.
         foreign = [
             path.name for path in place.iterdir() if path.name != ".gitignore" and own.isdisjoint(_parts(path.name))
@@ -142,21 +141,6 @@ def check_target(target: Results, workspace: Workspace) -> None:
 def _parts(name: str) -> set[str]:
     """A name, and what stands in it between a dot at the beginning and the last one."""
     return {name, name.removeprefix(".").rpartition(".")[0]}
-
-
-def check_within(path: Path, workspace: Workspace) -> Path:
-    """A path that somebody else than this machine's user gave, such as a parameter of the deployment.
-
-    Raises:
-        BadInput: it leads out of the project, and `GENERALIST_PATHS` doesn't say `anywhere`.
-    """
-    place = (workspace.here / path).resolve()
-    if os.environ.get(PATHS) != "anywhere" and not place.is_relative_to(workspace.here.resolve()):
-        raise BadInput(
-            f"{path} is outside of the project, which the deployment may not leave: name a path within"
-            f" {workspace.here}, or start `generalist serve` with {PATHS}=anywhere"
-        )
-    return place
 
 
 def metrics_json(evaluation: Evaluation) -> bytes:

@@ -1,7 +1,6 @@
 """The Prefect flow `generalist-tune`: a search whose workers are tasks, each in a process of its own."""
 
 import time
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -12,11 +11,10 @@ from prefect.runtime import flow_run
 from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from generalist.config import load
+from generalist.config.naming import check_name
 from generalist.errors import BadInput
-from pipelines import artifacts
+from pipelines import artifacts, boundary
 from pipelines.orchestration import flow_runs
-from pipelines.results import check_within
 from pipelines.tuning import doors, summary
 from pipelines.tuning.hands import Process
 from pipelines.tuning.searching import files_of
@@ -69,9 +67,8 @@ def search_flow(
     try:
         workspace = Workspace.find()
         flow_runs.begin(workspace, UUID(flow_run.id))
-        path = check_within(Path(params), workspace) if params else workspace.params
-        config = load(None if preset else path, preset=preset, overrides=overrides)
-        called = name or default_name(config)
+        config = boundary.configuration(workspace, params=params, preset=preset, overrides=overrides, trusted=False)
+        called = check_name(name, doors.SEARCH) if name else default_name(config)
         flow_runs.rename(UUID(flow_run.id), called)
         search, record = doors.run(
             workspace, config, name=called, address=None, workers=min(workers, _MOST), tell=say, shown=_Task

@@ -80,6 +80,11 @@ class Workspace:
         return self.root / "runs"
 
     @property
+    def tuning(self) -> Path:
+        """What searches and ablations put down, each in a folder of its own."""
+        return self.here / "tuning"
+
+    @property
     def work(self) -> Path:
         """Work in progress and caches; safe to delete while nothing runs."""
         return self.root / ".generalist"
@@ -227,16 +232,3 @@ def _of(kind: str, folder: Path) -> str:
 def _nearest(start: Path, name: str) -> Path | None:
     """The nearest folder upwards from `start` in which `name` exists."""
     return next((folder for folder in (start, *start.parents) if (folder / name).exists()), None)
-
-
-def check_writable(folder: Path) -> None:
-    """Refuse an output folder that can't be written, before any work.
-
-    Raises:
-        BadInput: it is a file, lies below one, or may not be written.
-    """
-    above = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not above.is_dir():
-        raise BadInput(f"results can't be written to {folder}: {above} is a file; remove it or name another folder")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise BadInput(f"results can't be written to {folder}: {above} may not be written to; name another folder")

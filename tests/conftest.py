@@ -28,7 +28,8 @@ os.environ |= {
     "DVC_NO_ANALYTICS": "1",
     "PREFECT_HOME": _PREFECT_HOME.name,
 }
-for _name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "PREFECT_API_URL", "PREFECT_PROFILE"):
+_ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "PREFECT_API_URL", "PREFECT_PROFILE")
+for _name in (*_ADDRESSES, "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"):
     os.environ.pop(_name, None)
 
 import hypothesis  # noqa: E402  after the environment is set

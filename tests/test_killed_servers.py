@@ -1,12 +1,9 @@
 """`kill -9` of `generalist serve` and of its runs; and whom its servers answer."""
 
-import json
 import re
 import signal
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +14,8 @@ import pytest
 from generalist.config import load, to_yaml
 from generalist.errors import BadInput
 from pipelines import serving
+from pipelines.orchestration import access
+from tests.prefect_server import allowed_origin, asked, check_whom_it_answers, exported, proof
 from tests.services import environment, free_port, processes_of, with_databases
 from tests.test_serving import SMALL, prefect, until
 
@@ -34,8 +33,10 @@ def project(tmp_path: Path, pytestconfig: pytest.Config) -> Path:
 
 
 @contextmanager
-def served(project: Path, prefect_port: int, mlflow_port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """`generalist serve`, once it is up; ended by Ctrl-C where the block has left it alive."""
+def served(
+    project: Path, prefect_port: int, mlflow_port: int
+) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, str]]]:
+    """`generalist serve`, once it is up, and what its `export` line gives; ended by Ctrl-C where it is still alive."""
     command = [sys.executable, "-c", "from pipelines.cli import main; main()", "serve"]
     own = {name: value for name, value in environment().items() if name != "PREFECT_HOME"}
     said = project.parent / "said"
@@ -54,51 +55,34 @@ def served(project: Path, prefect_port: int, mlflow_port: int) -> Iterator[subpr
             seconds=180,
         )
         assert program.poll() is None, said.read_text(encoding="utf-8")
-        yield program
+        yield program, exported(said.read_text(encoding="utf-8"), project.parent)
     finally:
         program.send_signal(signal.SIGINT)
         program.wait(timeout=60)
 
 
-def asked(url: str, body: object = None, **headers: str) -> tuple[int, Any]:
-    """The status with which a server answers, and what it says."""
-    request = urllib.request.Request(
-        url,
-        None if body is None else json.dumps(body).encode(),
-        {"Content-Type": "application/json", **{name.replace("_", "-"): value for name, value in headers.items()}},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            content = answer.read()
-            return answer.status, json.loads(content) if content[:1] in b"{[" else content
-    except urllib.error.HTTPError as error:
-        return error.code, error.read()
-
-
-def states(api: str, what: str) -> list[str]:
+def states(given: dict[str, str], what: str) -> list[str]:
     """The types of the states of all flow runs, or of all task runs."""
-    proof = {}
-    status, token = asked(f"{api}/csrf-token?client=00000000-0000-4000-8000-000000000000")
+    api, headers = given["PREFECT_API_URL"], proof(given["PREFECT_API_AUTH_STRING"])
+    status, token = asked(f"{api}/csrf-token?client=00000000-0000-4000-8000-000000000000", **headers)
     if status == 200:
-        proof = {
+        headers |= {
             "Prefect_Csrf_Token": token["token"],
             "Prefect_Csrf_Client": "00000000-0000-4000-8000-000000000000",
         }
-    return [run["state_type"] for run in asked(f"{api}/{what}/filter", {}, **proof)[1]]
+    return [run["state_type"] for run in asked(f"{api}/{what}/filter", {}, **headers)[1]]
 
 
 def test_servers_answer_this_machine_alone_and_end_when_serve_is_killed(project: Path) -> None:
     """Foreign hosts and origins are refused by both; `kill -9` leaves no process, and the next serve ends its runs."""
     ports = free_port(), free_port()
     origin, mlflow = (f"http://127.0.0.1:{port}" for port in ports)
-    api = f"{origin}/api"
-    with served(project, *ports) as program:
-        assert asked(f"{api}/admin/settings")[0] == 200
-        for path in ("/api/admin/settings", "/api/csrf-token?client=x", "/api/health", "/"):
-            assert asked(f"{origin}{path}", Host="evil.example")[0] == 400
-            assert asked(f"{origin}{path}", Host=f"evil.example:{ports[0]}")[0] == 400
-            assert asked(f"{origin}{path}", Origin="http://evil.example")[0] == 403
-        assert asked(f"{origin}/api/health", Origin=origin)[0] == 200
+    with served(project, *ports) as (program, given):
+        string = given["PREFECT_API_AUTH_STRING"]
+        check_whom_it_answers(origin, string)
+        assert allowed_origin(origin) == origin
+        assert asked(f"{origin}/ui-settings")[1]["auth"] == "BASIC"
+        assert b"<div id" in asked(origin)[1]
         search = f"{mlflow}/api/2.0/mlflow/experiments/search?max_results=1"
         assert asked(search)[0] == 200
         for host in ("evil.example", f"evil.example:{ports[1]}", "192.168.evil.example"):
@@ -108,9 +92,9 @@ def test_servers_answer_this_machine_alone_and_end_when_serve_is_killed(project:
         )
 
         shell = project.parent
-        assert prefect(api, shell, "deployment", "run", "generalist/train").returncode == 0
-        until("tasks run", lambda: states(api, "task_runs").count("RUNNING") >= 2)
-        (name,) = [run["name"] for run in _runs(api)]
+        assert prefect(given, shell, "deployment", "run", "generalist/train").returncode == 0
+        until("tasks run", lambda: states(given, "task_runs").count("RUNNING") >= 2)
+        (name,) = [run["name"] for run in _runs(given)]
         assert name == "digits · natural + robust · t'=1999 c=1 · seed 0"
         second = subprocess.run(
             [sys.executable, "-c", "from pipelines.cli import main; main()", "serve", "--prefect-port", "4999"],
@@ -128,10 +112,15 @@ def test_servers_answer_this_machine_alone_and_end_when_serve_is_killed(project:
         program.wait()
         until("all ends", lambda: processes_of(project) == [], seconds=20)
         until("its ports are free", lambda: not any(listened_on(port) for port in ports), seconds=20)
-    with served(project, *ports):
-        until("ended", lambda: not set(states(api, "task_runs") + states(api, "flow_runs")) & set(UNDER_WAY), seconds=9)
-        assert states(api, "flow_runs") == ["CRASHED"]
-        assert "its process was killed" in _runs(api)[0]["state"]["message"]
+    with served(project, *ports) as (_, given):
+        assert given["PREFECT_API_AUTH_STRING"] != string
+        until(
+            "ended",
+            lambda: not set(states(given, "task_runs") + states(given, "flow_runs")) & set(UNDER_WAY),
+            seconds=9,
+        )
+        assert states(given, "flow_runs") == ["CRASHED"]
+        assert "its process was killed" in _runs(given)[0]["state"]["message"]
 
 
 def listened_on(port: int) -> bool:
@@ -143,9 +132,9 @@ def listened_on(port: int) -> bool:
     return False
 
 
-def _runs(api: str) -> list[dict[str, Any]]:
+def _runs(given: dict[str, str]) -> list[dict[str, Any]]:
     from prefect.client.orchestration import get_client
-    from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    with temporary_settings({PREFECT_API_URL: api}), get_client(sync_client=True) as client:
+    own = {name: value for name, value in given.items() if name != "PATH"}
+    with access.given(own), get_client(sync_client=True) as client:
         return [run.model_dump(mode="json") for run in client.read_flow_runs()]

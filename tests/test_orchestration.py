@@ -14,7 +14,9 @@ import pytest
 from generalist.config import preset_path
 from generalist.errors import BadInput
 from pipelines import orchestration
+from pipelines.orchestration import access
 from pipelines.workspace import Workspace
+from tests.prefect_server import allowed_origin, check_whom_it_answers
 from tests.services import environment, free_port, processes_of, with_databases
 
 pytestmark = pytest.mark.long
@@ -24,6 +26,7 @@ import json, os, sys, time
 from pathlib import Path
 from urllib.request import Request, urlopen
 from pipelines.orchestration import server
+from pipelines.orchestration.access import proof
 from pipelines.workspace import Workspace
 here = Path.cwd()
 with server(Workspace(here, here), warn=lambda text: print("warned:", text)) as ready:
@@ -33,13 +36,15 @@ with server(Workspace(here, here), warn=lambda text: print("warned:", text)) as 
         time.sleep(600)
     from pipelines.flows import generalist_flow
     ready()
+    (here / "runs" / "taken" / "thesis").mkdir(parents=True)
     generalist_flow(overrides=["training.epohs=3"], return_state=True)
     generalist_flow(outputs="/elsewhere", return_state=True)
-    generalist_flow(outputs="data/raw", return_state=True)
-    asked = Request(os.environ["PREFECT_API_URL"] + "/flow_runs/filter", b"{}", {"Content-Type": "application/json"})
+    generalist_flow(outputs="runs/taken", return_state=True)
+    headers = {"Content-Type": "application/json", **proof()}
+    asked = Request(os.environ["PREFECT_API_URL"] + "/flow_runs/filter", b"{}", headers)
     for run in json.load(urlopen(asked)):
         print(run["state"]["type"], run["state"]["message"])
-print("given back:", os.environ.get("PREFECT_API_URL"))
+print("given back:", os.environ.get("PREFECT_API_URL"), os.environ.get("PREFECT_API_AUTH_STRING"))
 """
 
 
@@ -70,13 +75,15 @@ def test_a_flow_gets_a_temporary_server_where_the_named_one_does_not_answer(proj
     assert program.returncode == 0
     warning, *ends, given_back = output.splitlines()
     assert warning.startswith(f"warned: no Prefect server answers at {url}: using a temporary one")
-    within, outside, typo = sorted(ends, key=lambda line: ("override" in line, "is outside of" in line))
+    within, outside, typo = sorted(ends, key=lambda line: ("override" in line, "is not in the folders" in line))
     assert typo == "FAILED override 'training.epohs=3': training: unknown key 'epohs'; did you mean 'epochs'?"
-    assert outside.startswith("FAILED /elsewhere is outside of the project, which the deployment may not leave")
-    assert within.startswith(
-        f"FAILED results can't be written to {project}/data/raw: {project}/data is for other things"
+    assert outside.startswith(
+        "FAILED /elsewhere is not in the folders that the deployment writes to: name a path within"
     )
-    assert given_back == f"given back: {url}"
+    assert within.startswith(
+        f"FAILED results can't be written to {project}/runs/taken: it holds other things, such as thesis"
+    )
+    assert given_back == f"given back: {url} None"
     assert processes_of(project) == []
     assert (project / ".generalist" / "logs" / "prefect-temporary.log").exists()
 
@@ -106,6 +113,76 @@ def test_a_server_that_ends_on_its_own_is_told_with_its_log(tmp_path: Path, monk
     ):
         ready()
     assert "no.such" in (tmp_path / ".generalist" / "logs" / "prefect-temporary.log").read_text(encoding="utf-8")
+
+
+def test_the_temporary_server_answers_its_own_program_alone(
+    tmp_path: Path, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new string each time, none in a command line, and answers that no other page may read."""
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home"))
+    workspace = Workspace(with_databases(tmp_path, pytestconfig, home=tmp_path / "home"), tmp_path)
+    strings = []
+    for _ in range(2):
+        with orchestration.server(workspace, warn=pytest.fail) as ready:
+            ready()
+            origin, string = os.environ["PREFECT_API_URL"].removesuffix("/api"), os.environ["PREFECT_API_AUTH_STRING"]
+            if not strings:
+                check_whom_it_answers(origin, string)
+            assert allowed_origin(origin) == origin
+            assert not any(string in line for line in processes_of(tmp_path))
+            strings.append(string)
+        assert "PREFECT_API_AUTH_STRING" not in os.environ
+    assert strings[0] != strings[1]
+    assert min(map(len, strings)) > 40
+
+
+def test_a_string_of_the_users_own_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's before a client's, and both are given back."""
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "me:mine")
+    with access.secured() as string:
+        assert string == os.environ["PREFECT_SERVER_API_AUTH_STRING"] == "me:mine"
+    assert "PREFECT_SERVER_API_AUTH_STRING" not in os.environ
+    monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "server:own")
+    with access.secured() as string:
+        assert string == os.environ["PREFECT_API_AUTH_STRING"] == "server:own"
+    assert os.environ["PREFECT_API_AUTH_STRING"] == "me:mine"
+
+
+def test_a_named_server_that_does_not_admit_us_is_told_in_one_sentence(
+    tmp_path: Path, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its string, with another, and with the right one; nothing is started beside it."""
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home"))
+    workspace = Workspace(with_databases(tmp_path, pytestconfig, home=tmp_path / "home"), tmp_path)
+    with orchestration.server(workspace, warn=pytest.fail) as ready:
+        ready()
+        for string in ("", "generalist:other"):
+            with (
+                access.given({"PREFECT_API_AUTH_STRING": string}),
+                orchestration.server(workspace, warn=pytest.fail) as named,
+                pytest.raises(BadInput, match=r"does not admit us \(401\): set PREFECT_API_AUTH_STRING"),
+            ):
+                named()
+        with orchestration.server(workspace, warn=pytest.fail) as named:
+            named()
+
+
+def test_what_another_shell_reads_is_this_users_alone(tmp_path: Path) -> None:
+    """A new file, whatever lay there, and gone afterwards."""
+    file = tmp_path / "work" / "serve-auth"
+    file.parent.mkdir()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("mine", encoding="utf-8")
+    file.symlink_to(elsewhere)
+    with access.kept("generalist:secret", file):
+        assert file.read_text(encoding="utf-8") == "generalist:secret\n"
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert not file.is_symlink()
+    assert not file.exists()
+    assert elsewhere.read_text(encoding="utf-8") == "mine"
+    file.mkdir()
+    with pytest.raises(BadInput, match="serve-auth can't be written"), access.kept("x", file):
+        pytest.fail("it was written")
 
 
 def test_a_server_that_answers_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,9 @@ import pytest
 
 from generalist.config import preset_path
 from generalist.errors import BadInput
+from pipelines.boundary import check_within
 from pipelines.manifest import writing
-from pipelines.results import Results, check_target, check_within
+from pipelines.results import Results, check_target
 from pipelines.workspace import Workspace
 from tests.command_line import refused
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -19,6 +18,7 @@ from pipelines import serving
 from pipelines.serving.deployment import abandon_runs, polled_since
 from pipelines.serving.pages import announcement
 from pipelines.serving.process import Process, answers
+from tests.prefect_server import exported
 from tests.services import environment, free_port, processes_of, with_databases
 
 pytestmark = pytest.mark.long
@@ -131,33 +131,39 @@ def test_without_a_server_nothing_is_polled_and_nothing_abandoned() -> None:
     assert not abandon_runs(NOWHERE)
 
 
-def test_the_announcement_needs_one_line_to_be_copied() -> None:
-    """One export, of the address and of these programs."""
-    text = announcement(prefect="http://127.0.0.1:1", mlflow="http://127.0.0.1:2/#/experiments/1/runs", logs=Path("x"))
-    (line,) = [line for line in text.splitlines() if "export" in line]
-    assert line.split() == [
-        "export",
-        "PREFECT_API_URL=http://127.0.0.1:1/api",
-        f"PATH={Path(sys.executable).parent}:$PATH",
-    ]
+def test_the_announcement_needs_one_line_to_be_copied(tmp_path: Path) -> None:
+    """One export, of the address, of what it asks for and of these programs."""
+    string = tmp_path / "with a space" / "serve-auth"
+    string.parent.mkdir()
+    string.write_text("generalist:secret\n", encoding="utf-8")
+    text = announcement(
+        prefect="http://127.0.0.1:1",
+        mlflow="http://127.0.0.1:2/#/experiments/1/runs",
+        logs=Path("x"),
+        string=string,
+    )
+    given = exported(text, tmp_path)
+    assert given.pop("PATH").startswith(f"{Path(sys.executable).parent}:")
+    assert given == {"PREFECT_API_URL": "http://127.0.0.1:1/api", "PREFECT_API_AUTH_STRING": "generalist:secret"}
+    assert "secret" not in text
     assert "http://127.0.0.1:2/#/experiments/1/runs" in text
 
 
 def deployment_run(
-    api: str, folder: Path, *parameters: str, deployment: str = "generalist/train"
+    given: dict[str, str], folder: Path, *parameters: str, deployment: str = "generalist/train"
 ) -> subprocess.CompletedProcess[str]:
-    """`prefect deployment run … --watch` in another shell, which knows the address alone."""
+    """`prefect deployment run … --watch` in another shell, which knows what the `export` line gives it alone."""
     asked = [word for parameter in parameters for word in ("--param", parameter)]
-    return prefect(api, folder, "deployment", "run", deployment, "--watch", *asked)
+    return prefect(given, folder, "deployment", "run", deployment, "--watch", *asked)
 
 
-def prefect(api: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def prefect(given: dict[str, str], folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """A command of Prefect's in such a shell."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "GENERALIST"))}
     return subprocess.run(
         [Path(sys.executable).with_name("prefect"), *words],
         cwd=folder,
-        env=own | {"PREFECT_API_URL": api, "HOME": str(folder), "COLUMNS": "300"},
+        env=own | given | {"HOME": str(folder), "COLUMNS": "300"},
         capture_output=True,
         text=True,
         timeout=180,
@@ -191,10 +197,14 @@ def test_a_second_shell_runs_the_deployment_and_ctrl_c_ends_everything(
             seconds=180,
         )
         text = (tmp_path / "said").read_text(encoding="utf-8")
-        (api,) = re.findall(r"export PREFECT_API_URL=(\S+)", text)
+        given = exported(text, shell)
+        string = given["PREFECT_API_AUTH_STRING"]
+        assert string not in text
+        kept = project / ".generalist" / "serve-auth"
+        assert kept.stat().st_mode & 0o777 == 0o600
         assert f"http://127.0.0.1:{ports[1]}/#/experiments/1/runs" in text
 
-        done = deployment_run(api, shell, f"overrides={json.dumps(['seed=7'])}")
+        done = deployment_run(given, shell, f"overrides={json.dumps(['seed=7'])}")
         assert done.returncode == 0, done.stdout + (project / ".generalist/logs/deployment-train.log").read_text(
             "utf-8"
         )
@@ -205,20 +215,24 @@ def test_a_second_shell_runs_the_deployment_and_ctrl_c_ends_everything(
         assert (outputs / "model.onnx").exists()
 
         for what in ("flow", "deployment", "flow-run", "work-pool", "artifact"):
-            listed = prefect(api, shell, what, "ls")
+            listed = prefect(given, shell, what, "ls")
             assert listed.returncode == 0, (what, listed.stdout, listed.stderr)
 
         space = {"mixing.decay": {"choices": [0.1, 0.2]}}
         asked = ["tuning.trials=2", "tuning.attack=choice", f"tuning.space={json.dumps(space)}"]
-        done = deployment_run(api, shell, f"overrides={json.dumps(asked)}", deployment="generalist-tune/search")
+        done = deployment_run(given, shell, f"overrides={json.dumps(asked)}", deployment="generalist-tune/search")
         assert done.returncode == 0, done.stdout
         assert "Failed" not in done.stdout
         (found,) = (project / "tuning").iterdir()
         assert json.loads((found / "tuning.json").read_text(encoding="utf-8"))["states"] == {"complete": 2}
         assert (found / "tuning.html").exists()
+        assert not any(string in line for line in processes_of(project))
+        for log in (project / ".generalist" / "logs").iterdir():
+            assert string not in log.read_text("utf-8", errors="replace")
     finally:
         program.send_signal(signal.SIGINT)
         code = program.wait(timeout=60)
     assert code == 0, (tmp_path / "said").read_text(encoding="utf-8")
     assert processes_of(project) == []
+    assert not kept.exists()
     serving.check_ports({"--prefect-port": ports[0], "--mlflow-port": ports[1]})

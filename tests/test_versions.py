@@ -107,7 +107,9 @@ def test_a_target_that_cannot_be_written_is_refused(registry: Registry, tmp_path
     """A file where a folder should be."""
     registry.register(GOOD)
     (tmp_path / "file").touch()
-    with pytest.raises(BadInput, match=r"file/model\.onnx can't be written .*: name another file"):
+    with pytest.raises(
+        BadInput, match=r"file/model\.onnx can't be written: .* is a file; remove it or name another file"
+    ):
         download(registry.workspace, tmp_path / "file" / "model.onnx", name=registry.name)
 
 

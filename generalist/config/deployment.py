@@ -2,11 +2,19 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
+from generalist.config.naming import wrong_name
 from generalist.config.quantity import Quantity
 from generalist.config.section import Section
 from generalist.config.sections import Fraction, Positive
+
+
+def _checked_name(name: str) -> str:
+    if wrong := wrong_name(name):
+        raise PydanticCustomError("name", "{wrong}", {"wrong": wrong})
+    return name
 
 
 class ExportOptions(Section):
@@ -25,7 +33,7 @@ class ExportOptions(Section):
 class RegistryOptions(Section):
     """Under which name, and by which measure, a model may become champion."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] = "generalist"
+    name: Annotated[str, AfterValidator(_checked_name)] = "generalist"
     criterion: Literal["harmonic", "natural", "robust"] = Field(
         "harmonic", description="on the validation split: harmonic mean of natural and robust accuracy, or one of them"
     )

@@ -19,6 +19,7 @@ from generalist.store import write_atomically
 from generalist.training.facts import Fact
 from generalist.training.parallel import SharedStore
 from generalist.training.run import Outcome, run
+from generalist.writable import check_writable
 
 DONE, WRONG_INPUT, TO_BE_CONTINUED, STOPPED = 0, 2, 3, 130
 """Exit codes."""
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(options: argparse.Namespace, group: engine.Group, began: float) -> int:
+    check_writable(options.out)
     config = engine.settled(load_config(options.params, preset=options.preset, overrides=options.set))
     if group.size > 1 and config.training.processes != "one":
         raise BadInput(

@@ -75,11 +75,16 @@ def attack(
     from generalist.attacks.verdict_files import write_verdicts
     from generalist.export.normalisation import looked_at
     from generalist.threats import Threat
+    from generalist.writable import check_file
     from pipelines.cli.images import chosen_images
     from pipelines.cli.targets import open_target
     from pipelines.workspace import quiet_telemetry
 
     quiet_telemetry()
+    if out is not None:
+        check_file(out, suffix=".npz")
+    if state is not None:
+        check_file(state)
     against, on = Threat.parse(threat), engine.device(device)
     pixels, labels, whole = _images(data)
     against.check_plausible(pixels[0].size)
@@ -132,6 +137,10 @@ def merge(
 
     They are the same as of one run over all images.
     """
+    from generalist.writable import check_file
+
+    if out is not None:
+        check_file(out, suffix=".npz")
     from generalist.attacks.verdict_files import merge_files, write_verdicts
 
     result, facts = merge_files(verdicts)

@@ -72,11 +72,12 @@ def registered_name(workspace: "Workspace", name: str | None) -> str:
     """The registered model that is meant: by default that of params.yaml, where there is one.
 
     Raises:
-        BadInput: params.yaml is wrong.
+        BadInput: params.yaml is wrong, or what is given is no name.
     """
     from generalist.config import load
     from generalist.config.deployment import RegistryOptions
+    from generalist.config.naming import check_name
 
     if name is not None:
-        return name
+        return check_name(name, "--name")
     return load(workspace.params).registry.name if workspace.params.exists() else RegistryOptions().name

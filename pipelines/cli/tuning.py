@@ -62,6 +62,7 @@ def tune(
         if join:
             _join(workspace, name, storage, params or preset or overrides or promote or trials)
             return
+        _check_json(json_file)
         given = [*(overrides or []), *([f"tuning.trials={trials}"] if trials else [])]
         config = options.configuration(workspace, params, preset, given)
         from pipelines.tuning import doors, summary
@@ -105,6 +106,7 @@ def ablate(
         return
     workspace = Workspace.find()
     with going_on(same_command()):
+        _check_json(json_file)
         config = ablation.read(name, preset=preset, overrides=overrides or [])
         from pipelines.cli.showing import show
         from pipelines.tuning import doors, grid_figure, summary
@@ -160,6 +162,13 @@ def _join(workspace: "Workspace", name: str | None, storage: str | None, others:
     from pipelines.tuning import doors
 
     say(f"worked at {doors.join(workspace, name=name, address=storage)} trials of {name}")
+
+
+def _check_json(path: Path | None) -> None:
+    from generalist.writable import check_file
+
+    if path is not None:
+        check_file(path, suffix=".json")
 
 
 def _write_json(path: Path, found: object) -> None:

@@ -15,15 +15,17 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from generalist.errors import BadInput
+from generalist.masking import masked_address
+from pipelines.orchestration.access import CORS, URL, check_admitted, given, proof, secured
 from pipelines.orchestration.database import check, home, migrate
 from pipelines.workspace import Workspace, quiet_telemetry
 
 __all__ = ["answers", "check", "home", "migrate", "quiet", "server"]
 
-_URL = "PREFECT_API_URL"
 _SERVER_ANSWERS_WITHIN = 1.0  # seconds, of a server that the user started
 _TEMPORARY_STARTS_WITHIN = 300.0  # seconds; 7 are usual, 20 the first time, much more on a busy machine
 _ENDS_WITHIN = 5.0  # seconds
@@ -67,23 +69,22 @@ def server(workspace: Workspace, *, warn: Callable[[str], None]) -> Iterator[Cal
         warn: is told if the named server does not answer and a temporary one is used instead.
 
     Raises:
-        BadInput: Prefect's database can't be written, or the temporary server does not start.
+        BadInput: Prefect's database can't be written, or the temporary server does not start; from the function that
+            waits, also that the named server doesn't admit us.
     """
     quiet(workspace)
-    named = os.environ.get(_URL, "").strip()
+    named = os.environ.get(URL, "").strip()
     if named and answers(named, within=_SERVER_ANSWERS_WITHIN):
-        yield lambda: None
+        yield partial(check_admitted, named)
         return
     if named:
-        warn(f"no Prefect server answers at {named}: using a temporary one (unset {_URL}, or start it: make serve)")
+        told = masked_address(named)
+        warn(f"no Prefect server answers at {told}: using a temporary one (unset {URL}, or start it: make serve)")
     check(Path(os.environ["PREFECT_HOME"]))
     with ExitStack() as stack:
+        stack.enter_context(secured())
         temporary = stack.enter_context(_Temporary(workspace))
-        stack.enter_context(_environment(_URL, temporary.url))
-        if "prefect" in sys.modules:  # it has read its settings before
-            from prefect.settings import PREFECT_API_URL, temporary_settings
-
-            stack.enter_context(temporary_settings({PREFECT_API_URL: temporary.url}))
+        stack.enter_context(given({URL: temporary.url}))
 
         def ready() -> None:
             temporary.wait()
@@ -109,9 +110,11 @@ class _Temporary:
             ) from None
         # The child inherits a listening socket: nobody can take the port before it, and early requests wait in line.
         with socket.create_server(("127.0.0.1", 0)) as listening, self._log.open("wb") as log:
-            self.url = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
+            origin = f"http://127.0.0.1:{listening.getsockname()[1]}"
+            self.url = f"{origin}/api"
             self._process = subprocess.Popen(  # noqa: S603  ourselves
                 [sys.executable, "-m", _PROGRAM, "temporary", str(listening.fileno())],
+                env=os.environ | {CORS: origin},
                 stdin=subprocess.PIPE,  # its end, also by our death, is the child's sign to stop
                 stdout=log,
                 stderr=log,
@@ -151,7 +154,8 @@ class _Temporary:
 
 
 def _visit(url: str) -> None:
-    with suppress(OSError), urllib.request.urlopen(url, timeout=_TEMPORARY_STARTS_WITHIN):  # noqa: S310  ourselves
+    request = urllib.request.Request(url, headers=proof())  # noqa: S310  ourselves
+    with suppress(OSError), urllib.request.urlopen(request, timeout=_TEMPORARY_STARTS_WITHIN):  # noqa: S310  as above
         pass
 
 
@@ -170,16 +174,3 @@ def _send_what_is_left() -> None:
 
         for worker in (APILogWorker, EventsWorker):
             worker.drain_all(timeout=_ENDS_WITHIN)
-
-
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before

@@ -1,7 +1,6 @@
 """Versions of the registered model: which there are, and how to get their files."""
 
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -11,6 +10,8 @@ from mlflow.exceptions import MlflowException
 from generalist.errors import BadInput
 from generalist.export import graph_digest
 from generalist.records import Record
+from generalist.store import write_atomically
+from generalist.writable import check_file
 from pipelines.results import Results
 from pipelines.tracking import (
     ONNX_SHA256,
@@ -77,22 +78,16 @@ def download(workspace: Workspace, target: Path, *, name: str, reference: str = 
     Raises:
         BadInput: there is no such version, its file is gone or was changed, or the target can't be written.
     """
-    client = connect(workspace)
-    version = referred(client, name, reference)
-    path = target / "model.onnx" if target.is_dir() else target
+    path = target / "model.onnx" if os.path.isdir(target) else target  # noqa: PTH112  no name is too long for it
+    check_file(path, suffix=".onnx")
+    version = referred(client := connect(workspace), name, reference)
     with tempfile.TemporaryDirectory() as folder:
         source = _fetched(client, version, Path(folder))
         if sha256_of(source) != version.sha256:
             raise BadInput(
                 f"the file of {name} version {version.version} was changed after it was registered: restore {source}"
             )
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f".{path.name}.{os.getpid()}.part")
-            shutil.copyfile(source, part)
-            part.replace(path)
-        except OSError as error:
-            raise BadInput(f"{path} can't be written ({error.strerror}): name another file") from None
+        write_atomically(path, source.read_bytes())
     return path
 
 

@@ -1,6 +1,7 @@
 """`generalist serve`: Prefect's server, what serves the deployment `generalist/train`, and MLflow's pages, together.
 
-All of it listens on this machine's loopback address only, since none of it asks who you are.
+All of it listens on this machine's loopback address only. Prefect's server asks for a string that a file of this user's
+holds; MLflow's asks nobody.
 """
 
 import os
@@ -17,12 +18,15 @@ from typing import NoReturn
 
 from generalist.errors import BadInput
 from pipelines.orchestration import check, migrate, quiet
+from pipelines.orchestration.access import CLIENT, CORS, SERVER, URL, kept, secured
 from pipelines.orchestration.guard import allowed_hosts
 from pipelines.serving.deployment import DEPLOYMENTS, abandon_runs, polled_since
 from pipelines.serving.pages import announcement
 from pipelines.serving.process import Process, answers
 from pipelines.workspace import Workspace
 
+STRING = "serve-auth"
+"""The file that holds what Prefect's server asks for, while it is up."""
 _HOST = "127.0.0.1"
 _STARTS_WITHIN = 180.0  # seconds, each; ten are usual
 _LOOKS_EVERY = 0.5  # seconds
@@ -47,7 +51,12 @@ def serve(workspace: Workspace, *, prefect_port: int, mlflow_port: int, say: Cal
     check_ports(ports)
     quiet(workspace)
     running: list[Process] = []
-    with workspace.alone("serve", "`generalist serve`", "is up in this project"), _interruptible():
+    with (
+        workspace.alone("serve", "`generalist serve`", "is up in this project"),
+        _interruptible(),
+        secured() as string,
+        kept(string, workspace.work / STRING),
+    ):
         try:
             say("starting: Prefect's server, the deployment, MLflow; this takes about 20 seconds")
             _start(workspace, prefect_port, mlflow_port, running, say)
@@ -118,7 +127,7 @@ def _start(
     if workspace.tracking_database is not None:
         _wait(running, lambda: answers(f"http://{_HOST}:{mlflow_port}/health"))
     _wait(running, lambda: polled_since(api, since))
-    say(announcement(prefect=origin, mlflow=mlflow, logs=logs))
+    say(announcement(prefect=origin, mlflow=mlflow, logs=logs, string=workspace.work / STRING))
 
 
 def _mlflow(workspace: Workspace, port: int, environment: dict[str, str], running: list[Process], logs: Path) -> str:
@@ -130,7 +139,8 @@ def _mlflow(workspace: Workspace, port: int, environment: dict[str, str], runnin
         return f"{workspace.tracking_uri.rstrip('/')}/#/experiments/{experiment}/runs"
     command = ["mlflow", "server", "--host", _HOST, "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", workspace.tracking_uri, "--default-artifact-root", str(workspace.artifacts)]
-    running.append(Process("MLflow", command, environment, logs / "mlflow.log", folder=workspace.root))
+    without = {name: value for name, value in environment.items() if name not in (CLIENT, SERVER)}
+    running.append(Process("MLflow", command, without, logs / "mlflow.log", folder=workspace.root))
     return f"http://{_HOST}:{port}/#/experiments/{experiment}/runs"
 
 
@@ -139,10 +149,10 @@ def _environment(origin: str) -> dict[str, str]:
     return {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-        "PREFECT_API_URL": f"{origin}/api",
+        URL: f"{origin}/api",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO",
         # Within a browser only Prefect's own pages may ask and change things; by default all of the web may.
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origin,
+        CORS: origin,
         "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
         # `--watch` shows the lines of a run as they come.
         "PREFECT_SERVER_LOGS_STREAM_OUT_ENABLED": "true",

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from pipelines.orchestration.access import proof
 from pipelines.workspace import Workspace
 
 DEPLOYMENTS = {"train": "generalist", "search": "generalist-tune"}
@@ -53,7 +54,7 @@ def _asked(url: str, body: Any = None, headers: Mapping[str, str] | None = None)
     request = urllib.request.Request(  # noqa: S310  an address of ours
         url,
         None if body is None else json.dumps(body).encode(),
-        {"Content-Type": "application/json", **(headers or {})},
+        {"Content-Type": "application/json", **proof(), **(headers or {})},
     )
     with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310  as above
         return json.load(answer)

@@ -31,10 +31,10 @@ def path_of(name: str) -> Path:
     Raises:
         BadInput: there is none.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else _folder() / f"{name}.yaml"
-    if not path.is_file():
+    own = name.endswith((".yaml", ".yml"))
+    if not own and name not in names():
         raise BadInput(f"there is no ablation '{name}'; {nearest(name, names())}")
-    return path
+    return Path(name) if own else _folder() / f"{name}.yaml"
 
 
 def read(name: str, *, preset: str | None, overrides: list[str]) -> Config:

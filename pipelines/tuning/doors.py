@@ -5,12 +5,16 @@ from functools import partial
 from optuna.trial import TrialState
 
 from generalist.config import Config
+from generalist.config.naming import check_name
 from pipelines.trials import StudyRecord
 from pipelines.tuning.hands import Process
 from pipelines.tuning.searching import Tell, files_of, fill, searched
 from pipelines.tuning.storage import address_of, close, opened
 from pipelines.tuning.study import Search, created, joined
 from pipelines.workspace import Workspace
+
+SEARCH = "the search's name"
+"""Whose name it is, for whoever gave a wrong one."""
 
 
 def run(
@@ -35,9 +39,11 @@ def run(
         shown: what a worker is here: a process, and perhaps something by which people see it.
 
     Raises:
-        BadInput: the space is wrong, the storage can't be used, somebody leads this search already, or workers die
-            again and again.
+        BadInput: the name is none, the space is wrong, the storage can't be used, somebody leads this search already,
+            or workers die again and again.
     """
+    if name is not None:
+        check_name(name, SEARCH)
     where = address_of(workspace, address)
     search = created(config, opened(where), workspace.locks, name=name)
     with workspace.lock(files_of(workspace, search).folder):
@@ -54,10 +60,11 @@ def join(workspace: Workspace, *, name: str, address: str | None) -> int:
     """Work at a search until it ends; how many trials were worked at.
 
     Raises:
-        BadInput: there is none of that name, or the storage can't be used.
+        BadInput: there is none of that name, or it can't be one, or the storage can't be used.
     """
     from pipelines.tuning.worker import work
 
+    check_name(name, SEARCH)
     storage = opened(address_of(workspace, address))
     try:
         return work(joined(name, storage, workspace.locks), workspace)

@@ -62,7 +62,7 @@ class Files:
 
 def files_of(workspace: Workspace, search: Search) -> Files:
     """Where a search puts its files down."""
-    return Files(workspace.here / "tuning" / search.name)
+    return Files(workspace.tuning / search.name)
 
 
 def fill(search: Search, points: Sequence[Point]) -> None:
