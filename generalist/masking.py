@@ -5,7 +5,8 @@ sound like secrets.
 """
 
 import re
-from urllib.parse import unquote_plus
+from collections.abc import Iterator
+from urllib.parse import unquote, unquote_plus
 
 MASK = "…"
 _SECRET = re.compile(r"pass|pwd|token|secret|key|sig|cred|auth", re.IGNORECASE)
@@ -13,16 +14,32 @@ _LOGIN = re.compile(r"//\S*@")  # up to the last @ of a word: a password may hav
 _QUERY = re.compile(r"([?&;])([^\s=&;?]*)=([^\s&;]*)")
 _LOGIN_OF_ADDRESS = re.compile(r"//.*@", re.DOTALL)
 _QUERY_OF_ADDRESS = re.compile(r"([?&;])([^=&;?]*)=([^&;]*)")
+_PARTS = re.compile(r"[@:/?#]")
+_PIECE = 3
+"""Characters of a password's part that would tell something."""
 
 
-def masked(text: object) -> str:
-    """Text in which no address has a secret; an address ends where a space comes."""
-    return _masked(str(text), _LOGIN, _QUERY)
+def masked(text: object, *, of: str = "") -> str:
+    """Text in which no address has a secret; an address ends where a space comes.
+
+    Args:
+        text: such as what a library says.
+        of: an address that it was said about: nothing of its secrets is left, however they are written.
+    """
+    said = str(text)
+    for secret in sorted(set(_secrets(of)), key=len, reverse=True):
+        said = said.replace(secret, MASK)
+    return _masked(said, _LOGIN, _QUERY)
 
 
 def masked_address(address: object) -> str:
     """The same of a text that is one address as a whole, or one word of a command, with spaces perhaps."""
     return _masked(str(address), _LOGIN_OF_ADDRESS, _QUERY_OF_ADDRESS)
+
+
+def without_login(address: str) -> str:
+    """An address for somebody who has a login of his own, such as in a browser."""
+    return _LOGIN_OF_ADDRESS.sub("//", masked_address(address))
 
 
 def _masked(text: str, login: re.Pattern[str], query: re.Pattern[str]) -> str:
@@ -31,4 +48,19 @@ def _masked(text: str, login: re.Pattern[str], query: re.Pattern[str]) -> str:
 
 def _value(found: re.Match[str]) -> str:
     mark, name, value = found.groups()
-    return f"{mark}{name}={MASK if _SECRET.search(unquote_plus(name)) else value}"
+    return f"{mark}{name}={MASK if _is_secret(name) else value}"
+
+
+def _is_secret(name: str) -> bool:
+    return bool(_SECRET.search(unquote_plus(name)))
+
+
+def _secrets(address: str) -> Iterator[str]:
+    """What an address hides: as it is written, as it is meant, and what a reader makes of it who cuts it elsewhere."""
+    found = [value for _, name, value in _QUERY_OF_ADDRESS.findall(address) if _is_secret(name)]
+    for login in _LOGIN_OF_ADDRESS.findall(address):
+        whole = login[2:-1]
+        password = whole.partition(":")[2] or whole
+        found += [password, *_PARTS.split(password)]
+    for secret in found:
+        yield from (own for own in (secret, unquote(secret), unquote_plus(secret)) if len(own) >= _PIECE)

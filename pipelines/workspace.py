@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from generalist.errors import BadInput
+from generalist.masking import masked_address
 from pipelines import locks
 
 _QUIET = {
@@ -130,8 +131,9 @@ class Workspace:
         """
         given = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or "sqlite:///mlflow.db"
         if "://" not in given or given.startswith("file:"):
+            told = masked_address(f"//{given}").removeprefix("//")  # perhaps an address that lacks its beginning
             raise BadInput(
-                f"MLFLOW_TRACKING_URI is '{given}', a folder, and MLflow keeps no runs in folders any more:"
+                f"MLFLOW_TRACKING_URI is '{told}', a folder, and MLflow keeps no runs in folders any more:"
                 " use sqlite:///mlflow.db or a server's address, or unset it"
             )
         if not given.startswith("sqlite:///"):

@@ -1,6 +1,5 @@
 """A store that machines share: any address that fsspec opens, such as s3://bucket/store or a folder on a server."""
 
-import re
 import sys
 import uuid
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from fsspec.archive import AbstractArchiveFileSystem
 
 from generalist.errors import BadInput
 from generalist.gate import printable, within
+from generalist.masking import masked, masked_address
 
 PATIENCE = 10.0
 """Seconds for the first answer of an address."""
@@ -30,15 +30,15 @@ class Remote:
         Raises:
             BadInput: nothing here can open it, it does not answer in time, or it is no place to write to.
         """
-        self.shown = _public(url)
+        self._url, self.shown = url, printable(masked_address(url))
         """The address without a password."""
         try:
             with _unraised():
                 self._files, self._root = within(PATIENCE, lambda: _opened(url))
         except Exception as error:  # noqa: BLE001  each file system has its own
             raise BadInput(
-                f"the store {self.shown} can't be opened ({_reason(error)}): install what fsspec needs for it, or check"
-                " its address and your access to it, or unset GENERALIST_STORE"
+                f"the store {self.shown} can't be opened ({_reason(error, url)}): install what fsspec needs for it, or"
+                " check its address and your access to it, or unset GENERALIST_STORE"
             ) from None
 
     def __contains__(self, name: PurePosixPath) -> bool:
@@ -88,8 +88,8 @@ class Remote:
             raise
         except Exception as error:  # noqa: BLE001  each file system has its own
             raise BadInput(
-                f"the store {self.shown} doesn't answer ({_reason(error)}): check its address and your access to it, or"
-                " unset GENERALIST_STORE"
+                f"the store {self.shown} doesn't answer ({_reason(error, self._url)}): check its address and your"
+                " access to it, or unset GENERALIST_STORE"
             ) from None
 
 
@@ -113,12 +113,7 @@ def _unraised() -> Iterator[None]:
         sys.unraisablehook = before
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, url: str) -> str:
     """In one line, without a password."""
     told = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
-    return _public(" ".join(told.split()))[:200]
-
-
-def _public(url: str) -> str:
-    """Text with an address, without its password."""
-    return printable(re.sub(r"//[^/@]*@", "//…@", url))
+    return printable(masked(" ".join(told.split()), of=url))[:200]

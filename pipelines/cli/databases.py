@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from generalist.errors import BadInput
+from generalist.masking import masked_address
 from pipelines.cli.shell import say
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def trouble(error: Exception) -> str | None:
     kinds = {cause.partition(".")[0] for cause in _modules(error)}
     try:
         if "mlflow" in kinds:
-            return sentence(error, str(workspace.tracking_database or workspace.tracking_uri))
+            return sentence(error, str(workspace.tracking_database or masked_address(workspace.tracking_uri)))
         if "optuna" in kinds:
             return sentence(error, "the tuning's storage")
         if told := sentence(error, "a database of this project"):

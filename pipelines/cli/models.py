@@ -8,6 +8,7 @@ import typer
 
 from generalist.errors import BadInput
 from generalist.gate import file_sha256
+from generalist.masking import masked_address
 from pipelines.cli import options
 from pipelines.cli.shell import say, tell
 
@@ -162,4 +163,4 @@ def _origin(workspace: "Workspace", model: Path) -> _Origin:
         flow_run = version.tags.get("prefect_flow_run_id")
         made = f", Prefect flow run {flow_run}" if flow_run else ""
         lines.append(f"registered: {version.name} version {version.version}{aliases}{made}")
-    return _Origin(sha256, lines, f"MLflow at {workspace.tracking_uri}: no run, no version")
+    return _Origin(sha256, lines, f"MLflow at {masked_address(workspace.tracking_uri)}: no run, no version")

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from generalist.errors import BadInput
 from generalist.gate import lines
+from generalist.masking import masked, masked_address
 
 WRONG_INPUT, INTERRUPTED = 2, 130  # exit codes; 130 is what shells give for a program ended by Ctrl-C
 CODE = "GENERALIST_EXIT_CODE"
@@ -54,8 +55,8 @@ def new_app(**options: Any) -> typer.Typer:
 
 
 def tell(text: str) -> None:
-    """A line for people on standard error; names and text from elsewhere can't move the cursor or hide."""
-    typer.echo(lines(text), err=True)
+    """A line for people on standard error; names and text from elsewhere can't move the cursor or hide a password."""
+    typer.echo(lines(masked(text)), err=True)
 
 
 def say(text: str) -> None:
@@ -75,8 +76,8 @@ def told_by_parent() -> bool:
 
 
 def same_command() -> str:
-    """The command as it was typed."""
-    return shlex.join(["generalist", *sys.argv[1:]])
+    """The command as it was typed, but for passwords."""
+    return shlex.join(["generalist", *map(masked_address, sys.argv[1:])])
 
 
 def leave(code: int | str | None) -> NoReturn:

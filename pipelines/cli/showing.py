@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from generalist.export import Lineage
+from generalist.masking import without_login
 from generalist.records import STRONGER, Evaluation, ThreatEvaluation
 from pipelines.registry import Registration
 from pipelines.results import Results
@@ -117,5 +118,5 @@ def _run(workspace: Workspace, run_id: str) -> str:
 
     if workspace.tracking_database is None:
         experiment = tracking.experiment_id(workspace, tracking.connect(workspace))
-        return f"{workspace.tracking_uri.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
+        return f"{without_login(workspace.tracking_uri).rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
     return f"run {run_id}: see it with `make serve`"

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import NoReturn
 
 from generalist.errors import BadInput
+from generalist.masking import without_login
 from pipelines.orchestration import check, migrate, quiet
 from pipelines.orchestration.access import CLIENT, CORS, SERVER, URL, kept, secured
 from pipelines.orchestration.guard import allowed_hosts
@@ -136,7 +137,7 @@ def _mlflow(workspace: Workspace, port: int, environment: dict[str, str], runnin
 
     experiment = tracking.experiment_id(workspace, tracking.connect(workspace))
     if workspace.tracking_database is None:
-        return f"{workspace.tracking_uri.rstrip('/')}/#/experiments/{experiment}/runs"
+        return f"{without_login(workspace.tracking_uri).rstrip('/')}/#/experiments/{experiment}/runs"
     command = ["mlflow", "server", "--host", _HOST, "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", workspace.tracking_uri, "--default-artifact-root", str(workspace.artifacts)]
     without = {name: value for name, value in environment.items() if name not in (CLIENT, SERVER)}

@@ -3,7 +3,6 @@
 import http.client
 import logging
 import os
-import re
 import urllib.error
 import urllib.request
 import warnings
@@ -15,6 +14,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from generalist.errors import BadInput
 from generalist.gate import opened, printable, within
+from generalist.masking import masked, masked_address
 from pipelines.databases import check_database, connect_once, sentence
 from pipelines.workspace import Workspace
 
@@ -66,9 +66,9 @@ def connect(workspace: Workspace) -> MlflowClient:
     try:
         return MlflowClient(tracking_uri=uri)
     except (MlflowException, SQLAlchemyError) as error:
-        if known := sentence(error, uri):
+        if known := sentence(error, shown(uri)):
             raise BadInput(known) from None
-        reason, told = str(error).splitlines()[0].partition(". ")[0], shown(uri)
+        reason, told = masked(str(error).splitlines()[0].partition(". ")[0], of=uri), shown(uri)
         raise BadInput(
             f"MLflow can't open {told} ({reason}): if an older MLflow made it, run `mlflow db upgrade {told}`,"
             " else move it away"
@@ -159,7 +159,8 @@ def _check_that_it_connects(uri: str) -> None:
         connect_once(uri)
     except ImportError as error:
         raise BadInput(
-            f"MLflow can't open {shown(uri)} without a driver ({error}): install it, or unset MLFLOW_TRACKING_URI"
+            f"MLflow can't open {shown(uri)} without a driver ({masked(error, of=uri)}): install it, or unset"
+            " MLFLOW_TRACKING_URI"
         ) from None
     except (ArgumentError, NoSuchModuleError, ValueError):
         raise BadInput(
@@ -168,7 +169,7 @@ def _check_that_it_connects(uri: str) -> None:
         ) from None
     except (OSError, SQLAlchemyError) as error:
         reason = getattr(error, "orig", None) or getattr(error, "strerror", None) or error
-        told = printable(" ".join(str(reason).split()))[:200]
+        told = printable(masked(" ".join(str(reason).split()), of=uri))[:200]
         raise BadInput(
             f"MLflow's database {shown(uri)} can't be reached ({told}): start it, check its address and your access to"
             " it, or unset MLFLOW_TRACKING_URI"
@@ -177,4 +178,4 @@ def _check_that_it_connects(uri: str) -> None:
 
 def shown(uri: str) -> str:
     """An address without its password, in one line."""
-    return printable(re.sub(r"//[^/@]*@", "//…@", uri))
+    return printable(masked_address(uri))

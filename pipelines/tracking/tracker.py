@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 
 from generalist.config import Config
 from generalist.errors import BadInput
+from generalist.masking import without_login
 from generalist.records import EpochRecord, Evaluation, GlobalRecord, RoundRecord
 from pipelines.results import Results
 from pipelines.tracking import facts
@@ -70,7 +71,9 @@ class Tracker:
     def link(self) -> str | None:
         """The run's page; None where no server shows it."""
         uri = str(self._client.tracking_uri).rstrip("/")
-        pages = uri if has_server(uri) else os.environ.get("GENERALIST_MLFLOW_PAGES")  # set by `make serve`
+        pages = (
+            without_login(uri) if has_server(uri) else os.environ.get("GENERALIST_MLFLOW_PAGES")
+        )  # set by `make serve`
         return f"{pages}/#/experiments/{self._experiment}/runs/{self.run_id}" if pages else None
 
     def epoch(self, record: EpochRecord) -> None:

@@ -5,14 +5,13 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from generalist.gate import markdown
+from generalist.masking import masked
 from generalist.records import GlobalRecord
 from pipelines.tracking import facts
 from pipelines.trials import StudyRecord, TrialRecord
 
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 """How MLflow calls the end of a trial; its own storage for Optuna says KILLED of a pruned one, too."""
-
-_PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")  # in an address, which a database repeats in its complaints
 
 
 def run_name(trial: TrialRecord) -> str:
@@ -25,13 +24,13 @@ def params(trial: TrialRecord) -> dict[str, str]:
     point = {path: str(value) for path, value in trial.params.items()}
     # As a shell takes them: a choice of a whole optimizer has blanks and braces.
     told = {**point, "overrides": shlex.join(trial.overrides)} if trial.overrides else point
-    return {path: _public(value)[: facts.LONGEST_PARAM] for path, value in told.items()}
+    return {path: masked(value)[: facts.LONGEST_PARAM] for path, value in told.items()}
 
 
 def tags(trial: TrialRecord) -> dict[str, str]:
     """Number, state, and why it ended early."""
     known = {"generalist.trial": str(trial.number), "generalist.state": trial.state, "generalist.reason": trial.reason}
-    told = {key: _public(value) for key, value in known.items() if value is not None}
+    told = {key: masked(value) for key, value in known.items() if value is not None}
     if trial.reason is not None:
         told["mlflow.note.content"] = (
             f"{trial.state.capitalize()}: {markdown(told['generalist.reason'])}"  # on the run's page
@@ -104,7 +103,7 @@ def study_tags(record: StudyRecord) -> dict[str, str]:
     told = {"generalist.space": searched, "mlflow.note.content": summary(record)}
     if record.best is not None:
         told["generalist.best"] = str(record.best)
-    return facts.tags_of({key: _public(value) for key, value in told.items()})
+    return facts.tags_of({key: masked(value) for key, value in told.items()})
 
 
 def summary(record: StudyRecord) -> str:
@@ -121,7 +120,3 @@ def summary(record: StudyRecord) -> str:
         f"Trial {best.number} is the best by {' and '.join(record.objective)}: on {judged.natural.n} validation images"
         f" natural {judged.natural}, robust {judged.robust}. {cost}"
     )
-
-
-def _public(text: str) -> str:
-    return _PASSWORD.sub("***@", text)

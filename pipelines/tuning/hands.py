@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from generalist.errors import BadInput
+from generalist.masking import masked
 from pipelines.tuning.storage import STORAGE
 from pipelines.workspace import Workspace
 
@@ -60,9 +61,9 @@ class Process:
 
 
 def last_line(log: Path) -> str:
-    """The last line of a file that says something."""
+    """The last line of a file that says something, without passwords."""
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
+    return masked(next((line.strip() for line in reversed(lines) if line.strip()), "nothing"))
 
 
 class Hands:

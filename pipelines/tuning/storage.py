@@ -11,6 +11,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from generalist.errors import BadInput
+from generalist.masking import masked, masked_address
 from pipelines.databases import connect_once
 from pipelines.workspace import Workspace
 
@@ -47,7 +48,7 @@ def close(storage: BaseStorage) -> None:
 
 def shown(address: str) -> str:
     """An address without its password."""
-    return make_url(address).render_as_string(hide_password=True) if "://" in address else address
+    return masked_address(address) if "://" in address else address
 
 
 def _journal(path: Path) -> BaseStorage:
@@ -69,14 +70,14 @@ def _database(address: str) -> BaseStorage:
         connect_once(whole)
         return RDBStorage(whole)
     except (ArgumentError, NoSuchModuleError):
-        raise BadInput(f"{STORAGE} is no address of a database, such as postgresql://user@host/name") from None
+        raise BadInput(f"{STORAGE} is no address of a database, such as postgresql://host/name") from None
     except ImportError:
         raise BadInput("PostgreSQL needs its driver: pip install 'generalist[postgres]'") from None
     except TimeoutError as error:
         raise BadInput(f"the database at {shown(address)} can't be used: {error.strerror}") from None
     except SQLAlchemyError as error:
         what = str(getattr(error, "orig", error)).strip().partition("\n")[0]
-        raise BadInput(f"the database at {shown(address)} can't be used: {what}") from None
+        raise BadInput(f"the database at {shown(address)} can't be used: {masked(what, of=address)}") from None
 
 
 class _JournalLock(JournalFileOpenLock):
