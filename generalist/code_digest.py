@@ -21,6 +21,7 @@ _WITHOUT_EFFECT = (
     "generalist.config",  # its values are in keys, schedules step by step
     "generalist.records",  # what is told
     "generalist.errors",
+    "generalist.masking",
     "generalist.store",  # bytes come back as they went, under a checksum
     "generalist.code_digest",
     "generalist.numerics",

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from prefect import flow, get_run_logger, task, unmapped
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, wait
 from prefect.runtime import flow_run
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -114,14 +116,25 @@ def publish(label: str, job: Job, results: Results, run_id: str | None) -> Regis
 
 
 class _Here:
-    """Who follows the flow in this process, and the sentence with which it refused.
+    """Who follows the flow in this process, and how it failed, if it did.
 
     A flow's own parameters and result must be plain values.
     """
 
     def __init__(self, watch: Watch, *, trusted: bool) -> None:
         self.watch, self.trusted = watch, trusted
-        self.refusal: BadInput | None = None
+        self.failure: BaseException | None = None
+        self._impatient = ExitStack()
+
+    def failed(self, error: BaseException) -> None:
+        """Remember how the flow failed; Prefect, which may be what fails, is not told of it for minutes."""
+        self.failure = error
+        if self.trusted:
+            self._impatient.enter_context(temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}))
+
+    def close(self) -> None:
+        """Be as patient as before."""
+        self._impatient.close()
 
     def folder(self, given: str | None, workspace: Workspace) -> Path:
         """Where results go; a deployment's parameters come from elsewhere, and may not name every place."""
@@ -170,8 +183,11 @@ def generalist_flow(
         with writing(target, workspace) as staged:
             return _run(config, workspace, staged, target, here.watch)
     except BadInput as error:
-        here.refusal = error
+        here.failed(error)
         return Failed(message=str(error), data=error)  # the sentence alone, where raising would show a traceback
+    except BaseException as error:
+        here.failed(error)
+        raise
 
 
 def run(
@@ -192,11 +208,16 @@ def run(
             outputs=str(outputs),
             return_state=True,
         )
-        if here.refusal is not None:
-            raise here.refusal
+        if isinstance(here.failure, BadInput):
+            raise here.failure
         result: dict[str, str] = state.result()
         return result
+    except Exception:
+        if here.failure is not None:  # Prefect may have failed to tell of it, too
+            raise here.failure from here.failure.__cause__
+        raise
     finally:
+        here.close()
         _here.reset(token)
 
 

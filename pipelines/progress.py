@@ -4,6 +4,7 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
@@ -105,7 +106,8 @@ class Progress:
             self._write(text)
 
     def _print(self, text: str) -> None:
-        self._console.print(lines(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
+        with suppress(OSError):  # a log on a full disk is no reason to stop a training
+            self._console.print(lines(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def _put_training_away(self) -> None:
         if self._bars is not None:

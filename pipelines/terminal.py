@@ -14,6 +14,10 @@ class Terminal(Console):
     def __init__(self, **options: Any) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, **options)
 
+    def on_broken_pipe(self) -> None:
+        """Nobody reads any more, which is no reason to stop a training."""
+        self.quiet = True
+
     def render_str(self, text: str, **options: Any) -> Text:
         """Text of lines and cells."""
         return super().render_str(lines(text), **options)

@@ -37,7 +37,7 @@ def test_a_password_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a database doesn't answer, its address is, without it."""
     monkeypatch.setenv("GENERALIST_TUNING", "postgresql://user:secret@127.0.0.1:1/none")
     sentence = refused("tune", "--trials", "1")
-    assert "postgresql+psycopg://user:***@127.0.0.1:1/none" in sentence or "user:***@" in sentence
+    assert "postgresql://…@127.0.0.1:1/none" in sentence
     assert "secret" not in sentence
 
 

@@ -63,4 +63,4 @@ def test_four_processes_and_a_hundred_trials(project: Workspace, address: str) -
 
 def test_the_password_stays_out_of_what_is_shown(address: str) -> None:
     """The rest of the address is told."""
-    assert shown(address.replace("tester@", "tester:secret@")) == address.replace("tester@", "tester:***@")
+    assert shown(address.replace("tester@", "tester:secret@")) == address.replace("tester@", "…@")

@@ -1,6 +1,7 @@
 """The command line `generalist`. Heavy imports wait inside the commands: `generalist --help` answers at once."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -75,5 +76,6 @@ def main() -> None:
         app(prog_name="generalist")
     except SystemExit as end:
         if end.code and (file := os.environ.get(CODE)):
-            Path(file).write_text(str(end.code), encoding="ascii")
+            with suppress(OSError):  # a full disk; then the code is DVC's own
+                Path(file).write_text(str(end.code), encoding="ascii")
         leave(end.code)

@@ -8,7 +8,7 @@ import typer
 
 from generalist.errors import BadInput
 from pipelines.cli import options
-from pipelines.cli.shell import new_app, say
+from pipelines.cli.shell import new_app, printing, say
 
 app = new_app(help="Show, check and choose configurations.", no_args_is_help=True)
 
@@ -19,7 +19,9 @@ def show(params: options.Params = None, preset: options.Preset = None, overrides
     from generalist.config import to_yaml
     from pipelines.workspace import Workspace
 
-    typer.echo(to_yaml(options.configuration(Workspace.find(), params, preset, overrides)), nl=False)
+    config = options.configuration(Workspace.find(), params, preset, overrides)
+    with printing():
+        typer.echo(to_yaml(config), nl=False)
 
 
 @app.command()

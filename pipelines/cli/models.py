@@ -10,7 +10,7 @@ from generalist.errors import BadInput
 from generalist.gate import file_sha256
 from generalist.masking import masked_address
 from pipelines.cli import options
-from pipelines.cli.shell import say, tell
+from pipelines.cli.shell import printing, say, tell
 
 if TYPE_CHECKING:
     from generalist.export import Prediction, Predictor
@@ -45,7 +45,8 @@ def predict(
             unreadable = True
         else:
             if as_json:
-                typer.echo(_json(said, predictor))
+                with printing():
+                    typer.echo(_json(said, predictor))
             else:
                 say(_text(said, predictor.class_names, top))
     if unreadable:

@@ -56,12 +56,34 @@ def new_app(**options: Any) -> typer.Typer:
 
 def tell(text: str) -> None:
     """A line for people on standard error; names and text from elsewhere can't move the cursor or hide a password."""
-    typer.echo(lines(masked(text)), err=True)
+    with suppress(OSError):  # nobody reads any more, or the disk is full: what is told is so all the same
+        typer.echo(lines(masked(text)), err=True)
 
 
 def say(text: str) -> None:
-    """The same on standard output."""
-    typer.echo(lines(text))
+    """The same on standard output.
+
+    Raises:
+        BadInput: it can't be written.
+    """
+    with printing():
+        typer.echo(lines(text))
+
+
+@contextmanager
+def printing() -> Iterator[None]:
+    """What is written to standard output inside.
+
+    Raises:
+        BadInput: it can't be written, as on a full disk.
+        BrokenPipeError: nobody reads any more.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise BadInput(f"standard output can't be written ({error.strerror}): make room on that disk") from None
 
 
 def starting(what: str) -> None:

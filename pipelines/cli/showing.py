@@ -11,6 +11,7 @@ from rich.table import Table
 from generalist.export import Lineage
 from generalist.masking import without_login
 from generalist.records import STRONGER, Evaluation, ThreatEvaluation
+from pipelines.cli.shell import printing
 from pipelines.registry import Registration
 from pipelines.results import Results
 from pipelines.terminal import Terminal
@@ -22,8 +23,9 @@ def show(*parts: RenderableType) -> None:
     console = Terminal()
     if not console.is_terminal:
         console = Terminal(width=200)
-    for part in parts:
-        console.print(part, soft_wrap=isinstance(part, str))
+    with printing():
+        for part in parts:
+            console.print(part, soft_wrap=isinstance(part, str))
 
 
 def closing(workspace: Workspace, results: Results, registration: Registration) -> Iterator[RenderableType]:

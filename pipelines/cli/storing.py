@@ -8,7 +8,7 @@ import typer
 from rich.filesize import decimal
 
 from generalist.errors import BadInput
-from pipelines.cli.shell import new_app, say, tell
+from pipelines.cli.shell import new_app, printing, say, tell
 
 if TYPE_CHECKING:
     from generalist.store import Entry, Store
@@ -40,9 +40,12 @@ def show(
             total, last = sum(own.bytes for own in group), max(own.used for own in group)
             table.add_row(kind, f"{len(group):,}", decimal(total), _when(last))
     console = Terminal(width=160 if files else None)  # a name must not be cut
-    console.print(table if entries else "nothing yet", soft_wrap=True)
     where = store.folder if store.remote is None else f"{store.remote.shown}, copies in {store.folder}"
-    console.print(f"{len(entries):,} files, {decimal(sum(own.bytes for own in entries))} in {where}", soft_wrap=True)
+    with printing():
+        console.print(table if entries else "nothing yet", soft_wrap=True)
+        console.print(
+            f"{len(entries):,} files, {decimal(sum(own.bytes for own in entries))} in {where}", soft_wrap=True
+        )
 
 
 @app.command()

@@ -22,6 +22,7 @@ from generalist.errors import BadInput
 from generalist.masking import masked_address
 from pipelines.orchestration.access import CORS, URL, check_admitted, given, proof, secured
 from pipelines.orchestration.database import check, home, migrate
+from pipelines.telling import telling
 from pipelines.workspace import Workspace, quiet_telemetry
 
 __all__ = ["answers", "check", "home", "migrate", "quiet", "server"]
@@ -93,7 +94,8 @@ def server(workspace: Workspace, *, warn: Callable[[str], None]) -> Iterator[Cal
         try:
             yield ready
         finally:
-            _send_what_is_left()
+            with telling():
+                _send_what_is_left()
 
 
 class _Temporary:

@@ -3,6 +3,7 @@
 python -m pipelines.serving.deployment train
 """
 
+import http.client
 import json
 import sys
 import urllib.request
@@ -16,6 +17,7 @@ from pipelines.workspace import Workspace
 
 DEPLOYMENTS = {"train": "generalist", "search": "generalist-tune"}
 """Flows by their deployments."""
+_NO_ANSWER = (OSError, http.client.HTTPException, ValueError, LookupError)
 _UNDER_WAY = ["PENDING", "RUNNING", "CANCELLING"]
 
 
@@ -23,7 +25,7 @@ def polled_since(api: str, since: datetime) -> bool:
     """Whether something has asked for runs of each deployment since then: they are being served."""
     try:
         polled = [_asked(f"{api}/deployments/name/{own}/{name}")["last_polled"] for name, own in DEPLOYMENTS.items()]
-    except OSError:
+    except _NO_ANSWER:
         return False
     return all(when is not None and datetime.fromisoformat(when) > since for when in polled)
 
@@ -45,7 +47,7 @@ def abandon_runs(api: str) -> bool:
         runs = _asked(f"{api}/flow_runs/filter", wanted, proof)
         for run in runs:
             _asked(f"{api}/flow_runs/{run['id']}/set_state", {"state": state, "force": True}, proof)
-    except OSError:  # the server has ended; so do we
+    except _NO_ANSWER:  # the server has ended, or can't any more; so do we
         return False
     return bool(runs)
 

@@ -12,6 +12,7 @@ from mlflow.entities import Metric, Param, Run, RunTag
 
 from generalist.config import Config
 from generalist.errors import BadInput
+from pipelines.telling import telling
 from pipelines.tracking import facts, trial_facts
 from pipelines.tracking.database import connect, experiment_id
 from pipelines.tracking.tracker import ALIVE, end_killed
@@ -84,7 +85,8 @@ class StudyTracker:
     def stopped(self) -> None:
         """End the run of a search that was stopped, or failed; `open_study` goes on in the same run."""
         if not self._ended:
-            self._end("KILLED")
+            with telling():
+                self._end("KILLED")
 
     def _begin(self, trial: TrialRecord) -> Run:
         start = int(time.time() * 1000) - round(1000 * trial.seconds)

@@ -8,20 +8,19 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence, Sized
-from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
 
 from generalist.config import Config
 from generalist.errors import BadInput
 from generalist.masking import without_login
 from generalist.records import EpochRecord, Evaluation, GlobalRecord, RoundRecord
 from pipelines.results import Results
+from pipelines.telling import telling
 from pipelines.tracking import facts
 from pipelines.tracking.database import connect, experiment_id, has_server
 from pipelines.tracking.model import log_model, sha256_of
@@ -150,17 +149,20 @@ class Tracker:
     def fail(self) -> None:
         """End the run of a training that failed, or was stopped; called where its exception is handled.
 
-        What fails after `finish` is not the training: the run stays finished.
+        What fails after `finish` is not the training: the run stays finished. Where MLflow can't be told, the next
+        start ends the run, and the failure is the one that is told.
         """
         if self._ended:
             return
         error = sys.exception()
-        with suppress(MlflowException):  # that it ended is told all the same
+        with telling():  # that it ended is told all the same
             self._send()
         stopped = error is not None and not isinstance(error, Exception)  # Ctrl-C, or a task that was cancelled
         # Only our own sentences: others' messages may hold anything, secrets included.
-        self.tag({"reason": str(error) if isinstance(error, BadInput) else type(error).__name__})
-        self._end("KILLED" if stopped else "FAILED")
+        with telling():
+            self.tag({"reason": str(error) if isinstance(error, BadInput) else type(error).__name__})
+        with telling():
+            self._end("KILLED" if stopped else "FAILED")
 
     def _log_file(self, path: Path) -> None:
         if not path.is_file():

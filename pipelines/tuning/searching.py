@@ -12,6 +12,7 @@ from generalist.data import Dataset
 from generalist.store import Store, write_atomically
 from generalist.training import Candidate
 from pipelines import steps
+from pipelines.telling import telling
 from pipelines.tracking import StudyTracker, open_study
 from pipelines.trials import Finalist, StudyRecord, TrialRecord
 from pipelines.tuning.hands import Hands, Start
@@ -132,9 +133,11 @@ def _worked(search: Search, tracker: StudyTracker, *, start: Start, workers: int
         hands.finish()
         _news(search, tracker, told, tell)
     finally:
-        hands.end()
-        search.study.set_user_attr(LEADING, before[LEADING] + time.process_time() - used)
-        search.study.set_user_attr(SECONDS, before[SECONDS] + time.perf_counter() - since)
+        with telling():
+            hands.end()
+        with telling():
+            search.study.set_user_attr(LEADING, before[LEADING] + time.process_time() - used)
+            search.study.set_user_attr(SECONDS, before[SECONDS] + time.perf_counter() - since)
 
 
 def _news(search: Search, tracker: StudyTracker, told: set[int], tell: Tell) -> set[int]:
