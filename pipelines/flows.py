@@ -180,7 +180,7 @@ def generalist_flow(
         target = Results(here.folder(outputs, workspace))
         check_target(target, workspace)
         flow_runs.rename(UUID(flow_run.id), run_name(config))
-        with writing(target, workspace) as staged:
+        with writing(target, workspace) as staged, flow_runs.untagged():
             return _run(config, workspace, staged, target, here.watch)
     except BadInput as error:
         here.failed(error)
@@ -201,13 +201,14 @@ def run(
     here = _Here(watch, trusted=True)
     token = _here.set(here)
     try:
-        state = generalist_flow(
-            preset=preset,
-            overrides=overrides,
-            params=None if params is None else str(params),
-            outputs=str(outputs),
-            return_state=True,
-        )
+        with flow_runs.announced(Workspace.find()):
+            state = generalist_flow(
+                preset=preset,
+                overrides=overrides,
+                params=None if params is None else str(params),
+                outputs=str(outputs),
+                return_state=True,
+            )
         if isinstance(here.failure, BadInput):
             raise here.failure
         result: dict[str, str] = state.result()

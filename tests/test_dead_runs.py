@@ -61,3 +61,34 @@ def test_the_next_training_ends_what_a_killed_one_left(
     assert names == [name for name, _ in runs(project)]
     assert [status for _, status in runs(project)] == ["KILLED", "FINISHED"]
     assert described
+
+
+def test_a_run_that_was_killed_before_it_showed_itself_is_ended_by_the_next(
+    tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    """In the moment between its beginning in Prefect and its own lock; tasks have no tag of it."""
+    project = with_databases(tmp_path, pytestconfig)
+    (project / "dvc.yaml").touch()
+    short = small("training.epochs=2", "mixing.warm_up=1", "training.batch_size=512")
+    (project / "params.yaml").write_text(to_yaml(short), encoding="utf-8")
+    own = {name: value for name, value in environment().items() if name != "PREFECT_HOME"}
+    program = (
+        "import os, signal\n"
+        "from pipelines.cli import main\n"
+        "import pipelines.orchestration as server\n"
+        "server.quiet(__import__('pipelines.workspace').workspace.Workspace.find())\n"
+        "from pipelines.orchestration import flow_runs\n"
+        "flow_runs.begin = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "main()\n"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", program, "train"], cwd=project, env=own, capture_output=True, timeout=200, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert states(project, "flow_run") == ["RUNNING"]
+    done = subprocess.run(TRAIN, cwd=project, env=own, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    assert states(project, "flow_run") == ["CRASHED", "COMPLETED"]
+    assert len(list((project / ".generalist" / "locks").glob("flow-????????-*.lock"))) <= 1  # of the run just now
+    with closing(sqlite3.connect(project / ".generalist" / "prefect" / "prefect.db")) as database:
+        assert {tags for (tags,) in database.execute("SELECT tags FROM task_run")} == {"[]"}

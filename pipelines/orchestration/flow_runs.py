@@ -3,11 +3,13 @@
 Prefect can't tell a run whose process was killed from one that takes long. Here a lock goes with the process.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from filelock import FileLock, Timeout
+from prefect import tags
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     DeploymentFilter,
@@ -16,11 +18,13 @@ from prefect.client.schemas.filters import (
     FlowRunFilterId,
     FlowRunFilterState,
     FlowRunFilterStateType,
+    FlowRunFilterTags,
     TaskRunFilter,
     TaskRunFilterState,
     TaskRunFilterStateType,
 )
 from prefect.client.schemas.objects import StateType
+from prefect.context import TagsContext
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
@@ -28,6 +32,7 @@ from pipelines.workspace import Workspace
 
 _UNDER_WAY = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 _KILLED = "its process was killed, or the machine stopped; what it had trained is in the store"
+_TAG = "process:"
 _held: list[FileLock] = []
 
 
@@ -45,6 +50,29 @@ def begin(workspace: Workspace, run: UUID) -> None:
     with workspace.one_at_a_time("flow-runs"):  # between making a lock and taking it, nobody may find it free
         lock.acquire()
     _held.append(lock)
+
+
+@contextmanager
+def announced(workspace: Workspace) -> Iterator[None]:
+    """Show from before a flow run exists that its process lives: a tag of the run names a lock.
+
+    Between its beginning and `begin` a run has no other sign, and would be under way for ever if it were killed then.
+    """
+    token = uuid4()
+    lock = FileLock(_lock(workspace, token))
+    with workspace.one_at_a_time("flow-runs"):  # as in `begin`
+        lock.acquire()
+    try:
+        with tags(_TAG + str(token)):
+            yield
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def untagged() -> AbstractContextManager[object]:
+    """Tasks inside don't take on the tags of their flow run."""
+    return TagsContext(current_tags=set())
 
 
 def rename(run: UUID, name: str) -> None:
@@ -67,10 +95,11 @@ def end_dead(workspace: Workspace, *, deployments: Collection[str] = ()) -> list
         for path in sorted(workspace.locks.glob("flow-*-*.lock")):
             try:
                 with FileLock(path, timeout=0):
-                    run = UUID(path.stem.removeprefix("flow-"))
-                    if _end(client, run):
-                        ended.append(run)
-                        path.unlink()
+                    name = UUID(path.stem.removeprefix("flow-"))
+                    for run in (name, *_tagged(client, name)):
+                        if _end(client, run):
+                            ended.append(run)
+                            path.unlink(missing_ok=True)
             except Timeout:
                 continue
         if deployments:
@@ -97,6 +126,12 @@ def _end(client: SyncPrefectClient, run: UUID) -> bool:
     return True
 
 
+def _tagged(client: SyncPrefectClient, token: UUID) -> list[UUID]:
+    """The run whose process held that lock from the start on."""
+    tag = FlowRunFilterTags(all_=[_TAG + str(token)])
+    return [run.id for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=tag))]
+
+
 def _begun(client: SyncPrefectClient, deployments: Collection[str]) -> list[UUID]:
     runs = client.read_flow_runs(
         deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=list(deployments))),
@@ -105,5 +140,5 @@ def _begun(client: SyncPrefectClient, deployments: Collection[str]) -> list[UUID
     return [run.id for run in runs]
 
 
-def _lock(workspace: Workspace, run: UUID | str) -> Path:
+def _lock(workspace: Workspace, run: UUID) -> Path:
     return workspace.locks / f"flow-{run}.lock"
