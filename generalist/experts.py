@@ -200,6 +200,13 @@ class Expert:
         if reset_momentum:
             self.optimizer.state.clear()
 
+    def finite(self) -> bool:
+        """Whether every number of it is finite, those of its optimizer, averages and shares among them."""
+        averages = [own for own in (self.average, self.share, *(share for _, share in self.companions)) if own]
+        kept = [value for entry in self.optimizer.state.values() for value in entry.values()]
+        tensors = [*self.weights.values(), *kept, *(own for average in averages for own in average.weights.values())]
+        return all(bool(own.isfinite().all()) for own in tensors if isinstance(own, Tensor))
+
     def state(self) -> State:
         """A copy of everything, on the CPU."""
         optimizer = {

@@ -29,7 +29,7 @@ class EpochResult:
 
 
 class DivergedError(ArithmeticError):
-    """An expert's loss or gradient is no finite number any more.
+    """An expert's loss, gradient or state is no finite number any more.
 
     Attributes:
         expert: its place in the unit.
@@ -40,6 +40,17 @@ class DivergedError(ArithmeticError):
     def __init__(self, expert: int, step: int, loss: float, gradient_norm: float) -> None:
         super().__init__(f"step {step}: loss {loss:g}, gradient norm {gradient_norm:g}")
         self.expert, self.step, self.loss, self.gradient_norm = expert, step, loss, gradient_norm
+
+
+def checked_notes(seen: Tensor) -> Tensor:
+    """The notes of an epoch that was begun, as they were stored.
+
+    Raises:
+        ValueError: they are none.
+    """
+    if seen.dtype != torch.float64 or seen.ndim != 2 or len(seen) != 4:
+        raise ValueError(f"notes are {seen.dtype} {list(seen.shape)}")
+    return seen
 
 
 class Notes:
@@ -140,7 +151,7 @@ class Unit:
             between: called after each step but the last; `moment` then gives what a training can go on from.
 
         Raises:
-            DivergedError: loss or gradient of an expert was not finite.
+            DivergedError: loss, gradient or state of an expert was not finite.
         """
         self._since = time.perf_counter()
         recipe, first = self.experts[0].recipe, len(self._notes[0])
@@ -169,6 +180,8 @@ class Unit:
             rate = expert.learning_rate(step)
             seconds = self._seconds + time.perf_counter() - self._since
             results.append(notes.result(expert=index, learning_rate=rate, seconds=seconds))
+            if not expert.finite():  # by the last step, whose loss was still that of the weights before it
+                raise DivergedError(index, len(notes), results[-1].loss, results[-1].gradient_norm)
             expert.epoch += 1
         self._notes, self._seconds = [Notes() for _ in self.experts], 0.0
         return results

@@ -25,7 +25,7 @@ def test_what_is_saved_is_loaded(store: Store) -> None:
     found = store.load(KEY)
     assert torch.equal(found.tensors["w"], torch.arange(6.0).view(2, 3))
     assert found.tensors["n"].dtype == torch.int64
-    assert found.facts == {"epoch": 4, "seen": [1.5], "kind": "state"}
+    assert found.facts == {"epoch": 4, "seen": [1.5], "kind": "state", "key": KEY}
     assert KEY in store
     assert "cd" * 32 not in store
 

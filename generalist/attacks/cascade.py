@@ -73,8 +73,8 @@ def autoattack(
 
     Raises:
         BadInput: an unknown name; images or labels of a wrong type, shape, range or place; a threat that allows every
-            image; a model that fails, or gives no logits for two classes at least, or something that is not a number;
-            the state of another evaluation.
+            image; a model that fails, or gives no logits for two classes at least, or something that is not a number.
+        Lost: the state is damaged, or one of another evaluation.
     """
     own, names = chosen(version, attacks)
     check_images(images, labels)

@@ -14,7 +14,7 @@ from generalist.attacks.members import member_module
 from generalist.attacks.tiles import logits_of, tile_size
 from generalist.code_digest import evaluation_code
 from generalist.errors import BadInput
-from generalist.store import Stored, read_tensors, tensors_digest, write_tensors
+from generalist.store import Lost, Stored, read_tensors, tensors_digest, write_tensors
 from generalist.tensors import Images, Labels, Logits
 from generalist.threats import Threat
 
@@ -34,27 +34,30 @@ class StateFile:
         """What was written, or None where nothing was.
 
         Raises:
-            BadInput: the file is damaged, or belongs to another evaluation.
+            Lost: the file is damaged, or belongs to another evaluation.
         """
         if not self.path.exists():
             return None
-        stored = read_tensors(self.path, mend=_MEND)
+        try:
+            stored = read_tensors(self.path, mend=_MEND)
+        except BadInput as error:
+            raise Lost(str(error)) from None
         theirs = stored.facts.get("identity")
         if not isinstance(theirs, dict):  # weights, for instance: nothing to delete
-            raise BadInput(f"{self.path} holds no state of an evaluation: name another file")
+            raise Lost(f"{self.path} holds no state of an evaluation: name another file")
         others = [name for name, digest in self.identity.items() if theirs.get(name) != digest]
         if {"threat", "set of attacks"} & {*others}:  # whose code is another one, of course
             others = [name for name in others if name != "code"]
         if others:
-            raise BadInput(
+            raise Lost(
                 f"the state {self.path} belongs to an evaluation with another {' and another '.join(others)}: "
                 "delete it to begin anew, or name another file"
             )
         return stored
 
-    def damaged(self) -> BadInput:
+    def damaged(self) -> Lost:
         """What to say where its content is not that of a state."""
-        return BadInput(f"the state file {self.path} is damaged (it does not hold what it should): {_MEND}")
+        return Lost(f"the state file {self.path} is damaged (it does not hold what it should): {_MEND}")
 
     def write(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], *, now: bool = False) -> None:
         """Write a state, unless one was written a moment ago.

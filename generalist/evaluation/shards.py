@@ -18,6 +18,7 @@ from generalist.data import Split
 from generalist.evaluation.measuring import TILE, Float32, attacked, decision, device, tiles, whole
 from generalist.models import Classifier
 from generalist.records import STRONGER
+from generalist.store import Lost, set_aside
 from generalist.threats import Threat, threat_from
 
 Watch = Callable[[str, Standing], None]
@@ -124,17 +125,27 @@ def _cascade(
 ) -> Cascade:
     images, labels = whole(split, device(model))
     name = hashlib.sha256(repr((attacks, str(threat), rows)).encode()).hexdigest()[:16]
-    return autoattack(
-        model,
-        images,
-        labels,
-        threat,
-        version=options.attack,
-        attacks=attacks,
-        seed=options.seed,
-        batch_size=options.batch_size,
-        square_queries=options.square_queries,
-        precision=options.precision,
-        state=None if states is None else states / f"{name}.safetensors",
-        watch=watch,
-    )
+    state = None if states is None else states / f"{name}.safetensors"
+
+    def found() -> Cascade:
+        return autoattack(
+            model,
+            images,
+            labels,
+            threat,
+            version=options.attack,
+            attacks=attacks,
+            seed=options.seed,
+            batch_size=options.batch_size,
+            square_queries=options.square_queries,
+            precision=options.precision,
+            state=state,
+            watch=watch,
+        )
+
+    try:
+        return found()
+    except Lost:
+        assert state is not None  # which was damaged, or that of another evaluation
+        set_aside(state)
+        return found()

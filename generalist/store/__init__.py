@@ -2,7 +2,7 @@
 
 from generalist.store.files import Stored, read_tensors, tensors_digest, write_atomically, write_tensors
 from generalist.store.remote import Remote
-from generalist.store.states import Entry, Lost, Store
+from generalist.store.states import Entry, Lost, Store, set_aside
 
 __all__ = [
     "Entry",
@@ -11,6 +11,7 @@ __all__ = [
     "Store",
     "Stored",
     "read_tensors",
+    "set_aside",
     "tensors_digest",
     "write_atomically",
     "write_tensors",

@@ -71,17 +71,17 @@ class Store:
         Raises:
             BadInput: the folder can't be written, or a shared store doesn't answer.
         """
-        write_tensors(self.path(key), tensors, {**facts, "kind": kind})
+        write_tensors(self.path(key), tensors, {**facts, "kind": kind, "key": key})
         if self.remote is not None:
             self.remote.send(_name(key), self.path(key))
 
     def load(self, key: str, *, touch: bool = True) -> Stored:
-        """Read a state and compare its checksum. A damaged file is set aside, so that its state is computed again.
+        """Read a state and compare its checksum and its key. A damaged file is set aside: its state is computed again.
 
         With `touch` it counts as used.
 
         Raises:
-            Lost: the file is missing, truncated or altered.
+            Lost: the file is missing, truncated, altered, or the state of another key.
         """
         path = self.path(key)
         if not path.is_file() and self.remote is not None:
@@ -90,6 +90,8 @@ class Store:
             stored = read_tensors(path, mend=_MEND)
             if not isinstance(stored.facts.get("kind"), str):  # which `save` writes
                 raise BadInput(f"the state file {path} is damaged (it tells no kind): {_MEND}")
+            if stored.facts.get("key") != key:
+                raise BadInput(f"the state file {path} is damaged (it holds the state of another key): {_MEND}")
         except BadInput as error:
             self._set_aside(key)
             raise Lost(str(error)) from None
@@ -108,7 +110,7 @@ class Store:
             yield
         except BadInput:
             raise
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
             self._set_aside(key)
             raise Lost(
                 f"the state file {self.path(key)} is damaged (it does not hold what it should): {_MEND}"
@@ -160,16 +162,19 @@ class Store:
         return (path for path in self.folder.glob("??/*") if path.is_file() and _SUFFIX in path.name)
 
     def _set_aside(self, key: str) -> None:
-        """Out of the way, but not out of the world: somebody may want to know what happened."""
-        path = self.path(key)
-        with suppress(FileNotFoundError):  # it is missing, or another process was faster
-            aside = path.with_name(path.name + _ASIDE)
-            if path.is_dir() or aside.is_dir():  # neither takes the other's place
-                aside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{_ASIDE}")
-            path.replace(aside)
-            logging.getLogger("generalist").warning("a damaged state was set aside as %s", aside)
+        set_aside(self.path(key))
         if self.remote is not None:
             self.remote.remove(_name(key))
+
+
+def set_aside(path: Path) -> None:
+    """A damaged file out of the way, but not out of the world: somebody may want to know what happened."""
+    with suppress(FileNotFoundError):  # it is missing, or another process was faster
+        aside = path.with_name(path.name + _ASIDE)
+        if path.is_dir() or aside.is_dir():  # neither takes the other's place
+            aside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{_ASIDE}")
+        path.replace(aside)
+        logging.getLogger("generalist").warning("a damaged state was set aside as %s", aside)
 
 
 def _name(key: str) -> PurePosixPath:

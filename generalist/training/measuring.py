@@ -29,8 +29,8 @@ from generalist.training.states import States
 class Measuring:
     """Natural and robust accuracy on the validation split, by the attack of `evaluation.choice` or another one."""
 
-    def __init__(self, config: Config, dataset: Dataset, store: Store) -> None:
-        self._config, self._dataset, self._store, self._states = config, dataset, store, States(store)
+    def __init__(self, config: Config, dataset: Dataset, store: Store, states: States) -> None:
+        self._config, self._dataset, self._store, self._states = config, dataset, store, states
         self._numerics = fingerprint(config.training.device, config.training.threads, evaluation=True)
 
     def expert(self, position: Position, name: str) -> Measured:

@@ -79,7 +79,7 @@ def averaged_experts(training: Training, positions: Positions) -> Averaged:
                 " it again: train with more of it in mixing.weights"
             )
     shares = {name: share for name in by_expert if (share := positions[name].share) is not None}
-    return Averaged({name: training.store.load(key).tensors for name, key in shares.items()}, found)
+    return Averaged({name: training.states.weights(key) for name, key in shares.items()}, found)
 
 
 def coefficient(course: Course, step: int) -> float:
@@ -140,7 +140,7 @@ def judged(
     training: Training, averaged: Averaged, mixtures: Sequence[Mapping[str, float]], attack: Attack
 ) -> list[Remixed]:
     """Mixtures on the validation split by an attack; the same one is never measured twice."""
-    measuring = Measuring(training.config, training.dataset, training.store)
+    measuring = Measuring(training.config, training.dataset, training.store, training.states)
     with engine.threads(training.config.training.threads):
         return [Remixed(dict(own), measuring.any_learner(remixed(averaged, own), attack)) for own in mixtures]
 

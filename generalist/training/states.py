@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -14,8 +13,9 @@ from generalist.mixing import combined
 from generalist.records import EpochRecord, Record
 from generalist.store import Store
 from generalist.tensors import Weights
+from generalist.training.form import Form
 from generalist.training.keys import Key, Position, Positions
-from generalist.units import Moment
+from generalist.units import Moment, checked_notes
 
 Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Histories = Sequence[Sequence[EpochRecord]]
@@ -31,10 +31,10 @@ class Begun:
 
 
 class States:
-    """Saving and loading by position."""
+    """Saving and loading by position; what is loaded fits the network, or is lost."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, form: Form) -> None:
+        self._store, self._form = store, form
 
     def __contains__(self, position: Position) -> bool:
         return position.trajectory in self._store and (position.share is None or position.share in self._store)
@@ -55,13 +55,26 @@ class States:
             Lost: a file is missing, truncated or altered.
         """
         stored = self._store.load(position.trajectory)
-        share = None if position.share is None else self._store.load(position.share).tensors
-        companions = tuple(self._store.load(key).tensors for key in position.companions)
+        share = None if position.share is None else self.weights(position.share)
+        companions = tuple(self.weights(key) for key in position.companions)
         with self._store.understood(position.trajectory):
             facts = _Facts.model_validate(stored.facts)
             (rate,), (history,) = facts.rates, facts.histories
-            state = _state(position.epoch, stored.tensors, share, rate, companions)
+            if facts.epoch != position.epoch:
+                raise ValueError(f"of epoch {facts.epoch}")
+            state = self._state(position.epoch, stored.tensors, share, rate, companions)
         return state, list(history)
+
+    def weights(self, key: Key) -> Weights:
+        """Weights that lie under a key of their own: a share, or a candidate.
+
+        Raises:
+            Lost: the file is missing, truncated, altered, or of another network.
+        """
+        tensors = self._store.load(key).tensors
+        with self._store.understood(key):
+            self._form.check(tensors)
+        return tensors
 
     def complete(self, position: Position) -> bool:
         """Whether a state is there with the shares of all its companions."""
@@ -103,8 +116,8 @@ class States:
                 own = _below(str(index), stored.tensors)
                 share = None if end.share is None else _below("share", own)
                 companions = tuple(_below(f"companion {number}", own) for number in range(len(end.companions)))
-                states.append(_state(facts.epoch, own, share, rate, companions))
-                notes.append(own["notes/steps"])
+                states.append(self._state(facts.epoch, own, share, rate, companions))
+                notes.append(checked_notes(own["notes/steps"]))
         moment = Moment(tuple(states), tuple(notes), facts.seconds)
         return Begun(moment, [list(own) for own in facts.histories])
 
@@ -118,11 +131,27 @@ class States:
 
     def global_learner(self, positions: Positions) -> Weights:
         """The global learner: the sum of all shares."""
-        return combined([self._store.load(p.share).tensors for p in positions.values() if p.share is not None])
+        return combined([self.weights(p.share) for p in positions.values() if p.share is not None])
 
     def mixture(self, positions: Positions, factors: Sequence[float]) -> Weights:
         """The plain mixture of what the experts contribute, without the past."""
         return combined([self.learner(position) for position in positions.values()], factors)
+
+    def _state(
+        self,
+        epoch: int,
+        tensors: Mapping[str, Tensor],
+        share: Weights | None,
+        rate: float,
+        companions: tuple[Weights, ...],
+    ) -> State:
+        weights, average = _below("weights", tensors), _below("average", tensors) or None
+        for own in (weights, average, share, *companions):
+            if own is not None:
+                self._form.check(own)
+        optimizer = _below("optimizer", tensors)
+        self._form.check_optimizer(optimizer)
+        return State(epoch, weights, optimizer, average, share, rate, companions)
 
 
 def _way_to(ends: Sequence[Position]) -> Key:
@@ -134,32 +163,6 @@ def _tensors(state: State) -> dict[str, Tensor]:
     tensors = {f"weights/{name}": tensor for name, tensor in state.weights.items()}
     tensors |= {f"optimizer/{name}": tensor for name, tensor in state.optimizer.items()}
     return tensors | {f"average/{name}": tensor for name, tensor in (state.average or {}).items()}
-
-
-def _state(
-    epoch: int,
-    tensors: Mapping[str, Tensor],
-    share: Weights | None,
-    rate: float,
-    companions: tuple[Weights, ...],
-) -> State:
-    weights, average = _below("weights", tensors), _below("average", tensors) or None
-    for other in (share, average, *companions):
-        if not weights or (other is not None and _shapes(other) != _shapes(weights)):
-            raise ValueError("tensors of different networks")
-    return State(
-        epoch=epoch,
-        weights=weights,
-        optimizer=_below("optimizer", tensors),
-        average=average,
-        share=share,
-        rate=rate,
-        companions=companions,
-    )
-
-
-def _shapes(weights: Weights) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in weights.items()}
 
 
 def _below(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from generalist.store import Store, tensors_digest
 from generalist.tensors import Weights
 from generalist.training.checks import check_single_images, check_threats
 from generalist.training.forecast import Work
+from generalist.training.form import Form
 from generalist.training.keys import Key, Keys, Position, Positions
 from generalist.training.measuring import Measuring
 from generalist.training.plan import Round, plan
@@ -83,23 +84,23 @@ class Training:
             per_epoch=self._per_epoch,
             initial=None if self._initial is None else tensors_digest(self._initial),
         )
-        self._states = States(store)
-        self._measuring = Measuring(config, dataset, store)
+        self.states = States(store, Form.of(config.model, dataset.shape))
+        self._measuring = Measuring(config, dataset, store, self.states)
         alike = [canonical(config.model), canonical(config.engine), repr(dataset.shape), training.batch_size]
         speeds = Speeds(store, [*alike, len(dataset.train), numerics["device"], numerics["threads"]])
-        means = (config, dataset, self._recipes, self._states, self._measuring, speeds)
+        means = (config, dataset, self._recipes, self.states, self._measuring, speeds)
         self._means = Means(*means, watched=sharing is None)
 
     def start(self) -> dict[str, Position]:
         """Make the common initial state, store each expert's, and say where they stand."""
         positions = {name: self._keys.start(name) for name in self._recipes}
-        missing = [name for name, position in positions.items() if not self._states.complete(position)]
+        missing = [name for name, position in positions.items() if not self.states.complete(position)]
         if missing:
             weights = self._initial
             if weights is None:
                 weights = engine.initial_weights(self.config.model, self.dataset.shape, self.config.seed)
             for name in missing:
-                self._states.save(positions[name], initial_state(weights, self._recipes[name]), [])
+                self.states.save(positions[name], initial_state(weights, self._recipes[name]), [])
         return positions
 
     def forecast(self) -> list[Work]:
@@ -167,7 +168,7 @@ class Training:
 
     def weights(self, candidate: Candidate) -> Weights:
         """A candidate's weights."""
-        return self.store.load(candidate.key).tensors
+        return self.states.weights(candidate.key)
 
     def measured(self, candidate: Candidate, attack: AttackOptions | EvaluationOptions) -> Measured:
         """A candidate on the validation split, by an attack or an evaluation's cascade; remembered in the store."""
@@ -175,7 +176,7 @@ class Training:
 
     def learners(self, positions: Positions) -> dict[str, Weights]:
         """Each expert's own learner where it stands, in the configuration's order, whoever was done first."""
-        return {name: self._states.learner(positions[name]) for name in self._recipes}
+        return {name: self.states.learner(positions[name]) for name in self._recipes}
 
     def _segment(self, round_: Round, unit: Sequence[str], positions: Positions) -> Segment:
         return Segment(self._means, round_, unit, positions, self._keys.ahead(round_, unit, positions))
@@ -187,7 +188,7 @@ class Training:
             positions = {name: own[index] for name, own in cuts.items()}
             if self._sharing and epoch not in self._sharing.measured and epoch < round_.stop:
                 continue
-            if all(position in self._states for position in positions.values()):
+            if all(position in self.states for position in positions.values()):
                 records.append(GlobalRecord(epoch=epoch, validation=self._measuring.global_learner(positions)))
         return records
 
@@ -197,7 +198,7 @@ class Training:
         key = digest(["candidate", [position.share for position in last.values()] if is_global else own.trajectory])
         if key not in self.store:
             self.store.save(
-                key, "learner", self._states.global_learner(last) if is_global else self._states.learner(own), {}
+                key, "learner", self.states.global_learner(last) if is_global else self.states.learner(own), {}
             )
         record = RoundRecord(
             round=round_.index,
@@ -205,7 +206,7 @@ class Training:
             weights=self._mixing_weights(round_.stop),
             handed_back=round_.hand_back or (round_.coupled and round_.stop < self.config.training.epochs),
             validation=self._measuring.global_learner(last) if is_global else self._measuring.expert(own, name),
-            digest=tensors_digest(self.store.load(key).tensors),
+            digest=tensors_digest(self.states.weights(key)),
         )
         return Candidate(record, key)
 
@@ -213,16 +214,16 @@ class Training:
         mixing = self.config.mixing
         assert mixing is not None  # the plan hands back only where there is mixing
         onward = self._handed_back(last)
-        missing = [name for name, position in onward.items() if position not in self._states]
+        missing = [name for name, position in onward.items() if position not in self.states]
         if missing:
             if mixing.hand_back == "average":
-                weights = self._states.global_learner(last)
+                weights = self.states.global_learner(last)
             else:
-                weights = self._states.mixture(last, self._factors(last))
+                weights = self.states.mixture(last, self._factors(last))
             for name in missing:
-                state, history = self._states.load(last[name])
+                state, history = self.states.load(last[name])
                 back = handed_back(state, weights, reset_momentum=mixing.momentum == "reset")
-                self._states.save(onward[name], back, history)
+                self.states.save(onward[name], back, history)
         return onward
 
     def _handed_back(self, last: Positions) -> dict[str, Position]:
