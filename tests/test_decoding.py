@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from generalist.data.decoding import Unreadable, content, decode, refuse
+from generalist.data.image_files import formats, suffixes
 from generalist.errors import BadInput
 
 
@@ -163,6 +164,36 @@ def test_what_is_no_image_is_called_so(given: bytes, reason: str) -> None:
         decode(given, size=(8, 8), grayscale=False, path=Path("x.png"))
     assert caught.value.reason.startswith(reason)
     assert "0x" not in str(caught.value)
+
+
+def test_no_picture_starts_ghostscript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither PostScript nor what holds it, whatever their names; Pillow by itself starts it for both."""
+    started = tmp_path / "started"
+    program = tmp_path / "gs"
+    program.write_text(f"#!/bin/sh\ntouch {started}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+    fields = [((3, 60), b"\1\0"), ((3, 20), b"\0\x08"), ((3, 30), b"\0\x08"), ((3, 120), b"\5"), ((8, 10), eps)]
+    iptc = b"".join(bytes([0x1C, *tag]) + struct.pack(">H", len(held)) + held for tag, held in fields)
+    for content in (eps, iptc):
+        monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+        with pytest.raises((OSError, SyntaxError)), Image.open(io.BytesIO(content)) as image:
+            image.load()
+        assert started.exists()
+        started.unlink()
+        for suffix in ("png", "jpg", "eps"):
+            with pytest.raises(Unreadable, match="is no image that Pillow can read"):
+                decode(content, size=(8, 8), grayscale=False, path=Path(f"x.{suffix}"))
+        assert not started.exists()
+
+
+def test_the_formats_that_are_opened_are_those_that_have_a_suffix() -> None:
+    """Under any name: a TIFF called .jpg is a picture, what no file of the list could be is none."""
+    known = {Image.registered_extensions()[suffix] for suffix in suffixes()}
+    assert known - {"MPO"} == {*formats()}
+    tiff = encoded(picture(1), "TIFF")
+    assert decode(tiff, size=(8, 8), grayscale=False, path=Path("x.jpg")).shape == (3, 8, 8)
 
 
 def test_files_that_can_not_be_opened_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

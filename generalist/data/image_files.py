@@ -31,7 +31,8 @@ _MANY = {
 _NO_SUFFIX = "without a suffix"
 _SUFFIXES_TOLD = 6
 _SPLITS = ("train", "test")
-_UNREADABLE = {"EPS", "MPEG"}  # Pillow starts Ghostscript for the one, and has no decoder for the other
+# Pillow starts Ghostscript for the first, opens whatever lies in the second, and has no decoder for the third.
+_UNREADABLE = {"EPS", "IPTC", "MPEG"}
 
 Parts = tuple[str, ...]
 _Id = tuple[int, int]
@@ -88,10 +89,11 @@ def suffixes() -> frozenset[str]:
 
 @functools.cache
 def formats() -> tuple[str, ...]:
-    """Formats that Pillow decodes by itself, by its names, in the order in which it tries them."""
+    """Formats that files have a suffix for and Pillow decodes by itself, in the order in which it tries them."""
     Image.preinit()
     Image.init()
-    return tuple(name for name in Image.ID if name not in _UNREADABLE and not _is_stub(name))
+    named = {*Image.registered_extensions().values()} - _UNREADABLE
+    return tuple(name for name in Image.ID if name in named and not _is_stub(name))
 
 
 def is_utf8(path: Path | str) -> bool:
