@@ -8,6 +8,7 @@ import ast
 import functools
 import hashlib
 import sys
+import threading
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
@@ -55,8 +56,16 @@ def plugins_of(section: Section) -> set[str]:
     return found
 
 
-@functools.cache
+_ONE_AT_A_TIME = threading.Lock()  # Python 3.11 fails to make syntax trees in several threads at once, now and then
+
+
 def _digest(what: str, plugins: tuple[str, ...]) -> str:
+    with _ONE_AT_A_TIME:
+        return _computed(what, plugins)
+
+
+@functools.cache
+def _computed(what: str, plugins: tuple[str, ...]) -> str:
     return Code(Path(__file__).parent).digest([*_ROOTS[what], *plugins])
 
 

@@ -2,7 +2,9 @@
 
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -40,6 +42,29 @@ def added(file: Path, text: str) -> Path:
     for cached in ("_read", "_parsed"):
         getattr(sys.modules["generalist.code_digest"], cached).cache_clear()
     return file
+
+
+def test_threads_that_ask_at_once_wait_for_one_answer() -> None:
+    """Each file is parsed once: Python 3.11 can fail to make syntax trees in several threads at once."""
+    module = sys.modules["generalist.code_digest"]
+    for cached in ("_computed", "_read", "_parsed", "_bare"):
+        getattr(module, cached).cache_clear()
+    together, switching = threading.Barrier(8), sys.getswitchinterval()
+
+    def asked(number: int) -> str:
+        together.wait()
+        return training_code([TRADES]) if number % 2 else evaluation_code()
+
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            found = list(threads.map(asked, range(8)))
+    finally:
+        sys.setswitchinterval(switching)
+    assert set(found) == {training_code([TRADES]), evaluation_code()}
+    for cached in ("_computed", "_read", "_parsed"):
+        known = getattr(module, cached).cache_info()
+        assert known.misses == known.currsize
 
 
 def test_comments_docstrings_and_layout_do_not_count() -> None:

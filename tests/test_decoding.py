@@ -176,15 +176,15 @@ def test_no_picture_starts_ghostscript(tmp_path: Path, monkeypatch: pytest.Monke
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
     fields = [((3, 60), b"\1\0"), ((3, 20), b"\0\x08"), ((3, 30), b"\0\x08"), ((3, 120), b"\5"), ((8, 10), eps)]
     iptc = b"".join(bytes([0x1C, *tag]) + struct.pack(">H", len(held)) + held for tag, held in fields)
-    for content in (eps, iptc):
+    for given_bytes in (eps, iptc):
         monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
-        with pytest.raises((OSError, SyntaxError)), Image.open(io.BytesIO(content)) as image:
+        with pytest.raises((OSError, SyntaxError)), Image.open(io.BytesIO(given_bytes)) as image:
             image.load()
         assert started.exists()
         started.unlink()
         for suffix in ("png", "jpg", "eps"):
             with pytest.raises(Unreadable, match="is no image that Pillow can read"):
-                decode(content, size=(8, 8), grayscale=False, path=Path(f"x.{suffix}"))
+                decode(given_bytes, size=(8, 8), grayscale=False, path=Path(f"x.{suffix}"))
         assert not started.exists()
 
 
