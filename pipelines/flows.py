@@ -30,6 +30,7 @@ from pipelines import artifacts, boundary, steps
 from pipelines.job import Job, Watch
 from pipelines.manifest import put_down, writing
 from pipelines.orchestration import flow_runs
+from pipelines.orchestration.ending import end_in_time
 from pipelines.progress import Progress
 from pipelines.registry import Registration, register
 from pipelines.results import Results, check_target
@@ -171,6 +172,7 @@ def generalist_flow(
         outputs: folder of the results; by default runs/ID, ID being the flow run's.
     """
     here = _present()
+    end_in_time()
     try:
         workspace = Workspace.find()
         flow_runs.begin(workspace, UUID(flow_run.id))

@@ -15,6 +15,7 @@ from generalist.config.naming import check_name
 from generalist.errors import BadInput
 from pipelines import artifacts, boundary
 from pipelines.orchestration import flow_runs
+from pipelines.orchestration.ending import end_in_time
 from pipelines.tuning import doors, summary
 from pipelines.tuning.hands import Process
 from pipelines.tuning.searching import files_of
@@ -64,6 +65,7 @@ def search_flow(
         workers: processes that train.
     """
     say = get_run_logger().info
+    end_in_time()
     try:
         workspace = Workspace.find()
         flow_runs.begin(workspace, UUID(flow_run.id))

@@ -1,0 +1,50 @@
+"""Ctrl-C and SIGTERM end an evaluation within seconds, whichever door it goes through."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from generalist.config import to_yaml
+from tests.processes import until
+from tests.services import environment, with_databases
+from tests.training_factory import small
+
+pytestmark = pytest.mark.long
+DOORS = {
+    "the command": "from pipelines.cli import main; main()",
+    "a deployment's run": "from pipelines.flows import generalist_flow; generalist_flow(outputs='runs/one')",
+}
+WITHIN = 8.0
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_evaluation_ends_within_seconds(
+    tmp_path: Path, pytestconfig: pytest.Config, door: str, number: signal.Signals
+) -> None:
+    """Its attacks run in threads, for which Prefect would wait."""
+    if door == "a deployment's run" and number == signal.SIGINT:
+        pytest.skip("nobody's terminal sends it one")
+    project = with_databases(tmp_path, pytestconfig)
+    (project / "dvc.yaml").touch()
+    written = small("training.epochs=3", "evaluation.attack=standard", "evaluation.images=all", "model.width=16")
+    (project / "params.yaml").write_text(to_yaml(written), encoding="utf-8")
+    said = tmp_path / "said"
+    with said.open("wb") as file:
+        child = subprocess.Popen(
+            [sys.executable, "-c", DOORS[door], "train"], cwd=project, env=environment(), stdout=file, stderr=file
+        )
+    try:
+        until(lambda: child.poll() is not None or "evaluating" in said.read_text(encoding="utf-8"))
+        time.sleep(2)  # somewhere in an attack
+        began = time.monotonic()
+        child.send_signal(number)
+        child.wait(timeout=200)
+        assert time.monotonic() - began < WITHIN
+        assert child.returncode not in (0, 1), said.read_text(encoding="utf-8")
+    finally:
+        child.kill()
