@@ -153,6 +153,44 @@ def test_a_shared_store_hands_states_from_machine_to_machine(remote: Remote, tmp
     assert KEY not in Store(tmp_path / "3", remote)
 
 
+def test_a_shared_store_never_holds_half_a_file(
+    remote: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a file travels it is not there yet; where that fails, nothing is left."""
+    one, seen = Store(tmp_path / "1", remote), []
+    sent = remote._files.put_file
+
+    def half(source: str, target: str) -> None:
+        seen.append(KEY in Store(tmp_path / "2", remote))
+        sent(source, target)
+        seen.append(KEY in Store(tmp_path / "2", remote))
+        if len(seen) == 2:
+            raise ConnectionResetError
+
+    monkeypatch.setattr(remote._files, "put_file", half)
+    with pytest.raises(BadInput, match="doesn't answer"):
+        one.save(KEY, "state", {"w": torch.arange(3.0)}, {})
+    assert list(remote.names()) == []
+    one.save(KEY, "state", {"w": torch.arange(3.0)}, {})
+    assert seen == [False] * 4
+    assert [str(name) for name in remote.names()] == [f"ab/{KEY}.safetensors"]
+
+
+def test_a_rename_is_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file first, then the folder that names it."""
+    flushed: list[Path] = []
+    fsync = os.fsync
+
+    def noted(handle: int) -> None:
+        flushed.append(Path(f"/proc/self/fd/{handle}").readlink())
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    write_atomically(tmp_path / "file", b"new")
+    assert [path.parent if path.is_file() else path for path in flushed][-1] == tmp_path
+    assert len(flushed) == 2
+
+
 def test_a_file_torn_on_its_way_is_lost_not_used(remote: Remote, tmp_path: Path) -> None:
     """It goes, there too, so that the state is computed again."""
     one, other = Store(tmp_path / "1", remote), Store(tmp_path / "2", remote)

@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, SerializationInfo, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializationInfo, model_serializer, model_validator
 from pydantic_core import PydanticCustomError
 
 from generalist.config.quantity import Quantity
+
+Value = Annotated[Quantity, Field(ge=-1e6, le=1e6)]
 
 
 class Schedule(BaseModel):
@@ -20,7 +22,7 @@ class Schedule(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    knots: tuple[tuple[Quantity, Quantity], ...]
+    knots: tuple[tuple[Value, Value], ...]
 
     @model_validator(mode="before")
     @classmethod

@@ -11,10 +11,10 @@ from generalist.config.quantity import Quantity
 from generalist.config.schedule import Schedule
 from generalist.config.section import Plugin, Section, plugin
 
-Positive = Annotated[Quantity, Field(gt=0)]
-NonNegative = Annotated[Quantity, Field(ge=0)]
+Positive = Annotated[Quantity, Field(gt=0, le=1e6)]
+NonNegative = Annotated[Quantity, Field(ge=0, le=1e6)]
 Fraction = Annotated[Quantity, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
 def _checked_name(name: str) -> str:
@@ -32,9 +32,7 @@ class ThreatOptions(Section):
     """What the adversary may do to an image: move it within a ball, inside the pixel range."""
 
     norm: Literal["linf", "l2", "l1"] = Field(description="the norm of the ball: linf, l2 or l1")
-    eps: Positive = Field(
-        le=1e6, description="radius of the ball, in pixel units (pixels lie in [0, 1]), such as 8/255"
-    )
+    eps: Positive = Field(description="radius of the ball, in pixel units (pixels lie in [0, 1]), such as 8/255")
 
     @model_validator(mode="after")
     def _some_images_lie_outside(self) -> "ThreatOptions":

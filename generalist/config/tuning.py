@@ -11,6 +11,7 @@ from generalist.config.quantity import Quantity
 from generalist.config.section import Section
 from generalist.config.sections import Count, Fraction
 
+Bound = Annotated[int | Quantity, Field(ge=-(2**63), le=2**63)]
 _MANY = 10_000  # values of a range; of so many, hardly two trials draw the same
 
 
@@ -45,9 +46,11 @@ class Choices(_Dimension):
 class Range(_Dimension):
     """Numbers between two ends, both included; whole ones where both ends (and the step) are written so."""
 
-    low: int | Quantity = Field(description="smallest value")
-    high: int | Quantity = Field(description="largest value")
-    step: Annotated[int | Quantity, Field(gt=0)] | None = Field(None, description="between neighbouring values")
+    low: Bound = Field(description="smallest value")
+    high: Bound = Field(description="largest value")
+    step: Annotated[int | Quantity, Field(gt=0, le=2**63)] | None = Field(
+        None, description="between neighbouring values"
+    )
     log: bool = Field(False, description="search on a logarithmic scale")
 
     @model_validator(mode="after")

@@ -126,12 +126,22 @@ def write_atomically(path: Path, content: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
+            rename(Path(temporary), path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as error:
         raise BadInput(f"{path} can't be written ({error.strerror}): {_remedy(error)}") from None
+
+
+def rename(path: Path, target: Path) -> None:
+    """Give a file or folder that is flushed its name, for good: a power cut does not bring the old one back."""
+    path.replace(target)
+    handle = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _remedy(error: OSError) -> str:

@@ -13,6 +13,7 @@ from fsspec.archive import AbstractArchiveFileSystem
 from generalist.errors import BadInput
 from generalist.gate import printable, within
 from generalist.masking import masked, masked_address
+from generalist.store.files import rename
 
 PATIENCE = 10.0
 """Seconds for the first answer of an address."""
@@ -55,14 +56,21 @@ class Remote:
             except FileNotFoundError:
                 half.unlink(missing_ok=True)
                 return False
-            half.replace(to)
+            rename(half, to)
         return True
 
     def send(self, name: PurePosixPath, path: Path) -> None:
-        """Copy a file there."""
+        """Copy a file there. Who reads there finds it whole or not at all, also where the file system is a folder."""
+        place, half = self._at(name), self._at(name.with_name(f".{name.name}.{uuid.uuid4().hex}"))
         with self._told():
-            self._files.makedirs(self._files._parent(self._at(name)), exist_ok=True)
-            self._files.put_file(str(path), self._at(name))
+            self._files.makedirs(self._files._parent(place), exist_ok=True)
+            try:
+                self._files.put_file(str(path), half)
+                self._files.mv(half, place)
+            except BaseException:
+                with suppress(Exception):
+                    self._files.rm_file(half)
+                raise
 
     def remove(self, name: PurePosixPath) -> None:
         """Delete a file there; it may be gone already."""
