@@ -1,10 +1,12 @@
 """The curves as a table, for `dvc plots` and spreadsheets."""
 
 import csv
+import io
 from pathlib import Path
 
 from generalist.records import History, Measured
 from generalist.report.looks import GLOBAL
+from generalist.store import write_atomically
 
 COLUMNS = ("epoch", "learner", "natural", "robust", "loss")
 
@@ -20,12 +22,10 @@ def write_curves(history: History, folder: Path) -> Path:
     rows += [_row(r.epoch, GLOBAL, r.validation, "") for r in history.course]
     rows.sort(key=lambda row: row[0])
     path = folder / "curves.csv"
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(rows)
-    return part.replace(path)
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
+    write_atomically(path, text.getvalue().encode())
+    return path
 
 
 def _row(epoch: int, learner: str, validation: Measured | None, loss: str) -> tuple[int, str, str, str, str]:
