@@ -1,16 +1,18 @@
 """An expert: weights, objective, optimizer, its own average, its share of the global learner; and one step of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from generalist import engine
 from generalist.config import EngineOptions, ExpertOptions, ModelOptions
 from generalist.mixing import Average, Course, ramped
 from generalist.models import build
 from generalist.objectives import Learner, Objective
+from generalist.perturbations import Perturbation
 from generalist.randomness import generator
 from generalist.tensors import Batch, ImageShape, Weights
 
@@ -101,7 +103,10 @@ class Expert:
         objective = recipe.options.objective
         if not isinstance(objective, Objective):
             raise TypeError(f"{type(objective).__name__} is not an objective")
-        self.objective = objective
+        perturbation = recipe.options.perturbation
+        if perturbation is not None and not isinstance(perturbation, Perturbation):
+            raise TypeError(f"{type(perturbation).__name__} is not a perturbation")
+        self.objective, self._perturbation = objective, perturbation
         model = build(model_options, shape).to(on)
         self._format = engine.memory_format(model, plain=recipe.engine.plain)
         model.load_state_dict(state.weights)
@@ -113,7 +118,8 @@ class Expert:
         if engine.compiles(model, recipe.engine, on, self._group):
             engine.compile_attacks(attackable, batch_size=recipe.batch_size)
         self.weights: Weights = model.state_dict()
-        self._parameters = list(model.parameters())
+        self._named = dict(model.named_parameters())
+        self._parameters = list(self._named.values())
         self.optimizer = self._optimizer(state.optimizer)
         self.average = self._alive(state.average, on)
         self.share = self._alive(state.share, on)
@@ -145,21 +151,40 @@ class Expert:
         own, draw = self._group.part(batch, draw)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
-        seen: list[tuple[Tensor, Tensor]] = []
+        on = batch.images.device
+        with engine.arithmetic(on, tf32=self.recipe.engine.tf32):
+            with self._autocast(on):
+                attacked = self.objective.attacked(self.learner, own, draw)
 
-        def closure() -> float:
-            self.optimizer.zero_grad()
-            with self._autocast(batch.images.device):
-                loss = self.objective.loss(self.learner, own, draw)
-            loss.value.backward(self._group.share(own, batch))
-            correct = (loss.logits.detach().argmax(dim=1) == own.labels).sum()
-            seen.append(self._group.sums(self._parameters, loss.value.detach() * len(own), correct))
-            return 0.0  # the optimizers here don't look at the value, and reading it would wait for the device
+            def differentiate() -> tuple[Tensor, Tensor]:
+                self.optimizer.zero_grad()
+                with self._autocast(on):
+                    loss = self.objective.loss(self.learner.model, own, attacked)
+                loss.value.backward(self._group.share(own, batch))
+                correct = (loss.logits.detach().argmax(dim=1) == own.labels).sum()
+                return self._group.sums(self._parameters, loss.value.detach() * len(own), correct)
 
-        with engine.arithmetic(batch.images.device, tf32=self.recipe.engine.tf32):
-            self.optimizer.step(closure)
+            seen = self._updated(differentiate, (step - 1) / self.recipe.total)
             self._follow(step)
-        return seen[0]
+        return seen
+
+    def _updated(self, differentiate: Callable[[], tuple[Tensor, Tensor]], progress: float) -> tuple[Tensor, Tensor]:
+        """Move the weights by gradients that are taken where a perturbation leads, if there is one."""
+        added: dict[str, Tensor] = {}
+        if self._perturbation is not None and self._perturbation.strength(progress):
+            with _statistics_kept(self.learner.model):
+                differentiate()
+            added = self._perturbation.ascent(self._named, progress)
+        self._shift(added, 1.0)
+        seen = differentiate()
+        self.optimizer.step()
+        self._shift(added, -1.0)
+        return seen
+
+    @torch.no_grad()
+    def _shift(self, added: Mapping[str, Tensor], times: float) -> None:
+        for name, own in added.items():
+            self._named[name].add_(own, alpha=times)
 
     def _autocast(self, on: torch.device) -> torch.autocast:
         """The arithmetic of the whole step."""
@@ -224,6 +249,17 @@ class Expert:
             rate=self._rate,
             companions=tuple(_copied(share.weights) for _, share in self.companions),
         )
+
+
+@contextmanager
+def _statistics_kept(model: nn.Module) -> Iterator[None]:
+    """Passes inside leave the buffers as they are, such as BatchNorm's running statistics."""
+    kept = [own.clone() for own in model.buffers()]
+    try:
+        yield
+    finally:
+        for own, before in zip(model.buffers(), kept, strict=True):
+            own.copy_(before)
 
 
 def _copied(weights: Weights) -> Weights:

@@ -103,7 +103,9 @@ def test_a_module_that_comes_to_what_computes_counts(package: Path) -> None:
     assert Code(package).digest(TRAINING) not in {before, imported}
 
 
-@pytest.mark.parametrize("kind", ["objectives", "models", "threats", "data/sources", "attacks/members"])
+@pytest.mark.parametrize(
+    "kind", ["objectives", "perturbations", "models", "threats", "data/sources", "attacks/members"]
+)
 def test_a_new_plug_in_changes_no_other_digest(package: Path, kind: str) -> None:
     """A file beside the others is of no concern to a training, an evaluation or a protocol that doesn't use it."""
     before = [Code(package).digest(roots) for roots in (TRAINING, EVALUATION, [*TRAINING, TRADES])]

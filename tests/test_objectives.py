@@ -1,5 +1,6 @@
-"""Objectives: their losses at points where they are known."""
+"""Objectives: their losses at points where they are known, and what each one keeps."""
 
+import math
 from typing import Any
 
 import pytest
@@ -8,9 +9,11 @@ from torch.nn import functional as F
 
 from generalist import engine
 from generalist.config import EngineOptions
-from generalist.models import build
+from generalist.config.section import part, part_names
+from generalist.models import Classifier, build
 from generalist.objectives import Learner, Loss, Objective
-from generalist.tensors import Batch, ImageShape
+from generalist.tensors import Batch, Images, ImageShape
+from generalist.threats import threat_from
 from tests.training_factory import small
 
 SHAPE = ImageShape(1, 8, 8, 10, (0.3,), (0.4,))
@@ -47,7 +50,8 @@ def batch() -> Batch:
 
 def loss(own: Objective, learner: Learner, batch: Batch, seed: int = 0) -> Loss:
     """Its loss with fresh random numbers."""
-    return own.loss(learner, batch, torch.Generator().manual_seed(seed))
+    attacked = own.attacked(learner, batch, torch.Generator().manual_seed(seed))
+    return own.loss(learner.model, batch, attacked)
 
 
 def test_natural_is_the_mean_cross_entropy(learner: Learner, batch: Batch) -> None:
@@ -88,12 +92,82 @@ def test_trades_is_linear_in_beta_and_its_penalty_is_a_divergence(learner: Learn
     torch.testing.assert_close(values[2] - values[0], 6 * penalty, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["natural", "adversarial", "trades"])
-def test_a_loss_depends_on_its_own_random_numbers_alone(learner: Learner, batch: Batch, name: str) -> None:
+def slow_mart(model: Classifier, batch: Batch, attacked: Images, beta: float) -> float:
+    """Equations 9 to 11 of Wang et al., an image at a time, in Python's own float64."""
+    total = 0.0
+    with torch.no_grad():
+        both = [model(images).double().tolist() for images in (batch.images, attacked)]
+    for clean, other, label in zip(*both, batch.labels.tolist(), strict=True):
+        p, q = softmax(clean), softmax(other)
+        boosted = -math.log(q[label]) - math.log(1 - max(own for k, own in enumerate(q) if k != label))
+        moved = sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+        total += boosted + beta * moved * (1 - p[label])
+    return total / len(batch)
+
+
+def softmax(logits: list[float]) -> list[float]:
+    """Probabilities."""
+    powers = [math.exp(own - max(logits)) for own in logits]
+    return [own / sum(powers) for own in powers]
+
+
+@pytest.mark.parametrize("beta", [0, 1, 5])
+def test_mart_is_its_formula(learner: Learner, batch: Batch, beta: int) -> None:
+    """BCE on the attacked image, and the divergence weighed by how doubtful the clean one is."""
+    own = objective(name="mart", beta=beta, **THREAT)
+    model = learner.model.eval()  # as the slow formula takes images one by one
+    attacked = own.attacked(learner, batch, torch.Generator().manual_seed(0))
+    assert (attacked - batch.images).abs().max() <= 0.1 + 1e-6
+    expected = slow_mart(model, batch, attacked, beta)
+    assert own.loss(model, batch, attacked).value.item() == pytest.approx(expected, rel=2e-4)
+
+
+# --- what every objective keeps -----------------------------------------------------------------------
+
+
+@pytest.fixture(params=part_names("objectives"))
+def any_objective(request: pytest.FixtureRequest) -> Objective:
+    """Each that there is, with its defaults where it has them."""
+    needs = part("objectives", request.param, Objective).model_fields
+    return objective(name=request.param, **{key: value for key, value in THREAT.items() if key in needs})
+
+
+def test_a_step_depends_on_its_own_random_numbers_alone(
+    learner: Learner, batch: Batch, any_objective: Objective
+) -> None:
     """The same generator gives the same loss; gradients reach every weight, and only of the trained model."""
-    own = objective(name=name, **({} if name == "natural" else THREAT))
-    first, again = loss(own, learner, batch), loss(own, learner, batch)
+    first, again = loss(any_objective, learner, batch), loss(any_objective, learner, batch)
     assert torch.equal(first.value, again.value)
     first.value.backward()
     assert all(parameter.grad is not None for parameter in learner.model.parameters())
     assert learner.model.training
+
+
+def test_attacked_images_are_allowed_and_without_a_threat_clean(
+    learner: Learner, batch: Batch, any_objective: Objective
+) -> None:
+    """Within the ball and the pixel range; the loss may be asked for again and says the same."""
+    attacked = any_objective.attacked(learner, batch, torch.Generator().manual_seed(0))
+    if any_objective.trains_against is None:
+        assert attacked is batch.images
+    else:
+        threat = threat_from(any_objective.trains_against)
+        torch.testing.assert_close(threat.project(attacked, batch.images), attacked)
+        assert not torch.equal(attacked, batch.images)
+    assert not attacked.requires_grad
+    model = learner.model.eval()
+    once, twice = (any_objective.loss(model, batch, attacked).value for _ in range(2))
+    assert torch.equal(once, twice)
+
+
+def test_the_loss_is_a_mean_over_images(learner: Learner, batch: Batch, any_objective: Objective) -> None:
+    """Without BatchNorm in training, that of a batch is the mean of those of its images."""
+    model = learner.model.eval()
+    attacked = any_objective.attacked(learner, batch, torch.Generator().manual_seed(0))
+    singles = [
+        any_objective.loss(model, Batch(batch.images[i : i + 1], batch.labels[i : i + 1], batch.ids[i : i + 1]), image)
+        for i, image in enumerate(attacked.split(1))
+    ]
+    mean = torch.stack([own.value for own in singles]).mean()
+    torch.testing.assert_close(any_objective.loss(model, batch, attacked).value, mean, rtol=1e-4, atol=1e-5)
+    assert torch.cat([own.logits for own in singles]).shape == (len(batch), SHAPE.classes)

@@ -159,18 +159,18 @@ def test_a_forecast_takes_as_long_as_such_epochs_took(dataset: Dataset, finished
 
 # --- plug-ins ---------------------------------------------------------------------------------------
 
-MART = """
+NOVEL = """
 from typing import Literal
 
-import torch
-from generalist.objectives.contract import Learner, Loss, Objective
-from generalist.tensors import Batch
+from generalist.models import Classifier
+from generalist.objectives.contract import Loss, Objective
+from generalist.tensors import Batch, Images
 
 
-class Mart(Objective):
-    name: Literal["mart"]
+class Novel(Objective):
+    name: Literal["novel"]
 
-    def loss(self, learner: Learner, batch: Batch, generator: torch.Generator) -> Loss:
+    def loss(self, model: Classifier, batch: Batch, attacked: Images) -> Loss:
         raise NotImplementedError
 """
 
@@ -200,7 +200,7 @@ def test_a_new_plug_in_file_leaves_nothing_to_train(tmp_path: Path) -> None:
     told(tmp_path, "-m", "generalist.training", "--params", "params.yaml", *places)
     plan = ("-c", "from pipelines.cli import app; app()", "plan")
     assert "to train: nothing; the store holds all 4 epochs" in told(tmp_path, *plan)
-    (tmp_path / "generalist" / "objectives" / "mart.py").write_text(MART, encoding="utf-8")
+    (tmp_path / "generalist" / "objectives" / "novel.py").write_text(NOVEL, encoding="utf-8")
     for kind in ("models", "threats", "data/sources", "attacks/members"):
         (tmp_path / "generalist" / kind / "brand_new.py").write_text("NEW = 1\n", encoding="utf-8")
     assert "to train: nothing; the store holds all 4 epochs" in told(tmp_path, *plan)

@@ -68,7 +68,7 @@ def _folder(kind: str) -> Path:
     return Path(__file__).parent.parent.joinpath(*kind.split("."))
 
 
-_NO_PARTS = ("__init__", "contract")
+_NO_PARTS = ("__init__", "contract", "attacked")
 
 
 def part(kind: str, name: str, base: type[Kind]) -> type[Kind]:

@@ -106,6 +106,10 @@ class ObjectiveOptions(Plugin):
     """What an expert minimises; each objective adds its own options."""
 
 
+class PerturbationOptions(Plugin):
+    """Where weights are moved to before gradients are taken; each way adds its own options."""
+
+
 class Sgd(Section):
     """Stochastic gradient descent, `torch.optim.SGD`."""
 
@@ -150,6 +154,10 @@ class ExpertOptions(Section):
     schedule: Schedule = Field(
         Schedule.model_validate(1), description="factor on the learning rate over training progress"
     )
+    perturbation: Annotated[
+        SerializeAsAny[PerturbationOptions] | None,
+        BeforeValidator(lambda written: None if written is None else plugin("perturbations", written)),
+    ] = Field(None, description="of the weights while gradients are taken, such as {name: awp, gamma: 0.005}; or null")
     averaging: Schedule | Literal[False] = Field(
         False, description="decay of the expert's own weight average, which is then what is mixed; false for none"
     )

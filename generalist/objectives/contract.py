@@ -54,16 +54,30 @@ class Objective(ObjectiveOptions):
         options: dict[str, Any] = canonical(self, progress)
         return options
 
-    @abstractmethod
-    def loss(self, learner: Learner, batch: Batch, generator: torch.Generator) -> Loss:
-        """The mean loss on a batch.
-
-        The mean is over its images, and nothing but a BatchNorm in training joins them: processes that share a batch
-        weigh their means by images.
+    def attacked(self, learner: Learner, batch: Batch, generator: torch.Generator) -> Images:
+        """What an attack on the present weights makes of the batch: the inner maximisation, once a step.
 
         Args:
             learner: what is trained.
             batch: images in [0, 1] on the learner's device.
             generator: random numbers of this step; draw by `randomness.normal_like` and its sisters, which give
                 every process the numbers of its own images.
+
+        Returns:
+            float32 [batch, C, H, W]; the clean images where nothing is attacked.
+        """
+        return batch.images
+
+    @abstractmethod
+    def loss(self, model: Classifier, batch: Batch, attacked: Images) -> Loss:
+        """The mean loss on a batch: the outer minimisation.
+
+        It may be asked for more than once a step, at other weights, so it draws no random numbers. The mean is over
+        the batch's images, and nothing but a BatchNorm in training joins them: processes that share a batch weigh
+        their means by images.
+
+        Args:
+            model: in training mode, differentiable in its weights.
+            batch: images in [0, 1] on the model's device.
+            attacked: what `attacked` gave.
         """

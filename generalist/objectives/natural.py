@@ -2,13 +2,13 @@
 
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field
 from torch.nn import functional as F
 
 from generalist.config import Quantity
-from generalist.objectives.contract import Learner, Loss, Objective
-from generalist.tensors import Batch
+from generalist.models import Classifier
+from generalist.objectives.contract import Loss, Objective
+from generalist.tensors import Batch, Images
 
 
 class Natural(Objective):
@@ -17,9 +17,8 @@ class Natural(Objective):
     name: Literal["natural"]
     label_smoothing: Annotated[Quantity, Field(ge=0, lt=1)] = Quantity(0)
 
-    def loss(self, learner: Learner, batch: Batch, generator: torch.Generator) -> Loss:
-        """Mean cross-entropy; the generator is not used."""
-        raw = learner.model(batch.images)
-        target = learner.model.targets(batch.labels, "natural")
-        value = F.cross_entropy(raw, target, label_smoothing=self.label_smoothing)
-        return Loss(value, learner.model.decision(raw))
+    def loss(self, model: Classifier, batch: Batch, attacked: Images) -> Loss:
+        """Mean cross-entropy on the clean images."""
+        raw = model(batch.images)
+        target = model.targets(batch.labels, "natural")
+        return Loss(F.cross_entropy(raw, target, label_smoothing=self.label_smoothing), model.decision(raw))

@@ -119,6 +119,7 @@ class Keys:
             self._data,
             canonical(self._config.training)["divergence"],
             [options.objective.effective(before), written["augment"], written["optimizer"] | {"lr": rates}],
+            options.perturbation and canonical(options.perturbation, before),
             [averaging, epoch, recipe.seed, recipe.batch_size],
             self._arithmetic(options.objective),
             training_code(plugins_of(self._config.model) | plugins_of(options)),

@@ -24,8 +24,10 @@ def training_seconds(training: Training, work: list[Work]) -> float:
     spans, one = dict.fromkeys(training.config.experts, 0.0), _pass_seconds(training)
     for part in work:
         for name in part.unit:
-            steps = getattr(getattr(training.config.experts[name].objective, "attack", None), "steps", 0)
-            passes = (_TRAINING + _ATTACK * steps) * len(training.dataset.train) * part.epochs
+            expert = training.config.experts[name]
+            steps = getattr(getattr(expert.objective, "attack", None), "steps", 0)
+            times = 1 if expert.perturbation is None else 2
+            passes = (_TRAINING * times + _ATTACK * steps) * len(training.dataset.train) * part.epochs
             spans[name] += passes * one
     return max(spans.values()) if training.config.training.device == "cpu" else sum(spans.values())
 

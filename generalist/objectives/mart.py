@@ -1,0 +1,43 @@
+"""MART: adversarial training that weighs images by how badly their clean versions are classified."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch.nn import functional as F
+
+from generalist.attacks.losses import cross_entropy, divergence
+from generalist.config import Quantity
+from generalist.config.sections import NonNegative
+from generalist.models import Classifier
+from generalist.objectives.attacked import AttackedFromBeside
+from generalist.objectives.contract import Learner, Loss
+from generalist.tensors import Batch, Images
+
+_ABOVE_ONE, _ABOVE_WEIGHT = 1.0001, 1.0000001
+"""Where the published code keeps log(1 - p) and the weight 1 - p above 0."""
+
+
+class Mart(AttackedFromBeside):
+    """BCE(f(x'), y) + beta KL(f(x) || f(x')) (1 - p_y(x)), x' by PGD (Wang et al., ICLR 2020, equation 11).
+
+    BCE is -log p_y(x') - log(1 - max of the other p_k(x')) (equation 9). As in the published code, gradients flow
+    through the weight 1 - p_y(x), too.
+    """
+
+    name: Literal["mart"]
+    beta: NonNegative = Field(Quantity(5), description="weight of the divergence")
+
+    def attacked(self, learner: Learner, batch: Batch, generator: torch.Generator) -> Images:
+        return self.from_beside(learner, batch.images, batch.labels, generator, raising=cross_entropy)
+
+    def loss(self, model: Classifier, batch: Batch, attacked: Images) -> Loss:
+        """The mean of both terms; training accuracy is that on the attacked images."""
+        raw, raw_attacked = model(batch.images), model(attacked)
+        labels = batch.labels[:, None]
+        others = raw_attacked.softmax(dim=1).scatter(1, labels, 0.0).amax(dim=1)
+        boosted = F.cross_entropy(raw_attacked, model.targets(batch.labels, "adversarial"))
+        boosted = boosted - torch.log(_ABOVE_ONE - others).mean()
+        doubted = _ABOVE_WEIGHT - raw.softmax(dim=1).gather(1, labels).squeeze(1)
+        moved = divergence(raw_attacked, F.log_softmax(raw, dim=1))
+        return Loss(boosted + self.beta * (moved * doubted).mean(), model.decision(raw_attacked))
