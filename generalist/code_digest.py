@@ -25,6 +25,7 @@ _WITHOUT_EFFECT = (
     "generalist.masking",
     "generalist.store",  # bytes come back as they went, under a checksum
     "generalist.code_digest",
+    "generalist.writing",
     "generalist.numerics",
     "generalist.training.keys",
     "generalist.training.forecast",

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from generalist.errors import BadInput
 from generalist.gate import file_sha256
 from generalist.records import Record
-from generalist.store import write_atomically
+from generalist.writing import write_atomically
 from pipelines.results import Results
 from pipelines.workspace import Workspace
 

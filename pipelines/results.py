@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from generalist.errors import BadInput
 from generalist.records import Evaluation
 from generalist.writable import check_writable
+from generalist.writing import made_for
 from pipelines.workspace import Workspace
 
 
@@ -130,17 +131,10 @@ def check_target(target: Results, workspace: Workspace) -> None:
         own = {path.name for path in (*target.all(), target.remix)}
         if not (target.weights.exists() or target.onnx.exists()):
             own.remove(target.params.name)  # the last that comes: it is somebody's own
-        # Killed writers leave files whose names begin with a dot and the name of what they wrote.
-        foreign = [
-            path.name for path in place.iterdir() if path.name != ".gitignore" and own.isdisjoint(_parts(path.name))
-        ]
+        names = [path.name for path in place.iterdir() if path.name != ".gitignore"]
+        foreign = [name for name in names if own.isdisjoint((name, made_for(name)))]
         if foreign:
             raise BadInput(f"{sentence}: it holds other things, such as {min(foreign)}; {another}")
-
-
-def _parts(name: str) -> set[str]:
-    """A name, and what stands in it between a dot at the beginning and the last one."""
-    return {name, name.removeprefix(".").rpartition(".")[0]}
 
 
 def metrics_json(evaluation: Evaluation) -> bytes:

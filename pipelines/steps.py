@@ -37,9 +37,10 @@ from generalist.export import Lineage, Parity, export, parity, shape_of, write_w
 from generalist.numerics import fingerprint
 from generalist.records import Evaluation
 from generalist.report import Gallery, build, write_curves
-from generalist.store import Remote, Store, read_tensors, tensors_digest, write_atomically
+from generalist.store import Remote, Store, read_tensors, tensors_digest
 from generalist.tensors import ImageShape, Weights, to_unit
 from generalist.training import Outcome, Training
+from generalist.writing import write_atomically
 from pipelines.ahead import uncollected
 from pipelines.results import Results, metrics_json, verdicts_npz
 from pipelines.workspace import Workspace, code_version

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from generalist.config import load, to_yaml
 from generalist.export import graph_digest
-from generalist.store import write_atomically
+from generalist.writing import write_atomically
 from tests.services import environment, processes_of
 
 SIGNALS = {"SIGTERM": signal.SIGTERM, "SIGINT": signal.SIGINT, "SIGKILL": signal.SIGKILL}
@@ -35,7 +35,7 @@ SMALL = (
 GIVE_UP = 120.0
 """Seconds for an end, and for nothing of it to be left."""
 UNDER_WAY = ("PENDING", "RUNNING", "CANCELLING")
-PASSING = ("*.part", "*.making", "*.half", ".*.tmp", "*.damaged", "*.pid")
+PASSING = (".*.part*", "*.half", "*.damaged", "*.pid")
 """Names of files that only a writer at work has."""
 
 

@@ -29,7 +29,7 @@ def test_both_are_made_beside_the_block(workspace: Workspace) -> None:
     before = set(psutil.Process().children())
     with being_made(workspace):
         assert set(psutil.Process().children()) == before
-    assert not list(workspace.root.glob("prefect/*.making")) + list(workspace.root.glob(".mlflow.db*.making"))
+    assert not list(workspace.root.glob("prefect/.*.part*")) + list(workspace.root.glob(".mlflow.db*"))
 
 
 def test_a_short_block_leaves_no_half_of_one(workspace: Workspace) -> None:

@@ -129,14 +129,14 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def failing_rename(monkeypatch: pytest.MonkeyPatch) -> None:
     """The finished folder can't take the target's name; the old one can go back to it."""
-    rename = Path.rename
+    replace = Path.replace
 
     def guarded(self: Path, target: Path) -> Path:
-        if self.suffix == ".part":
+        if target.name == "data":
             raise OSError(5, "Input/output error")
-        return rename(self, target)
+        return replace(self, target)
 
-    monkeypatch.setattr(Path, "rename", guarded)
+    monkeypatch.setattr(Path, "replace", guarded)
 
 
 @pytest.mark.parametrize("fail", [full_disk, failing_rename])

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from generalist.errors import BadInput
-from generalist.store import Lost, Remote, Store, tensors_digest, write_atomically, write_tensors
+from generalist.store import Lost, Remote, Store, tensors_digest, write_tensors
+from generalist.writing import write_atomically
 
 KEY = "ab" * 32
 

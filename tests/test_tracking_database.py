@@ -18,7 +18,7 @@ def test_a_killed_migration_leaves_nothing_broken(tmp_path: Path) -> None:
     """`kill -9` while the database is made: it is not there, the rest is cleared away, the next one is whole."""
     place = Workspace(tmp_path, tmp_path)
     with processes.another_process(lambda: migrate(place)):
-        processes.until(lambda: any(path.stat().st_size for path in tmp_path.glob(".mlflow.db.*.making")))
+        processes.until(lambda: any(path.stat().st_size for path in tmp_path.glob(".mlflow.db.*.part")))
     assert not (tmp_path / "mlflow.db").exists()
     (tmp_path / "mlflow.db").touch()  # an empty file is no database either
     assert connect(place).get_experiment("0").artifact_location == str(tmp_path / "mlruns" / "0")

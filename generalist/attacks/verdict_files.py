@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from generalist.attacks.verdicts import Cascade, Passes, merge
 from generalist.data.array_files import Unreadable, read_npz
 from generalist.errors import BadInput
-from generalist.store import write_atomically
+from generalist.writing import write_atomically
 
 _MEND = "write it with `generalist attack … --out`"
 _MOST_FACTS = 2**20  # bytes

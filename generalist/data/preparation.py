@@ -2,8 +2,6 @@
 
 import math
 import os
-import secrets
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from generalist.data.manifest import (
 from generalist.data.splitting import few, hold_back
 from generalist.errors import BadInput
 from generalist.gate import file_sha256
+from generalist.writing import part_of, rename, write_atomically
 
 
 def prepare(options: DataOptions, target: Path, *, root: Path) -> Manifest:
@@ -85,21 +84,14 @@ def _check_target(target: Path) -> None:
 
 def _write(target: Path, splits: dict[str, Split], raw: Raw, options: Source) -> Manifest:
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    part.mkdir()
-    try:
+    with part_of(target) as part:
+        part.mkdir()
         for name, split in splits.items():
             _save(part / f"{name}_images.npy", split.images)
             _save(part / f"{name}_labels.npy", split.labels)
         manifest = _manifest(part, splits, raw, options)
-        with (part / MANIFEST).open("w", encoding="utf-8") as handle:
-            handle.write(manifest.model_dump_json(indent=2) + "\n")
-            handle.flush()
-            os.fsync(handle.fileno())
-        _sync_folder(part)
+        write_atomically(part / MANIFEST, (manifest.model_dump_json(indent=2) + "\n").encode())
         _publish(part, target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)  # nothing, if it was published
     return manifest
 
 
@@ -158,24 +150,13 @@ def pixel_moments(images: Uint8) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 def _publish(part: Path, target: Path) -> None:
     """Give the finished folder its name; what bore it before goes only then."""
-    if target.exists():  # a rename can't replace a folder that holds files
-        old = part.with_suffix(".old")
+    if not target.exists():
+        rename(part, target)
+        return
+    with part_of(target) as old:  # a rename can't replace a folder that holds files
         target.rename(old)
         try:
-            part.rename(target)
+            rename(part, target)
         except OSError:
             old.rename(target)
             raise
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        part.rename(target)
-    _sync_folder(target.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make renames and new files last through a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -10,6 +10,7 @@ from pydantic import Field
 from generalist.data.contract import Raw, Source, Split
 from generalist.data.manifest import combined_sha256
 from generalist.errors import BadInput
+from generalist.writing import part_of, rename
 
 
 class TorchvisionSource(Source):
@@ -95,6 +96,6 @@ def download(url: str, target: Path, *, md5: str) -> None:
     from generalist.torchvision_compat import torchvision
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
-    torchvision.datasets.utils.download_url(url, root=str(part.parent), filename=part.name, md5=md5)
-    part.replace(target)
+    with part_of(target) as part:
+        torchvision.datasets.utils.download_url(url, root=str(part.parent), filename=part.name, md5=md5)
+        rename(part, target)

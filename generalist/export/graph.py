@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from generalist.errors import BadInput
 from generalist.export.seal import sealed
 from generalist.models import Classifier
-from generalist.store import write_atomically
+from generalist.writing import write_atomically
 
 OLDEST_OPSET = 18  # the exporter writes 18 and converts; to 17 there is no conversion of Pad and ReduceMean
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from generalist.records import History, Measured
 from generalist.report.looks import GLOBAL
-from generalist.store import write_atomically
+from generalist.writing import write_atomically
 
 COLUMNS = ("epoch", "learner", "natural", "robust", "loss")
 

@@ -1,6 +1,6 @@
 """States under the hash of all that decides them, and the checksummed files in which they lie."""
 
-from generalist.store.files import Stored, read_tensors, rename, tensors_digest, write_atomically, write_tensors
+from generalist.store.files import Stored, read_tensors, tensors_digest, write_tensors
 from generalist.store.remote import Remote
 from generalist.store.states import Entry, Lost, Store, set_aside
 
@@ -11,9 +11,7 @@ __all__ = [
     "Store",
     "Stored",
     "read_tensors",
-    "rename",
     "set_aside",
     "tensors_digest",
-    "write_atomically",
     "write_tensors",
 ]

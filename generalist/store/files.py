@@ -1,10 +1,7 @@
 """Files of tensors and facts: written atomically, checksummed, free of pickle."""
 
-import errno
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +14,7 @@ from torch import Tensor
 
 from generalist.errors import BadInput
 from generalist.gate import opened, parse_json, printable
+from generalist.writing import write_atomically
 
 _FACTS = "generalist"
 """The one metadata entry of a file: safetensors keeps several in no fixed order."""
@@ -109,42 +107,3 @@ def _digest(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
     """SHA-256 (hex) of everything in a file."""
     told = json.dumps(facts, sort_keys=True)
     return hashlib.sha256(f"{tensors_digest(tensors)} {told}".encode()).hexdigest()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name in the same folder, flush it to disk, and rename it.
-
-    Raises:
-        BadInput: the folder can't be made or written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).chmod(0o644)
-            rename(Path(temporary), path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise BadInput(f"{path} can't be written ({error.strerror}): {_remedy(error)}") from None
-
-
-def rename(path: Path, target: Path) -> None:
-    """Give a file or folder that is flushed its name, for good: a power cut does not bring the old one back."""
-    path.replace(target)
-    handle = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _remedy(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "make room on that disk, and the same command goes on from what is stored"
-    return "choose a folder that can"

@@ -13,7 +13,7 @@ from fsspec.archive import AbstractArchiveFileSystem
 from generalist.errors import BadInput
 from generalist.gate import printable, within
 from generalist.masking import masked, masked_address
-from generalist.store.files import rename
+from generalist.writing import rename
 
 PATIENCE = 10.0
 """Seconds for the first answer of an address."""

@@ -15,11 +15,11 @@ from generalist.data import load as load_data
 from generalist.errors import BadInput
 from generalist.export import write_weights
 from generalist.records import EpochRecord, GlobalRecord, Measured
-from generalist.store import write_atomically
 from generalist.training.facts import Fact
 from generalist.training.parallel import SharedStore
 from generalist.training.run import Outcome, run
 from generalist.writable import check_writable
+from generalist.writing import write_atomically
 
 DONE, WRONG_INPUT, TO_BE_CONTINUED, STOPPED = 0, 2, 3, 130
 """Exit codes."""

@@ -1,12 +1,12 @@
 """`generalist config`: show, check and choose configurations."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from generalist.errors import BadInput
+from generalist.writing import write_atomically
 from pipelines.cli import options
 from pipelines.cli.shell import new_app, printing, say
 
@@ -63,7 +63,7 @@ def use(
     source, target = preset_path(preset), Workspace.find().params
     if not force and not _is_a_preset(target):
         raise BadInput(f"{target.name} was edited, and no preset brings it back: copy it away, or add --force")
-    _write(target, source.read_bytes())
+    write_atomically(target, source.read_bytes())
     say(f"{target.name} is the preset {preset} now; go on with: dvc repro")
 
 
@@ -71,16 +71,6 @@ def _is_a_preset(path: Path) -> bool:
     from generalist.config import preset_names, preset_path
 
     return not path.is_file() or any(path.read_bytes() == preset_path(name).read_bytes() for name in preset_names())
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all; without the store's function, whose module loads torch."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    except OSError as error:
-        raise BadInput(f"{path} can't be written ({error.strerror}): make its folder writable") from None
 
 
 def _first_comment(path: Path) -> str:

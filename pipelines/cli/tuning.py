@@ -176,6 +176,6 @@ def _write_json(path: Path, found: object) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    from generalist.store import write_atomically
+    from generalist.writing import write_atomically
 
     write_atomically(path, content)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from generalist.writing import part_of, rename
 from pipelines.databases import check_database
 
 _DATABASE_URL = "PREFECT_API_DATABASE_CONNECTION_URL"
@@ -39,11 +40,9 @@ def migrate(home: Path) -> None:
     with FileLock(home / "prefect.db.lock"):
         if database.exists():  # another process was faster
             return
-        for left in home.glob("prefect.db.making*"):  # by a process that was killed
-            left.unlink()
-        making = home / "prefect.db.making"
-        _make(making)
-        making.replace(database)
+        with part_of(database) as making:
+            _make(making)
+            rename(making, database)
 
 
 def _make(database: Path) -> None:

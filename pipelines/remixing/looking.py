@@ -8,9 +8,10 @@ from generalist.config import load
 from generalist.errors import BadInput
 from generalist.records import Measured
 from generalist.report import Course, Mixture, attack_in_words, remixes
-from generalist.store import Lost, tensors_digest, write_atomically
+from generalist.store import Lost, tensors_digest
 from generalist.tensors import Weights
 from generalist.training import Averaged, Positions, Remixed, Training, averaged_experts, judged, ranked, remixed, sweep
+from generalist.writing import write_atomically
 from pipelines import steps
 from pipelines.manifest import check_whole
 from pipelines.results import Results

@@ -2,7 +2,6 @@
 
 import http.client
 import logging
-import os
 import urllib.error
 import urllib.request
 import warnings
@@ -15,6 +14,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from generalist.errors import BadInput
 from generalist.gate import opened, printable, within
 from generalist.masking import masked, masked_address
+from generalist.writing import part_of, rename
 from pipelines.databases import check_database, connect_once, sentence
 from pipelines.workspace import Workspace
 
@@ -127,17 +127,15 @@ def _is_made(database: Path) -> bool:
 def _make(database: Path, artifacts: Path) -> None:
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
-        for left in database.parent.glob(f".{database.name}.*.making*"):  # by a process that was killed
-            left.unlink()
-        making = database.with_name(f".{database.name}.{os.getpid()}.making")
-        making.touch()
+        with part_of(database) as making:
+            making.touch()
+            store = SqlAlchemyStore(f"sqlite:///{making}", str(artifacts))  # type: ignore[no-untyped-call]  # MLflow's has none
+            store.engine.dispose()
+            rename(making, database)
     except OSError as error:
         raise BadInput(
             f"MLflow's database can't be made in {database.parent} ({error.strerror}): make that folder writable"
         ) from None
-    store = SqlAlchemyStore(f"sqlite:///{making}", str(artifacts))  # type: ignore[no-untyped-call]  # MLflow's has none
-    store.engine.dispose()
-    making.replace(database)
 
 
 def _check_that_it_answers(uri: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from generalist.config import Config, overridden, to_yaml
 from generalist.errors import BadInput
-from generalist.store import write_atomically
+from generalist.writing import write_atomically
 from pipelines.trials import StudyRecord
 from pipelines.tuning.searching import Files
 from pipelines.tuning.study import Search, best_config

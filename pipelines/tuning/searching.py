@@ -9,8 +9,9 @@ from pathlib import Path
 from generalist import engine
 from generalist.config import to_yaml
 from generalist.data import Dataset
-from generalist.store import Store, write_atomically
+from generalist.store import Store
 from generalist.training import Candidate
+from generalist.writing import write_atomically
 from pipelines import steps
 from pipelines.telling import telling
 from pipelines.tracking import StudyTracker, open_study

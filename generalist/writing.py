@@ -1,0 +1,110 @@
+"""Files and folders that appear whole: made under a name beside their own, flushed to disk, then renamed.
+
+Whoever is killed meanwhile leaves that other name; the next writer of the same file or folder on this machine removes
+it. No torch here, so that every command can write like this.
+"""
+
+import errno
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from glob import escape
+from pathlib import Path
+
+from generalist.errors import BadInput
+
+_NAME = re.compile(r"\.(?P<target>.+)\.(?P<host>[0-9a-f]{6})-(?P<pid>\d+)-[0-9a-f]{8}\.part(?P<more>-.*)?")
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all.
+
+    Raises:
+        BadInput: the folder can't be made or written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part_of(path) as part:
+            with part.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            part.chmod(0o644)
+            rename(part, path)
+    except OSError as error:
+        raise BadInput(f"{path} can't be written ({error.strerror}): {_remedy(error)}") from None
+
+
+@contextmanager
+def part_of(target: Path) -> Iterator[Path]:
+    """A name for a file or folder in the making, which `rename` turns into its own; what still bears it then goes.
+
+    What killed writers of the same target left goes before. Files whose names go on from it, as SQLite's, go with it.
+    """
+    _clear(target)
+    part = target.with_name(f".{target.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        yield part
+    finally:
+        for left in (part, *part.parent.glob(f"{escape(part.name)}-*")):
+            _remove(left)
+
+
+def made_for(name: str) -> str | None:
+    """The name of the file or folder that a name in the making belongs to; None where it is none."""
+    found = _NAME.fullmatch(name)
+    return found["target"] if found else None
+
+
+def rename(path: Path, target: Path) -> None:
+    """Give a file or folder that is flushed its name, for good: a power cut does not bring the old one back."""
+    path.replace(target)
+    flush(target.parent)
+
+
+def flush(folder: Path) -> None:
+    """Make what was made, renamed and removed in a folder last through a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _clear(target: Path) -> None:
+    for left in target.parent.glob(f".{escape(target.name)}.*.part*"):
+        found = _NAME.fullmatch(left.name)
+        if found and found["host"] == _host() and not _is_alive(int(found["pid"])):
+            _remove(left)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _host() -> str:
+    """This machine, as its processes have numbers of their own."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "make room on that disk, and the same command goes on from what is stored"
+    return "choose a folder that can"
