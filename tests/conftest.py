@@ -167,7 +167,7 @@ def registry(shared_workspace: "Workspace", tmp_path: Path, request: pytest.Fixt
     """The registered model of a test."""
     from registry_factory import Registry
 
-    return Registry(shared_workspace, re.sub(r"[^A-Za-z0-9_-]", "_", request.node.name), tmp_path)
+    return Registry(shared_workspace, re.sub(r"[^A-Za-z0-9_-]", "_", request.node.name)[:100], tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ def said(*arguments: str, code: int = 0) -> str:
 
 def test_list_sums_up_by_kind_or_shows_files(store: Store) -> None:
     """Sizes for people, and where all of it lies."""
-    assert re.search(r"trajectory +3 +12\.\d kB", said("list"))
+    assert re.search(r"trajectory +3 +1\d\.\d kB", said("list"))
     lines = said("list", "--files").splitlines()
     assert [line.split()[-1] for line in lines[1:4]] == [str(store.path(key).relative_to(store.folder)) for key in KEYS]
     assert lines[-1].endswith(f"in {store.folder}")

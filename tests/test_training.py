@@ -200,7 +200,7 @@ def test_experts_of_a_burst_are_the_global_learner_after_every_step(dataset: Dat
         steps = [training.advance(round_, unit, positions) for unit in round_.units]
         cuts = {name: own for step in steps for name, own in drained(step).items()}
         last = {name: own[-1] for name, own in cuts.items()}
-        learners, mixed = training.learners(last), training._states.global_learner(last)
+        learners, mixed = training.learners(last), training.states.global_learner(last)
         apart.append(not torch.equal(learners["natural"]["linear.weight"], learners["robust"]["linear.weight"]))
         assert round_.coupled == (not apart[-1])
         assert round_.coupled == torch.equal(learners["robust"]["linear.weight"], mixed["linear.weight"])

@@ -63,7 +63,7 @@ def test_a_name_means_one_search(project: Workspace) -> None:
 def test_a_diverging_trial_fails_with_its_sentence_and_the_search_goes_on(project: Workspace) -> None:
     """It is no reason to stop."""
     space = (
-        "tuning.space={experts.robust.optimizer: {choices: {good: {name: sgd, lr: 0.1}, bad: {name: sgd, lr: 1e30}}}}"
+        "tuning.space={experts.robust.optimizer: {choices: {good: {name: sgd, lr: 0.1}, bad: {name: sgd, lr: 1e6}}}}"
     )
     found = search(project, space, "tuning.seed=1", trials=4)
     work(found, project)

@@ -14,7 +14,9 @@ from generalist.config.section import Plugin, Section, plugin
 Positive = Annotated[Quantity, Field(gt=0, le=1e6)]
 NonNegative = Annotated[Quantity, Field(ge=0, le=1e6)]
 Fraction = Annotated[Quantity, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Count = Annotated[int, Field(ge=1)]
+"""With an upper bound of the field's own: of two upper bounds pydantic would take one, without a word."""
+Many = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
 def _checked_name(name: str) -> str:
@@ -82,7 +84,7 @@ class DataOptions(Plugin):
     seed: int = Field(
         0, ge=0, lt=2**32, description="seed of the validation split (and of the test split where the source has none)"
     )
-    images: Count | Literal["all"] = Field(
+    images: Many | Literal["all"] = Field(
         "all",
         description="to try things: n training images with the shares of all classes, of which validation takes its"
         " part, or all",
@@ -174,11 +176,11 @@ class ExpertOptions(Section):
 class Steps(Section):
     """An interval given in optimizer steps."""
 
-    steps: Count = Field(description="optimizer steps between two hand-backs")
+    steps: Many = Field(description="optimizer steps between two hand-backs")
 
 
 Interval = Annotated[
-    Annotated[Count, Tag("epochs")] | Annotated[Steps, Tag("steps")],
+    Annotated[Many, Tag("epochs")] | Annotated[Steps, Tag("steps")],
     Discriminator(lambda written: "steps" if isinstance(written, Mapping | Steps) else "epochs"),
 ]
 
@@ -240,14 +242,14 @@ class EvaluationOptions(Section):
         "float32",
         description="arithmetic of the cascade's searches; tf32 is float32 on a CPU; verdicts are float32 always",
     )
-    images: Count | Literal["all"] = Field(
+    images: Many | Literal["all"] = Field(
         "all", description="n images of the test split, chosen by `seed` with the shares of all classes, or all"
     )
     seed: int = Field(
         0, ge=0, lt=2**63, description="seed of the attacks; apart from the training's, so that trainings compare"
     )
     batch_size: Count = Field(
-        512, description="images at a time in the cascade: a cap on memory, without effect on verdicts"
+        512, le=1_000_000, description="images at a time in the cascade: a cap on memory, without effect on verdicts"
     )
     shards: Count = Field(
         1, le=10_000, description="tasks that share the images of a learner, without effect on verdicts"

@@ -14,7 +14,7 @@ class GoBack(Section):
     """What to do about a loss that is no number: go back to the start of the epoch with a smaller learning rate."""
 
     factor: Fraction = Field(Quantity("0.5"), description="on the learning rate, from that epoch on")
-    retries: Count = Field(3, description="how often in one epoch, before the training stops after all")
+    retries: Count = Field(3, le=1000, description="how often in one epoch, before the training stops after all")
 
 
 Divergence = Annotated[
@@ -35,7 +35,7 @@ class TrainingOptions(Section):
         1, le=1024, description="intra-op threads per expert; the number changes the bits of the result"
     )
     checkpoint: Count = Field(
-        5, description="epochs between stored states; a learner that is not mixed is chosen among these"
+        5, le=100_000, description="epochs between stored states; a learner that is not mixed is chosen among these"
     )
     checkpoint_minutes: Positive = Field(
         Quantity(10), description="minutes after which a state is stored inside an epoch, too"

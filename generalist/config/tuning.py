@@ -113,8 +113,12 @@ class TuningOptions(Section):
     )
     sampler: Literal["tpe", "gp", "nsga2", "random", "grid"] = Field("tpe", description="of Optuna, by name")
     pruner: Literal["median", "hyperband", "none"] = Field("median", description="of Optuna, by name")
-    startup: Count = Field(8, description="random trials before the sampler learns, and before anything is pruned")
-    rung: Count = Field(5, description="epochs between the measurements by which trials are compared and pruned")
+    startup: Count = Field(
+        8, le=100_000, description="random trials before the sampler learns, and before anything is pruned"
+    )
+    rung: Count = Field(
+        5, le=100_000, description="epochs between the measurements by which trials are compared and pruned"
+    )
     attack: Literal["quick", "choice"] = Field(
         "quick",
         description="attack on the validation split that decides a trial's value: a quick cascade, or the weaker one of"

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from generalist.config import Quantity
-from generalist.config.sections import Count, Fraction
+from generalist.config.sections import Fraction, Many
 from generalist.data.contract import Raw, Source, Split
 from generalist.data.decoding import Unreadable, content, decode, refuse, tell_remarks
 from generalist.data.image_files import LOOSE, Found, Parts, composed, find, is_utf8, told
@@ -40,7 +40,7 @@ class Folder(Source):
     path: str = Field(
         description="a folder with one sub-folder of images for each class, or with train/ and test/ of such"
     )
-    size: Count | tuple[Count, Count] = Field(32, description="pixels to resize to: a side, or [height, width]")
+    size: Many | tuple[Many, Many] = Field(32, description="pixels to resize to: a side, or [height, width]")
     grayscale: bool = Field(False, description="one channel in place of three")
     test: Fraction = Field(
         Quantity("0.2"), description="share of the images held back for the test where there is no test/"
