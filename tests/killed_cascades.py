@@ -59,7 +59,7 @@ def live(death: str, life: int, state: Path) -> None:
     elif death == DEATHS[1]:
         changed["network"] = dying_after(50 + 10 * life, NETWORK)
     else:
-        os.fsync = dying_after(2, os.fsync)  # two states are written, the third one in part
+        os.fsync = dying_after(4, os.fsync)  # two states and their folder are written, the third state in part
     evaluation(**changed)
 
 
