@@ -109,7 +109,7 @@ class Project:
 
     def forget(self) -> None:
         """Remove what was trained, as if nothing had ever been."""
-        for name in ("store", "attacks", "data", "staging"):
+        for name in ("store", "data", "staging"):
             shutil.rmtree(self.folder / ".generalist" / name, ignore_errors=True)
         for name in ("outputs", "data/prepared", ".dvc/cache", ".dvc/tmp"):
             shutil.rmtree(self.folder / name, ignore_errors=True)

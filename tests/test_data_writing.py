@@ -139,6 +139,23 @@ def failing_rename(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "replace", guarded)
 
 
+def test_ctrl_c_between_two_renames_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old data had made room for the new ones already."""
+    target = tmp_path / "data"
+    prepare(digits(), target, root=ROOT)
+    before, replace = tree(tmp_path), Path.replace
+
+    def stopped(self: Path, place: Path) -> Path:
+        if place == target:
+            raise KeyboardInterrupt
+        return replace(self, place)
+
+    monkeypatch.setattr(Path, "replace", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(digits(), target, root=ROOT)
+    assert tree(tmp_path) == before
+
+
 @pytest.mark.parametrize("fail", [full_disk, failing_rename])
 @pytest.mark.parametrize("existing", [False, True])
 def test_a_failed_write_leaves_everything_as_it_was(

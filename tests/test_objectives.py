@@ -93,7 +93,7 @@ def test_trades_is_linear_in_beta_and_its_penalty_is_a_divergence(learner: Learn
 
 
 def slow_mart(model: Classifier, batch: Batch, attacked: Images, beta: float) -> float:
-    """Equations 9 to 11 of Wang et al., an image at a time, in Python's own float64."""
+    """The loss of Wang et al. as it is written, an image at a time, in Python's own float64."""
     total = 0.0
     with torch.no_grad():
         both = [model(images).double().tolist() for images in (batch.images, attacked)]

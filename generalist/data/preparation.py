@@ -157,6 +157,7 @@ def _publish(part: Path, target: Path) -> None:
         target.rename(old)
         try:
             rename(part, target)
-        except OSError:
-            old.rename(target)
+        except BaseException:
+            if not target.exists():
+                old.rename(target)
             raise

@@ -19,9 +19,9 @@ _ABOVE_ONE, _ABOVE_WEIGHT = 1.0001, 1.0000001
 
 
 class Mart(AttackedFromBeside):
-    """BCE(f(x'), y) + beta KL(f(x) || f(x')) (1 - p_y(x)), x' by PGD (Wang et al., ICLR 2020, equation 11).
+    """BCE(f(x'), y) + beta KL(f(x) || f(x')) (1 - p_y(x)), x' by PGD (Wang et al., ICLR 2020, and their code).
 
-    BCE is -log p_y(x') - log(1 - max of the other p_k(x')) (equation 9). As in the published code, gradients flow
+    BCE is -log p_y(x') - log(1 - max of the other p_k(x')). As in the published code, gradients flow
     through the weight 1 - p_y(x), too.
     """
 

@@ -15,7 +15,7 @@ _TINY = 1e-20  # beside a norm of gradients, as in the published code
 
 
 class Awp(Perturbation):
-    """Each layer's weights move along their gradient by a share of their norm (Wu et al., NeurIPS 2020, equation 10).
+    """Each layer's weights move along their gradient by a share of their norm (Wu et al., NeurIPS 2020).
 
     As in the published code these are tensors of more than one dimension: biases and BatchNorm's scales stay.
     """
