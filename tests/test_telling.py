@@ -111,7 +111,7 @@ def generalist(folder: Path, *words: str, out: str = "", err: str = "") -> tuple
             env=environment(),
             stdout=stdout,
             stderr=stderr,
-            timeout=120,
+            timeout=170,
             check=False,
         ).returncode
     return code, "" if err else (folder / "err").read_text(encoding="utf-8")
@@ -143,7 +143,7 @@ def test_a_reader_that_goes_leaves_no_traceback(tmp_path: Path) -> None:
             env=environment(),
             stdout=nobody,
             stderr=subprocess.PIPE,
-            timeout=120,
+            timeout=170,
             check=False,
         )
     assert done.stderr == b""

@@ -5,6 +5,7 @@ process. Ours runs the same application, but in a process of its own from the fi
 torch and Prefect, and ends with its parent, however that ends.
 """
 
+import logging
 import os
 import socket
 import subprocess
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from generalist.errors import BadInput
 from generalist.masking import masked_address
-from pipelines.orchestration.access import CORS, URL, check_admitted, given, proof, secured
+from pipelines.orchestration.access import CORS, RETRIES, URL, check_admitted, given, proof, secured
 from pipelines.orchestration.database import check, home, migrate
 from pipelines.telling import telling
 from pipelines.workspace import Workspace, quiet_telemetry
@@ -30,6 +31,8 @@ __all__ = ["answers", "check", "home", "migrate", "quiet", "server"]
 _SERVER_ANSWERS_WITHIN = 1.0  # seconds, of a server that the user started
 _TEMPORARY_STARTS_WITHIN = 300.0  # seconds; 7 are usual, 20 the first time, much more on a busy machine
 _ENDS_WITHIN = 5.0  # seconds
+_RETRIES = "2"
+"""After 2 and 4 s; by Prefect's default the end of a process whose server was killed takes minutes, a message each."""
 _PROGRAM = "pipelines.orchestration.program"
 
 
@@ -85,7 +88,7 @@ def server(workspace: Workspace, *, warn: Callable[[str], None]) -> Iterator[Cal
     with ExitStack() as stack:
         stack.enter_context(secured())
         temporary = stack.enter_context(_Temporary(workspace))
-        stack.enter_context(given({URL: temporary.url}))
+        stack.enter_context(given({URL: temporary.url, RETRIES: os.environ.get(RETRIES, _RETRIES)}))
 
         def ready() -> None:
             temporary.wait()
@@ -169,7 +172,11 @@ def _no_heartbeats() -> AbstractContextManager[object]:
 
 
 def _send_what_is_left() -> None:
-    """Let Prefect's background threads send their last logs and events while there is a server."""
+    """Let Prefect's background threads send their last logs and events while there is a server; what can't is not told.
+
+    The last word is the door's own.
+    """
+    logging.raiseExceptions = False
     if "prefect" in sys.modules:
         from prefect.events.worker import EventsWorker
         from prefect.logging.handlers import APILogWorker

@@ -16,6 +16,7 @@ from generalist.errors import BadInput
 from generalist.masking import masked_address
 
 URL = "PREFECT_API_URL"
+RETRIES = "PREFECT_CLIENT_MAX_RETRIES"
 CLIENT, SERVER = "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"
 CORS = "PREFECT_SERVER_CORS_ALLOWED_ORIGINS"
 """By default all of the web may read answers; ours allow their own pages alone."""
