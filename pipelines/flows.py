@@ -172,7 +172,7 @@ def generalist_flow(
         outputs: folder of the results; by default runs/ID, ID being the flow run's.
     """
     here = _present()
-    end_in_time()
+    end_in_time(partial(flow_runs.stopped, UUID(flow_run.id)))
     try:
         workspace = Workspace.find()
         flow_runs.begin(workspace, UUID(flow_run.id))

@@ -1,6 +1,7 @@
 """The Prefect flow `generalist-tune`: a search whose workers are tasks, each in a process of its own."""
 
 import time
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -65,7 +66,7 @@ def search_flow(
         workers: processes that train.
     """
     say = get_run_logger().info
-    end_in_time()
+    end_in_time(partial(flow_runs.stopped, UUID(flow_run.id)))
     try:
         workspace = Workspace.find()
         flow_runs.begin(workspace, UUID(flow_run.id))

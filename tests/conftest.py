@@ -94,6 +94,16 @@ def short_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
+def _environment_is_put_back() -> Iterator[None]:
+    """Commands that run in this process set variables for the programs that they start; other tests start others."""
+    before = dict(os.environ)
+    yield
+    for name in {*os.environ} - {*before}:
+        del os.environ[name]
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     """One intra-op thread before and after each test: the number changes the bits of results."""
     torch.set_num_threads(1)

@@ -4,7 +4,7 @@ Prefect can't tell a run whose process was killed from one that takes long. Here
 """
 
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -32,6 +32,7 @@ from pipelines.workspace import Workspace
 
 _UNDER_WAY = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 _KILLED = "its process was killed, or the machine stopped; what it had trained is in the store"
+_STOPPED = "it was stopped by a signal; what it had trained is in the store"
 _TAG = "process:"
 _held: list[FileLock] = []
 
@@ -97,7 +98,7 @@ def end_dead(workspace: Workspace, *, deployments: Collection[str] = ()) -> list
                 with FileLock(path, timeout=0):
                     name = UUID(path.stem.removeprefix("flow-"))
                     for run in (name, *_tagged(client, name)):
-                        if _end(client, run):
+                        if _end(client, run, _KILLED):
                             ended.append(run)
                             path.unlink(missing_ok=True)
             except Timeout:
@@ -105,24 +106,30 @@ def end_dead(workspace: Workspace, *, deployments: Collection[str] = ()) -> list
         if deployments:
             for run in _begun(client, deployments):
                 if not _lock(workspace, run).exists():
-                    _end(client, run)
+                    _end(client, run, _KILLED)
                     ended.append(run)
     return ended
 
 
-def _end(client: SyncPrefectClient, run: UUID) -> bool:
+def stopped(run: UUID) -> None:
+    """End a run of this process, which is about to end, and its tasks; where that fails, the next one does it."""
+    with suppress(Exception), get_client(sync_client=True) as client:
+        _end(client, run, _STOPPED)
+
+
+def _end(client: SyncPrefectClient, run: UUID, why: str) -> bool:
     """End a run and its tasks; whether the server knows it: another one may have been asked then."""
     try:
         state = client.read_flow_run(run).state
     except ObjectNotFound:
         return False
     if state is None or not state.is_final():
-        client.set_flow_run_state(run, Crashed(message=_KILLED), force=True)
+        client.set_flow_run_state(run, Crashed(message=why), force=True)
     of_it = FlowRunFilter(id=FlowRunFilterId(any_=[run]))
     under_way = TaskRunFilter(state=TaskRunFilterState(type=TaskRunFilterStateType(any_=_UNDER_WAY)))
     while tasks := client.read_task_runs(flow_run_filter=of_it, task_run_filter=under_way):
         for task in tasks:
-            client.set_task_run_state(task.id, Crashed(message=_KILLED), force=True)
+            client.set_task_run_state(task.id, Crashed(message=why), force=True)
     return True
 
 
