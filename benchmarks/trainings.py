@@ -24,13 +24,7 @@ def prepared(config: Config, name: str) -> Dataset:
 
 def finished(config: Config, dataset: Dataset) -> Outcome:
     """A training, run to its end."""
-    steps = run(config, dataset, Store(FOLDER / "store"))
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            outcome: Outcome = stop.value
-            return outcome
+    return run(config, dataset, Store(FOLDER / "store"))
 
 
 def deployed(config: Config, dataset: Dataset, outcome: Outcome) -> Classifier:

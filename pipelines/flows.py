@@ -25,7 +25,7 @@ from generalist.evaluation import Shard, Verdicts
 from generalist.export import Parity
 from generalist.records import Evaluation
 from generalist.store import Lost
-from generalist.training import PATIENCE, Candidate, Outcome, Position, Positions, Round, Training, crew, outcome
+from generalist.training import Cuts, Outcome, Positions, Round, RoundEnd, Training, drive, runner
 from pipelines import artifacts, boundary, steps
 from pipelines.job import Job, Watch
 from pipelines.manifest import put_down, writing
@@ -66,23 +66,17 @@ def prepare(label: str, config: Config, workspace: Workspace) -> Training:
 
 
 @step
-def advance(
-    label: str, job: Job, round_: Round, unit: tuple[str, ...], positions: Positions
-) -> dict[str, tuple[Position, ...]]:
+def advance(label: str, job: Job, round_: Round, unit: tuple[str, ...], positions: Positions) -> Cuts:
     """Train one unit of experts to the end of a round."""
-    return job.follow(job.crew.advance(round_, unit, positions))
+    return job.runner.advance_unit(round_, unit, positions)
 
 
 @step
-def mix(
-    label: str, job: Job, round_: Round, cuts: Mapping[str, tuple[Position, ...]]
-) -> tuple[Candidate, dict[str, Position]]:
+def mix(label: str, job: Job, round_: Round, cuts: Cuts) -> RoundEnd:
     """End a round: measure the global learner, hand it back."""
-    course, candidate, onward = job.training.mix(round_, cuts)
-    for fact in (*course, candidate.record):
-        job.tell(fact)
-    artifacts.rounds(job.facts)
-    return candidate, onward
+    end = job.runner.mix(round_, cuts)
+    artifacts.rounds(job.facts.all())
+    return end
 
 
 @step
@@ -114,6 +108,32 @@ def publish(label: str, job: Job, results: Results, run_id: str | None) -> Regis
     return register(
         job.workspace, results, data=lambda _: job.training.dataset, reevaluate=reevaluate, flow_run_id=run_id
     )
+
+
+class _Tasks:
+    """A runner by Prefect: the units of a round as tasks side by side, then one that mixes."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def advance(self, round_: Round, positions: Positions) -> Cuts:
+        """Train every unit to the end of a round."""
+        job = self._job
+        units: list[PrefectFuture[Cuts]] = [
+            advance.submit(_title(round_, unit, job.config), job, round_, unit, positions) for unit in round_.units
+        ]
+        cuts: Cuts = {}
+        try:
+            for unit in units:
+                cuts |= unit.result()
+        except Lost:
+            wait(units)  # whoever starts over should not train beside them
+            raise
+        return cuts
+
+    def mix(self, round_: Round, cuts: Cuts) -> RoundEnd:
+        """End a round."""
+        return mix(f"mix round {round_.index} (epoch {round_.stop})", self._job, round_, cuts)
 
 
 class _Here:
@@ -230,9 +250,9 @@ def _run(config: Config, workspace: Workspace, staged: Results, target: Results,
     config = training.config  # whose device is settled
     tracker = start(workspace, config, training.dataset)
     try:
-        with crew(training) as advancing:
-            job = Job(config, workspace, training, advancing, staged, tracker, watch)
-            found = _train(job)
+        job = Job(config, workspace, training, staged, tracker, watch)
+        with runner(training, job.facts) as job.runner:
+            found = drive(training, _Tasks(job), job.facts, tell=watch.say)
         evaluation, verdicts = _evaluate(job, found)
         export("export ONNX", job, found, evaluation, verdicts)
         report("write report", job, found, evaluation, verdicts)
@@ -249,41 +269,6 @@ def _run(config: Config, workspace: Workspace, staged: Results, target: Results,
         "mlflow_run": registration.run_id,
         "registered": registration.sentence,
     }
-
-
-def _train(job: Job) -> Outcome:
-    """Every round; over again where a state in the store turns out to be damaged, which was then set aside."""
-    for _ in range(PATIENCE - 1):
-        try:
-            return _rounds(job)
-        except Lost as error:
-            job.watch.say(str(error))
-            job.training.store.mend()
-    return _rounds(job)
-
-
-def _rounds(job: Job) -> Outcome:
-    """Every round: the units side by side, then the mixing."""
-    training = job.training
-    positions: Positions = training.start()
-    candidates: list[Candidate] = []
-    last: dict[str, Position] = {}
-    for round_ in training.rounds:
-        units: list[PrefectFuture[dict[str, tuple[Position, ...]]]] = [
-            advance.submit(_title(round_, unit, job.config), job, round_, unit, positions) for unit in round_.units
-        ]
-        cuts: dict[str, tuple[Position, ...]] = {}
-        try:
-            for unit in units:
-                cuts |= unit.result()
-        except Lost:
-            wait(units)  # whoever starts over should not train beside them
-            raise
-        label = f"mix round {round_.index} (epoch {round_.stop})"
-        candidate, positions = mix(label, job, round_, cuts)
-        candidates.append(candidate)
-        last = {name: own[-1] for name, own in cuts.items()}
-    return outcome(training, job.facts, candidates, last)
 
 
 def _title(round_: Round, unit: tuple[str, ...], config: Config) -> str:

@@ -19,6 +19,7 @@ import training_factory
 
 from generalist.config import Config, to_yaml
 from generalist.data import load as load_data
+from generalist.training import Fact
 from pipelines import steps
 from pipelines.cli import repro
 from pipelines.cli.planning import planned
@@ -119,8 +120,9 @@ def test_a_plan_lists_every_round_and_what_the_store_holds(project: Path) -> Non
     assert [line.rpartition(": ")[2] for line in rounds] == ["to do", "to do"]
     assert re.fullmatch(r"then: evaluation \(quick\) \(about 0:0\d:\d\d, an estimate from .*\), ONNX export, .*", after)
     training = steps.training(config, workspace)
-    reading = training.advance(training.rounds[0], ("natural",), training.start())
-    assert [record.epoch for record in reading] == [1]
+    told: list[Fact] = []
+    training.advance(training.rounds[0], ("natural",), training.start(), told.append)
+    assert [record.epoch for record in told] == [1]
     first, second, _, left, _ = planned(config, workspace)
     assert left.startswith("to train: 3 of 4 epochs")
     assert first.endswith("then hand back: natural stored up to epoch 1, robust stored up to epoch 0")

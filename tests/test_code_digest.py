@@ -182,7 +182,7 @@ def test_what_runs_in_a_training_is_in_its_digest(dataset: Dataset, tmp_path: Pa
     sys.setprofile(None)
     plugins = plugins_of(small().model) | {name for own in small().experts.values() for name in plugins_of(own)}
     reached = Code(PACKAGE).reached([*TRAINING, *plugins])
-    drivers = {"generalist.training.run", "generalist.training.crew", "generalist.training.facts"}
+    drivers = {"generalist.training.run", "generalist.training.runners", "generalist.training.facts"}
     unknown = {name for name in called.modules - reached - drivers if not _without_effect(name)}
     assert {"generalist.units", "generalist.training.segment", "generalist.training.states"} <= called.modules
     assert unknown == set()

@@ -15,8 +15,8 @@ from generalist.data import Dataset
 from generalist.errors import BadInput
 from generalist.records import EpochRecord
 from generalist.store import Store
-from generalist.training import Fact, Outcome, Training, run
-from tests.training_factory import digests, finish, small
+from generalist.training import Fact, Outcome, Training
+from tests.training_factory import abandon, digests, finish, small
 
 ROOT = Path(__file__).parent.parent
 OFTEN = "training.checkpoint_minutes=1e-9"
@@ -120,10 +120,7 @@ def test_going_back_ends_with_finite_weights_and_resumes_to_the_same_bits(datase
     assert min(rates) == pytest.approx(1e-2)
     assert {own.learning_rate for own in epochs if own.expert == "natural"} == {0.05}
     assert all(tensor.isfinite().all() for weights in end.learners.values() for tensor in weights.values())
-    steps = run(config, dataset, Store(tmp_path / "cut"))
-    for _ in range(4):
-        next(steps)
-    steps.close()
+    abandon(config, dataset, tmp_path / "cut", after=4)
     assert digests(finish(config, dataset, tmp_path / "cut")[1]) == digests(end)
 
 

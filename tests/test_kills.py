@@ -18,7 +18,7 @@ from generalist.data import Dataset
 from generalist.errors import BadInput
 from generalist.records import EpochRecord
 from generalist.store import Store
-from generalist.training import Outcome, run
+from generalist.training import Fact, Outcome, run
 from tests.processes import another_process, forking, until
 from tests.training_factory import digests, finish, small
 
@@ -106,9 +106,8 @@ def test_a_step_inside_an_epoch_is_gone_on_from(
 
     monkeypatch.setattr(Expert, "step", counted)
     once_an_epoch = small(OFTEN, "training.checkpoint=4")
-    steps = run(once_an_epoch, dataset, Store(tmp_path / "cut"))
     with pytest.raises(KeyboardInterrupt):
-        list(steps)
+        run(once_an_epoch, dataset, Store(tmp_path / "cut"))
     stopped = seen[-1]
     assert stopped[1] > 0
     again, end = finish(once_an_epoch, dataset, tmp_path / "cut")
@@ -139,9 +138,10 @@ def _trackers() -> set[psutil.Process]:
 @forking
 def test_a_process_that_was_killed_is_told_in_a_sentence(dataset: Dataset, tmp_path: Path, quick_start: None) -> None:
     """As by a system short of memory; what is stored stays, and the others end too."""
-    steps = run(small("training.processes=experts"), dataset, Store(tmp_path))
-    next(steps)
-    for child in set(psutil.Process().children()) - _trackers():
-        child.kill()
+
+    def kill(_: Fact) -> None:
+        for child in set(psutil.Process().children()) - _trackers():
+            child.kill()
+
     with pytest.raises(BadInput, match=r"ended by itself \(exit code -9.*goes on from what is stored"):
-        list(steps)
+        run(small("training.processes=experts"), dataset, Store(tmp_path), kill)

@@ -52,13 +52,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def learners(name: str, dataset: Dataset, store: Path, group: engine.Group) -> dict[str, Weights]:
     """What a training ends with; its batches have 179 images, the last one of an epoch has 3."""
     config = small("training.batch_size=179", "training.epochs=2", "mixing.warm_up=1", *TRAININGS[name])
-    steps = run(config, dataset, SharedStore(store, group))
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            found: dict[str, Weights] = stop.value.learners
-            return found
+    return run(config, dataset, SharedStore(store, group)).learners
 
 
 def digests(found: dict[str, Weights]) -> dict[str, str]:

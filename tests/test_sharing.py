@@ -1,15 +1,16 @@
 """Trainings that share a store: each has the bits of a training of its own, and what they have in common is done once."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from training_factory import digests, finish, small
+from training_factory import LeftError, digests, finish, leaving, small
 
 from generalist.config import Config
 from generalist.data import Dataset
 from generalist.records import EpochRecord
 from generalist.store import Store
-from generalist.training import Outcome, Sharing, Training, outcome
+from generalist.training import Cuts, Facts, InProcess, Outcome, Positions, Round, Sharing, Training, drive, unheard
 
 pytestmark = pytest.mark.long
 
@@ -19,24 +20,21 @@ DECAYS = (0.3, 0.6)
 
 def _trained(config: Config, dataset: Dataset, store: Path, sharing: Sharing) -> tuple[int, Outcome]:
     """A training among others: how many epochs of experts were trained, and what came of it."""
-    training = Training(config, dataset, Store(store), sharing=sharing)
-    positions, candidates, facts, epochs = training.start(), [], [], 0
-    for round_ in training.rounds:
-        cuts = {}
-        for unit in round_.units:
-            epochs += training.work(round_, unit, positions).epochs * len(unit)
-            steps = training.advance(round_, unit, positions)
-            while True:
-                try:
-                    facts.append(next(steps))
-                except StopIteration as stop:
-                    cuts |= stop.value
-                    break
-        course, candidate, positions = training.mix(round_, cuts)
-        candidates.append(candidate)
-        facts += [*course, candidate.record]
-    last = {name: own[-1] for name, own in cuts.items()}
-    return epochs, outcome(training, facts, candidates, last)
+    training, facts = Training(config, dataset, Store(store), sharing=sharing), Facts(unheard)
+    counting = Counting(training, facts)
+    found = drive(training, counting, facts)
+    return counting.epochs, found
+
+
+class Counting(InProcess):
+    """Counts the epochs of experts that are trained."""
+
+    epochs = 0
+
+    def advance_unit(self, round_: Round, unit: Sequence[str], positions: Positions) -> Cuts:
+        """Count, then train."""
+        self.epochs += self.training.work(round_, unit, positions).epochs * len(unit)
+        return super().advance_unit(round_, unit, positions)
 
 
 def _alone(config: Config, dataset: Dataset, folder: Path) -> dict[str, str]:
@@ -103,9 +101,8 @@ def test_a_killed_warm_up_goes_on_with_its_companions(dataset: Dataset, tmp_path
     training = Training(first, dataset, Store(tmp_path / "shared"), sharing=Sharing(alternatives=(other,)))
     positions = training.start()
     for name in ("natural", "robust"):
-        steps = training.advance(training.rounds[0], (name,), positions)
-        next(steps)
-        steps.close()  # after its first epoch
+        with pytest.raises(LeftError):
+            training.advance(training.rounds[0], (name,), positions, leaving(1))  # after its first epoch
     counts = [
         _trained(config, dataset, tmp_path / "shared", Sharing(alternatives=(beside,)))[0]
         for config, beside in ((first, other), (other, first))

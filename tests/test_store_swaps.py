@@ -13,8 +13,8 @@ from generalist import engine
 from generalist.data import Dataset
 from generalist.evaluation import attack_shard
 from generalist.store import Entry, Lost, Store, read_tensors, write_tensors
-from generalist.training import Outcome, run
-from tests.training_factory import digests, finish, first, small
+from generalist.training import Outcome
+from tests.training_factory import abandon, digests, finish, first, small
 
 KINDS = ("trajectory", "share", "measurement")
 
@@ -87,9 +87,7 @@ def test_a_begun_unit_of_others_is_lost(dataset: Dataset, outcome: Outcome, tmp_
     """What lies under a unit on its way is that unit, or it begins anew."""
     stopped = {name: tmp_path / name for name in ("one", "other")}
     for name, folder in stopped.items():
-        steps = run(small("training.checkpoint=5", f"seed={int(name == 'other')}"), dataset, Store(folder))
-        next(steps)
-        steps.close()
+        abandon(small("training.checkpoint=5", f"seed={int(name == 'other')}"), dataset, folder, after=1)
     (one,), (other,) = ([own for own in _entries(Store(folder)) if own.kind == "begun"] for folder in stopped.values())
     shutil.copy(_path(other), _path(one))
     assert digests(finish(small("training.checkpoint=5"), dataset, stopped["one"])[1]) == digests(outcome)

@@ -3,7 +3,6 @@
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,9 +12,9 @@ from generalist.data import Dataset
 from generalist.errors import BadInput
 from generalist.records import RoundRecord
 from generalist.store import Store, tensors_digest
-from generalist.training import Fact, Outcome, Position, Training, plan, run
+from generalist.training import Fact, InProcess, Outcome, Position, Training, plan, rounds, unheard
 from tests.processes import another_process, forking, until
-from tests.training_factory import digests, finish, first, small
+from tests.training_factory import abandon, digests, finish, first, small
 
 # --- the plan -----------------------------------------------------------------------------------
 
@@ -84,10 +83,7 @@ def test_a_training_resumed_after_any_epoch_gives_the_same_bits(
 ) -> None:
     """Abandoned after k facts and started again, it goes on from the store."""
     for facts in (1, 3, 9):
-        steps = run(small(), dataset, Store(tmp_path / str(facts)))
-        for _ in range(facts):
-            next(steps)
-        steps.close()
+        abandon(small(), dataset, tmp_path / str(facts), after=facts)
         assert digests(finish(small(), dataset, tmp_path / str(facts))[1]) == digests(outcome)
 
 
@@ -111,20 +107,14 @@ def test_experts_in_threads_give_the_same_bits(dataset: Dataset, outcome: Outcom
         cuts = {}
 
         def advance(unit: tuple[str, ...], round_=round_, positions=positions, cuts=cuts) -> None:  # type: ignore[no-untyped-def]
-            steps = training.advance(round_, unit, positions)
-            while True:
-                try:
-                    next(steps)
-                except StopIteration as stop:
-                    cuts.update(stop.value)
-                    return
+            cuts.update(training.advance(round_, unit, positions, unheard))
 
         threads = [threading.Thread(target=advance, args=(unit,)) for unit in round_.units]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        _, _, positions = training.mix(round_, cuts)
+        positions = training.mix(round_, cuts).onward
     last = {name: own[-1] for name, own in cuts.items()}
     weights = training.learners(last)
     assert {name: tensors_digest(own) for name, own in weights.items()} == {
@@ -194,27 +184,13 @@ def test_a_burst_in_every_epoch_is_an_interval_of_one_step(dataset: Dataset, tmp
 def test_experts_of_a_burst_are_the_global_learner_after_every_step(dataset: Dataset, tmp_path: Path) -> None:
     """In epoch t' and in each c-th one after it; in between they go their own ways, from one point."""
     config = small("mixing.burst=true", "mixing.warm_up=2", "mixing.interval=2", "training.epochs=5")
-    training = Training(config, dataset, Store(tmp_path))
-    positions, apart = training.start(), []
-    for round_ in training.rounds:
-        steps = [training.advance(round_, unit, positions) for unit in round_.units]
-        cuts = {name: own for step in steps for name, own in drained(step).items()}
-        last = {name: own[-1] for name, own in cuts.items()}
-        learners, mixed = training.learners(last), training.states.global_learner(last)
+    training, apart = Training(config, dataset, Store(tmp_path)), []
+    for end in rounds(training, InProcess(training, unheard)):
+        learners, mixed = training.learners(end.last), training.states.global_learner(end.last)
         apart.append(not torch.equal(learners["natural"]["linear.weight"], learners["robust"]["linear.weight"]))
-        assert round_.coupled == (not apart[-1])
-        assert round_.coupled == torch.equal(learners["robust"]["linear.weight"], mixed["linear.weight"])
-        positions = training.mix(round_, cuts)[2]
+        assert end.round.coupled == (not apart[-1])
+        assert end.round.coupled == torch.equal(learners["robust"]["linear.weight"], mixed["linear.weight"])
     assert apart == [True, False, True, False, True]
-
-
-def drained(steps: Any) -> Any:
-    """What a generator returns."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            return stop.value
 
 
 def test_coupled_experts_equal_independent_ones_where_the_interval_is_an_epoch(
@@ -245,10 +221,7 @@ def test_each_option_of_mixing_has_an_effect_and_resumes_to_the_same_bits(
     """Another result than the default, and the same result after an interruption."""
     whole = finish(small(override), dataset, tmp_path / "whole")[1]
     assert digests(whole)["robust"] != digests(outcome)["robust"]
-    steps = run(small(override), dataset, Store(tmp_path / "cut"))
-    for _ in range(9):
-        next(steps)
-    steps.close()
+    abandon(small(override), dataset, tmp_path / "cut", after=9)
     assert digests(finish(small(override), dataset, tmp_path / "cut")[1]) == digests(whole)
 
 
@@ -308,10 +281,7 @@ def test_values_that_lie_otherwise_in_memory_resume_to_the_same_bits(
     monkeypatch.setattr("generalist.engine.attack_network.WIDE", 2)
     config = small("training.epochs=3", "mixing.warm_up=1")
     whole = finish(config, dataset, tmp_path / "whole")[1]
-    steps = run(config, dataset, Store(tmp_path / "cut"))
-    for _ in range(3):
-        next(steps)
-    steps.close()
+    abandon(config, dataset, tmp_path / "cut", after=3)
     again = finish(config, dataset, tmp_path / "cut")[1]
     for name, own in whole.learners.items():
         assert tensors_digest(again.learners[name]) == tensors_digest(own)

@@ -1,8 +1,8 @@
 """Small trainings on digits, in seconds."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from generalist.config import Config, load
 from generalist.data import Dataset, Split, prepare
@@ -44,15 +44,36 @@ def finish(
     config: Config, dataset: Dataset, store: Path, *, watch: Callable[[Fact], None] = lambda _: None
 ) -> tuple[list[Fact], Outcome]:
     """Run a training to its end: all facts and the outcome; `watch` is called with each fact before the next."""
-    steps = run(config, dataset, Store(store))
     facts: list[Fact] = []
-    while True:
-        try:
-            facts.append(next(steps))
-            watch(facts[-1])
-        except StopIteration as stop:
-            outcome: Any = stop.value
-            return facts, outcome
+
+    def tell(fact: Fact) -> None:
+        facts.append(fact)
+        watch(fact)
+
+    outcome = run(config, dataset, Store(store), tell)
+    return facts, outcome
+
+
+class LeftError(Exception):
+    """Whoever listened has gone."""
+
+
+def leaving(after: int) -> Callable[[Fact], None]:
+    """Return a listener that goes away with the so-manieth fact."""
+    left = iter(range(1, after))
+
+    def tell(_: Fact) -> None:
+        if next(left, None) is None:
+            raise LeftError
+
+    return tell
+
+
+def abandon(config: Config, dataset: Dataset, store: Path, *, after: int) -> None:
+    """Run a training until it has told so many facts."""
+    with suppress(LeftError):
+        run(config, dataset, Store(store), leaving(after))
+        raise AssertionError("it ended before")
 
 
 def digests(outcome: Outcome) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import argparse
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,6 +25,10 @@ DONE, WRONG_INPUT, TO_BE_CONTINUED, STOPPED = 0, 2, 3, 130
 """Exit codes."""
 
 Tell = Callable[[str], None]
+
+
+class _LateError(Exception):
+    """The seconds that were given are over."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -75,9 +79,14 @@ def _train(options: argparse.Namespace, group: engine.Group, began: float) -> in
     def late() -> bool:
         return options.seconds is not None and time.monotonic() - began >= options.seconds
 
-    steps = run(config, dataset, SharedStore(options.store, group))
-    outcome = _followed(steps, lambda: group.agreed(late), lambda fact: tell(_line(fact, config.training.epochs)))
-    if outcome is None:
+    def told(fact: Fact) -> None:
+        tell(_line(fact, config.training.epochs))
+        if group.agreed(late):
+            raise _LateError
+
+    try:
+        outcome = run(config, dataset, SharedStore(options.store, group), told)
+    except _LateError:
         tell(f"stopped after {options.seconds:g} seconds; the same command goes on from what is stored")
         return TO_BE_CONTINUED
     if group.rank == 0:
@@ -101,22 +110,6 @@ def _data(config: Config, folder: Path, group: engine.Group) -> Dataset:
     for batch in (min(size, images), last_batch(images, size)):  # the first of an epoch, and its last
         group.rows(batch)
     return dataset
-
-
-def _followed(
-    steps: Generator[Fact, None, Outcome], late: Callable[[], bool], tell: Callable[[Fact], None]
-) -> Outcome | None:
-    """The outcome, or None where it got late."""
-    while True:
-        try:
-            fact = next(steps)
-        except StopIteration as stop:
-            outcome: Outcome = stop.value
-            return outcome
-        tell(fact)
-        if late():
-            steps.close()
-            return None
 
 
 def _write(outcome: Outcome, config: Config, dataset: Dataset, folder: Path) -> None:

@@ -37,6 +37,8 @@ class Position:
 
 Positions = Mapping[str, Position]
 """By expert."""
+Cuts = dict[str, tuple[Position, ...]]
+"""Each expert's positions at the cuts of a round."""
 
 
 class Keys:

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -22,21 +22,21 @@ from generalist.data import Dataset
 from generalist.errors import BadInput
 from generalist.records import EpochRecord
 from generalist.store import Store
-from generalist.training.keys import Position, Positions
+from generalist.training.facts import Tell
+from generalist.training.keys import Cuts, Positions
 from generalist.training.plan import Round
+from generalist.training.runners import InProcess
 from generalist.training.steps import Training
 
 _CONTEXT = get_context("spawn")  # a fork would share the threads of torch, and whatever they hold at that moment
 _GLANCE = 0.2  # seconds between two looks for the parent
-Cuts = dict[str, tuple[Position, ...]]
-"""Each expert's positions at the cuts of a round."""
 
 
-class Processes:
-    """Advances units in processes, which start when they are first needed and stay for the rounds to come."""
+class Processes(InProcess):
+    """A process for each unit of a round; they start when they are first needed and stay for the rounds to come."""
 
-    def __init__(self, training: Training) -> None:
-        self._training = training
+    def __init__(self, training: Training, tell: Tell) -> None:
+        super().__init__(training, tell)
         self._idle: list[_Worker] = []
         self._all: list[_Worker] = []
         self._lock = threading.Lock()
@@ -48,25 +48,25 @@ class Processes:
         for worker in self._all:
             worker.end()
 
-    def advance(self, round_: Round, unit: Sequence[str], positions: Positions) -> Generator[EpochRecord, None, Cuts]:
-        """As `Training.advance`, in another process."""
-        return self._followed([self._begun(round_, unit, positions)])
+    def advance(self, round_: Round, positions: Positions) -> Cuts:
+        """Train every unit of a round at once; records are told as they are made."""
+        return self._follow([self._begin(round_, unit, positions) for unit in round_.units])
 
-    def all_units(self, round_: Round, positions: Positions) -> Generator[EpochRecord, None, Cuts]:
-        """Every unit of a round at once; records come as they are made."""
-        return self._followed([self._begun(round_, unit, positions) for unit in round_.units])
+    def advance_unit(self, round_: Round, unit: Sequence[str], positions: Positions) -> Cuts:
+        """Train one unit in another process."""
+        return self._follow([self._begin(round_, unit, positions)])
 
-    def _begun(self, round_: Round, unit: Sequence[str], positions: Positions) -> "_Worker":
+    def _begin(self, round_: Round, unit: Sequence[str], positions: Positions) -> "_Worker":
         with self._lock:
             if self._idle:
                 worker = self._idle.pop()
             else:
-                worker = _Worker(self._training, number=len(self._all))
+                worker = _Worker(self.training, number=len(self._all))
                 self._all.append(worker)
         worker.connection.send((round_, tuple(unit), dict(positions)))
         return worker
 
-    def _followed(self, busy: list["_Worker"]) -> Generator[EpochRecord, None, Cuts]:
+    def _follow(self, busy: list["_Worker"]) -> Cuts:
         cuts: Cuts = {}
         try:
             while busy:
@@ -74,7 +74,7 @@ class Processes:
                     worker = next(own for own in busy if own.connection is ready)
                     told = worker.told()
                     if isinstance(told, EpochRecord):
-                        yield told
+                        self.tell(told)
                         continue
                     cuts |= told
                     busy.remove(worker)
@@ -154,13 +154,7 @@ def _work(
         except EOFError:
             return
         try:
-            steps = training.advance(round_, unit, positions)
-            while True:
-                try:
-                    connection.send(next(steps))
-                except StopIteration as stop:
-                    connection.send(stop.value)
-                    break
+            connection.send(training.advance(round_, unit, positions, connection.send))
         except BadInput as error:
             connection.send(error)
         except Exception:  # noqa: BLE001  it is raised where somebody waits for us

@@ -1,6 +1,7 @@
-"""Executing the plan in this process, with no orchestration."""
+"""The driver of a training: round after round, by any runner, to the outcome."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -9,10 +10,11 @@ from generalist.data import Dataset
 from generalist.records import EpochRecord, GlobalRecord, History, RoundRecord
 from generalist.store import Lost, Store
 from generalist.tensors import Weights
-from generalist.training.crew import Crew, crew
-from generalist.training.facts import Fact, identity
+from generalist.training.facts import Fact, Facts, Tell, unheard
 from generalist.training.keys import Positions
-from generalist.training.steps import Candidate, Training
+from generalist.training.processes import Processes
+from generalist.training.runners import InProcess, Runner
+from generalist.training.steps import RoundEnd, Training
 
 
 @dataclass(frozen=True)
@@ -32,44 +34,72 @@ class Outcome:
 
 T = TypeVar("T")
 
-PATIENCE = 4
+MAX_RESTARTS = 3
 """How often a training starts over when a state turns out to be damaged; each time all of them are looked at."""
 
 
-def run(config: Config, dataset: Dataset, store: Store) -> Generator[Fact, None, Outcome]:
-    """Execute the plan in this process, yielding records as they come; returns the outcome.
+def run(config: Config, dataset: Dataset, store: Store, tell: Tell = unheard) -> Outcome:
+    """Train in this process, or in those that the configuration asks for; records are told as they come.
 
     Raises:
         BadInput: an expert diverged, or the store can't be read or written.
     """
-    training = Training(config, dataset, store)
-    told: dict[tuple[str, int, str], Fact] = {}
-    with crew(training) as advancing:
-        for _ in range(PATIENCE - 1):
-            try:
-                return (yield from _all(training, advancing, told))
-            except Lost:  # what is missing now is computed again, all else is found
-                store.mend()
-        return (yield from _all(training, advancing, told))
+    training, facts = Training(config, dataset, store), Facts(tell)
+    with runner(training, facts) as own:
+        return drive(training, own, facts)
 
 
-def _all(training: Training, advancing: Crew, told: dict[tuple[str, int, str], Fact]) -> Generator[Fact, None, Outcome]:
+def runner(training: Training, tell: Tell) -> AbstractContextManager[InProcess]:
+    """Return the runner that the configuration asks for; its processes end with the block."""
+    if training.config.training.processes == "experts":
+        return Processes(training, tell)
+    return nullcontext(InProcess(training, tell))
+
+
+def rounds(training: Training, own: Runner) -> Iterator[RoundEnd]:
+    """Carry out the plan, round by round; what the store holds is not computed again.
+
+    Raises:
+        BadInput: an expert diverged.
+        Lost: a state in the store is damaged; see `restarted`.
+    """
     positions: Positions = training.start()
-    candidates: list[Candidate] = []
     for round_ in training.rounds:
-        cuts = yield from _news(advancing.all_units(round_, positions), told)
-        course, candidate, positions = training.mix(round_, cuts)
-        candidates.append(candidate)
-        yield from _news(_each([*course, candidate.record]), told)
-    return outcome(training, list(told.values()), candidates, {name: own[-1] for name, own in cuts.items()})
+        end = own.mix(round_, own.advance(round_, positions))
+        positions = end.onward
+        yield end
 
 
-def outcome(training: Training, facts: Sequence[Fact], candidates: Sequence[Candidate], last: Positions) -> Outcome:
-    """Gather a finished training: the history, the choice, the weights."""
-    chosen = training.choose(candidates)
+def restarted(store: Store, work: Callable[[], T], *, tell: Callable[[str], None] = unheard) -> T:
+    """Do work over again where a state turns out to be damaged: what is missing then is computed, the rest found.
+
+    Raises:
+        Lost: the store loses states faster than they are made.
+    """
+    for _ in range(MAX_RESTARTS):
+        try:
+            return work()
+        except Lost as error:
+            tell(str(error))
+            store.mend()
+    return work()
+
+
+def drive(training: Training, own: Runner, facts: Facts, *, tell: Callable[[str], None] = unheard) -> Outcome:
+    """Carry out the whole plan; `tell` hears of states that were lost.
+
+    Raises:
+        BadInput: an expert diverged, or the store can't be read or written.
+    """
+    return restarted(training.store, lambda: _outcome(training, facts, list(rounds(training, own))), tell=tell)
+
+
+def _outcome(training: Training, facts: Facts, ends: Sequence[RoundEnd]) -> Outcome:
+    """The history, the choice, the weights."""
+    chosen = training.choose([end.candidate for end in ends])
     name = training.config.deploy.removeprefix("expert:")
-    learners = training.learners(last)
-    return Outcome(history(facts), chosen.record, {**learners, name: training.weights(chosen)})
+    learners = training.learners(ends[-1].last)
+    return Outcome(history(facts.all()), chosen.record, {**learners, name: training.weights(chosen)})
 
 
 def history(facts: Sequence[Fact]) -> History:
@@ -80,19 +110,3 @@ def history(facts: Sequence[Fact]) -> History:
         course=tuple(fact for fact in facts if isinstance(fact, GlobalRecord)),
         rounds=tuple(fact for fact in facts if isinstance(fact, RoundRecord)),
     )
-
-
-def _each(facts: Sequence[Fact]) -> Generator[Fact, None, None]:
-    yield from facts
-
-
-def _news(steps: Generator[Fact, None, T], told: dict[tuple[str, int, str], Fact]) -> Generator[Fact, None, T]:
-    """What was not told before; gives what the steps give."""
-    while True:
-        try:
-            fact = next(steps)
-        except StopIteration as stop:
-            end: T = stop.value
-            return end
-        if told.setdefault(identity(fact), fact) is fact:
-            yield fact

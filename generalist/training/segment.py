@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,6 +13,7 @@ from generalist.data import Dataset, Samples, images_on
 from generalist.errors import BadInput
 from generalist.experts import Recipe
 from generalist.records import EpochRecord
+from generalist.training.facts import Tell
 from generalist.training.forecast import Work
 from generalist.training.keys import Position, Positions
 from generalist.training.measuring import Measuring
@@ -75,16 +76,16 @@ class Segment:
         begun = self.done < self._round.stop and self._means.states.has_begun(self._ends)
         return Work(self._round, self._unit, self.done, begun, self._means.speeds.of(self._alike))
 
-    def recalled(self) -> Iterator[EpochRecord]:
-        """The records of epochs that the store holds already; none where nobody watches."""
+    def recall(self, tell: Tell) -> None:
+        """Tell the records of epochs that the store holds already; none where nobody watches."""
         if self.done == self._round.start or not self._means.watched:
             return
         for name in self._unit:
             for record in self._means.states.load(self._here[name])[1]:
                 if record.epoch > self._round.start:
-                    yield self._told(name, record)
+                    tell(self._told(name, record))
 
-    def trained(self) -> Iterator[EpochRecord]:
+    def train(self, tell: Tell) -> None:
         """Train what the store does not hold, storing states on the way.
 
         Raises:
@@ -95,7 +96,9 @@ class Segment:
         means, states = self._means, self._means.states
         begun = self._begun()
         for name, history in zip(self._unit, begun.histories, strict=True):
-            yield from (self._told(name, record) for record in history if record.epoch > self.done)
+            for record in history:
+                if record.epoch > self.done:
+                    tell(self._told(name, record))
         on, policy = engine.device(means.config.training.device), means.config.training.divergence
         alive = self._revived(begun.moment, on)
         data = images_on(means.dataset.train, on, means.config.training.images)
@@ -116,8 +119,9 @@ class Segment:
             else:
                 keeper.keep_if_due()
             try:
-                yield from (self._told(name, own[-1]) for name, own in zip(self._unit, begun.histories, strict=True))
-            except GeneratorExit:  # whoever drives this goes away, and may come back
+                for name, own in zip(self._unit, begun.histories, strict=True):
+                    tell(self._told(name, own[-1]))
+            except BaseException:  # whoever listens wants no more of it now, and may go on later
                 if epoch not in self._round.cuts:
                     keeper.keep()
                 raise

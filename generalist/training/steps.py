@@ -4,7 +4,7 @@ Between steps travel only positions, keys of states in the store; so a step can 
 another, or on another machine that sees the store, and a state that is already there is not computed again.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +16,14 @@ from generalist.data import Dataset, steps_per_epoch
 from generalist.experts import Recipe, handed_back, initial_state
 from generalist.mixing import courses
 from generalist.numerics import fingerprint
-from generalist.records import EpochRecord, GlobalRecord, Measured, RoundRecord
+from generalist.records import GlobalRecord, Measured, RoundRecord
 from generalist.store import Store, tensors_digest
 from generalist.tensors import Weights
 from generalist.training.checks import check_single_images, check_threats
+from generalist.training.facts import Fact, Tell
 from generalist.training.forecast import Work
 from generalist.training.form import Form
-from generalist.training.keys import Key, Keys, Position, Positions
+from generalist.training.keys import Cuts, Key, Keys, Position, Positions
 from generalist.training.measuring import Measuring
 from generalist.training.plan import Round, plan
 from generalist.training.segment import Means, Segment
@@ -31,9 +32,6 @@ from generalist.training.speeds import Speeds
 from generalist.training.states import States
 from generalist.training.warm_start import given_weights
 
-Cuts = Mapping[str, Sequence[Position]]
-"""Each expert's positions at the cuts of a round."""
-
 
 @dataclass(frozen=True)
 class Candidate:
@@ -41,6 +39,30 @@ class Candidate:
 
     record: RoundRecord
     key: Key
+
+
+@dataclass(frozen=True)
+class RoundEnd:
+    """How a round ended.
+
+    Attributes:
+        round: the round.
+        course: the global learner, measured at its cuts.
+        candidate: what may be deployed.
+        last: where the experts stood.
+        onward: where they go on from: the same, or what was handed back to them.
+    """
+
+    round: Round
+    course: tuple[GlobalRecord, ...]
+    candidate: Candidate
+    last: Positions
+    onward: Positions
+
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        """What there is to tell of it."""
+        return *self.course, self.candidate.record
 
 
 class Training:
@@ -130,12 +152,14 @@ class Training:
         """What `advance` would have to train of a unit."""
         return self._segment(round_, unit, positions).work()
 
-    def advance(
-        self, round_: Round, unit: Sequence[str], positions: Positions
-    ) -> Generator[EpochRecord, None, dict[str, tuple[Position, ...]]]:
+    def advance(self, round_: Round, unit: Sequence[str], positions: Positions, tell: Tell) -> Cuts:
         """Train a unit to the end of a round, or take from the store what was trained before.
 
-        Yields a record for each epoch and expert, and returns each expert's positions at the round's cuts.
+        Args:
+            round_: of the plan.
+            unit: names of experts, as the round has them.
+            positions: where they start.
+            tell: hears a record for each epoch and expert; what it raises ends the training, which can be gone on with.
 
         Raises:
             BadInput: an expert diverged.
@@ -144,22 +168,19 @@ class Training:
         training, plain = self.config.training, self.config.engine.plain
         with engine.threads(training.threads), engine.lane(torch.device(training.device), plain=plain):
             segment = self._segment(round_, unit, positions)
-            yield from segment.recalled()
-            yield from segment.trained()
+            segment.recall(tell)
+            segment.train(tell)
         return segment.cuts
 
-    def mix(self, round_: Round, cuts: Cuts) -> tuple[list[GlobalRecord], Candidate, dict[str, Position]]:
-        """End a round: measure the global learner at each cut, and hand it back where the plan says so.
-
-        Returns the measurements, the round's candidate for deployment, and where the experts go on from.
-        """
+    def mix(self, round_: Round, cuts: Cuts) -> RoundEnd:
+        """End a round: measure the global learner at each cut, and hand it back where the plan says so."""
         ordered = {name: cuts[name] for name in self._recipes}  # sums are taken in the configuration's order
         last = {name: positions[-1] for name, positions in ordered.items()}
         with engine.threads(self.config.training.threads):
             course = [] if self.config.mixing is None else self._course(round_, ordered)
             candidate = self._candidate(round_, last)
             onward = self._hand_back(last) if round_.hand_back else last
-        return course, candidate, onward
+        return RoundEnd(round_, tuple(course), candidate, last, onward)
 
     def choose(self, candidates: Sequence[Candidate]) -> Candidate:
         """The best candidate by `registry.criterion` on the validation split; of equals, the latest."""

@@ -4,13 +4,15 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from generalist import engine
-from generalist.config import to_yaml
+from generalist.config import EvaluationOptions, to_yaml
 from generalist.data import Dataset
+from generalist.records import Measured
 from generalist.store import Store
-from generalist.training import Candidate
+from generalist.training import restarted
 from generalist.writing import write_atomically
 from pipelines import steps
 from pipelines.telling import telling
@@ -20,7 +22,7 @@ from pipelines.tuning.hands import Hands, Start
 from pipelines.tuning.space import Point
 from pipelines.tuning.study import ENDED, Search, best_config, record_of
 from pipelines.tuning.summary import as_json, short
-from pipelines.tuning.trial import shared
+from pipelines.tuning.trial import Shared, shared
 from pipelines.workspace import Workspace
 
 SECONDS, LEADING = "seconds", "leading"
@@ -183,12 +185,17 @@ def _finalists(
         attack = search.space.config.evaluation
         tell(f"trial {trial.number} is judged anew by {attack.attack} on the validation split")
         training = shared(search.space, best_config(search, trial), dataset, store, root)
-        candidates: list[Candidate] = [ended.candidate for ended in training.rounds()]
         with engine.threads(search.space.config.training.threads):
-            measured = training.training.measured(training.training.choose(candidates), attack)
+            measured = restarted(store, partial(_measured, training, attack))
         values = search.objective.values(measured)
         found.append(Finalist(number=trial.number, attack=attack.attack, validation=measured, values=values))
     return tuple(sorted(found, key=lambda own: -search.objective.value(own.validation)))
+
+
+def _measured(training: Shared, attack: EvaluationOptions) -> Measured:
+    """A trial's candidate, trained again where the store has lost it."""
+    own = training.training
+    return own.measured(own.choose([end.candidate for end in training.rounds()]), attack)
 
 
 def ranked(search: Search, record: StudyRecord) -> list[TrialRecord]:

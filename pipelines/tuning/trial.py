@@ -1,18 +1,17 @@
 """The training of one trial, beside others that share its store."""
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from generalist.config import Config, Steps
 from generalist.data import Dataset
-from generalist.records import GlobalRecord
-from generalist.store import Lost, Store
-from generalist.training import PATIENCE, Candidate, Position, Positions, Round, Sharing, Training
+from generalist.store import Store
+from generalist.training import Cuts, InProcess, Positions, Round, RoundEnd, Sharing, Training, rounds, unheard
 from pipelines.trials import Point
 from pipelines.tuning.space import Space
 
@@ -45,25 +44,7 @@ class Work:
             self.busy += time.perf_counter() - since
 
 
-@dataclass(frozen=True)
-class Ended:
-    """A round that ended: what was measured in it, its candidate, and where the experts stood."""
-
-    round: Round
-    course: list[GlobalRecord]
-    candidate: Candidate
-    last: Positions
-
-    @property
-    def points(self) -> list[Point]:
-        """What was measured in it: the global learner, or the one expert where nothing is mixed."""
-        own = self.candidate.record
-        measured = [(one.epoch, one.validation) for one in self.course] or [(own.epoch, own.validation)]
-        return [Point(epoch=epoch, validation=validation) for epoch, validation in measured]
-
-
-@dataclass
-class Shared:
+class Shared(InProcess):
     """A training whose segments are computed once, whoever needs them.
 
     Attributes:
@@ -71,54 +52,35 @@ class Shared:
         work: what it cost so far.
     """
 
-    training: Training
-    work: Work = field(default_factory=Work)
+    def __init__(self, training: Training) -> None:
+        super().__init__(training, unheard)
+        self.work = Work()
 
-    def rounds(self) -> Generator[Ended, None, None]:
-        """Round by round, from the store where that holds them.
+    def rounds(self) -> Iterator[RoundEnd]:
+        """Carry out the plan, round by round; what the store holds is not computed again.
 
         Raises:
             BadInput: an expert diverged.
+            Lost: a state in the store is damaged.
         """
-        told = 0
-        for attempt in range(PATIENCE):
-            try:
-                for ended in self._rounds():
-                    if ended.round.index >= told:
-                        told = ended.round.index + 1
-                        yield ended
-                return
-            except Lost:
-                if attempt == PATIENCE - 1:
-                    raise
-                self.training.store.mend()
+        self.work.asked = 0
+        return rounds(self.training, self)
 
-    def _rounds(self) -> Generator[Ended, None, None]:
-        training, self.work.asked = self.training, 0
-        with self.work.timed():
-            positions: Positions = training.start()
-        for round_ in training.rounds:
-            cuts = self._advanced(round_, positions)
-            with self.work.timed():
-                course, candidate, positions = training.mix(round_, cuts)
-            self.work.asked += sum(len(unit) for unit in round_.units) * (round_.stop - round_.start)
-            yield Ended(round_, course, candidate, {name: own[-1] for name, own in cuts.items()})
-
-    def _advanced(self, round_: Round, positions: Positions) -> dict[str, tuple[Position, ...]]:
-        """All units of a round, those first that nobody else is training now."""
-        cuts: dict[str, tuple[Position, ...]] = {}
+    def advance(self, round_: Round, positions: Positions) -> Cuts:
+        """Train all units of a round, those first that nobody else is training now."""
+        cuts: Cuts = {}
         pending = list(round_.units)
         while pending:
             since = time.perf_counter()
             for unit in pending:
                 if not self.training.work(round_, unit, positions).epochs:
-                    cuts |= self._followed(round_, unit, positions)
+                    cuts |= self.advance_unit(round_, unit, positions)
                     pending.remove(unit)
                     break
                 with self._claimed(positions[unit[0]].trajectory) as free:
                     if free:  # perhaps because somebody has just done it
                         self.work.trained += len(unit) * self.training.work(round_, unit, positions).epochs
-                        cuts |= self._followed(round_, unit, positions)
+                        cuts |= self.advance_unit(round_, unit, positions)
                         pending.remove(unit)
                         break
             else:
@@ -126,15 +88,16 @@ class Shared:
                 self.work.waited += time.perf_counter() - since
         return cuts
 
-    def _followed(self, round_: Round, unit: tuple[str, ...], positions: Positions) -> dict[str, tuple[Position, ...]]:
+    def advance_unit(self, round_: Round, unit: Sequence[str], positions: Positions) -> Cuts:
+        """Train one unit to the end of a round."""
         with self.work.timed():
-            steps = self.training.advance(round_, unit, positions)
-            while True:
-                try:
-                    next(steps)
-                except StopIteration as stop:
-                    ends: dict[str, tuple[Position, ...]] = stop.value
-                    return ends
+            return super().advance_unit(round_, unit, positions)
+
+    def mix(self, round_: Round, cuts: Cuts) -> RoundEnd:
+        """End a round."""
+        self.work.asked += sum(len(unit) for unit in round_.units) * (round_.stop - round_.start)
+        with self.work.timed():
+            return super().mix(round_, cuts)
 
     @contextmanager
     def _claimed(self, start: str) -> Iterator[bool]:
@@ -154,6 +117,13 @@ class Shared:
             yield True
         finally:
             claim.release()
+
+
+def points(end: RoundEnd) -> list[Point]:
+    """Return what was measured in a round: the global learner, or the one expert where nothing is mixed."""
+    own = end.candidate.record
+    measured = [(one.epoch, one.validation) for one in end.course] or [(own.epoch, own.validation)]
+    return [Point(epoch=epoch, validation=validation) for epoch, validation in measured]
 
 
 def shared(space: Space, config: Config, dataset: Dataset, store: Store, root: Path) -> Shared:

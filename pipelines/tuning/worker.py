@@ -26,14 +26,14 @@ from generalist.errors import BadInput
 from generalist.evaluation import protocol
 from generalist.records import Measured
 from generalist.store import Lost, Store
-from generalist.training import Candidate, Diverged
+from generalist.training import Candidate, Diverged, RoundEnd, restarted
 from generalist.training.remixing import best_remix
 from pipelines import steps
 from pipelines.trials import Point, Remix, TrialRecord
 from pipelines.tuning.space import Point as SpacePoint
 from pipelines.tuning.storage import STORAGE, opened
 from pipelines.tuning.study import RECORD, WORKER, Search, Worker, joined
-from pipelines.tuning.trial import Ended, Shared, shared
+from pipelines.tuning.trial import Shared, points, shared
 from pipelines.workspace import Workspace, quiet_telemetry
 
 _SIGN_EVERY = 15.0  # seconds between two signs of life
@@ -117,15 +117,13 @@ def _tried(search: Search, trial: optuna.Trial, worker: Worker, known: _Data) ->
             point = search.space.suggest(trial)
             overrides = search.space.overrides(point)
             config = _fitting(search, point)
-            training = shared(search.space, config, known.dataset, known.store, known.root)
-            ended, curve, reason = _trained(search, trial, training, told, overrides)
-            if reason is not None:
-                told.keep(training, overrides=overrides, curve=curve, reason=reason)
+            training = one = shared(search.space, config, known.dataset, known.store, known.root)
+            found = restarted(known.store, lambda: _carried_out(search, trial, one, told, overrides))
+            told.keep(training, overrides=overrides, **found)
+            if "reason" in found:
                 _tell(search, trial, TrialState.PRUNED)
-                return
-            found = _judged(search, training, ended)
-            told.keep(training, overrides=overrides, curve=curve, **found)
-            _tell(search, trial, TrialState.COMPLETE, search.objective.values(found["validation"]))
+            else:
+                _tell(search, trial, TrialState.COMPLETE, search.objective.values(found["validation"]))
         except (Diverged, _Unfit) as error:  # its own fault; what else goes wrong would go wrong with every trial
             told.keep(training, overrides=overrides, reason=str(error))
             _tell(search, trial, TrialState.FAIL)
@@ -142,16 +140,16 @@ def _fitting(search: Search, point: SpacePoint) -> Config:
         raise _Unfit(str(error)) from None
 
 
-def _trained(
+def _carried_out(
     search: Search, trial: optuna.Trial, training: Shared, told: _Told, overrides: tuple[str, ...]
-) -> tuple[list[Ended], tuple[Point, ...], str | None]:
-    """Round by round; why it was pruned, if it was."""
-    ended: list[Ended] = []
+) -> dict[str, Any]:
+    """Train round by round, then judge; or say why it was pruned."""
+    ends: list[RoundEnd] = []
     curve: list[Point] = []
     reported = set(search.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
     for round_ in training.rounds():
-        ended.append(round_)
-        curve += round_.points
+        ends.append(round_)
+        curve += points(round_)
         told.keep_if_due(training, overrides=overrides, curve=tuple(curve))
         if len(search.objective.names) > 1:
             continue
@@ -159,15 +157,15 @@ def _trained(
             if own.epoch not in reported:
                 trial.report(search.objective.value(own.validation), own.epoch)
             if trial.should_prune():
-                return ended, tuple(curve), _why(search, own)
-    return ended, tuple(curve), None
+                return {"curve": tuple(curve), "reason": _why(search, own)}
+    return {"curve": tuple(curve), **_judged(search, training, ends)}
 
 
-def _rungs(search: Search, ended: Ended) -> Iterator[Point]:
+def _rungs(search: Search, end: RoundEnd) -> Iterator[Point]:
     """Where trials are compared: the same epochs in all of them, once the experts have met."""
     options = search.space.config
-    for own in ended.points:
-        if ended.round.index and own.epoch % options.tuning.rung == 0 and own.epoch < options.training.epochs:
+    for own in points(end):
+        if end.round.index and own.epoch % options.tuning.rung == 0 and own.epoch < options.training.epochs:
             yield own
 
 
@@ -176,15 +174,15 @@ def _why(search: Search, at: Point) -> str:
     return f"{search.objective.names[0]} {value:.4f} after epoch {at.epoch}: {type(search.study.pruner).__name__}"
 
 
-def _judged(search: Search, training: Shared, ended: list[Ended]) -> dict[str, Any]:
+def _judged(search: Search, training: Shared, ends: list[RoundEnd]) -> dict[str, Any]:
     """The chosen candidate by the attack that counts, and the best that re-mixing would make of it."""
     with training.work.timed(), engine.threads(search.space.config.training.threads):
-        chosen = training.training.choose([own.candidate for own in ended])
+        chosen = training.training.choose([end.candidate for end in ends])
         validation = _measured(search, training, chosen)
         return {
             "epoch": chosen.record.epoch,
             "validation": validation,
-            "remix": _remix(search, training, {own.round.stop: own for own in ended}[chosen.record.epoch], validation),
+            "remix": _remix(search, training, {end.round.stop: end for end in ends}[chosen.record.epoch], validation),
         }
 
 
@@ -192,7 +190,7 @@ def _measured(search: Search, training: Shared, chosen: Candidate) -> Measured:
     return training.training.measured(chosen, attack_of(search.space.config))
 
 
-def _remix(search: Search, training: Shared, ended: Ended, validation: Measured) -> Remix | None:
+def _remix(search: Search, training: Shared, end: RoundEnd, validation: Measured) -> Remix | None:
     """None where nothing is mixed, an expert was hardly in the mixture, or no other mixture is better."""
     config, value = search.space.config, search.objective.value
     if config.deploy != "global":
@@ -200,7 +198,7 @@ def _remix(search: Search, training: Shared, ended: Ended, validation: Measured)
     try:
         found = best_remix(
             training.training,
-            ended.last,
+            end.last,
             value=value,
             coarse=config.evaluation.choice,
             attack=attack_of(config),

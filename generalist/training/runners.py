@@ -1,0 +1,44 @@
+"""Who carries out the steps of a training."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from generalist.training.facts import Tell
+from generalist.training.keys import Cuts, Positions
+from generalist.training.plan import Round
+from generalist.training.steps import RoundEnd, Training
+
+
+class Runner(Protocol):
+    """Carries out the steps that the driver (`rounds`) asks for; every runner does so to the same bits."""
+
+    def advance(self, round_: Round, positions: Positions) -> Cuts:
+        """Train every unit to the end of a round, as `Training.advance` does for one."""
+
+    def mix(self, round_: Round, cuts: Cuts) -> RoundEnd:
+        """End a round, as `Training.mix` does."""
+
+
+class InProcess:
+    """This process, one unit after the other; what happens is passed to `tell`."""
+
+    def __init__(self, training: Training, tell: Tell) -> None:
+        self.training, self.tell = training, tell
+
+    def advance(self, round_: Round, positions: Positions) -> Cuts:
+        """Train every unit to the end of a round."""
+        cuts: Cuts = {}
+        for unit in round_.units:
+            cuts |= self.advance_unit(round_, unit, positions)
+        return cuts
+
+    def advance_unit(self, round_: Round, unit: Sequence[str], positions: Positions) -> Cuts:
+        """Train one unit to the end of a round; several threads may do so at once."""
+        return self.training.advance(round_, unit, positions, self.tell)
+
+    def mix(self, round_: Round, cuts: Cuts) -> RoundEnd:
+        """End a round."""
+        end = self.training.mix(round_, cuts)
+        for fact in end.facts:
+            self.tell(fact)
+        return end
