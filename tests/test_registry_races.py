@@ -12,7 +12,7 @@ import tracking_factory as factory
 from mlflow import MlflowClient
 from registry_factory import BETTER, GOOD, WORSE, Registry
 
-from pipelines.registry import promote, rollback
+from pipelines.registry import rollback
 from pipelines.workspace import Workspace
 from tests.processes import forking
 
@@ -128,17 +128,10 @@ class Door:
 
 
 DOORS = {
-    "first": Door((), lambda registry: registry.register(GOOD), 1, None),
     "better": Door((GOOD,), lambda registry: registry.register(BETTER), 2, "1"),
     "worse": Door((GOOD,), lambda registry: registry.register(WORSE), 1, None),
-    "promote": Door((GOOD, WORSE), lambda registry: _promoted(registry, 2), 2, "1"),
     "rollback": Door((GOOD, BETTER), lambda registry: _rolled_back(registry, 1), 1, None),
 }
-
-
-def _promoted(registry: Registry, version: int) -> None:
-    if registry.champion != version:
-        promote(registry.workspace, version, name=registry.name, reason="a look")
 
 
 def _rolled_back(registry: Registry, version: int) -> None:

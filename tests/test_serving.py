@@ -214,9 +214,8 @@ def test_a_second_shell_runs_the_deployment_and_ctrl_c_ends_everything(
         assert load(outputs / "params.yaml").seed == 7
         assert (outputs / "model.onnx").exists()
 
-        for what in ("flow", "deployment", "flow-run", "work-pool", "artifact"):
-            listed = prefect(given, shell, what, "ls")
-            assert listed.returncode == 0, (what, listed.stdout, listed.stderr)
+        listed = prefect(given, shell, "artifact", "ls")
+        assert listed.returncode == 0, listed.stdout + listed.stderr
 
         space = {"mixing.decay": {"choices": [0.1, 0.2]}}
         asked = ["tuning.trials=2", "tuning.attack=choice", f"tuning.space={json.dumps(space)}"]
