@@ -7,10 +7,11 @@ import hypothesis.strategies as st
 import torch
 from torch import Tensor, nn
 
+from generalist.config.section import part_names
 from generalist.threats import Threat
 
 seeds = st.integers(0, 2**31)
-norms = st.sampled_from(["linf", "l2", "l1"])
+norms = st.sampled_from(part_names("threats"))
 
 
 def generator(seed: int) -> torch.Generator:

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from generalist.attacks import margin, square
-from generalist.attacks.patterns import PATTERNS, side
 from generalist.errors import BadInput
 from generalist.randomness import ImageStreams
 from generalist.threats import Threat
+from generalist.threats.geometry.squares import Bumps, Corners, side
 from tests.exact_linear import exact_distances
 from tests.strategies import conv_net, generator, images, linear_net, norms, seeds, threats
 
@@ -85,7 +85,7 @@ def test_any_shape_can_be_attacked(norm, shape):
     threat = Threat(norm, 0.2)
     found = square(network, pixels, labels, threat, streams(pixels, labels), queries=80)
     assert (found.adversarial != pixels).flatten(1).any(1).all()
-    start = PATTERNS[norm](pixels, threat, streams(pixels, labels)).start()
+    start = threat.geometry.squares(threat.ball(pixels), streams(pixels, labels)).start()
     assert (margin(network(found.adversarial), labels) <= margin(network(start), labels) + 1e-6).all()
 
 
@@ -119,7 +119,7 @@ def test_squares_come_to_every_place():
     """Also to the last row and column, which the published code leaves out."""
     pixels = torch.full((1, 1, 6, 6), 0.5)
     labels = zeros(pixels)
-    pattern = PATTERNS["linf"](pixels, Threat("linf", 0.25), streams(pixels, labels))
+    pattern = Corners(Threat("linf", 0.25).ball(pixels), streams(pixels, labels))
     for size in (1, 3, 5, 6):
         tops, lefts = pattern.window("window", range(600), size)
         assert tops.unique().tolist() == lefts.unique().tolist() == list(range(7 - size))
@@ -130,7 +130,7 @@ def test_squares_and_signs_are_drawn_per_image():
     pixels = torch.tensor([0.4, 0.6]).view(2, 1, 1, 1).repeat(1, 1, 8, 8)
     for norm in ("linf", "l2"):
         threat = Threat(norm, 0.2)
-        pattern = PATTERNS[norm](pixels, threat, streams(pixels, zeros(pixels)))
+        pattern = threat.geometry.squares(threat.ball(pixels), streams(pixels, zeros(pixels)))
         start = pattern.start()
         moves = (
             torch.stack(
@@ -156,7 +156,7 @@ def test_in_l2_what_is_outside_both_windows_stays():
     """The budget of one window comes from the other, and from nowhere else."""
     pixels = torch.full((1, 1, 16, 16), 0.5)
     labels, threat = zeros(pixels), Threat("l2", 0.5)
-    pattern = PATTERNS["l2"](pixels, threat, streams(pixels, labels))
+    pattern = Bumps(threat.ball(pixels), streams(pixels, labels))
     start, queries = pattern.start(), range(501, 540)
     size = side(501, 16, 16) + 1  # the next odd number
     plan, moved = pattern.plan(queries), []

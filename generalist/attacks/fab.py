@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from generalist.attacks.hyperplane import to_plane
 from generalist.attacks.losses import Network, targeted_margin
 from generalist.attacks.tiles import Slopes, plain
 from generalist.attacks.victim import Judged, Victim
 from generalist.errors import BadInput
 from generalist.tensors import Images, Labels, Mask
 from generalist.threats import Threat
+from generalist.threats.geometry.planes import to_plane
 
 STEPS = 100
 LARGEST_MIX = 0.1  # alpha_max: the largest weight of the image's own projection
@@ -199,7 +199,7 @@ class _Search:
         # Float64 keeps the bits of a single row, whose sum torch may split over threads.
         level = (normals.double() * points.double()).sum(1).to(points.dtype) - slopes.losses
         sets = len(origins) // len(points)
-        offsets: Tensor = to_plane(self.threat.norm, origins, normals.repeat(sets, 1), level.repeat(sets))
+        offsets: Tensor = to_plane(self.threat.geometry.fill, origins, normals.repeat(sets, 1), level.repeat(sets))
         return offsets
 
     def _length(self, offsets: Tensor) -> Tensor:

@@ -11,19 +11,16 @@ from itertools import pairwise
 import torch
 
 from generalist.attacks.losses import Network
-from generalist.attacks.patterns import HALVED_AFTER, PATTERNS, Candidates
 from generalist.attacks.tiles import plain
 from generalist.attacks.victim import Victim
 from generalist.errors import BadInput
 from generalist.randomness import ImageStreams
 from generalist.tensors import Images, Labels, Mask, PerImage
 from generalist.threats import Threat
+from generalist.threats.geometry.squares import HALVED_AFTER, Candidates
 
 AHEAD = ((2000, 8), (500, 6), (50, 3), (0, 1))
 """From which query on how many are tried at once: measured, 2 % are accepted up to the 1,500th, 0.5 % later."""
-HOPELESS = {"linf": ((1000, 0.3), (2000, 0.12)), "l2": ((1000, 0.3), (2000, 0.12))}
-"""After which query, and from which share of the margin at the start on, no run was seen to break its image
-(docs/decisions.md). In L1 some come down late."""
 _BLOCK, _BLOCK_NUMBERS = 256, 2**21  # queries planned at a time, and about so many numbers for them at most
 
 
@@ -68,11 +65,11 @@ def square(
     if queries < 1:
         raise BadInput(f"Square has {queries} queries; give it one at least")
     images, labels = plain(images), plain(labels)
-    pattern = PATTERNS[threat.norm](images, threat, streams)
+    pattern = threat.geometry.squares(threat.ball(images), streams)
     victim, points = Victim.of(network), pattern.start()
     margins, passes = victim.margins(points, labels)
     found, lowest, first = points.clone(), margins.clone(), margins.clone()
-    least = dict(HOPELESS.get(threat.norm, ()))
+    least = dict(threat.geometry.hopeless_squares)
     rows = torch.arange(len(labels), device=labels.device)
     for block in _blocks(queries, len(images) * sum(images.shape[1:])):
         active = margins > 0
@@ -80,7 +77,7 @@ def square(
             active &= margins <= least[block.start - 1] * first[rows]
         if not bool(active.all()):
             rows, points, labels, margins = rows[active], points[active], labels[active], margins[active]
-            pattern = PATTERNS[threat.norm](images[rows], threat, streams[rows])
+            pattern = threat.geometry.squares(threat.ball(images[rows]), streams[rows])
         if not len(rows):
             break
         ahead = next(count for start, count in AHEAD if block.start >= start)

@@ -168,7 +168,7 @@ def begin(
         "checked_loss": slopes.losses,
         "halved": torch.ones_like(rows, dtype=torch.bool),
     }
-    if threat.norm != "l1":
+    if not threat.geometry.sparse:
         return Trajectories(**common, step_size=torch.full_like(points[:, :1, :1, :1], 2 * eps))
     changed = _changed(points, images)
     return SparseTrajectories(

@@ -160,7 +160,7 @@ def _ascend(
     """APGD, several runs for each image."""
     owners = _owners(images, runs)
     on_radius = partial(apgd, hopeless=HOPELESS_LOSS if loss is targeted_dlr else ())
-    attack = apgd_from_outside if setting.threat.norm == "l1" else on_radius
+    attack = apgd_from_outside if setting.threat.geometry.sparse else on_radius
     run = attack(
         setting.victim,
         images[owners],

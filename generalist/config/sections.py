@@ -1,15 +1,17 @@
 """The sections of `params.yaml`: every option with its unit, its range and its meaning."""
 
+import importlib
+import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, SerializeAsAny, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from generalist.config.quantity import Quantity
 from generalist.config.schedule import Schedule
-from generalist.config.section import Plugin, Section, plugin
+from generalist.config.section import Plugin, Section, is_part, nearest, part_names, plugin
 
 Positive = Annotated[Quantity, Field(gt=0, le=1e6)]
 NonNegative = Annotated[Quantity, Field(ge=0, le=1e6)]
@@ -30,15 +32,27 @@ def _checked_name(name: str) -> str:
 Name = Annotated[str, AfterValidator(_checked_name)]
 
 
+def _checked_norm(norm: str) -> str:
+    if not is_part("threats", norm):
+        hint = nearest(norm, part_names("threats"))
+        raise PydanticCustomError("norm", "there is no threat of norm '{norm}'; {hint}", {"norm": norm, "hint": hint})
+    return norm
+
+
+Norm = Annotated[str, AfterValidator(_checked_norm)]
+
+
 class ThreatOptions(Section):
     """What the adversary may do to an image: move it within a ball, inside the pixel range."""
 
-    norm: Literal["linf", "l2", "l1"] = Field(description="the norm of the ball: linf, l2 or l1")
+    norm: Norm = Field(description="the norm of the ball: linf, l2 or l1")
     eps: Positive = Field(description="radius of the ball, in pixel units (pixels lie in [0, 1]), such as 8/255")
 
     @model_validator(mode="after")
     def _some_images_lie_outside(self) -> "ThreatOptions":
-        if self.norm == "linf" and self.eps >= 1:  # of other norms it hangs on the number of pixels
+        # The geometry costs torch, as other plug-ins do: it is imported when a configuration is read.
+        geometry: Any = importlib.import_module("generalist.threats").ball_of(self.norm)
+        if self.eps >= geometry.whole_range(math.inf):  # of most norms it hangs on the number of pixels
             hint = f"; did you mean {self.eps.written}/255?" if "/" not in str(self.eps.written) else ""
             raise PydanticCustomError(
                 "eps",

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from generalist.config import AttackOptions, Quantity, ThreatOptions
+from generalist.config.section import is_part
 from generalist.records import Accuracy
 from generalist.report.figures import EXPERTS, INK, PANEL, swatch
+from generalist.threats import ball_of
 
 GLOBAL = "global"
 SPACE = "\u00a0"
@@ -15,7 +17,6 @@ SPACE = "\u00a0"
 
 MARKERS = tuple("s^DpvXP*<>h8")
 DASHES = ("-", "--", ":")
-NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def interval(accuracy: Accuracy) -> str:
 def threat(written: str) -> str:
     """`linf:8/255` as `L∞ 8/255`; anything else as it is."""
     norm, colon, eps = written.partition(":")
-    return f"{NORMS[norm]}{SPACE}{eps}" if colon and norm in NORMS else written
+    return f"{ball_of(norm).symbol}{SPACE}{eps}" if colon and is_part("threats", norm) else written
 
 
 def change(size: float, eps: Quantity) -> str:

@@ -15,9 +15,12 @@ from generalist.config.section import is_part, nearest, part, part_names
 from generalist.errors import BadInput
 from generalist.randomness import ImageStreams
 from generalist.tensors import Images
+from generalist.threats.geometry.planes import Each, Rows
+from generalist.threats.geometry.squares import Pattern
 
 TINY = 1e-30
 """Keeps 0 / 0 at 0; far below any length that float32 pixels give."""
+Sieve = tuple[tuple[int, float], ...]
 Scale = Float[Tensor, "batch 1 1 1"]
 """One number per image, ready to multiply images with."""
 
@@ -29,11 +32,18 @@ class Ball(ABC):
     `project_` may add (about 1e-7 in float32).
     """
 
-    dual: ClassVar[str]
-    """The dual norm: by how much the best step of length 1 raises a linear function of this gradient."""
+    symbol: ClassVar[str]
+    """The norm for readers, such as L2."""
+    squares: ClassVar[type[Pattern]]
+    """What Square Attack tries in it."""
+    hopeless_squares: ClassVar[Sieve] = ()
+    """After which query, and from which share of the margin at the start on, no run of Square was seen to break its
+    image (docs/decisions.md)."""
+    sparse: ClassVar[bool] = False
+    """Whether points that fool change few pixels: APGD then comes from outside of the ball, from more starts."""
 
     def __init__(self, images: Images, eps: float) -> None:
-        self.images = images
+        self.images, self.eps = images, float(eps)
         self.radius = max(self.rounded_in(float(eps), torch.finfo(images.dtype).eps), 0.0)
 
     def of(self, rows: Tensor) -> Self:
@@ -44,7 +54,7 @@ class Ball(ABC):
 
     @staticmethod
     @abstractmethod
-    def whole_range(pixels: int) -> float:
+    def whole_range(pixels: float) -> float:
         """The radius from which every image of so many numbers in [0, 1] is allowed, whatever it is around."""
 
     @abstractmethod
@@ -55,6 +65,16 @@ class Ball(ABC):
     @abstractmethod
     def length(offsets: Images) -> Float64[Tensor, " batch"]:
         """The norm of each offset, in float64."""
+
+    @classmethod
+    @abstractmethod
+    def dual_length(cls, gradient: Images) -> Float64[Tensor, " batch"]:
+        """By how much the best step of length 1 raises a linear function of this gradient: the dual norm."""
+
+    @staticmethod
+    @abstractmethod
+    def fill(steepness: Rows, room: Rows, missing: Each) -> Rows:
+        """The least offset along all slopes that gains what is missing, or else all room; see `geometry.planes`."""
 
     @classmethod
     @abstractmethod
@@ -132,7 +152,7 @@ class Threat:
         Raises:
             BadInput: it is such a radius, as 8 in place of 8/255.
         """
-        if self.eps < ball_of(self.norm).whole_range(pixels):
+        if self.eps < self.geometry.whole_range(pixels):
             return
         written = str(self).partition(":")[2]
         hint = f"did you mean {self.norm}:{written}/255" if "/" not in written else "choose a smaller one"
@@ -141,9 +161,14 @@ class Threat:
     def __str__(self) -> str:
         return f"{self.norm}:{self.eps.written if isinstance(self.eps, Quantity) else self.eps}"
 
+    @property
+    def geometry(self) -> type[Ball]:
+        """All that attacks need to know of the norm."""
+        return ball_of(self.norm)
+
     def ball(self, images: Images) -> Ball:
         """The points allowed around these images; made once, it projects faster than `project`."""
-        return ball_of(self.norm)(images, self.eps)
+        return self.geometry(images, self.eps)
 
     def project(self, points: Images, reference: Images) -> Images:
         """Points moved into the ball around the reference, then into [0, 1]; not in place."""
@@ -161,15 +186,15 @@ class Threat:
 
     def steepest_ascent(self, gradient: Images) -> Images:
         """The step of length 1 in this norm that gains most by the gradient (its sign; itself over its length)."""
-        return ball_of(self.norm).steepest_ascent(gradient)
+        return self.geometry.steepest_ascent(gradient)
 
     def distance(self, points: Images, reference: Images) -> Float64[Tensor, " batch"]:
         """How far each point is from its reference, in float64."""
-        return ball_of(self.norm).length(points.double() - reference.double())
+        return self.geometry.length(points.double() - reference.double())
 
     def dual_length(self, gradient: Images) -> Float64[Tensor, " batch"]:
         """By how much the best step of length 1 raises a linear function of this gradient: the dual norm."""
-        return ball_of(ball_of(self.norm).dual).length(gradient)
+        return self.geometry.dual_length(gradient)
 
 
 def threat_from(options: ThreatOptions) -> Threat:

@@ -7,6 +7,8 @@ from torch import Tensor
 from generalist.randomness import ImageStreams, exponential_like, uniform_like
 from generalist.tensors import Images
 from generalist.threats.contract import Ball
+from generalist.threats.geometry.planes import Each, Rows, steepest_first
+from generalist.threats.geometry.squares import Peaks
 
 
 class L1Ball(Ball):
@@ -16,12 +18,14 @@ class L1Ball(Ball):
     Hein, ICML 2021, section 3).
     """
 
-    dual = "linf"
+    symbol = "L1"
+    squares = Peaks
+    sparse = True
 
     SHARE = 0.05  # of the pixels that a step moves: a single one would soon reach the range (Tramèr and Boneh 2019)
 
     @staticmethod
-    def whole_range(pixels: int) -> float:
+    def whole_range(pixels: float) -> float:
         return float(pixels)
 
     def rounded_in(self, eps: float, unit: float) -> float:
@@ -30,6 +34,14 @@ class L1Ball(Ball):
     @staticmethod
     def length(offsets: Images) -> Float64[Tensor, " batch"]:
         return offsets.double().abs().flatten(1).sum(1)
+
+    @classmethod
+    def dual_length(cls, gradient: Images) -> Float64[Tensor, " batch"]:
+        return gradient.double().abs().flatten(1).amax(1)
+
+    @staticmethod
+    def fill(steepness: Rows, room: Rows, missing: Each) -> Rows:
+        return steepest_first(steepness, room, missing)
 
     @classmethod
     def steepest_ascent(cls, gradient: Images) -> Images:

@@ -9,6 +9,8 @@ from torch import Tensor
 from generalist.randomness import ImageStreams, normal_like, uniform_like
 from generalist.tensors import Images
 from generalist.threats.contract import TINY, Ball, Scale
+from generalist.threats.geometry.planes import Each, Rows, in_step
+from generalist.threats.geometry.squares import Bumps
 
 
 class L2Ball(Ball):
@@ -17,10 +19,12 @@ class L2Ball(Ball):
     That is not the nearest point of their intersection, but in it: clipping brings a pixel nearer to its image's.
     """
 
-    dual = "l2"
+    symbol = "L2"
+    squares = Bumps
+    hopeless_squares = ((1000, 0.3), (2000, 0.12))
 
     @staticmethod
-    def whole_range(pixels: int) -> float:
+    def whole_range(pixels: float) -> float:
         return math.sqrt(pixels)
 
     def rounded_in(self, eps: float, unit: float) -> float:
@@ -36,6 +40,14 @@ class L2Ball(Ball):
     @classmethod
     def _length(cls, offsets: Images) -> Scale:
         return cls.length(offsets).to(offsets.dtype).view(-1, 1, 1, 1)
+
+    @classmethod
+    def dual_length(cls, gradient: Images) -> Float64[Tensor, " batch"]:
+        return cls.length(gradient)
+
+    @staticmethod
+    def fill(steepness: Rows, room: Rows, missing: Each) -> Rows:
+        return in_step(steepness, room, missing, steepness)
 
     @classmethod
     def steepest_ascent(cls, gradient: Images) -> Images:

@@ -7,12 +7,16 @@ from torch import Tensor
 from generalist.randomness import ImageStreams, uniform_like
 from generalist.tensors import Images
 from generalist.threats.contract import TINY, Ball
+from generalist.threats.geometry.planes import Each, Rows, in_step
+from generalist.threats.geometry.squares import Corners
 
 
 class LinfBall(Ball):
     """Every pixel may change by up to eps."""
 
-    dual = "l1"
+    symbol = "L∞"
+    squares = Corners
+    hopeless_squares = ((1000, 0.3), (2000, 0.12))
 
     def __init__(self, images: Images, eps: float) -> None:
         super().__init__(images, eps)
@@ -20,7 +24,7 @@ class LinfBall(Ball):
         self.high = (images + self.radius).clamp_(0, 1)
 
     @staticmethod
-    def whole_range(pixels: int) -> float:
+    def whole_range(pixels: float) -> float:
         del pixels  # each has the same range
         return 1.0
 
@@ -31,6 +35,14 @@ class LinfBall(Ball):
     @staticmethod
     def length(offsets: Images) -> Float64[Tensor, " batch"]:
         return offsets.double().abs().flatten(1).amax(1)
+
+    @classmethod
+    def dual_length(cls, gradient: Images) -> Float64[Tensor, " batch"]:
+        return gradient.double().abs().flatten(1).sum(1)
+
+    @staticmethod
+    def fill(steepness: Rows, room: Rows, missing: Each) -> Rows:
+        return in_step(steepness, room, missing, torch.ones_like(steepness))
 
     @classmethod
     def steepest_ascent(cls, gradient: Images) -> Images:

@@ -13,6 +13,6 @@ def waves(setting: Setting) -> Iterator[Wave]:
     yield ascent(setting, "scaled ce", scaled_cross_entropy, range(1))
     for name, view in setting.views.items():
         yield ascent(setting.through(view), f"ce through {name}", cross_entropy, range(1))
-    restarts = max(setting.restarts, 5) if setting.threat.norm == "l1" else setting.restarts
+    restarts = max(setting.restarts, 5) if setting.threat.geometry.sparse else setting.restarts
     if restarts > 1:
         yield ascent(setting, "ce", cross_entropy, range(1, restarts))

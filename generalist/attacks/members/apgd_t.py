@@ -1,7 +1,7 @@
 """APGD on targeted DLR: the likeliest other class, then all others at once.
 
-In L1 the first five classes, as published, then the likeliest from 18 more starts: what decides there is the
-start (docs/decisions.md).
+In sparse threats such as L1 the first five classes, as published, then the likeliest from 18 more starts: what
+decides there is the start (docs/decisions.md).
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from generalist.attacks.waves import aimed_ascent
 
 def waves(setting: Setting) -> Iterator[Wave]:
     """The runs of this attack."""
-    sparse = setting.threat.norm == "l1"
+    sparse = setting.threat.geometry.sparse
     fewer = replace(setting, targets=min(setting.targets, 5)) if sparse else setting
     for name, own in fewer.each_view():
         for ranks in own.ranks():

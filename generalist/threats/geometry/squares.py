@@ -1,16 +1,17 @@
-"""The squares that Square Attack tries: one pattern per norm (Andriushchenko et al., ECCV 2020, section 3)."""
+"""The squares that Square Attack tries (Andriushchenko et al., ECCV 2020, section 3), by patterns."""
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Protocol, Self
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 from torch.nn import functional
 
 from generalist.randomness import ImageStreams
 from generalist.tensors import Images, Labels
-from generalist.threats import Threat
 
 FIRST_SHARE = 0.8  # share of the image's area that the first squares cover; AutoAttack's p_init
 HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries after which that share is halved
@@ -25,11 +26,23 @@ def side(query: int, height: int, width: int) -> int:
     return min(max(round(math.sqrt(share * height * width)), 1), height, width)
 
 
+class Allowed(Protocol):
+    """What squares need to know of a ball (`generalist.threats.Ball`)."""
+
+    images: Images
+    eps: float
+
+    def of(self, rows: Tensor) -> Self: ...
+    def project_(self, points: Images) -> Images: ...
+    @staticmethod
+    def length(offsets: Images) -> Float64[Tensor, " batch"]: ...
+
+
 class Pattern(ABC):
     """How one norm fills the ball around some images with squares, drawn from their streams."""
 
-    def __init__(self, images: Images, threat: Threat, streams: ImageStreams) -> None:
-        self.images, self.threat, self.ball, self.streams = images, threat, threat.ball(images), streams
+    def __init__(self, ball: Allowed, streams: ImageStreams) -> None:
+        self.images, self.ball, self.streams = ball.images, ball, streams
 
     @abstractmethod
     def start(self) -> Images:
@@ -52,7 +65,7 @@ class Pattern(ABC):
         return ((offsets >= 0) & (offsets < size)).to(self.images.dtype)
 
 
-class _Corners(Pattern):
+class Corners(Pattern):
     """Linf (algorithm 2 there): every pixel at a face of the ball, squares set to one sign per channel."""
 
     def start(self) -> Images:
@@ -75,7 +88,7 @@ class _Corners(Pattern):
         return candidates
 
 
-class _Bumps(Pattern):
+class Bumps(Pattern):
     """L2 (algorithm 3 there): a square takes the budget of another one and what is left unused."""
 
     order = 2  # of the norm
@@ -92,7 +105,7 @@ class _Bumps(Pattern):
         signs = self.streams.child("tiles").signs(0, channels, row_tiles, column_tiles)
         offsets = bump * signs[:, :, rows // size][:, :, :, columns // size]
         length = self.ball.length(offsets).to(offsets.dtype).view(-1, 1, 1, 1)
-        return self.ball.project_(self.images + offsets / length * self.threat.eps)
+        return self.ball.project_(self.images + offsets / length * self.ball.eps)
 
     def plan(self, queries: range) -> Candidates:
         channels, height, width = self.images.shape[1:]
@@ -122,7 +135,7 @@ class _Bumps(Pattern):
         offsets = points - ball.images
         there, in_both = offsets * gain, offsets * touched
         fresh = there.div_(self.norms(there)).add_(bump)
-        eps, order = float(self.threat.eps), self.order
+        eps, order = self.ball.eps, self.order
         unused = (eps**order - self.norms(offsets).pow(order).sum(dim=1, keepdim=True)).clamp_min_(0)
         budget = (self.norms(in_both).pow(order) + unused / offsets.shape[1]).pow(1 / order)
         fresh.mul_(budget / self.norms(fresh))
@@ -160,7 +173,7 @@ class _Bumps(Pattern):
         return bump.div_(torch.linalg.vector_norm(bump, ord=self.order)).to(self.images)
 
 
-class _Peaks(_Bumps):
+class Peaks(Bumps):
     """L1 (Croce and Hein, ICML 2021, section 5): the same with steeper bumps, as L1 favours few pixels."""
 
     order = 1
@@ -183,6 +196,3 @@ def _pyramid(height: int, width: int, fall: int) -> Tensor:
         bottom, right = top + 2 * k + 1, left + 2 * k + 1
         pyramid[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] += 1 / (k + 1) ** fall
     return pyramid / pyramid.square().sum().sqrt() if height else pyramid
-
-
-PATTERNS: dict[str, type[Pattern]] = {"linf": _Corners, "l2": _Bumps, "l1": _Peaks}

@@ -5,40 +5,39 @@ Pixel i can go `room_i` towards the plane before it meets the range. The least o
 gained is piecewise linear in one number, so sorting its corners gives that number exactly.
 """
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from generalist.errors import BadInput
-
+_TINY = 1e-30
 Rows = Float[Tensor, "rows pixels"]
-_Each = Float[Tensor, "rows 1"]
+Each = Float[Tensor, "rows 1"]
+Fill = Callable[[Rows, Rows, Each], Rows]
+"""By how much each pixel moves: from slopes, the room before the range ends, and what is to be gained."""
 
 
-def to_plane(norm: str, points: Rows, normals: Rows, offsets: Float[Tensor, " rows"]) -> Rows:
+def to_plane(fill: Fill, points: Rows, normals: Rows, offsets: Float[Tensor, " rows"]) -> Rows:
     """The offset d of least norm with normals · (points + d) = offsets and points + d in [0, 1].
 
     Where the range does not reach the plane, d leads to the corner that comes nearest to it. Precision is that
     of the arguments; a row's result does not depend on the other rows.
 
-    Raises:
-        BadInput: the norm is none of linf, l2 and l1.
+    Args:
+        fill: the norm's own, see `Ball.fill`.
+        points: in the pixel range.
+        normals: of the planes, one for each point.
+        offsets: of the planes.
     """
     # Float64 keeps the bits of a single row, whose sum torch may split over threads.
     missing = (offsets.double() - (normals.double() * points.double()).sum(1)).to(points.dtype)[:, None]
     slopes = torch.where(missing < 0, -normals, normals)
-    steepness, missing = slopes.abs(), missing.abs()
     room = torch.where(slopes > 0, 1 - points, points) * (slopes != 0)
-    if norm == "l1":
-        moved = _steepest_first(steepness, room, missing)
-    elif norm in {"linf", "l2"}:
-        moved = _in_step(steepness, room, missing, steepness if norm == "l2" else torch.ones_like(steepness))
-    else:
-        raise BadInput(f"there is no hyperplane projection in norm '{norm}'; use linf, l2 or l1")
-    return moved * slopes.sign()
+    return fill(slopes.abs(), room, missing.abs()) * slopes.sign()
 
 
-def _in_step(steepness: Rows, room: Rows, missing: _Each, speeds: Rows) -> Rows:
+def in_step(steepness: Rows, room: Rows, missing: Each, speeds: Rows) -> Rows:
     """Pixel i moves by min(λ speed_i, room_i), with the λ that gains what is missing."""
     full_at = torch.where(room > 0, room / speeds, 0)  # the λ at which a room is full
     full_at, order = full_at.sort(dim=1)
@@ -54,7 +53,7 @@ def _in_step(steepness: Rows, room: Rows, missing: _Each, speeds: Rows) -> Rows:
     return torch.where(reachable, torch.minimum(step * speeds, room), room)
 
 
-def _steepest_first(steepness: Rows, room: Rows, missing: _Each) -> Rows:
+def steepest_first(steepness: Rows, room: Rows, missing: Each) -> Rows:
     """Rooms are filled in the order of their slopes, the last one in part."""
     ordered, order = steepness.sort(dim=1, descending=True, stable=True)
     rooms = room.gather(1, order)
@@ -62,6 +61,3 @@ def _steepest_first(steepness: Rows, room: Rows, missing: _Each) -> Rows:
     before = gains.cumsum(1) - gains
     moved = ((missing - before) / ordered.clamp_min(_TINY)).clamp_min(0).minimum(rooms)
     return torch.empty_like(moved).scatter_(1, order, moved)
-
-
-_TINY = 1e-30
