@@ -48,7 +48,7 @@ fuzz: setup ## hundreds of bad inputs for every reader: how many are handled, tr
 check: setup ## lint, format, types, import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy --strict generalist
+	@$(BIN)/mypy --strict generalist pipelines
 	@$(BIN)/lint-imports
 
 serve: setup ## Prefect's server, its two deployments and MLflow's pages, until Ctrl-C

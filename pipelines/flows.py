@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from prefect import flow, get_run_logger, task, unmapped
+from prefect import State, flow, get_run_logger, task, unmapped
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, wait
 from prefect.runtime import flow_run
@@ -174,7 +174,8 @@ def _present() -> _Here:
 
 @flow(
     name="generalist",
-    task_runner=ThreadPoolTaskRunner(max_workers=max(2, os.cpu_count() or 2)),
+    # Prefect's own annotations refuse its own runners: TaskRunner is invariant in its futures.
+    task_runner=ThreadPoolTaskRunner(max_workers=max(2, os.cpu_count() or 2)),  # type: ignore[arg-type]
     persist_result=False,
 )
 def generalist_flow(
@@ -182,7 +183,7 @@ def generalist_flow(
     overrides: list[str] = [],  # noqa: B006  so that the deployment's form shows an empty list; nobody changes it
     params: str | None = None,
     outputs: str | None = None,
-) -> Any:
+) -> "dict[str, str] | State[Any]":  # in quotes: pickled with the flow, and a class of pydantic's making
     """Train experts, mix them into a global learner, evaluate, export and register it.
 
     Args:
@@ -233,7 +234,8 @@ def run(
             )
         if isinstance(here.failure, BadInput):
             raise here.failure
-        result: dict[str, str] = state.result()
+        result = state.result()
+        assert not isinstance(result, State)  # Prefect puts the state that a flow returns in place of its own
         return result
     except Exception:
         if here.failure is not None:  # Prefect may have failed to tell of it, too

@@ -48,7 +48,12 @@ class _Task(Process):
         self._shown.wait()
 
 
-@flow(name="generalist-tune", task_runner=ThreadPoolTaskRunner(max_workers=_MOST), persist_result=False)
+@flow(
+    name="generalist-tune",
+    # Prefect's own annotations refuse its own runners: TaskRunner is invariant in its futures.
+    task_runner=ThreadPoolTaskRunner(max_workers=_MOST),  # type: ignore[arg-type]
+    persist_result=False,
+)
 def search_flow(
     preset: str | None = None,
     overrides: list[str] = [],  # noqa: B006  so that the deployment's form shows an empty list; nobody changes it

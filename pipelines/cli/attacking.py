@@ -184,8 +184,8 @@ def _images(data: Path | None) -> "tuple[NDArray[Any], NDArray[Any], str]":
     except Unreadable as error:
         raise BadInput(f"{path} {_NO_IMAGES} ({error.reason})") from None
     images, labels = arrays["images"], _labels(path, arrays["images"], arrays["labels"])
-    digest = hashlib.sha256(images)
-    digest.update(labels)
+    digest = hashlib.sha256(images.data)
+    digest.update(labels.data)
     return images, labels, digest.hexdigest()
 
 

@@ -64,16 +64,18 @@ def _asked(url: str, body: Any = None, headers: Mapping[str, str] | None = None)
 
 def main(name: str) -> None:
     """Serve a deployment until SIGTERM."""
+    from prefect import Flow
     from prefect.types.entrypoint import EntrypointType
 
     from pipelines.flows import generalist_flow
     from pipelines.orchestration.flow_runs import end_dead
     from pipelines.search_flow import search_flow
 
-    served, what = {
+    flows: dict[str, tuple[Flow[..., Any], str]] = {
         "train": (generalist_flow, "Train experts, mix them into a global learner, evaluate, export and register it."),
         "search": (search_flow, "Search the declared space for the best trade-off."),
-    }[name]
+    }
+    served, what = flows[name]
     end_dead(Workspace.find(), deployments=[name])
     # Runs start as children with the flow pickled, so a refusal is told in its one sentence; Prefect's engine,
     # which `prefect.serve` would start, adds a traceback to every failure.

@@ -8,9 +8,9 @@ from generalist.gate import markdown
 from generalist.masking import masked
 from generalist.records import GlobalRecord
 from pipelines.tracking import facts
-from pipelines.trials import StudyRecord, TrialRecord
+from pipelines.trials import State, StudyRecord, TrialRecord
 
-STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+STATUS: dict[State, str] = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 """How MLflow calls the end of a trial; its own storage for Optuna says KILLED of a pruned one, too."""
 
 

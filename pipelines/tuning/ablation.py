@@ -68,13 +68,13 @@ def as_csv(record: StudyRecord) -> bytes:
     )  # fmt: skip
     for trial in record.trials:
         found = trial.validation
-        measured = [] if found is None else [
+        measured: list[float | str] = [""] * 8 if found is None else [
             found.natural.n, found.natural.value, *found.natural.interval, found.robust.value, *found.robust.interval,
             found.harmonic,
         ]  # fmt: skip
         place = [trial.params.get(path, "") for path in paths]
         cost = [trial.epoch, trial.epochs_asked, trial.epochs_trained, trial.state]
-        writer.writerow([*place, *(measured or [""] * 8), *cost])
+        writer.writerow([*place, *measured, *cost])
     return text.getvalue().encode()
 
 

@@ -13,7 +13,7 @@ from pipelines.trials import StudyRecord, TrialRecord
 from pipelines.tuning.summary import short
 
 _SHOWN = ("natural", "robust", "harmonic mean")
-_DPI, _COLOURS = 150, "viridis"
+_COLOURS = "viridis"
 
 
 def png(record: StudyRecord, title: str) -> bytes:
@@ -35,7 +35,8 @@ def png(record: StudyRecord, title: str) -> bytes:
             _points(own, complete, name, labelled=own is axes[0])
         own.set_title(f"{name}, %")
     target = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(target, metadata={"Software": "generalist"})
+    FigureCanvasAgg(figure)
+    figure.savefig(target, format="png", metadata={"Software": "generalist"})
     return target.getvalue()
 
 

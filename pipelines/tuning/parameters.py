@@ -13,7 +13,7 @@ from optuna.visualization import plot_contour, plot_slice
 from plotly import graph_objects as go
 
 from pipelines.trials import StudyRecord
-from pipelines.tuning.charts import BLUE, PANEL, Group, chart, complete, target
+from pipelines.tuning.charts import BLUE, PANEL, Chart, Group, chart, complete, target
 
 CONTOURED = 3
 """Parameters that contours pair; all pairs of more would be a page of their own."""
@@ -52,7 +52,7 @@ def importance(study: optuna.Study, found: Mapping[str, float]) -> Group:
     if not found:
         excuse = "Importances need two complete trials or more that differ in a parameter and in their value."
         return Group("importance", "Importance", note, excuse=excuse)
-    shown = dict(reversed(found.items()))  # the first bar is the lowest one
+    shown = dict(reversed(list(found.items())))  # the first bar is the lowest one
     bars = go.Bar(
         x=list(shown.values()),
         y=list(shown),
@@ -75,7 +75,7 @@ def slices(study: optuna.Study, record: StudyRecord) -> Group:
     note = "Each mark is a complete trial that has the parameter; the later, the stronger its colour."
     trials = complete(study)
     names = [name for name in _parameters(trials) if len(_values(trials, name)) > 1]
-    charts = []
+    charts: list[Chart] = []
     for name in names:
         for index, objective in enumerate(record.objective):
             figure = plot_slice(study, params=[name], target=target(record, index), target_name=objective)
@@ -100,7 +100,8 @@ def contours(study: optuna.Study, record: StudyRecord, found: Mapping[str, float
         f"Pairs of the {CONTOURED} most important parameters. Marks are complete trials; between them, colours are"
         " interpolated, and darker is better."
     )
-    trials, charts = complete(study), []
+    trials = complete(study)
+    charts: list[Chart] = []
     for x, y in combinations(list(found)[:CONTOURED], 2):
         both = [trial for trial in trials if x in trial.params and y in trial.params]
         if min(len(_values(both, x)), len(_values(both, y))) < 2:
