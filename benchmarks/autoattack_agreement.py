@@ -83,7 +83,7 @@ def core_broken(missed: int, images: int) -> bool:
 
 
 def verdict(rows: Sequence[Row]) -> dict[str, bool]:
-    """The three rules over rows of kind `standard`."""
+    """Return whether each of the three rules holds for rows of kind `standard`."""
     judged = [row for row in rows if row.kind == "standard"]
     with_core = [row for row in judged if row.core]
     return {

@@ -77,7 +77,7 @@ def ours(run: Run, version: str, queries: int) -> Side:
 
 
 def plain(run: Run, queries: int) -> Side:
-    """The plain cascade."""
+    """Return the plain cascade."""
     images, labels = data()
     verdicts = plain_autoattack(network(run.network), images, labels, run.norm, run.eps, queries=queries)
     total, n = verdicts.total, len(images)
@@ -107,7 +107,7 @@ def _warm_up(run: Run) -> None:
 
 
 def chosen(names: list[str] | None) -> list[Run]:
-    """The adversarially trained networks' first standard runs, Linf and L2."""
+    """Return the adversarially trained networks' first standard runs, Linf and L2."""
     found = [
         run
         for run in runs("plain_at", "bn_at")

@@ -35,7 +35,7 @@ class Work:
     unfused: int
 
     def seconds(self, flops_per_second: float, bytes_per_second: float) -> float:
-        """The least time that this takes: by arithmetic or by memory, whichever is more."""
+        """Return the least time that this takes: by arithmetic or by memory, whichever is more."""
         return max(self.flops / flops_per_second, self.fused / bytes_per_second)
 
 

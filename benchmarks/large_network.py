@@ -142,7 +142,7 @@ class _Bench:
         return Step("APGD, gradient pass", other / passes, own / passes, plain.apgd, ours.apgd)
 
     def fab(self, precision: Precision, plain: Effort, ours: Effort, gradient: Step, query: Step) -> Step:
-        """A step is a gradient pass, a forward pass and projections; runs have other passes too, which are set aside.
+        """Return a step of FAB: a gradient pass, a forward pass and projections. Runs' other passes are set aside.
 
         Args:
             precision: of our search.

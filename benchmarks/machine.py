@@ -13,7 +13,7 @@ import torch
 
 
 def arguments(description: str | None, *, quick: str | None = None) -> argparse.ArgumentParser:
-    """A parser with what every benchmark takes; with --quick where there is something to say about it."""
+    """Return a parser with what every benchmark takes; with --quick where there is something to say about it."""
     parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
     if quick is not None:
         parser.add_argument("--quick", action="store_true", help=quick)
@@ -22,17 +22,17 @@ def arguments(description: str | None, *, quick: str | None = None) -> argparse.
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    """The option --device."""
+    """Add the option --device."""
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: CUDA where it is")
 
 
 def device(name: str) -> torch.device:
-    """The device of that name; `auto` is CUDA where there is one."""
+    """Return the device of that name; `auto` is CUDA where there is one."""
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 
 def seconds(call: Callable[[], object], on: torch.device) -> float:
-    """What a call takes: CPU time, which is steadier on a shared machine; on CUDA the time that passes."""
+    """Return the seconds of a call: CPU time, which is steadier on a shared machine; on CUDA the time that passes."""
     if on.type == "cpu":
         began = time.process_time()
         call()

@@ -32,7 +32,7 @@ class NaiveTraining:
         return self.shown(images, labels)
 
     def train(self, which: int, images: Tensor, labels: Tensor) -> None:
-        """A training pass of one network: 0 is the natural, 1 the robust one."""
+        """Make a training pass of one network: 0 is the natural, 1 the robust one."""
         network, optimizer = (self.natural, self.robust)[which], self.optimizers[which]
         network.train()
         optimizer.zero_grad()
@@ -59,7 +59,7 @@ class NaiveTraining:
 
     @torch.no_grad()
     def average(self, decay: float = 0.999, weight: float = 0.5) -> None:
-        """The three averages, entry by entry."""
+        """Update the three averages, entry by entry."""
         for average, own in zip(self.averages, (self.natural, self.robust), strict=False):
             for name in average.state_dict():
                 kept, new = average.state_dict()[name], own.state_dict()[name]

@@ -138,7 +138,7 @@ def _measuring(config: Config, dataset: Dataset, expert: Expert) -> float:
 
 
 def project(folder: Path, config: Config) -> None:
-    """A fresh copy of this project, with a repository of its own and another configuration."""
+    """Make a fresh copy of this project, with a repository of its own and another configuration."""
     listed = _git("ls-files", "-z", "--cached", "--others", "--exclude-standard", folder=PROJECT).split("\0")
     for name in listed:
         if name and (PROJECT / name).is_file() and name != "dvc.lock":

@@ -45,7 +45,7 @@ def plain_autoattack(
     queries: int = QUERIES,
     clock: Callable[[], float] = time.process_time,
 ) -> Verdicts:
-    """The verdicts of the cascade on images in [0, 1], for `norm` linf or l2."""
+    """Return the verdicts of the cascade on images in [0, 1], for `norm` linf or l2."""
     counted = Counted(network)
     began = clock()
     wrong = [counted.wrong(images[rows], labels[rows]) for rows in torch.arange(len(images)).split(batch_size)]

@@ -91,7 +91,7 @@ def length(offsets: Tensor, norm: str) -> Tensor:
 
 
 def start(x: Tensor, norm: str, eps: float, generator: torch.Generator) -> Tensor:
-    """A random point at distance eps, before it is clipped."""
+    """Return a random point at distance eps, before it is clipped."""
     if norm == "linf":
         offsets = 2 * torch.rand(x.shape, generator=generator, device=x.device) - 1
     else:
@@ -169,7 +169,7 @@ def fab(
 
 
 def to_plane(points: Tensor, normals: Tensor, offsets: Tensor, norm: str) -> Tensor:
-    """The smallest move, inside the box, onto normals · points = offsets; as far as it goes where that is not far."""
+    """Return the smallest move, inside the box, onto normals · points = offsets; where that is too far, the nearest."""
     gap = offsets - (normals * points).sum(1)
     slopes = normals * gap.sign()[:, None]
     room = torch.where(slopes > 0, 1 - points, points)

@@ -21,7 +21,7 @@ def search(
     generator: torch.Generator,
     queries: int,
 ) -> Tensor:
-    """The points of the lowest margin after `queries` queries."""
+    """Return the points of the lowest margin after `queries` queries."""
 
     def signs(*shape: int) -> Tensor:
         return 2.0 * (torch.rand(shape, generator=generator, device=x.device) < 0.5) - 1

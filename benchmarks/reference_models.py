@@ -20,7 +20,7 @@ VARIANTS = ("plain_at__scaled1000", "plain_at__softmax", "plain_nat__quant8")
 
 
 def folder() -> Path:
-    """The folder; without it the program ends, with status 2."""
+    """Return the folder; without it the program ends, with status 2."""
     named = os.environ.get(VARIABLE, "")
     if not named or not Path(named, "data.npz").is_file():
         found = f"is '{named}', where there is no data.npz" if named else "is not set"
@@ -140,7 +140,7 @@ class Known:
 
 
 def known(run: Run) -> Known | None:
-    """What is known beyond this run."""
+    """Return what is known beyond this run."""
     summary: dict[str, Any] = json.loads((folder() / "summary_best_known.json").read_text(encoding="utf-8"))
     own = summary.get(f"{run.network}|{run.norm.capitalize()}|{run.eps}")
     if own is None:

@@ -81,7 +81,7 @@ class Row:
 
 
 def rows(name: str, on: torch.device, peaks: Peaks, *, batch: int | None, quick: bool) -> list[Row]:
-    """The attack, the robust step, the natural step and the whole step of a case."""
+    """Return the attack, the robust step, the natural step and the whole step of a case."""
     case, small, cuda = CASES[name], CASES[name].preset == "digits", on.type == "cuda"
     size = batch or (CUDA_BATCH if cuda else 16 if quick and not small else case.batch)
     ours = Ours(case, on)
@@ -94,7 +94,7 @@ def rows(name: str, on: torch.device, peaks: Peaks, *, batch: int | None, quick:
 
 
 def step_rows(case: Case, ours: Ours, spent: dict[str, float], size: int, peaks: Peaks) -> list[Row]:
-    """The attack, the robust step, the natural step and the whole step, from measured seconds.
+    """Return the attack, the robust step, the natural step and the whole step, from measured seconds.
 
     Args:
         case: whose operations are counted.

@@ -43,7 +43,7 @@ class Case:
     overrides: tuple[str, ...] = ()
 
     def config(self, *more: str) -> Config:
-        """The configuration, with more overrides."""
+        """Return the configuration, with more overrides."""
         return load(preset=self.preset, overrides=[*self.overrides, *more])
 
 
@@ -122,12 +122,12 @@ class Ours:
         return self.robust.learner.attackable
 
     def slope(self, batch: Batch) -> torch.Tensor:
-        """The attack's gradient, without TF32."""
+        """Return the attack's gradient, without TF32."""
         with engine.arithmetic(self.on):
             return slope(self.attackable, batch.images, batch.labels, cross_entropy)
 
     def attacked(self, batch: Batch, iterations: int) -> object:
-        """The attack of a step, in so many iterations."""
+        """Attack a batch as a step does, in so many iterations."""
         threat = threat_from(self.objective.threat)
         attack = attack_from(self.objective.attack.model_copy(update={"steps": iterations}), threat)
         draw = torch.Generator(self.on).manual_seed(0)
@@ -135,7 +135,7 @@ class Ours:
             return attack(self.attackable, batch.images, batch.labels, generator=draw)
 
     def side(self, batch: Batch, iterations: int | None) -> Side:
-        """What is timed; where the attack is cut to some iterations, its training pass is taken to be a natural one."""
+        """Return what is timed; where the attack is cut to some iterations, its training pass is taken as natural."""
 
         def averages() -> None:
             for expert in (self.natural, self.robust):
@@ -165,7 +165,7 @@ class Ours:
 
 
 def naive_side(ours: Ours, batch: Batch, iterations: int | None) -> Side:
-    """The naive loop with the settings of a configuration, and torch's own; its attack is cut like `Ours.side`'s."""
+    """Return the naive loop with a configuration's settings, and torch's own; its attack is cut like `Ours.side`'s."""
     attack, eps = ours.objective.attack, float(ours.objective.threat.eps)
     network = build(ours.config.model, ours.shape).to(ours.on)
     network.load_state_dict(ours.weights)

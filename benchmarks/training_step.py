@@ -23,7 +23,7 @@ CUDA_BATCH = 128
 
 
 def measured(names: list[str], on: torch.device, *, batch: int | None, quick: bool) -> tuple[Times, dict[str, float]]:
-    """Times of the naive loop, of the plain side and of each case, all of one network, and the cases' differences."""
+    """Return the times of the naive loop, the plain side and each case, all of one network, and their differences."""
     case = CASES[names[0]]
     small, cuda = case.preset == "digits", on.type == "cuda"
     images = batch_of(case.shape, batch or (CUDA_BATCH if cuda else 16 if quick and not small else case.batch), on)

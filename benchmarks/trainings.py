@@ -16,7 +16,7 @@ FOLDER = Path(".generalist")
 
 
 def prepared(config: Config, name: str) -> Dataset:
-    """The configuration's data, in a folder of that name."""
+    """Prepare the configuration's data in a folder of that name."""
     folder = FOLDER / "data" / name
     prepare(config.data, folder, root=Path())
     return load_data(folder)
@@ -28,7 +28,7 @@ def finished(config: Config, dataset: Dataset) -> Outcome:
 
 
 def deployed(config: Config, dataset: Dataset, outcome: Outcome) -> Classifier:
-    """The learner that would be exported."""
+    """Return the learner that would be exported."""
     weights = outcome.learners[config.deploy.removeprefix("expert:")]
     return engine.model_with(config.model, dataset.shape, weights, on=engine.device(config.training.device))
 

@@ -40,12 +40,12 @@ def training_code(plugins: Iterable[str] = ()) -> str:
 
 
 def evaluation_code(plugins: Iterable[str] = ()) -> str:
-    """The same of the code that makes verdicts."""
+    """Return the same for the code that makes verdicts."""
     return _digest("evaluation", tuple(sorted(set(plugins))))
 
 
 def plugins_of(section: Section) -> set[str]:
-    """The modules of all plug-ins in a section of the configuration, norms of threats among them."""
+    """Return the modules of all plug-ins in a section of the configuration, norms of threats among them."""
     found = {type(section).__module__} if isinstance(section, Plugin) else set()
     if isinstance(section, ThreatOptions):
         found.add(f"generalist.threats.{section.norm}")
@@ -88,7 +88,7 @@ class Code:
         return total.hexdigest()
 
     def reached(self, roots: Collection[str]) -> set[str]:
-        """The roots and the modules that they import, directly or not; but for what has no effect on bits."""
+        """Return the roots and the modules that they import, directly or not; but for what has no effect on bits."""
         found: set[str] = set()
         waiting = list(roots)
         while waiting:
@@ -99,7 +99,7 @@ class Code:
         return found
 
     def _imports(self, module: str) -> Iterator[str]:
-        """The modules of the package that one names; names that a package passes on lead to where they are from."""
+        """Yield the modules of the package that one names; names that a package passes on lead to their origin."""
         if not self._inside(module):
             return
         for node in ast.walk(_parsed(self._path(module))):
@@ -131,7 +131,7 @@ class Code:
         return self._package.joinpath(*module.split(".")[1:])
 
     def _path(self, module: str) -> Path:
-        """The file of a module.
+        """Return the file of a module.
 
         Raises:
             TypeError: there is none, as for classes that were typed in.
@@ -161,7 +161,7 @@ def _parsed(path: Path) -> ast.Module:
 
 @functools.cache
 def _bare(source: str) -> str:
-    """The code without docstrings, and without where it stands."""
+    """Return the code without docstrings, and without where it stands."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)

@@ -74,7 +74,7 @@ class Recipe:
 
 
 def initial_state(weights: Weights, recipe: Recipe) -> State:
-    """The state before the first step; the shares of all experts sum to the common initial weights."""
+    """Return the state before the first step; the shares of all experts sum to the common initial weights."""
     share = None if recipe.course is None else _first_share(weights, recipe.course)
     companions = tuple(_first_share(weights, course) for course in recipe.companions)
     average = None if recipe.options.averaging is False else {name: own.clone() for name, own in weights.items()}
@@ -82,7 +82,7 @@ def initial_state(weights: Weights, recipe: Recipe) -> State:
 
 
 def handed_back(state: State, weights: Weights, *, reset_momentum: bool) -> State:
-    """The expert goes on from the given weights; its average and its share stay as they are.
+    """Return the expert's state where it goes on from the given weights; its average and its share stay as they are.
 
     What it is given depends on decay and mixing weights, so here its companions' ways part from its own.
     """
@@ -187,7 +187,7 @@ class Expert:
             self._named[name].add_(own, alpha=times)
 
     def _autocast(self, on: torch.device) -> torch.autocast:
-        """The arithmetic of the whole step."""
+        """Return the arithmetic of the whole step."""
         return torch.autocast(on.type, torch.bfloat16, enabled=self.recipe.engine.precision == "bfloat16")
 
     def _alive(self, weights: Weights | None, on: torch.device) -> Average | None:
@@ -198,7 +198,7 @@ class Expert:
         return tensor.to(memory_format=self._format) if tensor.ndim == 4 else tensor
 
     def learning_rate(self, step: int) -> float:
-        """The learning rate of a step, counted from 1."""
+        """Return the learning rate of a step, counted from 1."""
         factor = self.recipe.options.schedule.at((step - 1) / self.recipe.total)
         return float(self.recipe.options.optimizer.lr) * factor * self._rate
 
@@ -233,7 +233,7 @@ class Expert:
         return all(bool(own.isfinite().all()) for own in tensors if isinstance(own, Tensor))
 
     def state(self) -> State:
-        """A copy of everything, on the CPU."""
+        """Return a copy of everything, on the CPU."""
         optimizer = {
             f"{index}/{name}": value.detach().cpu().clone(memory_format=torch.contiguous_format)
             for index, entry in self.optimizer.state_dict()["state"].items()
@@ -253,7 +253,7 @@ class Expert:
 
 @contextmanager
 def _statistics_kept(model: nn.Module) -> Iterator[None]:
-    """Passes inside leave the buffers as they are, such as BatchNorm's running statistics."""
+    """Leave the buffers as they are in passes inside, such as BatchNorm's running statistics."""
     kept = [own.clone() for own in model.buffers()]
     try:
         yield

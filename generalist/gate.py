@@ -29,7 +29,7 @@ _JOINERS = "\u200c\u200d"  # of emoji and of some scripts
 
 
 def opened(path: Path) -> BufferedReader:
-    """A regular file, opened for reading.
+    """Open a regular file for reading.
 
     Raises:
         OSError: there is none, or it can't be read; `strerror` says why.
@@ -43,7 +43,7 @@ def opened(path: Path) -> BufferedReader:
 
 
 def read(path: Path, *, most: int = LARGEST) -> bytes:
-    """The bytes of a regular file.
+    """Return the bytes of a regular file.
 
     Raises:
         OSError: as for `opened`, or it has more bytes than `most`; `strerror` says why.
@@ -86,7 +86,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def within(seconds: float, ask: Callable[[], Answer]) -> Answer:
-    """What an address answers, or what it raises, if that comes in time; else whoever was asked is left alone.
+    """Return what an address answers, or raise what it raises, if that comes in time; else it is left alone.
 
     Raises:
         TimeoutError: it does not; `strerror` says so.
@@ -126,7 +126,7 @@ def markdown(text: object) -> str:
 
 
 def code(text: object) -> str:
-    """A code span of Markdown, in one line, whatever ticks are in it."""
+    """Return a code span of Markdown, in one line, whatever ticks are in it."""
     shown = printable(text)
     ticks = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
     return f"{ticks} {shown} {ticks}" if "`" in shown else f"`{shown}`"

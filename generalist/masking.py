@@ -33,12 +33,12 @@ def masked(text: object, *, of: str = "") -> str:
 
 
 def masked_address(address: object) -> str:
-    """The same of a text that is one address as a whole, or one word of a command, with spaces perhaps."""
+    """Return the same for a text that is one address as a whole, or one word of a command, with spaces perhaps."""
     return _masked(str(address), _LOGIN_OF_ADDRESS, _QUERY_OF_ADDRESS)
 
 
 def without_login(address: str) -> str:
-    """An address for somebody who has a login of his own, such as in a browser."""
+    """Return an address without its login, for people who have one of their own, such as in a browser."""
     return _LOGIN_OF_ADDRESS.sub("//", masked_address(address))
 
 
@@ -56,7 +56,7 @@ def _is_secret(name: str) -> bool:
 
 
 def _secrets(address: str) -> Iterator[str]:
-    """What an address hides: as it is written, as it is meant, and what a reader makes of it who cuts it elsewhere."""
+    """Yield what an address hides: as written, as meant, and as readers understand it who cut it elsewhere."""
     found = [value for _, name, value in _QUERY_OF_ADDRESS.findall(address) if _is_secret(name)]
     for login in _LOGIN_OF_ADDRESS.findall(address):
         whole = login[2:-1]

@@ -34,7 +34,7 @@ class Course:
 
 
 def ramped(schedule: Schedule, total: int) -> Values:
-    """A decay by step, limited to (s + 1) / (s + 10): an average of few steps should not dwell on its start.
+    """Return a decay by step, limited to (s + 1) / (s + 10): an average of few steps should not dwell on its start.
 
     The ramp is that of the authors' published code. Returns float64 [total + 1].
     """
@@ -79,7 +79,7 @@ class Average:
 
 
 def combined(shares: Sequence[Mapping[str, torch.Tensor]], factors: Sequence[float] | None = None) -> Weights:
-    """The sum of shares (or, with factors, the mixture of weights), always added up in the given order."""
+    """Return the sum of shares (or, with factors, the mixture of weights), always added up in the given order."""
     factors = [1.0] * len(shares) if factors is None else factors
     total = Average(shares[0], factors[0])
     for share, factor in zip(shares[1:], factors[1:], strict=True):

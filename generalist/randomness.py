@@ -17,7 +17,7 @@ Stream = Literal["init", "order", "augment", "attack", "evaluation"]
 
 
 def generator(seed: int, stream: Stream, *key: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator for one purpose at one place of the training.
+    """Return a generator for one purpose at one place of the training.
 
     Args:
         seed: the configuration's seed.
@@ -31,7 +31,7 @@ def generator(seed: int, stream: Stream, *key: int, device: torch.device | str =
 
 
 def permutation(seed: int, epoch: int, count: int) -> Tensor:
-    """The order of the training images in an epoch: int64 [count]."""
+    """Return the order of the training images in an epoch: int64 [count]."""
     return torch.randperm(count, generator=generator(seed, "order", epoch))
 
 
@@ -45,7 +45,7 @@ class PartOfBatch(torch.Generator):
     whole: int
 
     def __new__(cls, numbers: torch.Generator, rows: slice, whole: int) -> "PartOfBatch":
-        """The numbers of a fresh generator, for `rows` of a batch of `whole`."""
+        """Return the numbers of a fresh generator, for `rows` of a batch of `whole`."""
         part: PartOfBatch = super().__new__(cls, numbers.device)  # type: ignore[call-arg]  # torch's takes the device
         part.manual_seed(numbers.initial_seed())
         part.rows, part.whole = rows, whole
@@ -58,7 +58,7 @@ def uniform_like(images: Tensor, low: float, high: float, *, generator: torch.Ge
 
 
 def normal_like(images: Tensor, *, std: float = 1.0, generator: torch.Generator) -> Tensor:
-    """Normal numbers of mean 0, shaped as the images."""
+    """Return normal numbers of mean 0, shaped as the images."""
     return _filled(images, generator, lambda room: room.normal_(0, std, generator=generator))
 
 
@@ -112,7 +112,7 @@ class ImageStreams:
         return len(self.keys)
 
     def __getitem__(self, rows: Tensor) -> "ImageStreams":
-        """The streams of some of the images, by mask or by indices."""
+        """Return the streams of some of the images, by mask or by indices."""
         return ImageStreams(self.keys[rows])
 
     def uniform(self, draw: int | range, *shape: int) -> Tensor:
@@ -157,5 +157,5 @@ def _mix_(bits: Tensor) -> Tensor:
 
 
 def _unit(bits: Tensor) -> Tensor:
-    """The lowest 24 bits as float32 in [0, 1)."""
+    """Return the lowest 24 bits as float32 in [0, 1)."""
     return (bits & 0xFFFFFF).float().mul_(2**-24)

@@ -25,7 +25,7 @@ class Record(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The record in a file of JSON.
+        """Return the record in a file of JSON.
 
         Raises:
             OSError: there is no such file, or it can't be read.
@@ -102,7 +102,7 @@ class Measured(Record):
         return float(harmonic_mean((self.natural.value, self.robust.value)))
 
     def by(self, criterion: str) -> float:
-        """The value of a criterion of `registry.criterion`."""
+        """Return the value of a criterion of `registry.criterion`."""
         return {"harmonic": self.harmonic, "natural": self.natural.value, "robust": self.robust.value}[criterion]
 
 

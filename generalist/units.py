@@ -43,7 +43,7 @@ class DivergedError(ArithmeticError):
 
 
 def checked_notes(seen: Tensor) -> Tensor:
-    """The notes of an epoch that was begun, as they were stored.
+    """Return the notes of an epoch that was begun, as they were stored.
 
     Raises:
         ValueError: they are none.
@@ -79,7 +79,7 @@ class Notes:
         return torch.cat([self._before, torch.stack(self._seen, dim=1).cpu()], dim=1)
 
     def result(self, *, expert: int, learning_rate: float, seconds: float) -> EpochResult:
-        """The whole epoch.
+        """Return the whole epoch.
 
         Raises:
             DivergedError: at a step of it, loss or gradient was not finite.
@@ -174,7 +174,7 @@ class Unit:
         return Moment(states, tuple(notes.tensor() for notes in self._notes), seconds)
 
     def _ended(self, step: int) -> list[EpochResult]:
-        """What the epoch that ends with this step of the training came to; the next may begin."""
+        """Return what the epoch that ends with this step of the training came to; the next may begin."""
         results = []
         for index, (expert, notes) in enumerate(zip(self.experts, self._notes, strict=True)):
             rate = expert.learning_rate(step)

@@ -42,7 +42,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 @contextmanager
 def part_of(target: Path) -> Iterator[Path]:
-    """A name for a file or folder in the making, which `rename` turns into its own; what still bears it then goes.
+    """Give a name for a file or folder in the making, which `rename` makes its own; what still bears it then goes.
 
     What killed writers of the same target left goes before. Files whose names go on from it, as SQLite's, go with it.
     """
@@ -56,7 +56,7 @@ def part_of(target: Path) -> Iterator[Path]:
 
 
 def made_for(name: str) -> str | None:
-    """The name of the file or folder that a name in the making belongs to; None where it is none."""
+    """Return the name of the file or folder that a name in the making belongs to; None where it is none."""
     found = _NAME.fullmatch(name)
     return found["target"] if found else None
 
@@ -90,7 +90,7 @@ def _remove(path: Path) -> None:
 
 
 def _host() -> str:
-    """This machine, as its processes have numbers of their own."""
+    """Return a name of this machine, since its processes have numbers of their own."""
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
 
 

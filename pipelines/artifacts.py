@@ -12,7 +12,7 @@ from pipelines.results import Results
 
 
 def rounds(facts: Sequence[Fact]) -> None:
-    """The table of all mixing rounds so far."""
+    """Show the table of all mixing rounds so far."""
     table = [
         {
             "round": fact.round,
@@ -30,7 +30,7 @@ def rounds(facts: Sequence[Fact]) -> None:
 
 
 def final(evaluation: Evaluation) -> None:
-    """The final table: every learner on the test split."""
+    """Show the final table: every learner on the test split."""
     protocol = evaluation.protocol
     table = []
     for name, learner in evaluation.learners.items():
@@ -46,7 +46,7 @@ def final(evaluation: Evaluation) -> None:
 
 
 def search(lines: Sequence[str], page: Path) -> None:
-    """What a search found."""
+    """Show what a search found."""
     text = "\n".join(f"    {printable(line)}" for line in lines)
     create_markdown_artifact(
         key="search", markdown=f"{text}\n\n- all of it: {code(page)}", description="What the search found"

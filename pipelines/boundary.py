@@ -13,7 +13,7 @@ PATHS = "GENERALIST_PATHS"
 
 
 def check_within(path: Path, workspace: Workspace) -> Path:
-    """A path to read from.
+    """Check a path to read from, and return it.
 
     Raises:
         BadInput: it leads out of the project, and `GENERALIST_PATHS` doesn't say `anywhere`.
@@ -22,7 +22,7 @@ def check_within(path: Path, workspace: Workspace) -> Path:
 
 
 def check_below(path: Path, workspace: Workspace) -> Path:
-    """A folder to write to.
+    """Check a folder to write to, and return it.
 
     Raises:
         BadInput: it does not lie in the folders for that, and `GENERALIST_PATHS` doesn't say `anywhere`.
@@ -34,7 +34,7 @@ def check_below(path: Path, workspace: Workspace) -> Path:
 def configuration(
     workspace: Workspace, *, params: str | None, preset: str | None, overrides: Sequence[str], trusted: bool
 ) -> Config:
-    """The configuration that a flow's parameters mean.
+    """Return the configuration that a flow's parameters mean.
 
     Args:
         workspace: whose params.yaml is meant where no other configuration is named.

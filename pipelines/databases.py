@@ -73,7 +73,7 @@ def connect_once(address: str) -> None:
 
 
 def sentence(error: BaseException, which: str) -> str | None:
-    """What a failure of a database comes to for people, whoever wrapped it; None for any other failure.
+    """Return what a failure of a database comes to for people, whoever wrapped it; None for any other failure.
 
     Args:
         error: with all that it came from.
@@ -97,7 +97,7 @@ def _of_system(error: OSError, which: str) -> str | None:
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """An error, those it was raised from or beside, and what SQLAlchemy keeps of a driver's."""
+    """Yield an error, those it was raised from or beside, and what SQLAlchemy keeps of a driver's."""
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]
     while waiting:

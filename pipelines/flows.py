@@ -61,7 +61,7 @@ step = task(
 
 @step
 def prepare(label: str, config: Config, workspace: Workspace) -> Training:
-    """Prepared data, verified, and the training over it."""
+    """Verify prepared data, and return the training over it."""
     return steps.training(config, workspace)
 
 
@@ -88,7 +88,7 @@ def evaluate(label: str, job: Job, found: Outcome, name: str, rows: range) -> Sh
 
 @step
 def export(label: str, job: Job, found: Outcome, evaluation: Evaluation, verdicts: Mapping[str, Verdicts]) -> Parity:
-    """The ONNX file, compared with torch."""
+    """Write the ONNX file, and compare it with torch."""
     adversarial = verdicts[evaluation.deployed].adversarial
     return steps.export_model(job.training, found, evaluation, adversarial, job.staged)
 
@@ -102,7 +102,7 @@ def report(label: str, job: Job, found: Outcome, evaluation: Evaluation, verdict
 
 @step
 def publish(label: str, job: Job, results: Results, run_id: str | None) -> Registration:
-    """The results to MLflow, the model to its registry."""
+    """Send the results to MLflow, the model to its registry."""
     job.tracker.finish(results)
     reevaluate = steps.reevaluation(job.training, watch=partial(job.attacked, "the champion by this protocol"))
     return register(

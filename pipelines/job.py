@@ -15,16 +15,16 @@ class Watch(Protocol):
     """Somebody who follows a run, such as a terminal."""
 
     def epoch(self, record: EpochRecord, total_epochs: int) -> None:
-        """An expert finished an epoch."""
+        """Take note that an expert finished an epoch."""
 
     def round(self, record: RoundRecord) -> None:
-        """A mixing round ended."""
+        """Take note that a mixing round ended."""
 
     def attack(self, learner: str, standing: Standing) -> None:
-        """An attack on a learner began, or went on."""
+        """Take note that an attack on a learner began, or went on."""
 
     def say(self, text: str) -> None:
-        """A step began or ended."""
+        """Take note that a step began or ended."""
 
 
 class Job:

@@ -48,7 +48,7 @@ def one_at_a_time(folder: Path, what: str) -> Iterator[None]:
 
 
 def busy(who: str, does: str, *, pid: int, seconds: float) -> str:
-    """The sentence about a process that was faster."""
+    """Return the sentence about a process that was faster."""
     lasting = timedelta(seconds=max(0, round(seconds)))
     return f"another {who} (process {pid}, for {lasting}) {does}; wait for it, or stop it with kill {pid}"
 

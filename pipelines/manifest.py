@@ -70,7 +70,7 @@ def put_down(staged: Results, target: Results) -> None:
 
 
 def check_whole(results: Results) -> str:
-    """The SHA-256 (hex) of the manifest, by which others know these very results.
+    """Return the SHA-256 (hex) of the manifest, by which others know these very results.
 
     Raises:
         BadInput: the manifest is missing or damaged, or a file is not the one it tells of.

@@ -62,7 +62,7 @@ class Progress:
             self._bars.stop()
 
     def epoch(self, record: EpochRecord, total_epochs: int) -> None:
-        """An expert finished an epoch."""
+        """Show that an expert finished an epoch."""
         with self._lock:
             self._seconds[record.expert].append(record.seconds)
             left = self._left(record, total_epochs)
@@ -76,7 +76,7 @@ class Progress:
             self._write(_line(record, total_epochs, left))
 
     def round(self, record: RoundRecord) -> None:
-        """A round ended: its candidate was measured on the validation split."""
+        """Show that a round ended: its candidate was measured on the validation split."""
         learner = "global learner" if record.weights else "learner"
         measured = record.validation
         self.say(
@@ -85,7 +85,7 @@ class Progress:
         )
 
     def attack(self, learner: str, standing: Standing) -> None:
-        """An attack on a learner began, or went on; a learner is under one attack at a time."""
+        """Show that an attack on a learner began, or went on; a learner is under one attack at a time."""
         with self._lock:
             self._put_training_away()
             before = self._attacks.get(learner)
@@ -101,7 +101,7 @@ class Progress:
                 self._tell(learner, own)
 
     def say(self, text: str) -> None:
-        """A step began or ended."""
+        """Show that a step began or ended."""
         with self._lock:
             self._write(text)
 
@@ -167,7 +167,7 @@ class _Attack:
         self.line: TaskID | None = None
 
     def go_on(self, standing: Standing, now: float) -> None:
-        """It has come this far."""
+        """Take note that it has come this far."""
         self.last, self._seen = standing, now
 
     @property
@@ -177,7 +177,7 @@ class _Attack:
         return f"robust so far {_percent(share)}, {self.last.robust} of {self.last.n} survive"
 
     def left(self, now: float) -> str:
-        """The time that is left, as far as that is known."""
+        """Return the time that is left, as far as that is known."""
         gained, to_do = self.last.done - self.first.done, 1 - self.first.done
         if gained > 0:
             whole = (self._seen - self.since) * to_do / gained

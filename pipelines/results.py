@@ -99,7 +99,7 @@ class Results:
         )
 
     def read_evaluation(self) -> Evaluation:
-        """The evaluation.
+        """Return the evaluation.
 
         Raises:
             BadInput: it is missing or damaged.
@@ -138,7 +138,7 @@ def check_target(target: Results, workspace: Workspace) -> None:
 
 
 def metrics_json(evaluation: Evaluation) -> bytes:
-    """The accuracies of every learner on the test split, in [0, 1]."""
+    """Return the accuracies of every learner on the test split, in [0, 1]."""
     tree: dict[str, object] = {
         "chosen": {"epoch": evaluation.chosen.epoch, "harmonic": evaluation.chosen.validation.harmonic}
     }

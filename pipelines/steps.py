@@ -53,7 +53,7 @@ GALLERY = 12
 
 
 def prepared(config: Config, workspace: Workspace) -> Path:
-    """The folder of prepared data for a configuration: DVC's where it fits, else one made beside the store.
+    """Return the folder of prepared data for a configuration: DVC's where it fits, else one made beside the store.
 
     Raises:
         BadInput: the source is missing or damaged, or so is the manifest of what DVC prepared.
@@ -83,12 +83,12 @@ def check_source(config: Config, workspace: Workspace) -> None:
 
 
 def _request_of(folder: Path) -> str | None:
-    """What a folder was prepared for; None where nothing was prepared there."""
+    """Return what a folder was prepared for; None where nothing was prepared there."""
     return Manifest.read(folder).request_digest if os.path.lexists(folder / MANIFEST) else None
 
 
 def training(config: Config, workspace: Workspace, *, data: Path | None = None) -> Training:
-    """The training of a configuration over prepared data, which is checked here, and this workspace's store.
+    """Return the training of a configuration over prepared data, which is checked here, and this workspace's store.
 
     Raises:
         BadInput: the data changed after it was prepared, or the configured device is not there.
@@ -97,7 +97,7 @@ def training(config: Config, workspace: Workspace, *, data: Path | None = None) 
 
 
 def dataset(config: Config, workspace: Workspace, *, data: Path | None = None) -> Dataset:
-    """Prepared data, read and checked; `data` is its folder where that is known.
+    """Return prepared data, read and checked; `data` is its folder where that is known.
 
     Raises:
         BadInput: the data changed after it was prepared, or the configured device is not there.
@@ -107,7 +107,7 @@ def dataset(config: Config, workspace: Workspace, *, data: Path | None = None) -
 
 
 def opened_store(workspace: Workspace) -> Store:
-    """The workspace's store, or the one that `GENERALIST_STORE` names: a folder, or an address that machines share.
+    """Return the workspace's store, or what `GENERALIST_STORE` names: a folder, or an address that machines share.
 
     Raises:
         BadInput: nothing here can open that address.
@@ -138,13 +138,13 @@ def evaluate_shard(
 
 
 def shards(training: Training) -> list[range]:
-    """The images of each task of an evaluation."""
+    """Return the images of each task of an evaluation."""
     options = training.config.evaluation
     return cuts(len(chosen(training.dataset.test, options)), options.shards)
 
 
 def evaluated(training: Training, outcome: Outcome, name: str, parts: Sequence[Shard]) -> Verdicts:
-    """What all shards of a learner come to."""
+    """Return what all shards of a learner come to."""
     config = training.config
     return gather_shards(
         parts,
@@ -166,7 +166,7 @@ def _attack_states(training: Training, weights: Weights) -> Path:
 
 
 def gathered(training: Training, outcome: Outcome, verdicts: Mapping[str, Verdicts], *, since: float) -> Evaluation:
-    """The evaluation of all learners; `since` is the `time.perf_counter` at which it began."""
+    """Return the evaluation of all learners; `since` is the `time.perf_counter` at which it began."""
     config, asked = training.config, protocol(training.config, training.dataset)
     return Evaluation(
         protocol=asked,
@@ -264,7 +264,7 @@ def write_report(
 
 
 def reevaluation(training: Training, *, watch: Watch | None = None) -> Callable[[Results], Results]:
-    """What measures an older model by this training's protocol, on its data: for the gates of the registry."""
+    """Return what measures an older model by this training's protocol, on its data: for the gates of the registry."""
 
     def again(older: Results) -> Results:
         config, dataset = load_config(older.params), training.dataset
@@ -309,7 +309,7 @@ def _size(shape: ImageShape) -> tuple[int, int, int]:
 
 
 def _gallery(training: Training, outcome: Outcome, verdicts: Verdicts) -> Gallery:
-    """The first test image of each class, then the second of each, and so on: nobody picked them."""
+    """Return the first test image of each class, then the second of each, and so on: nobody picked them."""
     config, dataset = training.config, training.dataset
     split = subset(dataset.test, config.evaluation)
     labels = np.asarray(split.labels)

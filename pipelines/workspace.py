@@ -47,7 +47,7 @@ class Workspace:
 
     @classmethod
     def find(cls, start: Path | None = None) -> Self:
-        """The workspace around `start` (default: the current folder).
+        """Return the workspace around `start` (default: the current folder).
 
         It is the nearest folder upwards with a `dvc.yaml`, or `start` itself where there is none.
         """
@@ -158,7 +158,7 @@ class Workspace:
         return self.alone(self.lock_name(outputs), "training", f"is writing {outputs.resolve().name}/")
 
     def lock_name(self, outputs: Path) -> str:
-        """The name of that lock, for what else only the writer has."""
+        """Return the name of that lock, for other things that only the writer has."""
         return _of("outputs", outputs)
 
     def stage(self) -> AbstractContextManager[None]:
@@ -196,7 +196,7 @@ class CodeVersion:
 
 
 def code_version() -> CodeVersion:
-    """The version of these packages."""
+    """Return the version of these packages."""
     here = Path(__file__)
     packages = [here.parent.name, "generalist"]
     # An installed package may lie inside somebody's repository without being part of it.
@@ -210,7 +210,7 @@ def code_version() -> CodeVersion:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """What git prints, or None where it can't answer."""
+    """Return what git prints, or None where it can't answer."""
     # A hook's environment names the repository that is being committed to, which may be another one.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
@@ -227,10 +227,10 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def _of(kind: str, folder: Path) -> str:
-    """A lock's name for something in one folder."""
+    """Return a lock's name for something in one folder."""
     return f"{kind}-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]}"
 
 
 def _nearest(start: Path, name: str) -> Path | None:
-    """The nearest folder upwards from `start` in which `name` exists."""
+    """Return the nearest folder upwards from `start` in which `name` exists."""
     return next((folder for folder in (start, *start.parents) if (folder / name).exists()), None)

@@ -10,7 +10,7 @@ from benchmarks import reference_models
 
 
 def folder() -> Path:
-    """The folder; without it the test that asks is skipped."""
+    """Return the folder; without it the test that asks is skipped."""
     named = os.environ.get(reference_models.VARIABLE, "")
     if not named or not Path(named, "data.npz").is_file():
         pytest.skip(

@@ -23,12 +23,12 @@ apgd, fab, square, waves = (import_module(f"generalist.attacks.{name}") for name
 
 
 def height(points: Tensor) -> Tensor:
-    """A landscape over a single pixel, with a summit at 0.7 and small waves; its slope is never zero for long."""
+    """Return a landscape over one pixel, with a summit at 0.7 and small waves; its slope is never zero for long."""
     return -(points - 0.7).abs() + 0.02 * (60 * points).sin()
 
 
 def published_summit(start: float, steps: int) -> float:
-    """The highest loss that APGD sees, by its description (Croce and Hein 2020, algorithm 1): image 0.5, eps 0.4."""
+    """Return the highest loss that APGD sees, as described (Croce and Hein 2020, algorithm 1): image 0.5, eps 0.4."""
 
     def look(place: float) -> tuple[float, float]:
         leaf = torch.tensor(place, dtype=torch.float64, requires_grad=True)
@@ -123,7 +123,7 @@ def breaks_what_is_just_outside(member: str, norm: str) -> None:
 
 
 def aims_at_every_class() -> None:
-    """The likeliest other class can't be reached, the next one can; and of two classes there is one to aim at."""
+    """Aim at the next class where the likeliest other one can't be reached; and of two classes, at the one there is."""
     weights = torch.zeros(4, 20)
     weights[2] = 1.0
     network = linear_net(weights, torch.tensor([1.0, 0.9, -9.5, 0.0]))
@@ -170,7 +170,7 @@ def goes_beyond_the_plane_and_back() -> None:
 
 
 def believes_the_decision() -> None:
-    """A view that is always wrong ends no run, and so hides nothing that the decision does."""
+    """Believe the decision: a view that is always wrong ends no run, and so hides nothing that the decision does."""
     case = level("linf", 2)
     threat = Threat("linf", 1.5 * case.eps)
     sides = torch.nn.functional.one_hot(case.labels, 2).float()

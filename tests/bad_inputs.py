@@ -84,7 +84,7 @@ class Reader:
         return self.asked()
 
     def asked(self) -> bool:
-        """The same of what lies there."""
+        """Return whether what lies there is taken, in the same way."""
         return taken(lambda: self.read(self.path))
 
 
@@ -146,7 +146,7 @@ def readers(folder: Path) -> dict[str, Reader]:
 
 
 def special(reader: Reader) -> Iterator[tuple[str, Callable[[], bool]]]:
-    """What is no regular file where one is expected."""
+    """Yield what is no regular file where one is expected."""
     kinds: dict[str, Callable[[Path], object]] = {
         "FIFO": os.mkfifo,
         "/dev/zero": lambda path: path.symlink_to("/dev/zero"),

@@ -6,12 +6,12 @@ from pipelines.cli import app
 
 
 def generalist(*words: str) -> Result:
-    """What `generalist WORDS` says and how it ends."""
+    """Return what `generalist WORDS` says and how it ends."""
     return CliRunner().invoke(app, list(words))
 
 
 def refused(*words: str) -> str:
-    """The one sentence with which `generalist WORDS` refuses wrong input."""
+    """Return the one sentence with which `generalist WORDS` refuses wrong input."""
     result = generalist(*words)
     assert result.exit_code == 2, result.output
     assert result.stdout == ""

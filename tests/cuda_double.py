@@ -44,7 +44,7 @@ class Cuda:
             monkeypatch.setattr(torch.cuda, name, double)
 
     def replay(self) -> None:
-        """A graph's."""
+        """Replay, as a graph does."""
         self.noted.append("replay")
 
     def _set(self, stream: Stream) -> None:

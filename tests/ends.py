@@ -122,7 +122,7 @@ class Project:
         (self.folder / "dvc.lock").unlink(missing_ok=True)
 
     def bits(self) -> tuple[bytes, bytes, str]:
-        """What has to be the same: weights, verdicts, and the graph without its origin."""
+        """Return what has to be the same: weights, verdicts, and the graph without its origin."""
         outputs = self.folder / "outputs"
         whole = (outputs / name for name in ("global.safetensors", "verdicts.npz"))
         weights, verdicts = (path.read_bytes() for path in whole)
@@ -138,7 +138,7 @@ class Project:
         )
 
     def left(self) -> tuple[str, ...]:
-        """Processes, and files of work in progress."""
+        """Return processes, and files of work in progress."""
         files = {path for name in PASSING for path in self.folder.rglob(name)}
         staged = [*(self.folder / ".generalist" / "staging").glob("*")]
         return (*processes_of(self.folder), *(str(path.relative_to(self.folder)) for path in sorted({*files, *staged})))

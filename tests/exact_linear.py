@@ -9,7 +9,7 @@ NORMS = ["linf", "l2", "l1"]
 
 
 def exact_distances(weights: Tensor, bias: Tensor, points: Tensor, labels: Tensor, norm: str) -> Tensor:
-    """The smallest adversarial distance of each image to logits W x + b: [batch], 0 if wrong and inf if out of reach.
+    """Return each image's smallest adversarial distance to logits W x + b: [batch], 0 if wrong, inf if out of reach.
 
     Args:
         weights: [classes, pixels].
@@ -50,7 +50,7 @@ def halfspace_distances(points: Tensor, slopes: Tensor, offsets: Tensor, norm: s
 
 
 def _level(shares: Tensor, limits: Tensor, need: Tensor) -> Tensor:
-    """The least λ with Σ shares · min(λ, limits) = need, the largest limit if there is none."""
+    """Return the least λ with Σ shares · min(λ, limits) = need, the largest limit if there is none."""
     limits, order = limits.sort(dim=-1)
     shares = shares.gather(-1, order)
     growing = shares.flip(-1).cumsum(-1).flip(-1)  # what still grows with λ just below each limit
@@ -62,7 +62,7 @@ def _level(shares: Tensor, limits: Tensor, need: Tensor) -> Tensor:
 
 
 def _spent(steep: Tensor, room: Tensor, need: Tensor) -> Tensor:
-    """The least sum of movements that gains `need`: knapsack with divisible goods, best price first."""
+    """Return the least sum of movements that gains `need`: knapsack with divisible goods, best price first."""
     steep, order = steep.sort(dim=-1, descending=True)
     room = room.gather(-1, order)
     gained = (steep * room).cumsum(-1)

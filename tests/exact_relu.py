@@ -16,7 +16,7 @@ from tests.exact_linear import halfspace_distances
 
 
 def relu_net(pixels: int, *, hidden: int, classes: int, seed: int) -> nn.Sequential:
-    """A random network of which every unit switches near the middle of the pixel range, and no class is preferred."""
+    """Return a random network whose units all switch near the middle of the pixel range; it prefers no class."""
     numbers = torch.Generator().manual_seed(seed)
     network = nn.Sequential(nn.Flatten(), nn.Linear(pixels, hidden), nn.ReLU(), nn.Linear(hidden, classes)).eval()
     for layer in (network[1], network[3]):
@@ -28,7 +28,7 @@ def relu_net(pixels: int, *, hidden: int, classes: int, seed: int) -> nn.Sequent
 
 
 def concave_net(pixels: int, *, hidden: int, classes: int, seed: int) -> nn.Sequential:
-    """A random network in which the lead of any class over class 0 is concave, so that it has one summit in a ball.
+    """Return a random network in which the lead of any class over class 0 is concave: it has one summit in a ball.
 
     Its last `classes` units are always on: the linear part. The others bend every lead downwards.
     """
@@ -44,7 +44,7 @@ def concave_net(pixels: int, *, hidden: int, classes: int, seed: int) -> nn.Sequ
 
 
 def exact_distances(network: nn.Sequential, points: Tensor, labels: Tensor, norm: str) -> Tensor:
-    """The smallest adversarial distance of each image: float64 [batch], 0 if wrong and inf if out of reach."""
+    """Return the smallest adversarial distance of each image: float64 [batch], 0 if wrong and inf if out of reach."""
     return torch.linalg.vector_norm(exact_offsets(network, points, labels, norm).flatten(1), _ORDERS[norm], dim=1)
 
 
@@ -79,7 +79,7 @@ class _Pieces:
         self.logits, self.offsets = active @ first, active @ bias + logits_bias
 
     def nearest(self, point: Tensor, label: int) -> np.ndarray:
-        """The offset to the nearest point of any piece where another class is level with the label."""
+        """Return the offset to the nearest point of any piece where another class is level with the label."""
         others = [other for other in range(self.logits.shape[1]) if other != label]
         leads = self.logits[:, others] - self.logits[:, [label]]
         heads = self.offsets[:, others] - self.offsets[:, [label]]
@@ -107,7 +107,7 @@ class _Pieces:
 
 
 def _linear_programme(walls: np.ndarray, need: np.ndarray, point: np.ndarray, norm: str) -> np.ndarray | None:
-    """The least offset d with walls · d >= need and point + d in [0, 1], if there is one."""
+    """Return the least offset d with walls · d >= need and point + d in [0, 1], if there is one."""
     count = len(point)
     if norm == "l1":  # d is what goes up less what goes down
         price, sides, limits = np.ones(2 * count), np.hstack([-walls, walls]), -need
@@ -124,7 +124,7 @@ def _linear_programme(walls: np.ndarray, need: np.ndarray, point: np.ndarray, no
 
 
 def _least_square(walls: np.ndarray, need: np.ndarray, point: np.ndarray, norm: str) -> np.ndarray | None:
-    """The same in L2: with r = E u - e_last for the nonnegative u that makes it least, d = -r / r_last."""
+    """Return the same in L2: with r = E u - e_last for the nonnegative u that makes it least, d = -r / r_last."""
     identity = np.eye(len(point))
     sides, limits = np.vstack([walls, identity, -identity]), np.r_[need, -point, point - 1]
     scale = np.linalg.norm(sides, axis=1)

@@ -63,7 +63,7 @@ def _random(numbers: random.Random) -> list[Edit]:
 
 
 def _command(folder: Path, words: list[str], **variables: str) -> bool:
-    """A command as a user starts it."""
+    """Run a command as a user starts it."""
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), **variables}
     program = [sys.executable, "-c", "from pipelines.cli import main; main()", *words]
     try:

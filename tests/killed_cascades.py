@@ -39,7 +39,7 @@ def die(*_: object) -> None:
 
 
 def dying_after(count: int, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that works for some calls, and kills its process in the next one."""
+    """Return a function that works for some calls, and kills its process in the next one."""
     left = [count]
 
     def counted(*arguments: Any) -> Any:

@@ -21,14 +21,14 @@ GREY = ImageShape(1, 8, 8, 10, mean=(0.3,), std=(0.4,))
 
 
 def options(name: str, **own: Any) -> ModelOptions:
-    """Checked options of an architecture."""
+    """Return checked options of an architecture."""
     chosen = plugin("models", {"name": name, **own})
     assert isinstance(chosen, ModelOptions)
     return chosen
 
 
 def made(name: str, shape: ImageShape = GREY, seed: int = 0, **own: Any) -> Classifier:
-    """A network with initial weights; tiny unless options say otherwise."""
+    """Return a network with initial weights; tiny unless options say otherwise."""
     model = build(options(name, **(own or TINY[name])), shape)
     initialise(model, torch.Generator().manual_seed(seed))
     return model

@@ -27,15 +27,15 @@ class Page:
         return _FENCE.sub("", self.text)
 
     def blocks(self) -> list[str]:
-        """The bodies of its code blocks."""
+        """Return the bodies of its code blocks."""
         return [match["body"] for match in _FENCE.finditer(self.text)]
 
     def spans(self) -> list[str]:
-        """The code spans of its prose."""
+        """Return the code spans of its prose."""
         return _SPAN.findall(self.prose)
 
     def commands(self) -> list[str]:
-        """The lines of code blocks, continued lines joined and comments cut, and the code spans."""
+        """Return the lines of code blocks, continued lines joined and comments cut, and the code spans."""
         joined = "\n".join(self.blocks()).replace("\\\n", " ")
         lines = [re.sub(r"(^|\s)#.*", "", line).strip().removeprefix("$ ") for line in joined.splitlines()]
         return [line for line in lines + self.spans() if line]
@@ -51,7 +51,7 @@ class Page:
 
 
 def annotated_tree(page: Page) -> dict[str, str]:
-    """The tree of files in the first code block that has a line beginning with `generalist/`: phrase by path.
+    """Return the tree of files in the first code block that has a line beginning with `generalist/`: phrase by path.
 
     A line is a name, or several with single spaces between, then two spaces or more and a phrase that says
     what it is. What lies in a folder (its name ends in `/`) is indented below it. A line that begins below

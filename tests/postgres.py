@@ -21,7 +21,7 @@ _STARTS_WITHIN = 60.0  # seconds
 
 @contextmanager
 def cluster() -> Iterator[str]:
-    """The address of an empty database; the server ends with the block. Skips where there are no such programs."""
+    """Give the address of an empty database; the server ends with the block. Skip where there are no such programs."""
     programs = [shutil.which(name) for name in ("initdb", "postgres")]
     root = os.geteuid() == 0
     if None in programs or (root and shutil.which("setpriv") is None):

@@ -20,12 +20,12 @@ FOREIGN = "http://evil.example"
 
 
 def proof(string: str) -> dict[str, str]:
-    """The header with a string."""
+    """Return the header with a string."""
     return {"Authorization": "Basic " + base64.b64encode(string.encode()).decode()}
 
 
 def asked(url: str, body: object = None, *, method: str | None = None, **headers: str) -> tuple[int, Any]:
-    """The status with which a server answers, and what it says."""
+    """Return the status with which a server answers, and what it says."""
     request = urllib.request.Request(
         url,
         None if body is None else json.dumps(body).encode(),
@@ -41,7 +41,7 @@ def asked(url: str, body: object = None, *, method: str | None = None, **headers
 
 
 def told(url: str, *, token: str | None, speaks: bool = True, **headers: str) -> str | int:
-    """What a WebSocket says to somebody with that token; the status, or the code of closing, where it refuses."""
+    """Return what a WebSocket says to a client with that token; the status, or the code of closing, if it refuses."""
     protocols = [Subprotocol("prefect")] if speaks else None
     try:
         with connect(url, subprotocols=protocols, additional_headers=headers, proxy=None, open_timeout=30) as socket:
@@ -102,7 +102,7 @@ def allowed_origin(origin: str) -> str | None:
 
 
 def exported(said: str, folder: Path) -> dict[str, str]:
-    """What the `export` line that `generalist serve` prints gives to a second shell."""
+    """Return what the `export` line that `generalist serve` prints gives to a second shell."""
     (line,) = [line for line in said.splitlines() if line.strip().startswith("export")]
     printed = subprocess.run(
         ["sh", "-c", f"{line}; env"], cwd=folder, env={"PATH": os.defpath}, capture_output=True, text=True, check=True

@@ -13,7 +13,7 @@ forking = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:Depre
 
 @contextmanager
 def another_process(work: Callable[[], object]) -> Iterator[int]:
-    """A process that works, and is killed with `kill -9`; forked, because imports would take it ten seconds."""
+    """Start a process that works, and kill it with `kill -9`; forked, because imports would take it ten seconds."""
     pid = os.fork()
     if pid == 0:
         try:

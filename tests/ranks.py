@@ -18,7 +18,7 @@ __all__ = ["forking", "together"]
 
 
 def together(folder: Path, work: Callable[[engine.Group], T], *, size: int = 2) -> list[T]:
-    """What `work` gives in each of `size` processes, by rank; `folder` takes their answers, plain values and tensors."""
+    """Return what `work` gives in each of `size` processes, by rank; `folder` takes them: plain values and tensors."""
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     children = [_child(folder / f"{rank}.pt", work, rank, size, port) for rank in range(size)]

@@ -50,7 +50,7 @@ class Registry:
         return found.version if found else None
 
     def results(self, model: factory.Model) -> Results:
-        """A model's results; written once."""
+        """Return a model's results; written once."""
         folder = self.folder / f"outputs{model.seed}"
         settings = factory.config(registry=self.section)
         return Results(folder) if folder.exists() else model.write(folder, settings=settings)

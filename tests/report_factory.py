@@ -24,7 +24,7 @@ EPOCHS, WARM_UP = 40, 25
 
 
 def config(*experts: str, mixed: bool = True, threats: Sequence[str] = ("linf:0.15",), epochs: int = EPOCHS) -> Config:
-    """A configuration with these experts (default: natural and robust)."""
+    """Return a configuration with these experts (default: natural and robust)."""
     names = experts or ("natural", "robust")
     written = [dict(zip(("norm", "eps"), threat.split(":"), strict=True)) for threat in threats]
     robust = {"name": "adversarial", "threat": written[0], "attack": {"name": "pgd", "steps": 5}}
@@ -47,7 +47,7 @@ def config(*experts: str, mixed: bool = True, threats: Sequence[str] = ("linf:0.
 
 
 def accuracy(share: float, n: int = 450) -> Accuracy:
-    """That share of n images."""
+    """Return the accuracy of that share of n images."""
     return Accuracy(correct=round(min(max(share, 0), 1) * n), n=n)
 
 
@@ -56,7 +56,7 @@ def _grown(epoch: int, end: float, speed: float, wobble: float) -> float:
 
 
 def _expert(name: str, epoch: int, *, mixed: bool) -> Measured:
-    """The natural expert has no robustness until it is handed the mixture."""
+    """Return an expert's accuracies; the natural one has no robustness until it is handed the mixture."""
     if name == "natural":
         robust = 0.1 + 0.03 * math.sin(epoch) if epoch <= WARM_UP or not mixed else 0.55 - 0.02 * (epoch % 2)
         return Measured(natural=accuracy(_grown(epoch, 0.985, 3, 1.1), 270), robust=accuracy(robust, 270))
@@ -72,14 +72,14 @@ def _global(epoch: int) -> Measured:
 
 
 def _weights(settings: Config, epoch: int) -> dict[str, float]:
-    """The first expert's weight rises from 0 to 0.6; the others share the rest."""
+    """Return the weights: the first expert's rises from 0 to 0.6; the others share the rest."""
     first, *others = settings.experts
     own = 0.6 * (epoch - WARM_UP) / (EPOCHS - WARM_UP) if others else 1.0
     return {first: own, **dict.fromkeys(others, (1 - own) / max(len(others), 1))}
 
 
 def history(settings: Config, *, seconds: float = 1.0, checkpoint: int = 1) -> History:
-    """A course of training: warm-up, then a round every second epoch; unmixed, a candidate every fifth."""
+    """Return a course of training: warm-up, then a round every second epoch; unmixed, a candidate every fifth."""
     mixed, epochs = settings.mixing is not None, settings.training.epochs
     stops = sorted({*range(WARM_UP, epochs, 2), epochs}) if mixed else sorted({*range(5, epochs, 5), epochs})
     stored = {*range(checkpoint, epochs, checkpoint), *stops}
@@ -123,7 +123,7 @@ def evaluation(
     flags: tuple[str, ...] = (),
     seconds: float = 1.0,
 ) -> Evaluation:
-    """The test split; the flags are raised for the deployed learner under the headline threat."""
+    """Return the evaluation on the test split; flags are raised for the deployed learner under the headline threat."""
     threats = tuple(f"{t.norm}:{t.eps.written}" for t in settings.evaluation.threats)
     deployed = settings.deploy.removeprefix("expert:")
     names = [*settings.experts, *(["global"] if settings.mixing else [])]

@@ -34,15 +34,15 @@ class Parsed(HTMLParser):
             self.texts[tag][-1] += data
 
     def all(self, tag: str) -> list[dict[str, str]]:
-        """The attributes of each element of a kind."""
+        """Return the attributes of each element of a kind."""
         return [attributes for name, attributes in self.elements if name == tag]
 
     def of_class(self, name: str) -> list[dict[str, str]]:
-        """The attributes of each element of a class."""
+        """Return the attributes of each element of a class."""
         return [attributes for _, attributes in self.elements if name in attributes.get("class", "").split()]
 
     def text(self, tag: str) -> list[str]:
-        """The texts of a kind of element, white space made single spaces."""
+        """Return the texts of a kind of element, white space made single spaces."""
         return [" ".join(text.split()) for text in self.texts.get(tag, [])]
 
 

@@ -29,12 +29,12 @@ migrate_tracking(Workspace(home, home))
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment of a program that is to find these packages, installed or not."""
+    """Return the environment of a program that is to find these packages, installed or not."""
     return os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | more
 
 
 def databases(config: pytest.Config) -> Path:
-    """A folder with empty databases of Prefect and MLflow.
+    """Return a folder with empty databases of Prefect and MLflow.
 
     Making them takes half a minute, so they are kept from run to run, until the code that makes them changes.
     """
@@ -56,7 +56,7 @@ def with_databases(folder: Path, config: pytest.Config, *, home: Path | None = N
 
 
 def free_port() -> int:
-    """A port that nobody listens on just now, and that the system gives nobody's outgoing connection meanwhile."""
+    """Return a port that nothing listens on just now, and that the system gives no outgoing connection meanwhile."""
     while True:
         port = random.randint(20_000, 32_000)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
@@ -64,7 +64,7 @@ def free_port() -> int:
 
 
 def processes_of(folder: Path) -> list[str]:
-    """The command lines of all processes that run in a folder or name it."""
+    """Return the command lines of all processes that run in a folder or name it."""
     found = []
     for process in psutil.process_iter():
         try:

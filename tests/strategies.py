@@ -15,7 +15,7 @@ norms = st.sampled_from(part_names("threats"))
 
 
 def generator(seed: int) -> torch.Generator:
-    """A generator of its own: tests don't move the global one either."""
+    """Return a generator of its own: tests don't move the global one either."""
     return torch.Generator().manual_seed(seed)
 
 
@@ -38,7 +38,7 @@ def threats(draw: st.DrawFn) -> Threat:
 
 
 def conv_net(shape: tuple[int, int, int], *, classes: int = 4, seed: int = 0) -> nn.Sequential:
-    """A small random network for images of [channels, height, width], in eval mode; curved, so that attacks differ."""
+    """Return a small random network for images [channels, height, width], in eval mode; curved, so attacks differ."""
     channels, height, width = shape
     network = nn.Sequential(
         nn.Conv2d(channels, 8, kernel_size=3, padding=1),
@@ -62,7 +62,7 @@ def conv_net(shape: tuple[int, int, int], *, classes: int = 4, seed: int = 0) ->
 def problem(
     count: int, shape: tuple[int, int, int] = (1, 6, 6), *, classes: int = 4, seed: int = 0
 ) -> tuple[nn.Sequential, Tensor, Tensor]:
-    """A network, images, and labels of which one in ten is wrong."""
+    """Return a network, images, and labels of which one in ten is wrong."""
     network = conv_net(shape, classes=classes, seed=seed)
     pixels = torch.rand(count, *shape, generator=generator(seed))
     labels = network(pixels).argmax(1)

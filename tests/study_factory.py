@@ -28,7 +28,7 @@ def measured(natural: int, robust: int, n: int = 200) -> Measured:
 
 
 def complete(number: int, *, pareto: bool = False) -> TrialRecord:
-    """A trial of an epoch count and accuracies that its number decides; every other one has momentum."""
+    """Return a trial of an epoch count and accuracies that its number decides; every other one has momentum."""
     kind = "sgd" if number % 2 == 0 else "adam"
     params: dict[str, float | int | str] = {
         "mixing.interval": number + 1,
@@ -58,7 +58,7 @@ def complete(number: int, *, pareto: bool = False) -> TrialRecord:
 
 
 def pruned(number: int) -> TrialRecord:
-    """A trial that was stopped at its second measurement."""
+    """Return a trial that was stopped at its second measurement."""
     whole = complete(number)
     update = {
         "state": "pruned",
@@ -74,7 +74,7 @@ def pruned(number: int) -> TrialRecord:
 
 
 def failed(number: int) -> TrialRecord:
-    """A trial that ended before anything was measured."""
+    """Return a trial that ended before anything was measured."""
     return TrialRecord(number=number, state="failed", params={"mixing.interval": 3}, seconds=1.0, reason="it diverged")
 
 
@@ -97,12 +97,12 @@ def front() -> StudyRecord:
 
 
 def one() -> StudyRecord:
-    """A single complete trial."""
+    """Return a single complete trial."""
     return _record([complete(0)], best=0)
 
 
 def none() -> StudyRecord:
-    """A search that has just begun."""
+    """Return a search that has just begun."""
     return _record([], best=None)
 
 

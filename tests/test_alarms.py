@@ -7,7 +7,7 @@ from generalist.training import Fact, Outcome, alarm
 
 
 def validated(epoch: int, robust: int, fgsm: int | None, expert: str = "robust") -> EpochRecord:
-    """An epoch of an expert with accuracies in percent of 100 images."""
+    """Return an epoch of an expert with accuracies in percent of 100 images."""
     measured = Measured(
         natural=Accuracy(correct=90, n=100),
         robust=Accuracy(correct=robust, n=100),

@@ -72,7 +72,7 @@ CHECKS = {100: (22, 41, 57, 70, 80, 87, 93, 99), 20: (4, 7, *range(9, 21))}
 
 
 def lead_of_others(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """A loss that is negative while the label wins."""
+    """Return a loss that is negative while the label wins."""
     return -margin(logits, labels)
 
 

@@ -33,13 +33,13 @@ ARRAYS: dict[str, NDArray[Any]] = {
 
 
 def header(shape: str, descr: str = "'<f4'", version: bytes = b"\x01\x00") -> bytes:
-    """The start of a `.npy` file."""
+    """Return the start of a `.npy` file."""
     told = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n".encode("latin1")
     return b"\x93NUMPY" + version + struct.pack("<H" if version[0] == 1 else "<I", len(told)) + told
 
 
 def zipped(path: Path, **members: bytes) -> Path:
-    """A deflated zip file."""
+    """Write a deflated zip file."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
             archive.writestr(f"{name}.npy", content)

@@ -50,7 +50,7 @@ def test_the_code_passes_each_check(check):
 
 
 def rewritten(function: Any, old: str, new: str) -> FunctionType:
-    """A function with one piece of its source replaced."""
+    """Return a function with one piece of its source replaced."""
     source = textwrap.dedent(inspect.getsource(function))
     assert source.count(old) == 1, f"{old!r} must occur once in {function.__qualname__}: adapt the mistake to the code"
     plain = inspect.unwrap(function)

@@ -19,7 +19,7 @@ LINF, L2 = Threat("linf", 0.1), Threat("l2", 0.5)
 
 
 def labels_for(pixels: torch.Tensor, classes: int = 4) -> torch.Tensor:
-    """Some labels."""
+    """Return some labels."""
     return torch.arange(len(pixels)) % classes
 
 
@@ -86,7 +86,7 @@ def test_pgd_takes_exactly_its_steps(steps):
 
 
 def path(**options) -> list[torch.Tensor]:
-    """The points of a PGD run along a straight line far inside the ball, the last one included."""
+    """Return the points of a PGD run along a straight line far inside the ball, the last one included."""
     weights = torch.ones(4, dtype=torch.float64)
     pixels = torch.full((1, 1, 2, 2), 0.5, dtype=torch.float64)
     network = Recorder(two_class(weights))

@@ -21,7 +21,7 @@ few = settings(max_examples=30)
 
 
 def draws(seed: int) -> torch.Generator:
-    """A fresh generator for a key."""
+    """Return a fresh generator for a key."""
     return generator(seed, "augment", 0, 0)
 
 

@@ -23,7 +23,7 @@ def split(count: int = 23) -> Split:
 def one_pass(
     resident: Resident, *, seed: int = 0, number: int = 0, batch_size: int = 5, names: tuple[str, ...] = ()
 ) -> list[Batch]:
-    """The batches of an epoch, by default the first of seed 0 without augmentation."""
+    """Return the batches of an epoch, by default the first of seed 0 without augmentation."""
     return list(epoch(resident, seed=seed, epoch=number, batch_size=batch_size, augment=names))
 
 

@@ -26,7 +26,7 @@ BEYOND_THE_LIBRARY = ("pipelines", "prefect", "mlflow", "dvc", "onnx", "onnxrunt
 
 
 def read(file: Path) -> dict[str, Any]:
-    """What a benchmark wrote as JSON."""
+    """Return what a benchmark wrote as JSON."""
     result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     assert "ratios" in result
     return result

@@ -95,7 +95,7 @@ class SignFlipped(torch.autograd.Function):
 
 
 def memory(network: nn.Module) -> Network:
-    """What was asked first colours all later answers."""
+    """Return a network in which what was asked first colours all later answers."""
     first: list[torch.Tensor] = []
 
     def remembering(points: torch.Tensor) -> torch.Tensor:
@@ -123,7 +123,7 @@ def dummies(network: nn.Module) -> Network:
 
 
 def noise(network: nn.Module) -> Network:
-    """Adds random numbers to its input."""
+    """Return a network that adds random numbers to its input."""
     return lambda points: network(points + 0.02 * torch.randn_like(points))
 
 
@@ -179,7 +179,7 @@ def test_all_wrong_and_all_broken():
 
 
 def asks(**changed):
-    """The arguments of a call that makes sense, some of them changed."""
+    """Return the arguments of a call that makes sense, some of them changed."""
     network, pixels, labels = problem(10)
     return {"model": network, "images": pixels, "labels": labels, "threat": THREAT} | changed
 

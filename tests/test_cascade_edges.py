@@ -31,7 +31,7 @@ def _short(monkeypatch):
 
 
 def sound(result: Cascade, network: Network, images: Tensor, labels: Tensor, threat: Threat) -> None:
-    """What every result must be: shaped as the images, inside ball and range, confirmed; unbroken images as they are."""
+    """Check every result: shaped as the images, inside ball and range, confirmed; unbroken images as they are."""
     found, broken = result.adversarial, result.clean & ~result.robust
     assert found.shape == images.shape and found.dtype == torch.float32 and not found.isnan().any()
     assert (

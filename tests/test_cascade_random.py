@@ -28,12 +28,12 @@ def _short(monkeypatch):
 
 
 def noisy(images: Tensor, *, spread: float = 0.1) -> Tensor:
-    """A network with noise on its input."""
+    """Answer as a network with noise on its input."""
     return NETWORK(images + spread * torch.randn(images.shape))
 
 
 def mistaken(share: float) -> Callable[[Tensor], Tensor]:
-    """A network that sees class 0 in all images, but class 1 in a share of the draws, whatever the input."""
+    """Return a network that sees class 0 in all images, but class 1 in a share of the draws, whatever the input."""
 
     def network(images: Tensor) -> Tensor:
         logits = torch.tensor([1.0, 0.0, -1.0]) + 1e-3 * images.flatten(1)[:, :3]
@@ -43,7 +43,7 @@ def mistaken(share: float) -> Callable[[Tensor], Tensor]:
 
 
 def rand(network: Callable[[Tensor], Tensor], labels: Tensor = LABELS, **changed: int) -> Cascade:
-    """The verdicts of the version for such models."""
+    """Return the verdicts of the version for such models."""
     return autoattack(network, IMAGES, labels, THREAT, version="rand", **changed)
 
 

@@ -35,7 +35,7 @@ def by_batches(monkeypatch):
 
 
 def batches(**changed: Any) -> tuple[Cascade, int]:
-    """A result, and how many batches it took."""
+    """Return a result, and how many batches it took."""
     watched: list[Standing] = []
     result = evaluation(watch=watched.append, **changed)
     return result, sum(1 for standing in watched if standing.images)
@@ -43,7 +43,7 @@ def batches(**changed: Any) -> tuple[Cascade, int]:
 
 @functools.cache
 def uninterrupted() -> tuple[Cascade, int]:
-    """A run that nobody kills; for a test with `by_batches`."""
+    """Return a run that nobody kills; for a test with `by_batches`."""
     return batches()
 
 

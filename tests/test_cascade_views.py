@@ -23,17 +23,17 @@ pytestmark = pytest.mark.usefixtures("short_gradients")
 
 
 def quantised(images: Tensor) -> Tensor:
-    """A decision that rounds its input: gradients are zero."""
+    """Decide on rounded input: gradients are zero."""
     return NETWORK((images * 64).round() / 64)
 
 
 def voted(images: Tensor) -> Tensor:
-    """A decision without slopes: one vote for the likeliest class."""
+    """Decide without slopes: one vote for the likeliest class."""
     return nn.functional.one_hot(NETWORK(images).argmax(1), 4).float()
 
 
 def saturated(images: Tensor) -> Tensor:
-    """A decision that is flat in float32 nearly everywhere."""
+    """Decide by a function that is flat in float32 nearly everywhere."""
     return torch.sigmoid(1e4 * (NETWORK(images) - NETWORK(images).amax(1, keepdim=True))) + 0 * images.sum()
 
 

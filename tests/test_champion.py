@@ -18,7 +18,7 @@ WEAK = factory.Model(seed=42, natural=60, robust=20, validation=(8, 4))
 
 
 def kept(registry: Registry, run_id: str) -> Results:
-    """The files of a run, where anybody who can write MLflow's artifacts can change them."""
+    """Return the files of a run, where anybody who can write MLflow's artifacts can change them."""
     return Results(Path(registry.client.get_run(run_id).info.artifact_uri))
 
 
@@ -33,12 +33,12 @@ def damaged(files: Results) -> None:
 
 
 def weakened(files: Results) -> None:
-    """The evaluation of a weaker model."""
+    """Put the evaluation of a weaker model there."""
     _replaced(files, "evaluation.json", "verdicts.npz")
 
 
 def weakened_with_a_manifest(files: Results) -> None:
-    """The same, whole."""
+    """Put all the files of a weaker model there, with their manifest."""
     _replaced(files, *(path.name for path in files.all()))
 
 

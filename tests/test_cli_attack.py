@@ -59,7 +59,7 @@ def _digest(tensors: Weights, facts: object) -> str:
 
 
 def _damaged(path: Path, weights: Weights) -> None:
-    """What nobody can attack, or with."""
+    """Write what nothing can attack, or attack with."""
     save_file(weights, path / "foreign.safetensors")
     torch.save(weights, path / "foreign.pth")
     torch.save(weights, path / "old.pth", _use_new_zipfile_serialization=False)

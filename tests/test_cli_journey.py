@@ -64,7 +64,7 @@ while Path("waits").exists():
 
 
 def put_fake_dvc(folder: Path) -> None:
-    """A package of that name in a folder, which is a repository as DVC needs one."""
+    """Put a package of that name into a folder, which is a repository as DVC needs one."""
     for name in (".git", ".dvc"):
         (folder / name).mkdir(exist_ok=True)
     (folder / "dvc").mkdir()
@@ -90,7 +90,7 @@ def small(*overrides: str) -> Config:
 
 
 def program(*words: str, folder: Path, **more: str) -> subprocess.Popen[str]:
-    """A Python program in a folder whose modules it finds first."""
+    """Start a Python program in a folder whose modules it finds first."""
     own = environment(**more)
     return subprocess.Popen(
         [sys.executable, *words],
@@ -279,7 +279,7 @@ def test_a_dvc_that_does_not_stop_is_killed(project: Path, monkeypatch: pytest.M
 
 
 def in_its_stage(project: Path) -> subprocess.Popen[str]:
-    """A `generalist run` whose DVC runs a stage that doesn't end."""
+    """Start a `generalist run` whose DVC runs a stage that doesn't end."""
     put_fake_dvc(project)
     for name in ("waits", "stage-waits"):
         (project / name).touch()

@@ -29,7 +29,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def said(*arguments: str, code: int = 0) -> str:
-    """What a command prints, its errors last."""
+    """Return what a command prints, its errors last."""
     found = CliRunner().invoke(app, ["store", *arguments])
     assert found.exit_code == code, found.output
     return found.stdout + found.stderr

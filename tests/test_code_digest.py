@@ -159,7 +159,7 @@ class Called:
         self._aside = 0
 
     def __call__(self, frame: FrameType, event: str, _: Any) -> None:
-        """A profiler's call."""
+        """Note a profiler's call."""
         module = str(frame.f_globals.get("__name__", ""))
         if module == "generalist.training.measuring":
             self._aside += {"call": 1, "return": -1}.get(event, 0)

@@ -69,7 +69,7 @@ def _from_the_beginning() -> Iterator[None]:
 
 
 def experts(model: ModelOptions, *overrides: str) -> list[Expert]:
-    """The natural and the robust expert of the small configuration, with another network."""
+    """Return the natural and the robust expert of the small configuration, with another network."""
     config = small("experts.robust.objective.attack.steps=2", *overrides)
     found = []
     for options in config.experts.values():
@@ -123,7 +123,7 @@ def taken(expert: Expert) -> bool:
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What was told."""
+    """Return what was told."""
     return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
 
 
@@ -170,7 +170,7 @@ class Thrown(torch.autograd.Function):
 
 
 def raising_backward(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A compiler that fails at the backward pass alone."""
+    """Compile to what fails at the backward pass alone."""
 
     def broken(*given: Any) -> Any:
         result = function(*given)
@@ -180,7 +180,7 @@ def raising_backward(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def wrong(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A compiler that works, with other numbers."""
+    """Compile to what works, with other numbers."""
 
     def doubled(*given: Any) -> Any:
         result = function(*given)
@@ -190,7 +190,7 @@ def wrong(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def raising_later(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A compiler that works, then fails where something makes it compile again."""
+    """Compile to what works, then fails where something makes it compile again."""
     calls: list[int] = []
 
     def tiring(*given: Any) -> Any:

@@ -17,7 +17,7 @@ PARAMS = Path(__file__).parent.parent / "params.yaml"
 
 
 def sentence(*overrides: str) -> str:
-    """The sentence with which the default configuration refuses overrides."""
+    """Return the sentence with which the default configuration refuses overrides."""
     with pytest.raises(BadInput) as refusal:
         load(PARAMS, overrides=overrides)
     return str(refusal.value)

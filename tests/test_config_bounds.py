@@ -22,7 +22,7 @@ LOWER, UPPER = (annotated_types.Ge, annotated_types.Gt), (annotated_types.Le, an
 
 
 def flat(metadata: Any) -> Iterator[Any]:
-    """The constraints that a field or an annotation carries."""
+    """Yield the constraints that a field or an annotation carries."""
     for own in metadata:
         yield from flat(own.metadata) if isinstance(own, FieldInfo) else (own,)
 

@@ -23,7 +23,7 @@ LINF = Threat("linf", 0.1)
 
 
 def rerun(done: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """What a graph does, on a CPU: nothing is computed while it records, the same buffers serve each time."""
+    """Return what a graph does, on a CPU: nothing is computed while it records, the same buffers serve each time."""
     result = torch.full_like(done(), torch.nan)
     return lambda: result.copy_(done())
 
@@ -59,7 +59,7 @@ def model() -> Classifier:
 def attackable(
     model: Classifier, record: Callable[[Callable[[], Tensor]], Callable[[], Tensor]] | None
 ) -> engine.AttackNetwork:
-    """The network that attacks see, repeating them by this."""
+    """Return the network that attacks see, repeating them by this."""
     network = engine.AttackNetwork(model, EngineOptions())
     assert network.graphs is None
     network.graphs = None if record is None else GraphCache(record)
@@ -77,7 +77,7 @@ def attacked(
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What was told."""
+    """Return what was told."""
     return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
 
 

@@ -73,7 +73,7 @@ def fetching(name: str) -> TorchvisionSource:
 
 
 def serve_cifar(server: Server, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """An archive of small files in the place of CIFAR-10's."""
+    """Serve an archive of small files in the place of CIFAR-10's."""
     reader = torchvision.datasets.CIFAR10
     names = [name for name, _ in reader.train_list + reader.test_list] + [reader.meta["filename"]]
     files = {name: name.encode() for name in names}

@@ -32,7 +32,7 @@ def picture(seed: int, *, side: int = 8) -> np.ndarray:
 
 
 def fill(folder: Path, *, classes: tuple[str, ...] = CLASSES, each: int = 6, first_seed: int = 0) -> Path:
-    """A folder of class sub-folders with lossless pictures, no two alike."""
+    """Fill a folder with class sub-folders of lossless pictures, no two alike."""
     for label, name in enumerate(classes):
         (folder / name).mkdir(parents=True)
         for index in range(each):
@@ -41,7 +41,7 @@ def fill(folder: Path, *, classes: tuple[str, ...] = CLASSES, each: int = 6, fir
 
 
 def encoded(array: np.ndarray, kind: str) -> bytes:
-    """The bytes of an image file."""
+    """Return the bytes of an image file."""
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, kind)
     return buffer.getvalue()
@@ -93,7 +93,7 @@ def test_the_checksum_is_over_names_and_bytes(tmp_path: Path) -> None:
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> str:
-    """The one sentence that was logged."""
+    """Return the one sentence that was logged."""
     (record,) = [record for record in caplog.records if record.name == "generalist"]
     return record.getMessage()
 
@@ -263,7 +263,7 @@ def empty_class(folder: Path) -> None:
 
 
 def broken_image(folder: Path) -> None:
-    """A file cut short."""
+    """Cut a file short."""
     path = fill(folder) / "dog" / "3.png"
     path.write_bytes(path.read_bytes()[:60])
 
@@ -294,7 +294,7 @@ def class_only_in_test(folder: Path) -> None:
 
 
 def third_folder(folder: Path) -> None:
-    """A folder beside train and test."""
+    """Add a folder beside train and test."""
     fill(folder / "train")
     fill(folder / "test")
     fill(folder / "val")

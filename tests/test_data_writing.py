@@ -65,12 +65,12 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
 
 
 def a_file(target: Path) -> None:
-    """A file where the folder should be."""
+    """Put a file where the folder should be."""
     target.write_text("notes")
 
 
 def below_a_file(target: Path) -> None:
-    """A file where the parent should be."""
+    """Put a file where the parent should be."""
     target.parent.rmdir()
     target.parent.write_text("notes")
 
@@ -82,7 +82,7 @@ def no_manifest(target: Path) -> None:
 
 
 def something_beside(target: Path) -> None:
-    """Prepared data, but a note of somebody's beside it."""
+    """Prepare data, with a note of the user's beside them."""
     prepare(digits(), target, root=ROOT)
     (target / "notes.txt").write_text("mine")
 
@@ -115,7 +115,7 @@ def test_a_folder_without_permission_is_told_before_work(tmp_path: Path, monkeyp
 
 
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fourth file finds no space."""
+    """Let the fourth file find no space."""
     saves = iter([np.save] * 3)
 
     def save(*arguments: Any, **options: Any) -> None:
@@ -128,7 +128,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def failing_rename(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The finished folder can't take the target's name; the old one can go back to it."""
+    """Keep the finished folder from taking the target's name; the old one can go back to it."""
     replace = Path.replace
 
     def guarded(self: Path, target: Path) -> Path:

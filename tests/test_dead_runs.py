@@ -19,7 +19,7 @@ UNDER_WAY = {"PENDING", "RUNNING", "CANCELLING"}
 
 
 def states(project: Path, table: str) -> list[str]:
-    """The states in Prefect's database."""
+    """Return the states in Prefect's database."""
     with closing(sqlite3.connect(project / ".generalist" / "prefect" / "prefect.db", timeout=30)) as database:
         return [state for (state,) in database.execute(f"SELECT state_type FROM {table} ORDER BY start_time")]
 

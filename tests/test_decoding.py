@@ -24,7 +24,7 @@ def picture(seed: int) -> np.ndarray:
 
 
 def encoded(array: np.ndarray, kind: str) -> bytes:
-    """The bytes of an image file."""
+    """Return the bytes of an image file."""
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, kind)
     return buffer.getvalue()
@@ -80,7 +80,7 @@ def test_values_without_a_known_white_are_refused(dtype: type) -> None:
 
 
 def with_exif(kind: str) -> tuple[bytes, int, int]:
-    """A lossless picture if possible, to be turned by a quarter, and where its EXIF block begins and ends."""
+    """Return a lossless picture if possible, to be turned by a quarter, and where its EXIF block begins and ends."""
     exif, buffer = Image.Exif(), io.BytesIO()
     exif[0x0112], exif[0x010E] = 6, "a description"
     Image.fromarray(picture(0)).save(buffer, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
@@ -111,13 +111,13 @@ def test_an_intact_orientation_is_heeded_beside_a_damaged_text() -> None:
 
 
 def png(header: tuple[int, int, int, int], *chunks: bytes) -> bytes:
-    """A PNG of width, height, bits and kind of colour."""
+    """Return a PNG of width, height, bits and kind of colour."""
     start = chunk(b"IHDR", struct.pack(">IIBBBBB", *header, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + start + b"".join(chunks) + chunk(b"IEND", b"")
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
-    """A part of a PNG."""
+    """Return a part of a PNG."""
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 

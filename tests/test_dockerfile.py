@@ -19,14 +19,14 @@ Instruction = tuple[str, str]
 
 
 def instructions(dockerfile: Path) -> list[Instruction]:
-    """The instructions in order: keyword and the rest, continued lines joined."""
+    """Return the instructions in order: keyword and the rest, continued lines joined."""
     lines = [line for line in dockerfile.read_text(encoding="utf-8").splitlines() if not line.lstrip().startswith("#")]
     joined = "\n".join(lines).replace("\\\n", " ")
     return [(line.split()[0], line.split(maxsplit=1)[1]) for line in joined.splitlines() if line.strip()]
 
 
 def values(steps: list[Instruction], keyword: str) -> dict[str, str]:
-    """The names and values that all instructions `ENV` or `ARG` set."""
+    """Return the names and values that all instructions `ENV` or `ARG` set."""
     words = [word for key, rest in steps if key == keyword for word in shlex.split(rest)]
     return dict(word.split("=", 1) for word in words)
 

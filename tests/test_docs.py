@@ -24,7 +24,7 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path.n
 
 
 def programs(page: Page, name: str) -> Iterator[list[str]]:
-    """The words of each command line of a page that starts this program, without pipes and what follows."""
+    """Yield the words of each command line of a page that starts this program, without pipes and what follows."""
     for line in page.commands():
         if re.match(rf"(time )?({name}) ", line + " "):
             words = shlex.split(re.split(r"\s(?:\||&&|>|;)\s|;\s", line.removeprefix("time "))[0].rstrip("…. "))
@@ -44,7 +44,7 @@ COMMANDS = dict(leaves(typer.main.get_command(app)))
 
 
 def named(words: list[str]) -> list[tuple[str, ...]]:
-    """The commands that the first words mean; `config show|check` means two."""
+    """Return the commands that the first words mean; `config show|check` means two."""
     meant: list[tuple[str, ...]] = [()]
     for word in words:
         if any(path in COMMANDS for path in meant) or word.startswith("-"):
@@ -54,12 +54,12 @@ def named(words: list[str]) -> list[tuple[str, ...]]:
 
 
 def targets() -> set[str]:
-    """The targets of the Makefile."""
+    """Return the targets of the Makefile."""
     return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def keys_of(tree: Any, prefix: str = "") -> set[str]:
-    """The dotted paths of all keys of a tree."""
+    """Return the dotted paths of all keys of a tree."""
     if not isinstance(tree, dict):
         return set()
     paths = {f"{prefix}{key}": inner for key, inner in tree.items()}
@@ -67,7 +67,7 @@ def keys_of(tree: Any, prefix: str = "") -> set[str]:
 
 
 def known_keys() -> set[str]:
-    """The dotted paths that exist in params.yaml or a preset."""
+    """Return the dotted paths that exist in params.yaml or a preset."""
     configs = [load(ROOT / "params.yaml"), *(load(preset=name) for name in preset_names())]
     return {path for config in configs for path in keys_of(yaml.safe_load(to_yaml(config)))}
 

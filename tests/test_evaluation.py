@@ -35,7 +35,7 @@ def model(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Classif
 
 
 def evaluated(model: Classifier, split: Split, dataset: Dataset, *overrides: str) -> Verdicts:
-    """The evaluation of the small configuration."""
+    """Return the evaluation of the small configuration."""
     options = small(*overrides).evaluation
     return evaluate(model, split, options=options, class_names=dataset.class_names, name="it", epoch=5, digest="d")
 

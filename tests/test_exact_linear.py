@@ -38,7 +38,7 @@ class Problem:
     labels: Tensor
 
     def distances(self, norm: str, images: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
-        """The exact ones."""
+        """Return the exact ones."""
         weights, bias = self.network[1].weight.detach(), self.network[1].bias.detach()
         return exact_distances(
             weights, bias, self.images if images is None else images, self.labels if labels is None else labels, norm
@@ -69,7 +69,7 @@ def random_problem(count: int = 40) -> Problem:
 
 
 def digits_problem() -> Problem:
-    """The reference's linear model, and some of its images with the classes that it sees in them."""
+    """Return the reference's linear model, and some of its images with the classes that it sees in them."""
     network, images = aa_reference.network("linear_nat"), aa_reference.data()[0][:40]
     return Problem(network, images, network(images).argmax(1))
 
@@ -78,7 +78,7 @@ PROBLEMS = {"random": random_problem, "digits": digits_problem}
 
 
 def broken_share(problem: Problem, threat: Threat, attacks: list[str]) -> float:
-    """What share of the images some attacks break."""
+    """Return what share of the images some attacks break."""
     result = autoattack(problem.network, problem.images, problem.labels, threat, attacks=attacks, square_queries=1)
     assert result.clean.all()
     return (~result.robust).double().mean().item()

@@ -17,14 +17,14 @@ GRADIENT = ("apgd-ce", "apgd-t", "fab-t")
 
 
 def problem(make, *, classes: int = 4, count: int = 60) -> tuple[torch.nn.Sequential, Tensor, Tensor]:
-    """A network of five hidden units that bend, images of twelve pixels, and the classes that it sees in them."""
+    """Return a network of five hidden units that bend, images of twelve pixels, and the classes it sees in them."""
     network = make(12, hidden=5, classes=classes, seed=1)
     images = torch.rand(count, 1, 3, 4, generator=generator(1)).mul_(1.4).sub_(0.2).clamp_(0, 1)
     return network, images, network(images).argmax(1)
 
 
 def level_problem(make, norm: str, *, classes: int) -> tuple[torch.nn.Sequential, Tensor, float]:
-    """A network, six images of class 0 that all have one exact distance, to 1e-3, and that distance."""
+    """Return a network, six images of class 0 that all have one exact distance, to 1e-3, and that distance."""
     network, images, labels = problem(make, classes=classes, count=300)
     own, others = images[labels == 0], images[labels != 0]
     exact = exact_relu.exact_distances(network, own[:14], labels[labels == 0][:14], norm)

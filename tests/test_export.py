@@ -58,7 +58,7 @@ class Exported:
 
 
 def made(options: dict[str, Any], seed: int = 0, shape: ImageShape = GREY) -> Classifier:
-    """A model with initial weights."""
+    """Return a model with initial weights."""
     model = build(plugin("models", options), shape)
     initialise(model, torch.Generator().manual_seed(seed))
     return model

@@ -26,18 +26,18 @@ OTHER = np.random.default_rng(2).normal(size=WEIGHT.shape).astype(np.float32)
 
 
 def foreign(path: Path, **more: object) -> Runtime:
-    """The file, loaded as another's."""
+    """Return the file, loaded as another's."""
     return Runtime(path, foreign=True, **more)  # type: ignore[arg-type]  # the test's own words
 
 
 def saved(model: onnx.ModelProto, path: Path) -> Path:
-    """The model as a file."""
+    """Return the model as a file."""
     path.write_bytes(model.SerializeToString())
     return path
 
 
 def expected(weight: NDArray[np.float32] = WEIGHT) -> NDArray[np.float32]:
-    """The logits of `IMAGES`."""
+    """Return the logits of `IMAGES`."""
     return IMAGES.reshape(len(IMAGES), -1) @ weight
 
 
@@ -233,7 +233,7 @@ def with_nodes(
     shape: tuple[object, ...] = SHAPE,
     more: tuple[onnx.TensorProto, ...] = (),
 ) -> onnx.ModelProto:
-    """A model from `images` to `logits` through these nodes."""
+    """Return a model from `images` to `logits` through these nodes."""
     graph = helper.make_graph(
         list(nodes),
         "g",

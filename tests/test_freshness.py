@@ -34,12 +34,12 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def options(**more: object) -> Folder:
-    """The section `data`."""
+    """Return the section `data`."""
     return Folder.model_validate({"name": "folder", "path": "raw", "size": 8, **more})
 
 
 def later(path: Path) -> None:
-    """A change that a clock of seconds sees."""
+    """Make a change that a clock of seconds sees."""
     moment = time.time() + 5
     os.utime(path, (moment, moment))
 

@@ -23,7 +23,7 @@ OTHER_PROTOCOL = factory.PROTOCOL.model_copy(update={"cascade": "standard, 100 q
 
 
 def evidence(model: factory.Model, folder: Path) -> Evidence:
-    """What the registry knows of a model."""
+    """Return what the registry knows of a model."""
     return Evidence.read(model.write(folder / str(len(list(folder.iterdir())))))
 
 

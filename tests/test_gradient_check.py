@@ -38,7 +38,7 @@ def mismatches(network: nn.Module, images: Tensor, *, module: bool = True) -> in
 
 
 def one_difference(network: Network, images: Tensor) -> int:
-    """The same by a single two-sided difference of a fixed length at the images themselves, in float32."""
+    """Count the same by a single two-sided difference of a fixed length at the images themselves, in float32."""
     points, labels = images * 0.98 + 0.01, logits_of(network, images).argmax(1)
     length = 1e-4 * math.sqrt(images[0].numel())
     targets = ranked(logits_of(network, points), labels)[:, 0]
@@ -107,7 +107,7 @@ def test_an_adversarially_trained_lenet_is_not_flagged():
 
 
 def kinked(seed: int, offset: float) -> nn.Sequential:
-    """A random network with max pooling, of whose weights few are not zero; all its logits are far from zero."""
+    """Return a random network with max pooling, of whose weights few are not zero; all its logits are far from zero."""
     network = nn.Sequential(
         *convolutions((6, 8), (3, 2)),
         nn.Linear(32, 5),
@@ -166,7 +166,7 @@ class Custom(torch.autograd.Function):
 
 
 def straight_through(levels: int) -> Callable[[Tensor], Tensor]:
-    """Rounding that says it were none."""
+    """Return a rounding that says it were none."""
     return lambda x: x + ((x * levels).round() / levels - x).detach()
 
 

@@ -44,7 +44,7 @@ def planes(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def least_length(norm: str, point: np.ndarray, normal: np.ndarray, missing: float) -> float:
-    """The length of the least offset that gains what is missing, or leads to the last corner.
+    """Return the length of the least offset that gains what is missing, or leads to the last corner.
 
     By bisection on how far each pixel moves, and for L1 by the corners of the dual: the largest of
     λ missing - Σ max(λ |w_i| - 1, 0) room_i.

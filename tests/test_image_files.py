@@ -42,7 +42,7 @@ def touch(*paths: Path) -> None:
 
 
 def names(found: Found) -> list[str]:
-    """The files by their names below the root."""
+    """Return the files by their names below the root."""
     return ["/".join(found.below(file)) for file in found.files]
 
 

@@ -102,7 +102,7 @@ class Scheduled(Objective):
 
 
 def with_beta(beta: Any, *overrides: str) -> Config:
-    """A configuration whose robust expert has that objective."""
+    """Return a configuration whose robust expert has that objective."""
     config = small(*overrides)
     objective = Scheduled.model_validate({"beta": beta})
     robust = config.experts["robust"].model_copy(update={"objective": objective})

@@ -62,7 +62,7 @@ def served(
 
 
 def states(given: dict[str, str], what: str) -> list[str]:
-    """The types of the states of all flow runs, or of all task runs."""
+    """Return the types of the states of all flow runs, or of all task runs."""
     api, headers = given["PREFECT_API_URL"], proof(given["PREFECT_API_AUTH_STRING"])
     status, token = asked(f"{api}/csrf-token?client=00000000-0000-4000-8000-000000000000", **headers)
     if status == 200:

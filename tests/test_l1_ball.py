@@ -16,7 +16,7 @@ spreads = st.sampled_from([1e-4, 0.1, 1.0, 30.0])
 
 
 def nearest_offset(image: np.ndarray, wanted: np.ndarray, eps: float) -> np.ndarray:
-    """The offset u nearest to `wanted` with Σ|u| <= eps and image + u in [0, 1]: bisection on the threshold."""
+    """Return the offset u nearest to `wanted` with Σ|u| <= eps and image + u in [0, 1]: bisection on the threshold."""
     room = np.where(wanted > 0, 1 - image, image)
 
     def shrunk(threshold: float) -> np.ndarray:

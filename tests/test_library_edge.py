@@ -66,14 +66,14 @@ every_attack = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 
 
 def within_a_wider_one(images: Tensor) -> Tensor:
-    """A view of every other column."""
+    """Return a view of every other column."""
     wide = torch.zeros(*images.shape[:3], 2 * images.shape[3])
     wide[..., ::2] = images
     return wide[..., ::2]
 
 
 def from_inference_mode(images: Tensor) -> Tensor:
-    """A tensor that autograd refuses to save."""
+    """Return a tensor that autograd refuses to save."""
     with torch.inference_mode():
         return images.clone()
 

@@ -44,7 +44,7 @@ LINEAGES = st.builds(
 
 
 def evaluation(**changes: Any) -> Evaluation:
-    """An evaluation of two learners, of which the global one is deployed."""
+    """Return an evaluation of two learners, of which the global one is deployed."""
     half = Measured(natural=Accuracy(correct=3, n=4), robust=Accuracy(correct=2, n=4))
     threat = ThreatEvaluation(threat="linf:8/255", pgd=half.robust, cascade=half.robust, flags=("zero-grad",))
 

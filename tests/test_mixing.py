@@ -16,7 +16,7 @@ PARAMS = Path(__file__).parent.parent / "params.yaml"
 
 
 def walk(steps: int, seed: int) -> list[Weights]:
-    """A random trajectory in float64, with an integer buffer."""
+    """Return a random trajectory in float64, with an integer buffer."""
     draw = torch.Generator().manual_seed(seed)
     position = torch.zeros(7, dtype=torch.float64)
     trajectory = []

@@ -90,7 +90,7 @@ def test_threads_count_and_the_fingerprint_is_plain() -> None:
 def card(
     monkeypatch: pytest.MonkeyPatch, *, name: str, major: int = 9, processors: int = 132, cudnn: int = 91000
 ) -> Any:
-    """The fingerprint on a GPU, told by a double of what CUDA says."""
+    """Return the fingerprint on a GPU, told by a double of what CUDA says."""
     properties = SimpleNamespace(name=name, major=major, minor=0, multi_processor_count=processors)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)

@@ -21,7 +21,7 @@ THREAT = {"threat": {"norm": "linf", "eps": 0.1}, "attack": {"steps": 3}}
 
 
 def objective(**options: Any) -> Objective:
-    """The objective that the configuration would name."""
+    """Return the objective that the configuration would name."""
     tree = small().model_dump(mode="json")
     tree["experts"]["robust"]["objective"] = options
     from generalist.config import check
@@ -93,7 +93,7 @@ def test_trades_is_linear_in_beta_and_its_penalty_is_a_divergence(learner: Learn
 
 
 def slow_mart(model: Classifier, batch: Batch, attacked: Images, beta: float) -> float:
-    """The loss of Wang et al. as it is written, an image at a time, in Python's own float64."""
+    """Return the loss of Wang et al. as it is written, an image at a time, in Python's own float64."""
     total = 0.0
     with torch.no_grad():
         both = [model(images).double().tolist() for images in (batch.images, attacked)]

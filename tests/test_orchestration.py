@@ -56,7 +56,7 @@ def project(tmp_path: Path, pytestconfig: pytest.Config) -> Path:
 
 
 def started(project: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:
-    """A program that runs a flow with a temporary server."""
+    """Start a program that runs a flow with a temporary server."""
     own = {name: value for name, value in environment(**more).items() if name != "PREFECT_HOME"}
     return subprocess.Popen(
         [sys.executable, "-c", FLOW, *arguments],

@@ -44,13 +44,13 @@ def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def declared(root: Path) -> dict[str, Any]:
-    """The table `project` of pyproject.toml."""
+    """Return the table `project` of pyproject.toml."""
     table: dict[str, Any] = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return table
 
 
 def requirements(root: Path, *extras: str) -> list[Requirement]:
-    """What the project asks for, with these extras."""
+    """Return what the project asks for, with these extras."""
     table = declared(root)
     lines = table["dependencies"] + [line for extra in extras for line in table["optional-dependencies"][extra]]
     return [requirement for requirement in map(Requirement, lines) if requirement.name != PROJECT]

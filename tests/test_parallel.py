@@ -50,13 +50,13 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def learners(name: str, dataset: Dataset, store: Path, group: engine.Group) -> dict[str, Weights]:
-    """What a training ends with; its batches have 179 images, the last one of an epoch has 3."""
+    """Return what a training ends with; its batches have 179 images, the last one of an epoch has 3."""
     config = small("training.batch_size=179", "training.epochs=2", "mixing.warm_up=1", *TRAININGS[name])
     return run(config, dataset, SharedStore(store, group)).learners
 
 
 def digests(found: dict[str, Weights]) -> dict[str, str]:
-    """What must be the same to the bit."""
+    """Return what must be the same to the bit."""
     return {name: tensors_digest(weights) for name, weights in found.items()}
 
 

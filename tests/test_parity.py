@@ -48,7 +48,7 @@ def floats(count: int) -> NDArray[np.float32]:
 
 
 def logits(weight: NDArray[np.float32], *images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What the classifier with this weight says, by numpy."""
+    """Return what the classifier with this weight says, by numpy."""
     return np.concatenate([part.reshape(len(part), onnx_models.PIXELS) for part in images]) @ weight
 
 

@@ -21,7 +21,7 @@ PERTURBED = "experts.robust.perturbation={name: %s}"
 
 
 def expert(*overrides: str) -> Expert:
-    """A new one on a network with BatchNorm, trained without momentum and decay: a step is lr times its gradient."""
+    """Return a new one on a network with BatchNorm; without momentum and decay, a step is lr times its gradient."""
     plain = "experts.robust.optimizer={name: sgd, lr: 0.1, momentum: 0}"
     config = small("model={name: resnet18, width: 4}", plain, *overrides)
     recipe = Recipe(config.experts["robust"], None, seed=0, batch_size=12, total=10, engine=config.engine)

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def run(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":
-    """A program of this environment, as a user's shell would find it."""
+    """Run a program of this environment, as a user's shell would find it."""
     programs = Path(sys.executable).parent
     environment = os.environ | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(folder)}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)

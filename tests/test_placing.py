@@ -28,7 +28,7 @@ def split(count: int = 23) -> Split:
 
 
 def on_disk(folder: Path) -> Split:
-    """The same, mapped from files as `load` maps them."""
+    """Return the same split, mapped from files as `load` maps them."""
     parts = []
     for name, array in vars(split()).items():
         np.save(folder / f"{name}.npy", array)

@@ -28,7 +28,7 @@ NAMES = ("cat", "dög", "owl", "yak")
 
 
 def written(folder: Path, model: onnx.ModelProto, names: Any = NAMES) -> Path:
-    """The model in a sealed file."""
+    """Return the model in a sealed file."""
     path = folder / "model.onnx"
     path.write_bytes(sealed(model, {"class_names": json.dumps(names)}))
     return path
@@ -103,7 +103,7 @@ def test_folders_are_searched_in_the_order_of_names(predictor: Predictor, tmp_pa
 
 
 def listed_by_prepare(folder: Path) -> dict[str, list[Path]]:
-    """The images of a folder by class, as the source `folder` takes them."""
+    """Return the images of a folder by class, as the source `folder` takes them."""
     return folder_source._classes(find(folder), ())
 
 

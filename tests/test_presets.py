@@ -26,7 +26,7 @@ every_preset = pytest.mark.parametrize("name", NAMES)
 
 
 def header(name: str) -> dict[str, str]:
-    """The fields of a preset's header, such as `# time:     a minute`, continued by indented lines."""
+    """Return the fields of a preset's header, such as `# time:     a minute`, continued by indented lines."""
     fields: dict[str, str] = {}
     key = ""
     for line in preset_path(name).read_text(encoding="utf-8").splitlines():
@@ -43,7 +43,7 @@ def header(name: str) -> dict[str, str]:
 
 
 def keys(tree: Any, prefix: str = "") -> set[str]:
-    """The dotted paths of all leaves of a tree."""
+    """Return the dotted paths of all leaves of a tree."""
     if not isinstance(tree, dict):
         return {prefix}
     return set().union(*(keys(value, f"{prefix}.{key}") for key, value in tree.items()), {prefix})

@@ -13,7 +13,7 @@ from pipelines.progress import Progress
 def epoch(
     number: int, *, expert: str = "robust", seconds: float = 2.0, validation: Measured | None = None
 ) -> EpochRecord:
-    """An epoch of 1,000 images with a training accuracy of 75 %."""
+    """Return an epoch of 1,000 images with a training accuracy of 75 %."""
     return EpochRecord(
         expert=expert,
         epoch=number,
@@ -33,7 +33,7 @@ def measured() -> Measured:
 
 
 def end_of_round(weights: dict[str, float]) -> RoundRecord:
-    """The third round, which ends at epoch 30."""
+    """Return the third round, which ends at epoch 30."""
     return RoundRecord(round=3, epoch=30, weights=weights, handed_back=True, validation=measured(), digest="d")
 
 
@@ -142,7 +142,7 @@ def test_two_threads_may_report_at_once() -> None:
 
 
 def standing(done: float, *, attack: str = "apgd-ce", images: int = 64, robust: int = 60) -> Standing:
-    """An attack on 100 images."""
+    """Return an attack on 100 images."""
     return Standing(attack=attack, images=images, done=done, robust=robust, n=100)
 
 

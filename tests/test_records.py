@@ -74,7 +74,7 @@ def test_what_stands_against_attacks_is_some_of_what_is_right(
 
 
 def evaluated(natural: Accuracy, pgd: Accuracy, cascade: Accuracy, **more: Accuracy) -> LearnerEvaluation:
-    """A learner under one threat."""
+    """Return a learner under one threat."""
     threat = ThreatEvaluation(threat="linf:0.15", pgd=pgd, cascade=cascade, **more)
     return LearnerEvaluation(name="global", epoch=1, natural=natural, threats=(threat,), per_class={}, digest="")
 

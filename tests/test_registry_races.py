@@ -169,7 +169,7 @@ def killed_at(write: int, registry: Registry, door: Door) -> bool:
 
 
 def check(registry: Registry) -> None:
-    """What holds at every moment: one champion at most, no challenger beside itself, only a real predecessor."""
+    """Check what holds at every moment: one champion at most, no challenger beside itself, a real predecessor only."""
     found = registry.client.get_registered_model(registry.name) if versions(registry) else None
     aliases = {alias: str(number) for alias, number in found.aliases.items()} if found else {}
     champion = aliases.get("champion")

@@ -48,7 +48,7 @@ def trajectory(rng: np.random.Generator, total: int) -> list[Weights]:
 
 
 def followed(course: Course, path: list[Weights]) -> Weights:
-    """The share of a trajectory, as an expert keeps it."""
+    """Return the share of a trajectory, as an expert keeps it."""
     share = Average(path[0], float(course.weight[0]))
     for step, weights in enumerate(path[1:], start=1):
         keep, weight = float(course.decay[step]), float(course.weight[step])

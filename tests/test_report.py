@@ -15,7 +15,7 @@ from generalist.report import Gallery, build
 def page(
     config: Config, history: History | None = None, evaluation: Evaluation | None = None, gallery: Gallery | None = None
 ) -> str:
-    """The report of a made-up training."""
+    """Return the report of a made-up training."""
     history = history or factory.history(config)
     return build(
         history,

@@ -52,7 +52,7 @@ def axes() -> Axes:
 
 
 def lines(axes: Axes) -> dict[str, np.ndarray]:
-    """The points [n, 2] of each labelled line."""
+    """Return the points [n, 2] of each labelled line."""
     return {str(line.get_label()): line.get_xydata() for line in axes.lines}
 
 

@@ -19,7 +19,7 @@ from generalist.report.plane import _beside
 
 
 def pixels(uri: str) -> np.ndarray:
-    """The picture in a data URI, uint8 [height, width, 3]."""
+    """Return the picture in a data URI, uint8 [height, width, 3]."""
     head, data = uri.split(",")
     assert head == "data:image/png;base64"
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))

@@ -17,7 +17,7 @@ from tests.training_factory import finish, small
 
 
 def _trained_epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A list that grows by the epoch whenever a unit trains one."""
+    """Return a list that grows by the epoch whenever a unit trains one."""
     from generalist.units import Unit
 
     trained: list[int] = []
@@ -176,7 +176,7 @@ class Novel(Objective):
 
 
 def told(project: Path, *words: str) -> str:
-    """What a command of this copy of the project says."""
+    """Return what a command of this copy of the project says."""
     asked = subprocess.run(
         [sys.executable, *words],
         cwd=project,

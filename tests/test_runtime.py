@@ -16,7 +16,7 @@ from tests.onnx_models import CHANNELS, HEIGHT, WEIGHT, WIDTH
 
 
 def written(folder: Path, model: onnx.ModelProto) -> Path:
-    """The model in a sealed file."""
+    """Return the model in a sealed file."""
     path = folder / "model.onnx"
     path.write_bytes(sealed(model, {}))
     return path

@@ -45,7 +45,7 @@ time.sleep(600)
 
 
 def started(folder: Path, source: str, *, name: str = "a part") -> Process:
-    """A process that runs this source as a module."""
+    """Start a process that runs this source as a module."""
     (folder / "part.py").write_text(source, encoding="utf-8")
     return Process(name, ["part"], dict(os.environ), folder / "logs" / "part.log", folder=folder)
 
@@ -158,7 +158,7 @@ def deployment_run(
 
 
 def prefect(given: dict[str, str], folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """A command of Prefect's in such a shell."""
+    """Run a command of Prefect's in such a shell."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "GENERALIST"))}
     return subprocess.run(
         [Path(sys.executable).with_name("prefect"), *words],

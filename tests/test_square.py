@@ -23,7 +23,7 @@ def streams(pixels: torch.Tensor, labels: torch.Tensor, seed: int = 0) -> ImageS
 
 
 def zeros(pixels: torch.Tensor) -> torch.Tensor:
-    """The label 0 for all."""
+    """Return the label 0 for all."""
     return torch.zeros(len(pixels), dtype=torch.int64)
 
 
@@ -45,7 +45,7 @@ def one_by_one(monkeypatch):
 
 
 def asked_on_a_plateau(pixels: torch.Tensor, threat: Threat, queries: int, seed: int = 0) -> torch.Tensor:
-    """What is asked about one image: the start, and then candidates made from it alone."""
+    """Return what is asked about one image: the start, and then candidates made from it alone."""
     network = Plateau()
     found = square(network, pixels, zeros(pixels), threat, streams(pixels, zeros(pixels), seed), queries=queries)
     assert not found.broken.any() and torch.equal(found.adversarial[0], network.seen[0])

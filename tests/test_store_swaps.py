@@ -54,7 +54,7 @@ def test_a_training_over_swapped_files_ends_with_the_same_bits(
 
 
 def _changed(part: str, change: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors with one floating tensor of that part changed."""
+    """Return the tensors with one floating tensor of that part changed."""
     name = next(name for name, own in tensors.items() if name.startswith(part) and own.is_floating_point() and own.ndim)
     found = dict(tensors)
     own = found.pop(name)

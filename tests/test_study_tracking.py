@@ -23,12 +23,12 @@ def record() -> StudyRecord:
 
 
 def opened(workspace: Workspace, name: str = "a study") -> StudyTracker:
-    """The run of a study."""
+    """Return the run of a study."""
     return open_study(workspace, name, factory.config(), objective=("harmonic mean",), data_digest=factory.DATA.digest)
 
 
 def nested(client: MlflowClient, parent: str) -> dict[int, Run]:
-    """The runs below a run, as MLflow's pages find them, by the number of their trial; each number once."""
+    """Return the runs below a run, as MLflow's pages find them, by the number of their trial; each number once."""
     experiment = client.get_run(parent).info.experiment_id
     found = client.search_runs([experiment], f"tags.mlflow.parentRunId = '{parent}'")
     numbers = {int(run.data.tags["generalist.trial"]): run for run in found}

@@ -53,7 +53,7 @@ def test_a_smaller_choice_is_part_of_a_larger_one(sizes: list[int], seed: int) -
 
 
 def options(**changed: object) -> EvaluationOptions:
-    """The configuration's evaluation with other values."""
+    """Return the configuration's evaluation with other values."""
     return small().evaluation.model_copy(update=changed)
 
 

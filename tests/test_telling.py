@@ -65,7 +65,7 @@ def told(error: BadInput, tell: Callable[[], None]) -> None:
 
 
 def broken(workspace: Workspace) -> bytes:
-    """What a database was before it could not be used any more."""
+    """Break the database, and return what it was before."""
     database = workspace.tracking_database
     assert database is not None
     before = database.read_bytes()
@@ -103,7 +103,7 @@ def test_a_search_that_mlflow_can_not_be_told_of_ends_with_its_own_failure(
 
 
 def generalist(folder: Path, *words: str, out: str = "", err: str = "") -> tuple[int, str]:
-    """The exit code of a command, and what it says on standard error; outputs may go elsewhere."""
+    """Return the exit code of a command, and what it says on standard error; outputs may go elsewhere."""
     with Path(out or os.devnull).open("w") as stdout, Path(err or folder / "err").open("w") as stderr:
         code = subprocess.run(
             [sys.executable, "-c", GENERALIST, *words],

@@ -14,7 +14,7 @@ from tests.strategies import Recorder, conv_net, generator, seeds
 
 
 def labels_for(pixels: torch.Tensor, classes: int = 4) -> torch.Tensor:
-    """Some labels."""
+    """Return some labels."""
     return torch.arange(len(pixels)) % classes
 
 

@@ -12,7 +12,7 @@ class Imports:
         self.outcomes, self.declared = list(outcomes), 0
 
     def load(self) -> object:
-        """The next outcome: raised if it is an error, else returned."""
+        """Give the next outcome: raise it if it is an error, else return it."""
         outcome = self.outcomes.pop(0)
         if isinstance(outcome, Exception):
             raise outcome

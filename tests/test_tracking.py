@@ -208,7 +208,7 @@ def test_results_that_lack_a_file_are_refused(
 
 
 def failed(tracker: Tracker, client: MlflowClient, error: BaseException) -> Run:
-    """The run of a training that ended with an exception."""
+    """Return the run of a training that ended with an exception."""
     try:
         raise error
     except BaseException:  # noqa: BLE001  as a flow does

@@ -38,7 +38,7 @@ def arguments(folder: Path, place: Path) -> list[str]:
 
 
 def launched(*words: str) -> subprocess.CompletedProcess[str]:
-    """What two processes under torch's launcher say and come to."""
+    """Return what two processes under torch's launcher say and come to."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *TORCHRUN, "generalist.training", *words]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)

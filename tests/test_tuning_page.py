@@ -23,7 +23,7 @@ _DRAWN = re.compile(r'<script type="application/json" data-plot="plot-(?P<id>[^"
 
 @cache
 def page(name: str) -> str:
-    """The page of a made-up search, without plotly.js, which is there once."""
+    """Return the page of a made-up search, without plotly.js, which is there once."""
     record: StudyRecord = {
         "mixed": studies.mixed,
         "front": studies.front,
@@ -34,19 +34,19 @@ def page(name: str) -> str:
 
 
 def without_plotly(html: str) -> str:
-    """A page that a person could read; the library is most of it."""
+    """Return a page that a person could read; the library is most of it."""
     scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
     assert len(scripts) == 2 and len(scripts[0]) > 1_000_000 > len(scripts[1])
     return html.replace(scripts[0], "")
 
 
 def charts(html: str) -> dict[str, Any]:
-    """What is drawn, by the name of its place."""
+    """Return what is drawn, by the name of its place."""
     return {match["id"]: json.loads(match["spec"]) for match in _DRAWN.finditer(html)}
 
 
 def trace(spec: dict[str, Any], name: str) -> dict[str, Any]:
-    """The one trace of a name."""
+    """Return the one trace of a name."""
     (found,) = (trace for trace in spec["data"] if trace.get("name") == name)
     return found
 

@@ -170,7 +170,7 @@ def test_the_spaces_of_all_presets_are_right() -> None:
 
 
 def draw(config: Config, count: int, *, value: bool = True) -> list[Point]:
-    """The points of so many trials, one after the other, of a search that stays in memory."""
+    """Return the points of so many trials, one after the other, of a search that stays in memory."""
     space = Space(config)
     study = optuna.create_study()
     study.sampler = Keyed(config.tuning, Untried(space, partial(study.get_trials, deepcopy=False)))

@@ -32,13 +32,13 @@ def verdicts(n: int = N) -> Cascade:
 
 
 def written(path: Path, *, adversarial: bool = True, n: int = N, **facts: Any) -> Path:
-    """A valid file."""
+    """Write a valid file."""
     write_verdicts(path, verdicts(n), {**FACTS, **facts}, adversarial=adversarial)
     return path
 
 
 def changed(path: Path, **arrays: Any) -> Path:
-    """A file with other arrays in place of its own."""
+    """Write a file with other arrays in place of its own."""
     with np.load(written(path)) as own:
         everything = {name: own[name] for name in own.files}
     np.savez(path, **{name: np.asarray(array) for name, array in {**everything, **arrays}.items()})
@@ -46,7 +46,7 @@ def changed(path: Path, **arrays: Any) -> Path:
 
 
 def told(**changes: Any) -> dict[str, str]:
-    """The facts of a file with some changed."""
+    """Return the facts of a file with some changed."""
     return {"facts": json.dumps({**FACTS, "doubts": {"ties": 1}, **changes})}
 
 

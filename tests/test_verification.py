@@ -31,7 +31,7 @@ def reseal(results: Results, model: onnx.ModelProto | None = None, **changes: st
 
 
 def graph(change: Callable[[np.ndarray], np.ndarray]) -> Change:
-    """Changes the weights in the graph."""
+    """Return a change of the weights in the graph."""
 
     def changed(results: Results) -> None:
         model = onnx.load(results.onnx)
@@ -43,7 +43,7 @@ def graph(change: Callable[[np.ndarray], np.ndarray]) -> Change:
 
 
 def evaluation(**changes: object) -> Change:
-    """Changes what evaluation.json says."""
+    """Return a change of what evaluation.json says."""
 
     def changed(results: Results) -> None:
         told = json.loads(results.evaluation.read_text(encoding="utf-8"))

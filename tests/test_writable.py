@@ -166,7 +166,7 @@ def test_presets_and_ablations_have_names_of_a_list(name: str) -> None:
 
 
 def of_deployment(place: Path, **given: object) -> object:
-    """The configuration of a deployment's run."""
+    """Return the configuration of a deployment's run."""
     parameters = {"params": None, "preset": None, "overrides": [], **given}
     return boundary.configuration(Workspace(place, place), trusted=False, **parameters)  # type: ignore[arg-type]
 

@@ -12,7 +12,7 @@ from tests.processes import forking
 
 
 def left_by_a_killed_one(target: Path, *, folder: bool) -> Path:
-    """What a process leaves that is killed in the midst of making a target."""
+    """Leave what a process leaves that is killed in the midst of making a target."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:

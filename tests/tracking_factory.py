@@ -45,13 +45,13 @@ CLASSES = ("a", "b", "c", "d")
 
 
 def workspace(folder: Path, config: pytest.Config) -> Workspace:
-    """A workspace in a folder, with an empty MLflow database."""
+    """Return a workspace in a folder, with an empty MLflow database."""
     shutil.copyfile(databases(config) / "mlflow.db", folder / "mlflow.db")
     return Workspace(folder, folder)
 
 
 def steps(client: MlflowClient, run_id: str, key: str) -> dict[int, float]:
-    """A metric of a run by step; each step once."""
+    """Return a metric of a run by step; each step once."""
     points = client.get_metric_history(run_id, key)
     found = {point.step: point.value for point in points}
     assert len(found) == len(points)
@@ -251,7 +251,7 @@ class Model:
         return results
 
     def reevaluated(self, folder: Path, protocol: Protocol, **changes: Any) -> Results:
-        """What an evaluation of this model by another protocol leaves."""
+        """Return what an evaluation of this model by another protocol leaves."""
         return replace(self, protocol=protocol, **changes).write(folder)
 
     def _weights(self) -> dict[str, torch.Tensor]:
@@ -276,7 +276,7 @@ class Model:
 
 
 def epochs(expert: str, stop: int) -> Sequence[EpochRecord]:
-    """The first epochs of an expert, validated at the last."""
+    """Return the first epochs of an expert, validated at the last."""
     return [
         EpochRecord(
             expert=expert,

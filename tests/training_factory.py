@@ -30,12 +30,12 @@ SMALL = (
 
 
 def small(*overrides: str) -> Config:
-    """The default configuration, made small, then overridden."""
+    """Return the default configuration, made small, then overridden."""
     return load(PARAMS, overrides=(*SMALL, *overrides))
 
 
 def digits(folder: Path) -> Dataset:
-    """Prepared digits."""
+    """Return prepared digits."""
     prepare(small().data, folder, root=folder)
     return load_data(folder)
 
@@ -77,10 +77,10 @@ def abandon(config: Config, dataset: Dataset, store: Path, *, after: int) -> Non
 
 
 def digests(outcome: Outcome) -> dict[str, str]:
-    """What must be the same to the bit."""
+    """Return what must be the same to the bit."""
     return {name: tensors_digest(weights) for name, weights in outcome.learners.items()}
 
 
 def first(split: Split, count: int) -> Split:
-    """The first images of a split."""
+    """Return the first images of a split."""
     return Split(split.images[:count], split.labels[:count])

@@ -34,7 +34,7 @@ SMALL = (
 
 
 def project(folder: Path, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    """A project with a small search, which is the current folder."""
+    """Return a project with a small search, which is the current folder."""
     tracking_factory.workspace(folder, pytestconfig)
     (folder / "dvc.yaml").write_text("stages: {}\n", encoding="utf-8")
     (folder / "params.yaml").write_text(to_yaml(small()), encoding="utf-8")
@@ -45,7 +45,7 @@ def project(folder: Path, pytestconfig: pytest.Config, monkeypatch: pytest.Monke
 
 
 def small(*overrides: str) -> Config:
-    """A small search over small trainings."""
+    """Return a small search over small trainings."""
     return training_factory.small(*SMALL, *overrides)
 
 
@@ -58,10 +58,10 @@ def search(workspace: Workspace, *overrides: str, trials: int | None = None) -> 
 
 
 def told(records: Sequence[TrialRecord]) -> list[tuple[object, ...]]:
-    """What must not depend on who worked, or how often anything was killed."""
+    """Return what must not depend on who worked, or how often anything was killed."""
     return [(own.number, own.state, own.params, own.values, own.epoch, own.epochs_asked) for own in records]
 
 
 def again(found: Search, workspace: Workspace) -> Search:
-    """The same search through a storage of its own, as another process has it."""
+    """Return the same search through a storage of its own, as another process has it."""
     return created(found.space.config, opened(address_of(workspace, None)), workspace.locks)

@@ -124,7 +124,7 @@ def apgd_from_outside(
     stop_when_broken: bool = True,
     owners: Labels | None = None,
 ) -> Ascent:
-    """Runs at three times eps, then twice, then eps, each from the best points of the one before.
+    """Run at three times eps, then twice, then eps, each time from the best points of the run before.
 
     Only the last of them may break an image. The arguments are those of `apgd`.
     """

@@ -154,7 +154,7 @@ def _examine(
     *,
     random: bool,
 ) -> None:
-    """What may be wrong with the model, before any attack."""
+    """Examine what may be wrong with the model, before any attack."""
     everything = torch.arange(len(course.images), device=course.images.device)
     if not random:
         for rows in everything.split(course.batch_size):

@@ -101,7 +101,7 @@ class Course:
         before: Callable[[str], None],
         after: Callable[[Standing], None],
     ) -> None:
-        """An attack's waves on all survivors.
+        """Run an attack's waves on all survivors.
 
         `before` is told the place of each batch; `after` how far the attack is, before its first batch and after each.
         """
@@ -200,7 +200,7 @@ class Course:
         return wins / self.draws
 
     def result(self) -> Cascade:
-        """The verdicts."""
+        """Return the verdicts."""
         doubts = {**self.doubts, "zero gradients": int((self.blind & self.robust).sum())}
         passes = Passes(self.forward, self.backward)
         return Cascade(

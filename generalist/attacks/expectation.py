@@ -19,7 +19,7 @@ class Drawn:
         self.begin("")
 
     def begin(self, place: str) -> None:
-        """Number passes anew, for one place of an evaluation."""
+        """Start numbering passes anew, for one place of an evaluation."""
         self.key, self.passes = f"{self.seed} {self.purpose} {place}", 0
 
     def __call__(self, images: Images) -> Logits:

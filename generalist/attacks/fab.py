@@ -127,7 +127,7 @@ class _Search:
         self.blind = torch.zeros_like(self.rows, dtype=torch.bool)
 
     def begin(self, points: Images) -> None:
-        """The slopes at the first points."""
+        """Take the slopes at the first points."""
         self.points = points
         self.slopes = self._judged(self.rows, points).slopes
 
@@ -150,7 +150,7 @@ class _Search:
             self.slopes = self._judged(self.rows, self.points).slopes
 
     def polish(self) -> None:
-        """The authors' overshoot leaves half a percent of distance: bring in what matters of it."""
+        """Bring in what matters of the authors' overshoot, which leaves half a percent of distance."""
         reach = NEAR * self.limit
         rows = (self.distance.isfinite() & (self.distance > self.limit) & (self.distance <= reach)).nonzero().squeeze(1)
         if self.within_eps:
@@ -179,12 +179,12 @@ class _Search:
         return broken
 
     def nearest(self) -> Nearest:
-        """What was found."""
+        """Return what was found."""
         broken = self.distance.isfinite() & (self.distance <= self.limit)
         return Nearest(broken, self.adversarial, self.distance, self.forward, self.backward, self.blind)
 
     def _moved(self) -> Images:
-        """The next points: a mixture of both projections on the boundary, a little beyond it."""
+        """Return the next points: a mixture of both projections on the boundary, a little beyond it."""
         images, points = self.images[self.rows].flatten(1), self.points.flatten(1)
         both = self._to_boundary(points, self.slopes, torch.cat([points, images]))
         from_points, from_images = both.view(2, *points.shape)
@@ -236,7 +236,7 @@ class _Search:
         return torch.empty_like(order).index_copy_(0, order, torch.arange(len(order), device=order.device) - first)
 
     def _judged(self, rows: Labels, points: Images) -> Judged:
-        """The lead of the boundary's class with its gradient: the target's boundary, or the nearest one."""
+        """Return the lead of the boundary's class with its gradient: the target's boundary, or the nearest one."""
         labels = self.labels[rows]
         if self.targets is None:
             judged = self.victim.nearest_boundary(points, labels, self.threat.dual_length)

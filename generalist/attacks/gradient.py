@@ -17,7 +17,7 @@ from generalist.threats import Ball, Threat
 
 
 def slope(network: Network, images: Images, labels: Reference, loss: Loss) -> Images:
-    """The gradient of each image's loss with respect to that image.
+    """Return the gradient of each image's loss with respect to that image.
 
     Args:
         network: from images to logits.
@@ -101,7 +101,7 @@ _APART, _EQUAL = 1e-4, 0.99
 def _ascended(
     network: Network, points: Images, ball: Ball, labels: Reference, loss: Loss, steps: int, size: float
 ) -> Images:
-    """The points after so many steps of a size, moved in place."""
+    """Return the points after so many steps of a size, moved in place."""
     with torch.no_grad():
         for _ in range(steps):
             gradient = slope(network, points, labels, loss)
@@ -120,7 +120,7 @@ def fgsm(
     generator: torch.Generator | None = None,
     start: Images | None = None,
 ) -> Images:
-    """The fast gradient sign method (Goodfellow et al., ICLR 2015): one step of size eps from the images.
+    """Attack by the fast gradient sign method (Goodfellow et al., ICLR 2015): one step of size eps from the images.
 
     The arguments are those of `pgd`; nothing is drawn from the generator.
     """
@@ -154,7 +154,7 @@ class Ascent:
 
 
 def attack_from(options: AttackOptions, threat: Threat) -> Ascent:
-    """The attack that the configuration names: FGSM is one whole step from the image."""
+    """Return the attack that the configuration names: FGSM is one whole step from the image."""
     single = options.name == "fgsm"
     steps = 1 if single else options.steps
     usual = float(threat.eps) if single else 2.5 * threat.eps / steps

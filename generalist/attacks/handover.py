@@ -23,7 +23,7 @@ _SLACK = {"float32": 0.0, "tf32": 0.02, "bfloat16": 0.1}  # of the spread of log
 
 @contextmanager
 def evaluating(model: nn.Module | Network) -> Iterator[None]:
-    """A module in eval mode and without gradients of its parameters; other callables are taken as they are."""
+    """Put a module into eval mode, without gradients of its parameters; other callables are taken as they are."""
     parts = [part for part in model.modules() if part.training] if isinstance(model, nn.Module) else []
     parameters = [own for own in model.parameters() if own.requires_grad] if isinstance(model, nn.Module) else []
     try:
@@ -40,7 +40,7 @@ def evaluating(model: nn.Module | Network) -> Iterator[None]:
 
 
 def decided(model: nn.Module | Network, views: Mapping[str, Network] | None) -> tuple[Network, dict[str, Network]]:
-    """The deployed function, and the further views to take gradients through.
+    """Return the deployed function, and the further views to take gradients through.
 
     The function is named as the model where it fails, and gets a copy of the images, as `answer` says.
     """
@@ -51,7 +51,7 @@ def decided(model: nn.Module | Network, views: Mapping[str, Network] | None) -> 
 
 
 def in_float64(model: nn.Module | Network) -> Network | None:
-    """The decision of a copy that computes in float64, for measurements; None where there is no such copy.
+    """Return the decision of a copy that computes in float64, for measurements; None where there is no such copy.
 
     Args:
         model: in eval mode; only a module can be copied. A copy that was made may still fail when it is asked.
@@ -67,7 +67,7 @@ def in_float64(model: nn.Module | Network) -> Network | None:
 
 
 def in_float32(decision: Network, on: torch.device) -> Network:
-    """The same where TF32 is allowed around it: verdicts are float32."""
+    """Return the decision in float32 also where TF32 is allowed around it: verdicts are float32."""
     if not _has_tf32(on):
         return decision
 
@@ -81,7 +81,7 @@ def in_float32(decision: Network, on: torch.device) -> Network:
 def searched(
     model: nn.Module | Network, decision: Network, precision: Precision, images: Images, logits: Logits
 ) -> Victim:
-    """The decision in float32, with a view of lower precision to search through, where one is asked for and there.
+    """Return the decision in float32, with a view of lower precision to search through where one is wanted and there.
 
     TF32 is a setting that holds around the whole search (`engine.arithmetic`), which the decision switches off; on a
     CPU it is float32.

@@ -80,7 +80,7 @@ def fooled(logits: Logits, labels: Labels) -> Mask:
 
 
 def ranked(logits: Logits, labels: Labels) -> Tensor:
-    """The other classes, likeliest first: int64 [batch, classes - 1]."""
+    """Return the other classes, likeliest first: int64 [batch, classes - 1]."""
     return logits.scatter(1, labels[:, None], -torch.inf).argsort(dim=1, descending=True, stable=True)[:, :-1]
 
 

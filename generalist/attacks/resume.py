@@ -31,7 +31,7 @@ class StateFile:
         self.written = time.monotonic()
 
     def read(self) -> Stored | None:
-        """What was written, or None where nothing was.
+        """Return what was written, or None where nothing was.
 
         Raises:
             Lost: the file is damaged, or belongs to another evaluation.
@@ -56,7 +56,7 @@ class StateFile:
         return stored
 
     def damaged(self) -> Lost:
-        """What to say where its content is not that of a state."""
+        """Return the error for content that is not that of a state."""
         return Lost(f"the state file {self.path} is damaged (it does not hold what it should): {_MEND}")
 
     def write(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], *, now: bool = False) -> None:
@@ -81,7 +81,7 @@ def identity(
     settings: str,
     seed: int,
 ) -> dict[str, str]:
-    """What an evaluation's state belongs to, by name.
+    """Return what an evaluation's state belongs to, by name.
 
     Args:
         model: known by its parameters and buffers, and by its answers.

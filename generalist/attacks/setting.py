@@ -64,11 +64,11 @@ class Setting:
     keep_going: bool = False
 
     def through(self, view: Network) -> "Setting":
-        """The same, searched through a view."""
+        """Return the same setting, searched through a view."""
         return replace(self, victim=Victim(self.victim.decision, view))
 
     def each_view(self) -> list[tuple[str, "Setting"]]:
-        """This setting, then it through each view, with what tells their waves apart."""
+        """Return this setting, then it through each view, with what tells their waves apart."""
         return [("", self), *((f" through {name}", self.through(view)) for name, view in self.views.items())]
 
     def ranks(self) -> list[range]:

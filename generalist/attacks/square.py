@@ -121,7 +121,7 @@ def _search_(
 
 
 def _blocks(queries: int, numbers: int) -> Iterator[range]:
-    """Queries 1, 2, … after the start, cut where the size of the squares changes."""
+    """Yield queries 1, 2, … after the start, cut where the size of the squares changes."""
     longest = max(1, min(_BLOCK, _BLOCK_NUMBERS // max(numbers, 1)))
     edges = [1, *(edge + 1 for edge in HALVED_AFTER if edge + 1 < queries), queries]
     for first, end in pairwise(edges):

@@ -59,7 +59,7 @@ class Slopes:
 
 
 def plain(tensor: Tensor) -> Tensor:
-    """The same numbers without a graph behind them, outside of inference mode: for steps in place and for autograd."""
+    """Return the same numbers without a graph, outside of inference mode: for steps in place and for autograd."""
     return tensor.clone() if tensor.is_inference() else tensor.detach()
 
 
@@ -97,7 +97,7 @@ def slopes_of(
 def nearest_boundary(
     network: Network, images: Images, labels: Labels, length: Callable[[Images], Float64[Tensor, " batch"]]
 ) -> Slopes:
-    """The lead z_c - z_y of the class c whose linearised boundary is nearest, with its gradient.
+    """Return the lead z_c - z_y of the class c whose linearised boundary is nearest, with its gradient.
 
     One class after the other, keeping the nearest: memory does not grow with the number of classes.
 
@@ -117,7 +117,7 @@ def nearest_boundary(
 
 
 def _nearest(network: Network, tile: Images, labels: Labels, length: Callable[[Images], Tensor], count: int) -> Slopes:
-    """The first `count` of a tile."""
+    """Return the first `count` of a tile."""
     leaf = tile.detach().requires_grad_()
     logits = answer(network, leaf)
     leads = logits - logits.gather(1, labels[:, None])
@@ -142,7 +142,7 @@ def _joined(parts: list[Slopes]) -> Slopes:
 
 
 def _slopes(network: Network, tile: Images, aims: list[Tensor], loss: Loss, count: int) -> Slopes:
-    """The first `count` of a tile."""
+    """Return the first `count` of a tile."""
     leaf = tile.detach().requires_grad_()
     logits = answer(network, leaf)
     losses = loss(logits, *aims)
@@ -161,13 +161,13 @@ def _gradient(network: Network, losses: PerImage, leaf: Images, *, keep: bool = 
 
 
 def filled(part: Tensor, tile: int) -> Tensor:
-    """The last row repeated up to a whole tile: copies of a real image, so nothing unusual is computed."""
+    """Repeat the last row up to a whole tile: copies of a real image, so nothing unusual is computed."""
     missing = tile - len(part)
     return torch.cat([part, part[-1:].expand(missing, *part.shape[1:])]) if missing else part
 
 
 def answer(network: Network, images: Images, *, model: object = None) -> Logits:
-    """What a network says to images, in float32 or float64.
+    """Return what a network says to images, in float32 or float64.
 
     The network gets a copy: it may write on its input, and autograd allows no writing on a leaf.
 
@@ -200,13 +200,13 @@ def answer(network: Network, images: Images, *, model: object = None) -> Logits:
 
 
 def on_behalf(network: Network, model: object) -> Network:
-    """A function that is named as the model where it fails; see `answer`."""
+    """Return a function that is named as the model where it fails; see `answer`."""
     return functools.update_wrapper(network, model, assigned=(), updated=())  # type: ignore[arg-type]  # it may be any object
 
 
 @contextmanager
 def _told(model: object, what: str, images: Images) -> Iterator[None]:
-    """What a model raises as one sentence; what memory it lacks stays as it is, for those who can ask for less."""
+    """Raise a model's error as one sentence; lack of memory stays as it is, for those who can ask for less."""
     try:
         yield
     except (BadInput, MemoryError):
@@ -221,7 +221,7 @@ def _told(model: object, what: str, images: Images) -> Iterator[None]:
 
 
 def _name(model: object) -> str:
-    """The class of a model, or the name of a function."""
+    """Return the class of a model, or the name of a function."""
     while not isinstance(model, torch.nn.Module) and hasattr(model, "__wrapped__"):
         model = model.__wrapped__
     return getattr(model, "__name__", None) or type(model).__name__

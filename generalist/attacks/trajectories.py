@@ -56,13 +56,13 @@ class Trajectories:
     targets: Labels | None
 
     def kept(self, mask: Mask) -> "Trajectories":
-        """The runs of a mask."""
+        """Return the runs of a mask."""
         kept: dict[str, Any] = {name: None if own is None else own[mask] for name, own in vars(self).items()}
         return type(self)(**kept)
 
     @staticmethod
     def windows(steps: int) -> dict[int, int]:
-        """The check points: after how many steps, and how many of them lie since the one before."""
+        """Return the check points: after how many steps, and how many of them lie since the one before."""
         window, windows, done = max(int(FIRST_WINDOW * steps), 1), {}, 0
         while done + window <= steps:
             done += window
@@ -71,7 +71,7 @@ class Trajectories:
         return windows
 
     def move(self, ball: Ball, *, momentum: float) -> None:
-        """A step along the gradient, blended with the last movement, inside the ball."""
+        """Take a step along the gradient, blended with the last movement, inside the ball."""
         # Products and sums stay apart: fused, they round differently by the place in memory.
         ahead = ball.project_(self.points + self.step_size * ball.steepest_ascent(self.gradients))
         step = (ahead - self.points).mul_(momentum) + (self.points - self.previous).mul_(1 - momentum)
@@ -96,7 +96,7 @@ class Trajectories:
         self.rises = torch.zeros_like(self.rises)
 
     def go_back(self, runs: Mask) -> None:
-        """Some runs go on from their best point."""
+        """Let some runs go on from their best point."""
         self.points = torch.where(wide(runs), self.best, self.points)
         self.gradients = torch.where(wide(runs), self.best_gradients, self.gradients)
 
@@ -117,12 +117,12 @@ class SparseTrajectories(Trajectories):
 
     @staticmethod
     def windows(steps: int) -> dict[int, int]:
-        """A check point every 4 % of the steps."""
+        """Return a check point every 4 % of the steps."""
         window = max(int(SPARSE_WINDOW * steps), 1)
         return dict.fromkeys(range(window, steps + 1, window), window)
 
     def move(self, ball: Ball, *, momentum: float) -> None:
-        """A step along the steepest pixels, inside the ball."""
+        """Take a step along the steepest pixels, inside the ball."""
         step = self.step_size * sparse_ascent(self.gradients, self.shares)
         self.previous, self.points = self.points, ball.project_(step.add_(self.points))
 
@@ -181,7 +181,7 @@ def begin(
 
 
 def wide(mask: Mask) -> Tensor:
-    """A mask ready to choose among images."""
+    """Return a mask ready to choose among images."""
     return mask.view(-1, 1, 1, 1)
 
 

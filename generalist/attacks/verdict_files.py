@@ -63,7 +63,7 @@ def write_verdicts(path: Path, result: Cascade, facts: Mapping[str, Any], *, adv
 
 
 def read_verdicts(path: Path) -> tuple[Cascade, dict[str, Any]]:
-    """What `write_verdicts` wrote; adversarial images that it left out come back as images of no pixels.
+    """Return what `write_verdicts` wrote; adversarial images that it left out come back as images of no pixels.
 
     Raises:
         BadInput: the file is missing, damaged, of another kind, or larger than `array_files` reads.
@@ -97,7 +97,7 @@ class _RefusedError(Exception):
 
 
 def _facts(array: NDArray[Any]) -> dict[str, Any]:
-    """What a file says of itself: a JSON object with `first` and `doubts`."""
+    """Return what a file says of itself: a JSON object with `first` and `doubts`."""
     if array.shape != () or array.dtype.kind != "U" or array.nbytes > _MOST_FACTS:
         raise _RefusedError("its facts are no text")
     try:
@@ -126,7 +126,7 @@ def _shown(value: Any) -> bool:
 
 
 def _checked(arrays: dict[str, NDArray[Any]], facts: dict[str, Any]) -> list[str | None]:
-    """The names of the attacks; every array is of one kind and as long as the others."""
+    """Return the names of the attacks; every array is of one kind and as long as the others."""
     fooled_by = arrays["fooled_by"]
     n = len(fooled_by) if fooled_by.ndim == 1 and fooled_by.dtype.kind == "U" and fooled_by.itemsize <= 400 else 0
     if not n or not all(map(_shown, set(fooled_by.tolist()))):
@@ -164,7 +164,7 @@ def _unit(array: NDArray[Any]) -> bool:
 
 
 def merge_files(paths: Sequence[Path]) -> tuple[Cascade, dict[str, Any]]:
-    """The verdicts of shards as one, in the order of their images.
+    """Return the verdicts of shards as one, in the order of their images.
 
     Raises:
         BadInput: a file is missing or damaged, the shards are of different evaluations, overlap or leave a gap.

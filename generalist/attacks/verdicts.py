@@ -32,7 +32,7 @@ FLAGS: dict[str, Callable[[int, int], bool]] = {
 
 
 def flags(doubts: Mapping[str, int], n: int) -> tuple[str, ...]:
-    """The names of the doubts that enough of n images give reason to."""
+    """Return the names of the doubts that enough of n images give reason to."""
     return tuple(name for name, raised in FLAGS.items() if raised(doubts.get(name, 0), n))
 
 
@@ -99,7 +99,7 @@ class Cascade:
 
 
 def merge(parts: Sequence[Cascade]) -> Cascade:
-    """The verdicts of shards, in their order, as one run over all their images would give them.
+    """Return the verdicts of shards, in their order, as one run over all their images would give them.
 
     Raises:
         BadInput: there are no parts.

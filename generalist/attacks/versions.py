@@ -37,7 +37,7 @@ VERSIONS: dict[str, Version] = {
 
 
 def chosen(version: str, attacks: Sequence[str] | None) -> tuple[Version, tuple[str, ...]]:
-    """A version by name, and the attacks to run with its settings: its own, or those named.
+    """Return a version by name, and the attacks to run with its settings: its own, or those named.
 
     Raises:
         BadInput: there is no such version or attack, or no attack is named.

@@ -45,7 +45,7 @@ class Victim:
 
     @classmethod
     def of(cls, network: "Victim | Network") -> "Victim":
-        """A victim, or a network that is its own view."""
+        """Return a victim as it is, and a network as one that is its own view."""
         return network if isinstance(network, Victim) else cls(network)
 
     def slopes(self, points: Images, labels: Labels, loss: Loss, targets: Labels | None = None) -> Judged:
@@ -55,7 +55,7 @@ class Victim:
     def nearest_boundary(
         self, points: Images, labels: Labels, length: Callable[[Images], Float64[Tensor, " batch"]]
     ) -> Judged:
-        """The lead of the class whose boundary is nearest in the view; see `tiles.nearest_boundary`."""
+        """Return the lead of the class whose boundary is nearest in the view; see `tiles.nearest_boundary`."""
         return self._judged(nearest_boundary(self.view or self.decision, points, labels, length), points, labels)
 
     def margins(self, points: Images, labels: Labels) -> tuple[PerImage, Labels]:

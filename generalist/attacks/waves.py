@@ -211,7 +211,7 @@ def _owners(images: Images, runs: int) -> Tensor:
 
 
 def _by_image(run: Ascent | Nearest, runs: int, asked: int) -> Attempt:
-    """The first of an image's runs that broke it, and the passes of all of them."""
+    """Return the first of an image's runs that broke it, and the passes of all of them."""
     broken = run.broken.view(-1, runs)
     first = (broken.long() * torch.arange(runs, 0, -1, device=broken.device)).argmax(1)
     rows = torch.arange(len(broken), device=broken.device) * runs + first

@@ -15,7 +15,7 @@ def wrong_name(name: str) -> str | None:
 
 
 def check_name(name: str, of: str) -> str:
-    """A name that may become that of a folder.
+    """Check a name that is to become that of a folder, and return it.
 
     Raises:
         BadInput: it may not; `of` says whose name it is.

@@ -46,7 +46,7 @@ def set_path(tree: Any, override: str) -> None:
 
 
 def _key(keys: list[str], here: str) -> str:
-    """The key of a map that the next parts of a path mean: one of them, or a dotted path up to what lies in it."""
+    """Return the key of a map that the next parts of a path mean: one of them, or a dotted path to what lies in it."""
     if not _DOTTED.fullmatch(here):
         return keys[0]
     inside = (place for place, key in enumerate(keys) if place and key in _OF_DIMENSIONS and not here.endswith(".when"))

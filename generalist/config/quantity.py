@@ -41,7 +41,7 @@ class Quantity(float):
         return self
 
     def __reduce__(self) -> tuple[type[Self], tuple[float | str]]:
-        """Copies, also those for another process, keep the spelling."""
+        """Keep the spelling in copies, also in those for another process."""
         return type(self), (self.written,)
 
     @classmethod

@@ -41,7 +41,7 @@ def load(
 
 
 def overridden(config: Config, overrides: Iterable[str]) -> Config:
-    """A configuration with some keys changed.
+    """Return a configuration with some keys changed.
 
     Raises:
         BadInput: a key, value or combination is wrong.
@@ -71,7 +71,7 @@ def check(tree: Any, where: str = "configuration", *, overrides: Sequence[str] =
 
 
 def _blamed(sentence: str, where: str, overrides: Sequence[str]) -> str:
-    """What made a mistake: the last override of that key, of a section around it or in it; else the file."""
+    """Return what made a mistake: the last override of that key, of a section around it or in it; else the file."""
     place = re.split(r":| is ", sentence, maxsplit=1)[0] + "."
     if unknown := re.search(r"unknown key '([^']*)'", sentence):
         place += f"{unknown[1]}."
@@ -83,12 +83,12 @@ def _blamed(sentence: str, where: str, overrides: Sequence[str]) -> str:
 
 
 def preset_names() -> list[str]:
-    """The presets that come with the project."""
+    """Return the presets that come with the project."""
     return sorted(path.stem for path in _preset_folder().glob("*.yaml"))
 
 
 def preset_path(name: str) -> Path:
-    """The file of a preset, which may be one of the user's own, such as `tuning/digits/best.yaml`.
+    """Return the file of a preset, which may be one of the user's own, such as `tuning/digits/best.yaml`.
 
     Raises:
         BadInput: there is none of that name.
@@ -102,7 +102,7 @@ def preset_path(name: str) -> Path:
 
 
 def to_yaml(config: Config) -> str:
-    """The whole tree with every default written out; reads back as the same configuration."""
+    """Return the whole tree with every default written out; it reads back as the same configuration."""
     text: str = yaml.safe_dump(config.model_dump(mode="python"), sort_keys=False, allow_unicode=True, width=100)
     return text
 
@@ -151,7 +151,7 @@ def flattened(config: Config) -> dict[str, str]:
 
 
 def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of plain values by their dotted paths."""
+    """Yield the leaves of plain values by their dotted paths."""
     if isinstance(tree, Mapping):
         for key, inner in tree.items():
             yield from leaves(inner, f"{prefix}.{key}" if prefix else str(key))
@@ -196,7 +196,7 @@ _WHOLE = {"unknown_key", "missing_key", "plugin", "schedule", "decay", "fgsm", "
 
 
 def _place(loc: tuple[str | int, ...], tree: Any) -> tuple[list[str | int], Any]:
-    """The part of an error's location that is in the file: pydantic's has the tags of unions, too."""
+    """Return the part of an error's location that is in the file: pydantic's has the tags of unions, too."""
     path: list[str | int] = []
     for key in loc:
         known = tree if isinstance(tree, Mapping) else dict(enumerate(tree)) if isinstance(tree, list | tuple) else {}

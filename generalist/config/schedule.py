@@ -57,7 +57,7 @@ class Schedule(BaseModel):
         return shown[0][1] if len(shown) == 1 else shown
 
     def at(self, progress: float) -> float:
-        """The value at `progress` in [0, 1]."""
+        """Return the value at `progress` in [0, 1]."""
         left = None
         for p, v in self.knots:
             if progress < p:
@@ -70,12 +70,12 @@ class Schedule(BaseModel):
         return float(left[1])
 
     def values(self, start: int, stop: int, total: int) -> NDArray[np.float64]:
-        """The values of steps `start` to `stop` (exclusive) of `total`: float64 [stop - start]."""
+        """Return the values of steps `start` to `stop` (exclusive) of `total`: float64 [stop - start]."""
         progress = np.arange(start, stop, dtype=np.float64) / total
         return self.along(progress)
 
     def along(self, progress: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The values at many places at once, to the bits of `at`."""
+        """Return the values at many places at once, to the bits of `at`."""
         knots = [(float(p), float(v)) for p, v in self.knots]
         found = np.full(progress.shape, knots[0][1])
         for (p0, v0), (p, v) in pairwise(knots):

@@ -39,7 +39,7 @@ class Section(BaseModel):
 
 
 def nearest(word: str, known: list[str]) -> str:
-    """A hint for a word that is not among `known`: the closest one, or all of them."""
+    """Return a hint for a word that is not among `known`: the closest one, or all of them."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(sorted(known))}"
 
@@ -72,7 +72,7 @@ _NO_PARTS = ("__init__", "contract", "attacked")
 
 
 def part(kind: str, name: str, base: type[Kind]) -> type[Kind]:
-    """The one class of a kind that the file of this name defines; no other file is imported.
+    """Return the one class of a kind that the file of this name defines; no other file is imported.
 
     Raises:
         TypeError: it defines none, or several.

@@ -63,7 +63,7 @@ class Config(Section):
         return self
 
     def mixing_weights(self) -> dict[str, "Weight"]:
-        """The weight of each expert in the mixture, by name, in the order of the configuration."""
+        """Return the weight of each expert in the mixture, by name, in the order of the configuration."""
         if self.mixing is None:
             return {}
         given = self.mixing.weights
@@ -77,13 +77,13 @@ class Weight:
         self._own, self._given = own, given
 
     def at(self, progress: float) -> float:
-        """The weight at `progress` in [0, 1]."""
+        """Return the weight at `progress` in [0, 1]."""
         if self._own is not None:
             return self._own.at(progress)
         return 1.0 - sum(schedule.at(progress) for schedule in self._given)
 
     def along(self, progress: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The weights at many places at once, to the bits of `at`."""
+        """Return the weights at many places at once, to the bits of `at`."""
         if self._own is not None:
             return self._own.along(progress)
         others = np.zeros(progress.shape)

@@ -45,7 +45,7 @@ class Unreadable(BadInput):
 
 
 def read_npy(path: Path, *, limit: int = LIMIT) -> NDArray[Any]:
-    """The array of a `.npy` file, in the machine's byte order.
+    """Return the array of a `.npy` file, in the machine's byte order.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -60,7 +60,7 @@ def read_npy(path: Path, *, limit: int = LIMIT) -> NDArray[Any]:
 
 
 def map_npy(path: Path) -> NDArray[Any]:
-    """The array of a `.npy` file, memory-mapped: as large as the file, however large that is.
+    """Return the array of a `.npy` file, memory-mapped: as large as the file, however large that is.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -80,7 +80,7 @@ def map_npy(path: Path) -> NDArray[Any]:
 def read_npz(
     path: Path, names: Collection[str], *, optional: Collection[str] = (), prefix: str | None = None, limit: int = LIMIT
 ) -> dict[str, NDArray[Any]]:
-    """Some arrays of an `.npz` file, in the machine's byte order; others in it are not looked at.
+    """Return some arrays of an `.npz` file, in the machine's byte order; others in it are not looked at.
 
     Args:
         path: the file.
@@ -133,7 +133,7 @@ class _Header:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[BufferedReader]:
-    """The file, opened; whatever shows that it is damaged is an `Unreadable`."""
+    """Open a file; whatever shows that it is damaged is raised as `Unreadable`."""
     try:
         with opened(path) as file:
             yield file
@@ -185,7 +185,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> NDAr
 
 
 def _header(file: _Bytes, limit: int) -> _Header:
-    """The header of an array, whose place in the file is then its numbers."""
+    """Return the header of an array, whose place in the file is then its numbers."""
     magic = file.read(8)
     form = _LENGTHS.get((magic[6], magic[7])) if len(magic) == 8 and magic[:6] == b"\x93NUMPY" else None
     if form is None:
@@ -211,7 +211,7 @@ def _header(file: _Bytes, limit: int) -> _Header:
 
 
 def _array(file: _Bytes, header: _Header) -> NDArray[Any]:
-    """The numbers of an array, read piece by piece: as much memory as it takes, once."""
+    """Return the numbers of an array, read piece by piece: as much memory as it takes, once."""
     flat = np.empty(header.nbytes, dtype=np.uint8)
     done = 0
     while done < len(flat):

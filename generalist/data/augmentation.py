@@ -26,7 +26,7 @@ def augment(images: Images, names: tuple[str, ...], generator: torch.Generator) 
 
 
 def crop(images: Images, generator: torch.Generator) -> Images:
-    """A random crop of the original size out of the image padded with zeros.
+    """Return a random crop of the original size out of the image padded with zeros.
 
     The padding is an eighth of the height above and below, an eighth of the width left and right, one
     pixel at least: 4 at 32×32, as is usual for CIFAR-10 (He et al. 2016, section 4.2).

@@ -31,11 +31,11 @@ class Samples(ABC):
 
     @abstractmethod
     def batch(self, ids: Labels) -> Batch:
-        """The samples at positions `ids` (int64, on the CPU or the device), pixels as float32 in [0, 1]."""
+        """Return the samples at positions `ids` (int64, on the CPU or the device), pixels as float32 in [0, 1]."""
 
     @abstractmethod
     def batches(self, order: Labels, batch_size: int) -> Generator[Batch]:
-        """The samples at positions `order` (int64), `batch_size` at a time; the last batch may be smaller."""
+        """Yield the samples at positions `order` (int64), `batch_size` at a time; the last batch may be smaller."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Resident(Samples):
         return Batch(to_unit(self.images[ids]), self.labels[ids], ids)
 
     def batches(self, order: Labels, batch_size: int) -> Generator[Batch]:
-        """The order goes to the device once, not once a batch."""
+        """Send the order to the device once, not once a batch."""
         return (self.batch(ids) for ids in in_batches(order.to(self.device), batch_size))
 
 

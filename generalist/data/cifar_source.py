@@ -21,7 +21,7 @@ class CifarSource(TorchvisionSource):
 
     @abstractmethod
     def reader(self) -> Any:
-        """The class of torchvision that reads them."""
+        """Return the class of torchvision that reads them."""
 
     def official(self) -> dict[str, str]:
         reader = self.reader()

@@ -16,7 +16,7 @@ def count_copies(splits: Mapping[str, Split]) -> dict[str, int]:
 
 
 def without_copies(split: Split, other: Split) -> Split:
-    """The images of a split that do not lie in another one."""
+    """Return the images of a split that do not lie in another one."""
     copies = _held(_digests(split), _digests(other))
     kept = np.setdiff1d(np.arange(len(split)), copies)
     return Split(split.images[kept], split.labels[kept])

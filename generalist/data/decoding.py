@@ -227,6 +227,6 @@ def _listed(parts: Sequence[str]) -> str:
 
 
 def _short(text: str) -> str:
-    """What Pillow says in one line, without the addresses of its objects."""
+    """Return what Pillow says in one line, without the addresses of its objects."""
     text = printable(" ".join(re.sub(r"<[^<>]* at 0x[0-9a-fA-F]+>", "it", text).split()))
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

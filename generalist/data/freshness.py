@@ -53,7 +53,7 @@ def check_watched(options: DataOptions, *, root: Path, watched: Path) -> None:
 
 
 def own_path(options: DataOptions, root: Path) -> Path | None:
-    """The place of a source whose content is not known by checksums from elsewhere; None where there is none."""
+    """Return the place of a source whose content is not known by checksums from elsewhere; None where there is none."""
     written = getattr(options, "path", None)
     if not isinstance(options, Source) or not options.may_change or written is None:
         return None

@@ -57,7 +57,7 @@ class Found:
     outward: list[Path] = field(default_factory=list)
 
     def below(self, path: Path) -> Parts:
-        """The parts of a path's name below the root."""
+        """Return the parts of a path's name below the root."""
         return path.parts[len(self.root.parts) :]
 
     def told(self) -> str:
@@ -89,7 +89,7 @@ def suffixes() -> frozenset[str]:
 
 @functools.cache
 def formats() -> tuple[str, ...]:
-    """Formats that files have a suffix for and Pillow decodes by itself, in the order in which it tries them."""
+    """Return the formats with a file suffix that Pillow decodes by itself, in the order in which it tries them."""
     Image.preinit()
     Image.init()
     named = {*Image.registered_extensions().values()} - _UNREADABLE

@@ -59,7 +59,7 @@ def _verify(path: Path, expected: str | None) -> None:
 
 
 def _wrong(manifest: Manifest) -> str | None:
-    """What a manifest says that no `prepare` does."""
+    """Return what a manifest says that no `prepare` does."""
     channels, numbers = manifest.shape[0], (*manifest.mean, *manifest.std)
     if min(manifest.shape) < 1:
         return f"tells of images of the shape {list(manifest.shape)}"

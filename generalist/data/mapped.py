@@ -63,7 +63,7 @@ class Mapped(Samples):
 
 
 def _one_ahead(work: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:
-    """The results of `work` in order; while one is in use, a thread makes the next."""
+    """Yield the results of `work` in order; while one is in use, a thread makes the next."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="images") as thread:
         coming: deque[Future[Result]] = deque()
         for item in items:

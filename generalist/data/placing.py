@@ -15,7 +15,7 @@ _SHARE = 4
 
 
 def images_on(split: Split, device: torch.device, how: Literal["auto", "resident", "mapped"]) -> Samples:
-    """A split for training on a device; the choice decides no bit of a batch.
+    """Return a split for training on a device; the choice decides no bit of a batch.
 
     Args:
         split: memory-mapped, as `load` gives it.

@@ -7,7 +7,7 @@ from generalist.errors import BadInput
 
 
 def stratified(labels: Int64, count: int, *, seed: int) -> Int64:
-    """The positions of a seeded choice of `count` images, in rising order.
+    """Return the positions of a seeded choice of `count` images, in rising order.
 
     Every class has its share, and one image at least where there are as many places as classes. A smaller choice is
     part of a larger one.

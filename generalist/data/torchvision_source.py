@@ -42,7 +42,7 @@ class TorchvisionSource(Source):
         """MD5 (hex) by file name."""
 
     def place(self, path: Path) -> Path:
-        """The folder in which the files lie, where `path` is what the user named."""
+        """Return the folder in which the files lie, where `path` is what the user named."""
         return path
 
     @abstractmethod

@@ -48,7 +48,7 @@ def repeated(
     inputs: Sequence[Tensor],
     agrees: Callable[[Tensor, Tensor], bool],
 ) -> Tensor:
-    """The result of `work(*inputs)`: by a CUDA graph where a network that is attacked has them, see `GraphCache`."""
+    """Return the result of `work(*inputs)`: by a CUDA graph where an attacked network has them, see `GraphCache`."""
     graphs = network.graphs if isinstance(network, AttackNetwork) else None
     return work(*inputs) if graphs is None else graphs(key, work, inputs, agrees)
 

@@ -91,12 +91,12 @@ class CompiledForward:
         return _forward(model, images, *more)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., Tensor]:
-        """A copy of the network is computed plainly: what this one compiles must not answer for it."""
+        """Compute a copy of the network plainly: what this one compiles must not answer for it."""
         copied = memo[id(self._model())]
         return MethodType(type(copied).forward, copied)
 
     def _taken(self, model: nn.Module, images: Images) -> Tensor:
-        """The compiled result.
+        """Return the compiled result.
 
         Raises:
             _RefusedError: compiled code fails, or gives other numbers; that is told.
@@ -135,7 +135,7 @@ def _numbers(forward: Callable[..., Tensor], model: nn.Module, images: Images) -
 
 
 def _forward(model: nn.Module, *inputs: Any) -> Tensor:
-    """The network's own `forward`, beside one that was put upon it."""
+    """Return the network's own `forward`, beside one that was put upon it."""
     result: Tensor = type(model).forward(model, *inputs)
     return result
 
@@ -147,7 +147,7 @@ def _kind(of: type, tensors: Sequence[Tensor]) -> Hashable:
 
 @functools.lru_cache(maxsize=64)
 def _compiled(function: FunctionType, kind: Hashable) -> Callable[..., Any]:
-    """A copy of a function for one kind of network, compiled without gaps, so that it works as a whole or fails.
+    """Return a copy of a function for one kind of network, compiled without gaps, so that it works as a whole or fails.
 
     torch counts how often one code was compiled, over all networks of a process, and after eight times refuses.
     """

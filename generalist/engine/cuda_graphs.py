@@ -80,7 +80,7 @@ class GraphCache:
     def __call__(
         self, key: Hashable, work: Work, inputs: Sequence[Tensor], agrees: Callable[[Tensor, Tensor], bool]
     ) -> Tensor:
-        """The result of `work(*inputs)`, a tensor of its own.
+        """Return the result of `work(*inputs)`, a tensor of its own.
 
         Args:
             key: what decides the work besides the inputs' numbers, shapes, dtypes and places.

@@ -26,7 +26,7 @@ def threads(count: int) -> Iterator[None]:
 
 
 def device(name: str) -> torch.device:
-    """The device of that name: cpu or cuda, which is the one GPU that a process sees; auto is cuda where there is one.
+    """Return the device of that name: cpu, or cuda (the one GPU that a process sees); auto is cuda where there is one.
 
     Raises:
         BadInput: it is none of them, or this machine has no such device.
@@ -47,7 +47,7 @@ def device(name: str) -> torch.device:
 
 
 def settled(config: Config) -> Config:
-    """A configuration with the device that `training.device: auto` means here.
+    """Return a configuration with the device that `training.device: auto` means here.
 
     Keys and digests are made of this one: they tell devices apart, and know no auto.
     """
@@ -58,7 +58,7 @@ def settled(config: Config) -> Config:
 
 
 def told(name: str) -> str:
-    """What to tell people of the device of that name."""
+    """Return what to tell people of the device of that name."""
     on = device(name)
     kind = torch.cuda.get_device_name(on) if on.type == "cuda" else "the CPU"
     if name != "auto":

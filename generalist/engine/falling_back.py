@@ -16,6 +16,6 @@ def warned(sentence: str) -> None:
 
 
 def brief(error: Exception) -> str:
-    """An error's kind and its first line: compilers add pages."""
+    """Return an error's kind and its first line: compilers add pages."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

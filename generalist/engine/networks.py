@@ -10,14 +10,14 @@ from generalist.tensors import ImageShape, Weights
 
 
 def initial_weights(options: ModelOptions, shape: ImageShape, seed: int) -> Weights:
-    """The common initial state of all experts: the same for every expert, device and thread."""
+    """Return the common initial state of all experts: the same for every expert, device and thread."""
     model = build(options, shape)
     initialise(model, generator(seed, "init"))
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
 def model_with(options: ModelOptions, shape: ImageShape, weights: Weights, *, on: torch.device) -> Classifier:
-    """A network in eval mode with copies of the given weights."""
+    """Return a network in eval mode with copies of the given weights."""
     model = build(options, shape)
     model.load_state_dict(weights)
     model.to(memory_format=memory_format(model))  # type: ignore[call-overload]  # stubs lack it

@@ -33,7 +33,7 @@ class Group:
     size = 1
 
     def rows(self, count: int) -> slice:
-        """This process's rows of a batch of `count` images.
+        """Return this process's rows of a batch of `count` images.
 
         Raises:
             BadInput: there are fewer images than processes.
@@ -41,11 +41,11 @@ class Group:
         return slice(0, count)
 
     def part(self, batch: Batch, draw: torch.Generator) -> tuple[Batch, torch.Generator]:
-        """This process's rows of a batch, and their random numbers out of those of the whole batch."""
+        """Return this process's rows of a batch, and their random numbers out of those of the whole batch."""
         return batch, draw
 
     def share(self, part: Batch, whole: Batch) -> Tensor | None:
-        """What a mean over the part weighs in the mean over the whole batch, a float32 scalar; None is 1."""
+        """Return what a mean over the part weighs in the mean over the whole batch, a float32 scalar; None is 1."""
         return None
 
     def sums(self, parameters: Sequence[Tensor], loss: Tensor, correct: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,7 +57,7 @@ class Group:
         return [own]
 
     def agreed(self, answer: Callable[[], T]) -> T:
-        """The first process's answer, also where it is a `BadInput`; the others don't ask."""
+        """Return the first process's answer, also where it is a `BadInput`; the others don't ask."""
         return answer()
 
     def settle(self, device: torch.device) -> None:
@@ -129,12 +129,12 @@ class Ranks(Group):
 
 
 def group() -> Group:
-    """The processes that this one trains with."""
+    """Return the processes that this one trains with."""
     return Ranks() if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1 else Group()
 
 
 def in_order(parts: Sequence[Tensor]) -> Tensor:
-    """The sum of tensors, added one after the other."""
+    """Return the sum of tensors, added one after the other."""
     total = parts[0].clone()
     for part in parts[1:]:
         total += part

@@ -13,7 +13,7 @@ _PIXELS = (0, 2, 3)  # all dimensions but the channels
 
 
 def synchronised(model: Classifier, group: Group) -> Classifier:
-    """The same model, whose BatchNorms in training see the images of all processes; alone, it stays as it is.
+    """Return the model with BatchNorms that in training see the images of all processes; alone, it stays as it is.
 
     Parameters, buffers and their names stay the same.
     """

@@ -64,7 +64,7 @@ def _settings(attack: AttackOptions | EvaluationOptions) -> dict[str, Any]:
 
 
 def accuracy(flags: Flags) -> Accuracy:
-    """The share of true verdicts."""
+    """Return the share of true verdicts."""
     return Accuracy(correct=int(flags.sum()), n=len(flags))
 
 
@@ -74,7 +74,7 @@ def whole(split: Split, on: torch.device) -> tuple[Images, Labels]:
 
 
 def decision(model: Classifier) -> Network:
-    """The deployed function of a learner, in eval mode and without gradients of its weights."""
+    """Return the deployed function of a learner, in eval mode and without gradients of its weights."""
     model.eval().requires_grad_(requires_grad=False)
     return model.views()["decision"]
 
@@ -85,7 +85,7 @@ def device(model: Classifier) -> torch.device:
 
 
 def tiles(split: Split, on: torch.device) -> Iterator[tuple[Images, Labels]]:
-    """The images of a split with their labels, `TILE` at a time."""
+    """Yield the images of a split with their labels, `TILE` at a time."""
     for start in range(0, len(split), TILE):
         images = torch.from_numpy(np.array(split.images[start : start + TILE])).to(on)
         yield to_unit(images), torch.from_numpy(np.array(split.labels[start : start + TILE])).to(on)

@@ -17,7 +17,7 @@ from generalist.threats import threat_from
 
 
 def protocol(config: Config, dataset: Dataset) -> Protocol:
-    """What the robust accuracies of a configuration mean."""
+    """Return what the robust accuracies of a configuration mean."""
     options = config.evaluation
     attacks = [options.attack, options.choice.name, *(STRONGER if options.stronger else ())]
     threats = tuple(str(threat_from(threat)) for threat in options.threats)
@@ -64,7 +64,7 @@ def _described(attack: AttackOptions) -> str:
 
 
 def subset(split: Split, options: EvaluationOptions) -> Split:
-    """The images that are evaluated, the same for every learner; where classes are left out, that is told."""
+    """Return the images that are evaluated, the same for every learner; where classes are left out, that is told."""
     if options.images == "all" or options.images >= len(split):
         return split
     positions = chosen(split, options)
@@ -75,7 +75,7 @@ def subset(split: Split, options: EvaluationOptions) -> Split:
 
 
 def chosen(split: Split, options: EvaluationOptions) -> Int64:
-    """The positions of the images that are evaluated: a choice with the shares of all classes, or all."""
+    """Return the positions of the images that are evaluated: a choice with the shares of all classes, or all."""
     count = len(split) if options.images == "all" else options.images
     return stratified(split.labels, count, seed=options.seed)
 

@@ -63,7 +63,7 @@ def evaluate(
 
 
 def gathered(shards: Sequence[Shard], *, class_names: tuple[str, ...], name: str, epoch: int, digest: str) -> Verdicts:
-    """The evaluation that all shards of a split come to; the arguments are those of `evaluate`."""
+    """Return the evaluation that all shards of a split come to; the arguments are those of `evaluate`."""
     whole = joined(shards)
     arrays: dict[str, Any] = whole.arrays
     labels: NDArray[np.int64] = arrays["label"]

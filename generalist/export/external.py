@@ -23,7 +23,7 @@ _BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}  # packe
 
 
 def content(path: Path, *, mend: str) -> bytes:
-    """The bytes of a regular file.
+    """Return the bytes of a regular file.
 
     Raises:
         BadInput: there is none, it is no regular file, or it has more than `LIMIT` bytes.
@@ -40,7 +40,7 @@ def content(path: Path, *, mend: str) -> bytes:
 
 
 def outside(model: onnx.ModelProto) -> list[TensorProto]:
-    """The tensors of a model whose data lies in other files, wherever in the model they are."""
+    """Return the tensors of a model whose data lies in other files, wherever in the model they are."""
     return [tensor for tensor in _tensors(model) if tensor.data_location == TensorProto.EXTERNAL]
 
 
@@ -93,7 +93,7 @@ def _tensors(message: Message) -> Iterator[TensorProto]:
 
 
 def _place(folder: Path, location: str, path: Path) -> Path:
-    """The file of a location, links followed."""
+    """Return the file of a location, links followed."""
     written = PurePosixPath(location)
     try:
         place = (folder / written).resolve()
@@ -114,7 +114,7 @@ def _place(folder: Path, location: str, path: Path) -> Path:
 
 
 def _number(written: str) -> int:
-    """A number of bytes; more than any file has where it is none."""
+    """Return a number of bytes; more than any file has where it is none."""
     return int(written) if written.isascii() and written.isdigit() and len(written) < 20 else LIMIT + 1
 
 

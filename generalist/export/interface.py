@@ -61,7 +61,7 @@ class Interface:
 
 
 def session(content: bytes, path: Path, threads: int, on: Where) -> Any:
-    """A session of a model's bytes, without external data.
+    """Return a session of a model's bytes, without external data.
 
     Raises:
         BadInput: ONNX Runtime can't run it, or has no such device here.
@@ -93,7 +93,7 @@ def session(content: bytes, path: Path, threads: int, on: Where) -> Any:
 
 
 def of_ours(made: Any, path: Path) -> Interface:
-    """The interface of a file that was exported here.
+    """Return the interface of a file that was exported here.
 
     Raises:
         BadInput: it has another one.
@@ -111,7 +111,7 @@ def of_ours(made: Any, path: Path) -> Interface:
 
 
 def of_others(made: Any, path: Path, shape: tuple[int, int, int] | None) -> Interface:
-    """The interface of a classifier from anywhere: with any names, any one batch, any floating type.
+    """Return the interface of a classifier from anywhere: with any names, any one batch, any floating type.
 
     Args:
         made: its session.

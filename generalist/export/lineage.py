@@ -54,7 +54,7 @@ class Lineage(Record):
         git_commit: str | None,
         dirty: bool | None,
     ) -> Self:
-        """The lineage of the deployed learner of an evaluation."""
+        """Return the lineage of the deployed learner of an evaluation."""
         learner = evaluation.headline
         return cls(
             learner=learner.name,

@@ -70,7 +70,7 @@ def looked_at(count: int) -> NDArray[np.int64]:
 
 
 def doubt(model: Runtime, given: Normalisation, images: Float32, labels: NDArray[np.int64]) -> str | None:
-    """A warning where another normalisation makes a model significantly more accurate than the one given.
+    """Return a warning where another normalisation makes a model significantly more accurate than the one given.
 
     Tried are the usual ones and that by the mean and the standard deviation of the images. The most accurate one must
     win by McNemar's test, image by image, at a level that all that are tried share (Bonferroni); a rise by more than

@@ -138,7 +138,7 @@ def _class_names(runtime: Runtime) -> tuple[str, ...]:
 
 
 def _image_files(paths: list[Path]) -> list[Path]:
-    """The files among the paths, and those below the folders among them."""
+    """Return the files among the paths, and those below the folders among them."""
     missing = [printable(path) for path in paths if not _exists(path)]
     if missing:
         more = f" and {len(missing) - decoding.LISTED:,} more" if len(missing) > decoding.LISTED else ""

@@ -125,7 +125,7 @@ class Runtime:
         return self._sound(np.asarray(answer), len(tile))
 
     def _sound(self, answer: NDArray[np.floating], count: int) -> Float32:
-        """The logits of a foreign model, in float32."""
+        """Return the logits of a foreign model, in float32."""
         if answer.shape != (count, self.classes):
             raise BadInput(
                 f"{self.path} gives logits {list(answer.shape)} for {count} images, expected {[count, self.classes]}:"

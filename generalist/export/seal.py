@@ -38,7 +38,7 @@ class Parts:
 
 
 def sealed(graph: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
-    """The file's bytes: the model with `metadata` and the two digests as its only metadata, in order of keys.
+    """Return the file's bytes: the model with `metadata` and the two digests as its only metadata, in order of keys.
 
     Raises:
         ValueError: `metadata` has a key that is reserved for a digest.
@@ -57,7 +57,7 @@ def sealed(graph: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of an ONNX file, unchecked.
+    """Return the metadata of an ONNX file, unchecked.
 
     Raises:
         BadInput: there is no such file, or it is not ONNX.
@@ -75,7 +75,7 @@ def graph_digest(path: Path) -> str:
 
 
 def verify(path: Path) -> dict[str, str]:
-    """The metadata of an intact file of ours.
+    """Return the metadata of an intact file of ours.
 
     Raises:
         BadInput: there is no such file, it is not ONNX, it was not sealed here, or a byte of it was changed.
@@ -92,7 +92,7 @@ def intact(path: Path) -> Parts:
 
 
 def from_anywhere(path: Path) -> Parts:
-    """The parts of an ONNX file from anywhere, unchecked, with the weights that lie in other files beside it.
+    """Return the parts of an ONNX file from anywhere, unchecked, with the weights that lie in other files beside it.
 
     Raises:
         BadInput: there is no such file, it is not ONNX, its weights can't be had, or it was sealed here and changed
@@ -122,7 +122,7 @@ def check(content: bytes, path: Path) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, in one line that a terminal shows as it is."""
+    """Return what an error says, in one line that a terminal shows as it is."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".: ")
     return "".join(letter if letter.isprintable() else "?" for letter in line[:300])
 
@@ -141,7 +141,7 @@ def _unchanged(parts: Parts, path: Path) -> None:
 
 
 def _readable(metadata: dict[str, str], path: Path) -> dict[str, str]:
-    """The same; nothing in it is JSON that no reader can take."""
+    """Return the metadata, checked to hold no JSON that no reader can take."""
     for key, text in metadata.items():
         try:
             with suppress(json.JSONDecodeError):  # plain text

@@ -83,7 +83,7 @@ def tried(content: bytes, path: Path, threads: int, shape: tuple[int, int, int] 
 
 
 def _main(asked: dict[str, Any]) -> dict[str, Any]:
-    """What happens in the other process."""
+    """Do what is asked, in the other process."""
     path, shape = Path(asked["path"]), tuple(asked["shape"] or ())
     content = sys.stdin.buffer.read()
     try:

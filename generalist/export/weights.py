@@ -32,7 +32,7 @@ def write_weights(path: Path, weights: Weights, *, model: ModelOptions, shape: I
 
 
 def shape_of(facts: Mapping[str, Any], path: Path) -> ImageShape:
-    """The image shape among the facts of such a file, which `path` names.
+    """Return the image shape among the facts of such a file, which `path` names.
 
     Raises:
         BadInput: there is none.
@@ -45,7 +45,7 @@ def shape_of(facts: Mapping[str, Any], path: Path) -> ImageShape:
 
 
 def read_classifier(path: Path, *, on: torch.device) -> Classifier:
-    """The classifier of a file, in eval mode.
+    """Return the classifier of a file, in eval mode.
 
     Raises:
         BadInput: the file is missing, damaged or of another kind, or its network is not known here.
@@ -66,7 +66,7 @@ def read_classifier(path: Path, *, on: torch.device) -> Classifier:
 
 
 def _checked(shape: ImageShape) -> ImageShape:
-    """The same, if it is one of images.
+    """Return the shape, if it is one of images.
 
     Raises:
         ValueError: it is not.

@@ -48,15 +48,15 @@ class Classifier(nn.Module):
         return raw
 
     def views(self) -> dict[str, Callable[[Images], Logits]]:
-        """The differentiable functions that an attack should try; the verdict is by the decision."""
+        """Return the differentiable functions that an attack should try; the verdict is by the decision."""
         return {"decision": lambda images: self.decision(self(images))}
 
     def targets(self, labels: Labels, role: Role) -> Tensor:
-        """What the raw outputs are trained towards: class indices, or probabilities [batch, outputs]."""
+        """Return what the raw outputs are trained towards: class indices, or probabilities [batch, outputs]."""
         return labels
 
     def conditions(self) -> tuple[Any, ...]:
-        """The settings of the condition to evaluate; a plain classifier has the one setting None."""
+        """Return the settings of the condition to evaluate; a plain classifier has the one setting None."""
         return (None,)
 
 
@@ -65,7 +65,7 @@ class Architecture(ModelOptions):
 
     @abstractmethod
     def build(self, shape: ImageShape) -> Classifier:
-        """The network for images of this shape; to be called through the function `build`.
+        """Return the network for images of this shape; to be called through the function `build`.
 
         A constant that a network computes when it is made must name its device: `device="cpu"`.
 
@@ -78,7 +78,7 @@ _BUILDING = threading.Lock()  # the block `with torch.device` moves a global of 
 
 
 def build(options: ModelOptions, shape: ImageShape) -> Classifier:
-    """The network that the configuration names, on the CPU, without weights yet.
+    """Return the network that the configuration names, on the CPU, without weights yet.
 
     Every parameter and buffer is NaN (zero where it counts) until `initialise` or `load_state_dict` fills
     it: constructors draw initial weights from torch's global generator, so they run where nothing is drawn.

@@ -47,7 +47,7 @@ class AttackedFromBeside(Attacked):
     def from_beside(
         self, learner: Learner, images: Images, reference: Reference, generator: torch.Generator, *, raising: AttackLoss
     ) -> Images:
-        """The images attacked by raising a loss against a reference."""
+        """Return the images attacked by raising a loss against a reference."""
         threat = threat_from(self.threat)
         noise = normal_like(images, std=_START_NOISE, generator=generator)
         start = threat.project(images + noise, images)

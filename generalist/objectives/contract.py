@@ -46,7 +46,7 @@ class Objective(ObjectiveOptions):
         return None
 
     def effective(self, progress: NDArray[np.float64]) -> dict[str, Any]:
-        """The options as they act on weights: objectives that do the same, however they are written, are equal.
+        """Return the options as they act on weights: objectives that do the same, however they are written, are equal.
 
         Args:
             progress: float64 [steps] in [0, 1], where schedules are asked for their values.
@@ -55,7 +55,7 @@ class Objective(ObjectiveOptions):
         return options
 
     def attacked(self, learner: Learner, batch: Batch, generator: torch.Generator) -> Images:
-        """What an attack on the present weights makes of the batch: the inner maximisation, once a step.
+        """Return what an attack on the present weights makes of the batch: the inner maximisation, once a step.
 
         Args:
             learner: what is trained.
@@ -70,7 +70,7 @@ class Objective(ObjectiveOptions):
 
     @abstractmethod
     def loss(self, model: Classifier, batch: Batch, attacked: Images) -> Loss:
-        """The mean loss on a batch: the outer minimisation.
+        """Return the mean loss on a batch: the outer minimisation.
 
         It may be asked for more than once a step, at other weights, so it draws no random numbers. The mean is over
         the batch's images, and nothing but a BatchNorm in training joins them: processes that share a batch weigh

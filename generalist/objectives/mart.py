@@ -32,7 +32,7 @@ class Mart(AttackedFromBeside):
         return self.from_beside(learner, batch.images, batch.labels, generator, raising=cross_entropy)
 
     def loss(self, model: Classifier, batch: Batch, attacked: Images) -> Loss:
-        """The mean of both terms; training accuracy is that on the attacked images."""
+        """Return the mean of both terms; training accuracy is that on the attacked images."""
         raw, raw_attacked = model(batch.images), model(attacked)
         labels = batch.labels[:, None]
         others = raw_attacked.softmax(dim=1).scatter(1, labels, 0.0).amax(dim=1)

@@ -30,7 +30,7 @@ class Trades(AttackedFromBeside):
         return self.from_beside(learner, batch.images, clean, generator, raising=divergence)
 
     def loss(self, model: Classifier, batch: Batch, attacked: Images) -> Loss:
-        """The sum of both terms; training accuracy is that on the attacked images."""
+        """Return the sum of both terms; training accuracy is that on the attacked images."""
         raw, raw_attacked = model(batch.images), model(attacked)
         natural = F.cross_entropy(raw, model.targets(batch.labels, "natural"))
         robust = F.kl_div(

@@ -21,7 +21,7 @@ class Perturbation(PerturbationOptions):
 
     @abstractmethod
     def ascent(self, parameters: Mapping[str, Tensor], progress: float) -> dict[str, Tensor]:
-        """What is added to some of the parameters, by their names.
+        """Return what is added to some of the parameters, by their names.
 
         Args:
             parameters: with their gradients in `grad`.

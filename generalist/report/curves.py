@@ -41,7 +41,7 @@ class Panel:
 
 
 def by_expert(history: History) -> dict[str, list[EpochRecord]]:
-    """The epochs of each expert, in order."""
+    """Return the epochs of each expert, in order."""
     found: dict[str, list[EpochRecord]] = {}
     for record in sorted(history.epochs, key=lambda record: record.epoch):
         found.setdefault(record.expert, []).append(record)
@@ -59,7 +59,7 @@ def measured(history: History) -> dict[str, list[tuple[int, Measured]]]:
 
 
 def legend(history: History, looks: Mapping[str, Look]) -> list[tuple[Markup, str]]:
-    """The signs in the charts by epoch, and what they mean."""
+    """Return the signs in the charts by epoch, and what they mean."""
     upright, centre = {"xdata": [0.5, 0.5], "ydata": [0, 1]}, {"xdata": [0.5], "ydata": [0.5]}
     signs = [(looks[name].swatch("curves"), looks[name].label) for name in measured(history)]
     if history.course:
@@ -131,7 +131,7 @@ def weights(axes: Axes, *, history: History, looks: Mapping[str, Look]) -> None:
 
 
 def line(axes: Axes, points: Points, look: Look, *, marked: Collection[int] = ()) -> None:
-    """A line through the points, small marks at some epochs and a larger one at the end."""
+    """Draw a line through the points, with small marks at some epochs and a larger one at the end."""
     style: dict[str, Any] = {"color": look.colour, "marker": look.marker}
     small = [index for index, (epoch, _) in enumerate(points[:-1]) if epoch in marked]
     x, y = [epoch for epoch, _ in points], [value for _, value in points]
@@ -140,12 +140,12 @@ def line(axes: Axes, points: Points, look: Look, *, marked: Collection[int] = ()
 
 
 def ring(axes: Axes, x: float, y: float, *, label: str = "chosen") -> None:
-    """The sign of the chosen candidate."""
+    """Draw the sign of the chosen candidate."""
     axes.plot([x], [y], **RING, label=label, zorder=4)
 
 
 def frame(axes: Axes, *, history: History, last: int) -> None:
-    """An axis over all epochs; where experts are mixed, the warm-up shaded and the end of every round marked."""
+    """Draw an axis over all epochs; where experts are mixed, shade the warm-up and mark the end of every round."""
     axes.set(xlim=(0, last * 1.02), xlabel="epochs done")
     axes.xaxis.set_major_locator(steps(integer=True))
     axes.yaxis.set_major_locator(steps())

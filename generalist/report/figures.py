@@ -84,7 +84,7 @@ MATPLOTLIB = threading.Lock()
 
 
 def chart(draw: Callable[[Axes], object], *, label: str, height: float = 250.0, right: float = 14.0) -> Markup:
-    """A chart with axes.
+    """Return a chart with axes.
 
     Args:
         draw: draws on the axes.
@@ -97,7 +97,7 @@ def chart(draw: Callable[[Axes], object], *, label: str, height: float = 250.0, 
 
 
 def picture(draw: Callable[[Axes], object], *, height: float, right: float, below: float) -> bytes:
-    """A chart of its own, as the bytes of a PNG file; the arguments are those of `chart`, and points below it all."""
+    """Return a chart of its own as the bytes of a PNG file; its arguments are those of `chart`, and points below it."""
     file = io.BytesIO()
     with MATPLOTLIB, style.context(["default", STYLE]):
         figure = Figure(figsize=(WIDTH / INCH, height / INCH), facecolor=PANEL)
@@ -112,7 +112,7 @@ def _axes(figure: Figure, height: float, right: float, *, bottom: float = BOTTOM
 
 
 def swatch(*lines: Mapping[str, Any], place: str) -> Markup:
-    """A legend's sign.
+    """Return a legend's sign.
 
     Args:
         lines: arguments of `Line2D`, on the unit square.
@@ -166,7 +166,7 @@ def _inline(
 
 
 def _cleaned(node: ElementTree.Element) -> ElementTree.Element:
-    """The element as HTML has it, without names of spaces, and without what a page does not need.
+    """Return the element as HTML has it, without names of spaces, and without what a page does not need.
 
     That is: metadata; styles for every element of the page (they stand in its style sheet); ids of groups
     (the same in each chart); clipping (nothing is drawn outside the axes).

@@ -70,7 +70,7 @@ class Card:
 
 
 def cards(gallery: Gallery, *, limit: int = 12) -> list[Card]:
-    """The first images of a gallery, ready to show."""
+    """Return the first images of a gallery, ready to show."""
     return [_card(gallery, index) for index in range(min(limit, len(gallery.images)))]
 
 

@@ -60,7 +60,7 @@ def percent(share: float, digits: int = 1) -> str:
 
 
 def interval(accuracy: Accuracy) -> str:
-    """The 95 % interval in per cent, as `[97.1, 99.4]`."""
+    """Return the 95 % interval in per cent, as `[97.1, 99.4]`."""
     low, high = accuracy.interval
     return f"[{100 * low:.1f},{SPACE}{100 * high:.1f}]"
 
@@ -72,7 +72,7 @@ def threat(written: str) -> str:
 
 
 def change(size: float, eps: Quantity) -> str:
-    """The change of a pixel in the words of a radius: `8/255` where that is written so, `0.15` elsewhere."""
+    """Return the change of a pixel in the words of a radius: `8/255` where that is written so, `0.15` elsewhere."""
     over = str(eps.written).partition("/")[2]
     return f"{size * float(over):.3g}/{over}" if over else f"{size:.3g}"
 

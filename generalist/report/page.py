@@ -28,7 +28,7 @@ def build(
     commands: Mapping[str, str],
     lineage: Mapping[str, str],
 ) -> str:
-    """The report as HTML without scripts and without a reference to anything outside itself.
+    """Return the report as HTML without scripts and without a reference to anything outside itself.
 
     Wall-clock times in the records are not shown, so that identical trainings give identical bytes.
 

@@ -85,7 +85,7 @@ def among_experts(
 
 
 def close_up(axes: Axes, *, chosen: RoundRecord, path: Path, look: Look) -> None:
-    """The path, and the chosen candidate's intervals."""
+    """Draw the path, and the chosen candidate's intervals."""
     natural, robust = chosen.validation.natural, chosen.validation.robust
     cross(axes, natural, robust, INK)
     _path(axes, path, look)
@@ -169,12 +169,12 @@ def _beside(axes: Axes, words: Mapping[str, Point], lines: Iterable[Sequence[Poi
 
 
 def note(axes: Axes, text: str, at: Point, *, offset: Point, **style: Any) -> Annotation:
-    """A few words beside a point."""
+    """Put a few words beside a point."""
     return axes.annotate(text, at, offset, textcoords="offset points", color=MUTED, **style)
 
 
 def _after_warm_up(history: History, name: str) -> Measured | None:
-    """The expert at the end of the warm-up, before the first hand-back."""
+    """Return the expert at the end of the warm-up, before the first hand-back."""
     if not history.course or not history.rounds[0].handed_back:
         return None
     epoch = history.rounds[0].epoch

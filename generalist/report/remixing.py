@@ -47,7 +47,7 @@ class Course:
 
 
 def remixes(sweep: Course, judged: Course, *, trained: Sequence[Measured], chosen: Mixture) -> bytes:
-    """A PNG of a sweep over mixtures, of those that were judged by a stronger attack, and of what was chosen.
+    """Return a PNG of a sweep over mixtures, of those that were judged by a stronger attack, and of what was chosen.
 
     Args:
         sweep: all of them.

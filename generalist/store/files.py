@@ -71,7 +71,7 @@ def read_tensors(path: Path, *, mend: str) -> Stored:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """The facts alone, without their checksum being compared: quick, for lists of files.
+    """Return the facts alone, without their checksum being compared: quick, for lists of files.
 
     Raises:
         BadInput: the file is missing or not one of ours.
@@ -84,7 +84,7 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def _opened(path: Path) -> Any:
-    """The file, for safetensors, which would wait for the writer of a FIFO."""
+    """Return the file, for safetensors, which would wait for the writer of a FIFO."""
     with opened(path):
         return safe_open(path, framework="pt")
 

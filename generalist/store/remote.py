@@ -79,7 +79,7 @@ class Remote:
                 self._files.rm_file(self._at(name))
 
     def names(self) -> Iterator[PurePosixPath]:
-        """The files that are there."""
+        """Yield the files that are there."""
         with self._told():
             found = self._files.find(self._root) if self._files.exists(self._root) else []
         for path in found:
@@ -102,7 +102,7 @@ class Remote:
 
 
 def _opened(url: str) -> tuple[Any, str]:
-    """The file system of an address that answers, and the store's place in it."""
+    """Return the file system of an address that answers, and the store's place in it."""
     files, root = fsspec.url_to_fs(url)
     if isinstance(files, AbstractArchiveFileSystem):
         raise ValueError("an archive is no place for a store")

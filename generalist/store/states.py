@@ -168,7 +168,7 @@ class Store:
 
 
 def set_aside(path: Path) -> None:
-    """A damaged file out of the way, but not out of the world: somebody may want to know what happened."""
+    """Move a damaged file out of the way, but keep it: people may want to know what happened."""
     with suppress(FileNotFoundError):  # it is missing, or another process was faster
         aside = path.with_name(path.name + _ASIDE)
         if path.is_dir() or aside.is_dir():  # neither takes the other's place

@@ -47,7 +47,7 @@ class Ball(ABC):
         self.radius = max(self.rounded_in(float(eps), torch.finfo(images.dtype).eps), 0.0)
 
     def of(self, rows: Tensor) -> Self:
-        """The balls around some of the images, by indices."""
+        """Return the balls around some of the images, by indices."""
         part = copy.copy(self)
         vars(part).update({name: own[rows] for name, own in vars(self).items() if isinstance(own, Tensor)})
         return part
@@ -59,12 +59,12 @@ class Ball(ABC):
 
     @abstractmethod
     def rounded_in(self, eps: float, unit: float) -> float:
-        """The radius whose rounded points lie within `eps`; `unit` is the gap between 1 and the next number."""
+        """Return the radius whose rounded points lie within `eps`; `unit` is the gap between 1 and the next number."""
 
     @staticmethod
     @abstractmethod
     def length(offsets: Images) -> Float64[Tensor, " batch"]:
-        """The norm of each offset, in float64."""
+        """Return the norm of each offset, in float64."""
 
     @classmethod
     @abstractmethod
@@ -79,7 +79,7 @@ class Ball(ABC):
     @classmethod
     @abstractmethod
     def steepest_ascent(cls, gradient: Images) -> Images:
-        """The step of length 1 that gains most by the gradient."""
+        """Return the step of length 1 that gains most by the gradient."""
 
     @abstractmethod
     def project_(self, points: Images) -> Images:
@@ -87,16 +87,16 @@ class Ball(ABC):
 
     @abstractmethod
     def random_offset(self, generator: torch.Generator) -> Images:
-        """An offset drawn uniformly from the ball, the pixel range left aside."""
+        """Return an offset drawn uniformly from the ball, the pixel range left aside."""
 
     @abstractmethod
     def boundary_offset(self, streams: ImageStreams) -> Images:
-        """A random offset of norm eps, as APGD starts from: not the uniform distribution, see the subclasses."""
+        """Return a random offset of norm eps, as APGD starts from: not the uniform distribution, see the subclasses."""
 
 
 @functools.cache
 def ball_of(norm: str) -> type[Ball]:
-    """The class in the file that a norm names."""
+    """Return the class in the file that a norm names."""
     return part("threats", norm, Ball)  # type: ignore[type-abstract]  # its subclass is not
 
 
@@ -175,12 +175,12 @@ class Threat:
         return self.ball(reference).project_(points.clone())
 
     def random_start(self, images: Images, generator: torch.Generator) -> Images:
-        """A point drawn uniformly from the ball around each image, clipped to [0, 1]."""
+        """Return a point drawn uniformly from the ball around each image, clipped to [0, 1]."""
         ball = self.ball(images)
         return ball.project_(ball.random_offset(generator).add_(images))
 
     def boundary_start(self, images: Images, streams: ImageStreams) -> Images:
-        """A point at distance eps of each image, as APGD starts from, clipped to [0, 1]; drawn per image."""
+        """Return a point at distance eps of each image, as APGD starts from, clipped to [0, 1]; drawn per image."""
         ball = self.ball(images)
         return ball.project_(ball.boundary_offset(streams).add_(images))
 
@@ -198,5 +198,5 @@ class Threat:
 
 
 def threat_from(options: ThreatOptions) -> Threat:
-    """The threat that the configuration names."""
+    """Return the threat that the configuration names."""
     return Threat(options.norm, options.eps)

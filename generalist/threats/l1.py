@@ -49,7 +49,7 @@ class L1Ball(Ball):
         return sparse_ascent(gradient, torch.full_like(gradient[:, 0, 0, 0], cls.SHARE))
 
     def project_(self, points: Images) -> Images:
-        """The nearest point: soft thresholding, cut at the pixel range (Croce and Hein, ICML 2021, equation 7)."""
+        """Take the nearest point: soft thresholding, cut at the pixel range (Croce and Hein, ICML 2021, equation 7)."""
         images = self.images.double()
         wanted = points.double().sub_(images)
         room = torch.where(wanted > 0, 1 - images, images)
@@ -70,12 +70,12 @@ class L1Ball(Ball):
         return sizes.mul_(signs).div_(total).mul_(self.radius)
 
     def boundary_offset(self, streams: ImageStreams) -> Images:
-        """Standard normal numbers; `project_` brings them to the ball (Croce and Hein's published code)."""
+        """Return standard normal numbers; `project_` brings them to the ball (Croce and Hein's published code)."""
         return streams.normal(0, *self.images.shape[1:]).to(self.images.dtype)
 
 
 def sparse_ascent(gradient: Images, shares: Float[Tensor, " batch"]) -> Images:
-    """The signs of the steepest share of each image's pixels, over their number: a step of length 1 in L1."""
+    """Return the signs of the steepest share of each image's pixels, over their number: a step of length 1 in L1."""
     flat = gradient.flatten(1)
     size = flat.abs()
     first = ((1 - shares) * flat.shape[1]).clamp(0, flat.shape[1] - 1).long()[:, None]
@@ -86,7 +86,7 @@ def sparse_ascent(gradient: Images, shares: Float[Tensor, " batch"]) -> Images:
 def _threshold(
     size: Float64[Tensor, "batch pixels"], room: Float64[Tensor, "batch pixels"], radius: float
 ) -> Float64[Tensor, "batch 1"]:
-    """The least λ >= 0 with Σ min(max(size - λ, 0), room) <= radius.
+    """Return the least λ >= 0 with Σ min(max(size - λ, 0), room) <= radius.
 
     The sum falls with slope -1 for each pixel between λ = size and λ = size - room, so between two such
     corners, in falling order, it is a line.

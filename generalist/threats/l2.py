@@ -59,7 +59,7 @@ class L2Ball(Ball):
         return offsets.mul_(shrink).add_(self.images).clamp_(0, 1)
 
     def random_offset(self, generator: torch.Generator) -> Images:
-        """A normal direction, and a radius whose power of the dimension is uniform."""
+        """Return a normal direction, and a radius whose power of the dimension is uniform."""
         offsets = normal_like(self.images, generator=generator)
         share = uniform_like(offsets[:, :1, :1, :1], 0.0, 1.0, generator=generator)
         share.pow_(1 / math.prod(offsets.shape[1:]))

@@ -96,7 +96,7 @@ def _train(options: argparse.Namespace, group: engine.Group, began: float) -> in
 
 
 def _data(config: Config, folder: Path, group: engine.Group) -> Dataset:
-    """Prepared data, made by the first process where there is none; a folder that all processes see."""
+    """Return prepared data; where there is none, the first process makes it, in a folder that all processes see."""
 
     def ready() -> None:
         if not folder.exists():
@@ -141,7 +141,7 @@ def _say(line: str) -> None:
 
 
 def _nothing(line: str) -> None:
-    """What processes but the first say."""
+    """Say nothing, as all processes but the first do."""
 
 
 if __name__ == "__main__":

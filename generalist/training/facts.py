@@ -14,7 +14,7 @@ def unheard(_: object) -> None:
 
 
 def identity(fact: Fact) -> tuple[str, int, str]:
-    """What a fact is about; a step that is repeated tells it once more."""
+    """Return what a fact is about; a step that is repeated tells it once more."""
     return type(fact).__name__, fact.epoch, getattr(fact, "expert", "")
 
 

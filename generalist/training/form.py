@@ -19,7 +19,7 @@ class Form:
 
     @classmethod
     def of(cls, options: ModelOptions, shape: ImageShape) -> Self:
-        """That of a network."""
+        """Return the form of a network."""
         model = build(options, shape)
         return cls(model.state_dict(), list(model.parameters()))
 

@@ -64,7 +64,7 @@ class Keys:
         self._epoch, self._course = cache(self._epoch_of), cache(self._course_of)
 
     def start(self, name: str) -> Position:
-        """An expert's position before the first step."""
+        """Return an expert's position before the first step."""
         recipe = self._recipes[name]
         born = digest(["start", *self._common, recipe.options.averaging is not False, self._initial])
         own = None if recipe.course is None else _first_share(born, recipe.course)
@@ -86,7 +86,7 @@ class Keys:
         return ahead
 
     def _followed(self, name: str, here: Position, trajectory: Key) -> Position:
-        """A position one epoch further, where its trajectory has that key."""
+        """Return a position one epoch further, where its trajectory has that key."""
         epoch = here.epoch
 
         def followed(share: Key, number: int) -> Key:
@@ -97,7 +97,7 @@ class Keys:
         return Position(epoch + 1, trajectory, own, others)
 
     def handed_back(self, name: str, last: Positions, factors: Sequence[float]) -> Position:
-        """An expert's position after a hand-back at which all experts stand at `last`."""
+        """Return an expert's position after a hand-back at which all experts stand at `last`."""
         mixing = self._config.mixing
         assert mixing is not None  # the plan hands back only where there is mixing
         if mixing.hand_back == "average":
@@ -148,7 +148,7 @@ class Keys:
         return [course.weight[steps].tolist(), course.decay[steps].tolist()]
 
     def _group(self, unit: Sequence[str], here: Positions, epoch: int) -> Key:
-        """What coupled experts get from each other in an epoch."""
+        """Return what coupled experts get from each other in an epoch."""
         mixing = self._config.mixing
         assert mixing is not None  # only mixed experts are coupled
         every = mixing.interval.steps if isinstance(mixing.interval, Steps) else 1

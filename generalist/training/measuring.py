@@ -34,13 +34,13 @@ class Measuring:
         self._numerics = fingerprint(config.training.device, config.training.threads, evaluation=True)
 
     def expert(self, position: Position, name: str) -> Measured:
-        """An expert's own learner where it stands; against FGSM, too, if it trains on attacks."""
+        """Measure an expert's own learner where it stands; against FGSM, too, if it trains on attacks."""
         objective = self._config.experts[name].objective
         fgsm = isinstance(objective, Objective) and objective.trains_against is not None
         return self._recalled(["expert", position.trajectory], lambda: self._states.learner(position), fgsm=fgsm)
 
     def global_learner(self, positions: Positions) -> Measured:
-        """The global learner where all experts stand."""
+        """Measure the global learner where all experts stand."""
         shares = [position.share for position in positions.values()]
         return self._recalled(["global", shares], lambda: self._states.global_learner(positions))
 

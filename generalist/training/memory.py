@@ -14,7 +14,7 @@ from generalist.tensors import Batch, ImageShape
 
 @contextmanager
 def enough(experts: Sequence[Expert], shape: ImageShape, on: torch.device) -> Iterator[None]:
-    """Steps of experts inside; where their memory doesn't suffice, smaller ones are tried, and the experts are spoilt.
+    """Watch steps of experts inside; where memory doesn't suffice, smaller ones are tried, and the experts are spoilt.
 
     Raises:
         BadInput: there was not enough memory.

@@ -65,7 +65,7 @@ def _coupled(mixing: MixingOptions, start: int, stop: int) -> bool:
 
 
 def _meetings(mixing: MixingOptions, end: int) -> range:
-    """The epochs, counted from 1 and before `end`, in which or after which experts meet: t', t' + c and so on."""
+    """Return the epochs, counted from 1 and before `end`, in or after which experts meet: t', t' + c and so on."""
     assert not isinstance(mixing.interval, Steps)  # which are counted otherwise
     return range(mixing.warm_up or mixing.interval, end, mixing.interval)
 

@@ -103,7 +103,7 @@ class _Worker:
         theirs.close()
 
     def told(self) -> EpochRecord | Cuts:
-        """The next record, or at last the positions.
+        """Return the next record, or at last the positions.
 
         Raises:
             BadInput: what the unit raised, or the process was killed.
@@ -162,7 +162,7 @@ def _work(
 
 
 def _visible_device(config: Config, number: int) -> str | None:
-    """The one GPU that a worker sees; None where there is nothing to share out."""
+    """Return the one GPU that a worker sees; None where there is nothing to share out."""
     if config.training.device != "cuda":
         return None
     named = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))

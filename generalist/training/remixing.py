@@ -60,7 +60,7 @@ class Remixed:
 
 
 def averaged_experts(training: Training, positions: Positions) -> Averaged:
-    """The averaged experts where all experts stand.
+    """Return the averaged experts where all experts stand.
 
     Raises:
         BadInput: nothing is mixed, or an expert was hardly ever in the mixture.
@@ -83,7 +83,7 @@ def averaged_experts(training: Training, positions: Positions) -> Averaged:
 
 
 def coefficient(course: Course, step: int) -> float:
-    """The sum of all weights in a share after some steps, n_k."""
+    """Return the sum of all weights in a share after some steps, n_k."""
     total = float(course.weight[0])
     for weight, keep in zip(course.weight[1 : step + 1].tolist(), course.decay[1 : step + 1].tolist(), strict=True):
         total = keep * total + (1.0 - keep) * weight
@@ -91,7 +91,7 @@ def coefficient(course: Course, step: int) -> float:
 
 
 def remixed(averaged: Averaged, factors: Mapping[str, float]) -> Weights:
-    """A mixture of averaged experts; one without a factor is left out.
+    """Return a mixture of averaged experts; one without a factor is left out.
 
     The shares themselves are added up, so that the coefficients give the global learner back to the bit.
     """
@@ -146,7 +146,7 @@ def judged(
 
 
 def ranked(found: Sequence[Remixed], averaged: Averaged, *, value: Callable[[Measured], float]) -> list[Remixed]:
-    """The best first; of equals, the one nearest to the global learner as it was trained."""
+    """Return the best first; of equals, the one nearest to the global learner as it was trained."""
 
     def distance(own: Remixed) -> float:
         return math.dist(list(own.factors.values()), [averaged.coefficients[name] for name in own.factors])
@@ -163,7 +163,7 @@ def best_remix(
     attack: Attack,
     count: int = 11,
 ) -> Remixed:
-    """The best mixture of a sweep by the coarse attack, measured once more by the other one.
+    """Return the best mixture of a sweep by the coarse attack, measured once more by the other one.
 
     Raises:
         BadInput: nothing is mixed, or an expert was hardly ever in the mixture.

@@ -72,7 +72,7 @@ class Segment:
         return {name: tuple(self.ahead[name][cut] for cut in self._round.cuts) for name in self._unit}
 
     def work(self) -> Work:
-        """What there is to do."""
+        """Return what there is to do."""
         begun = self.done < self._round.stop and self._means.states.has_begun(self._ends)
         return Work(self._round, self._unit, self.done, begun, self._means.speeds.of(self._alike))
 
@@ -138,7 +138,7 @@ class Segment:
         return replace(recipe, companions=tuple(recipe.companions[index] for index in self._companions[name]))
 
     def _narrowed(self, name: str, position: Position) -> Position:
-        """A position with those companions alone that go along."""
+        """Return a position with those companions alone that go along."""
         return replace(position, companions=tuple(position.companions[index] for index in self._companions[name]))
 
     def _tried(
@@ -154,7 +154,7 @@ class Segment:
             return alive.epoch(data, between=between)
 
     def _insisted(self, alive: Unit, data: Samples, epoch: int, policy: GoBack) -> tuple[Unit, list[EpochResult]]:
-        """An epoch that begins anew with a smaller learning rate where it diverges.
+        """Train an epoch, and begin it anew with a smaller learning rate where it diverges.
 
         Nothing is stored inside it: going on from there, its start would be lost.
         """
@@ -181,7 +181,7 @@ class Segment:
         return [self.ahead[name][self._round.stop] for name in self._unit]
 
     def _begun(self) -> Begun:
-        """The furthest that the store holds: inside an epoch, or else where a cut was."""
+        """Return the furthest that the store holds: inside an epoch, or else where a cut was."""
         begun = self._means.states.load_begun(self._ends)
         if begun is not None and begun.moment.states[0].epoch >= self.done:
             return begun
@@ -189,7 +189,7 @@ class Segment:
         return Begun(Unit.rest([state for state, _ in loaded]), [history for _, history in loaded])
 
     def _told(self, name: str, record: EpochRecord) -> EpochRecord:
-        """A record as this training tells it, with the expert measured where its state is stored."""
+        """Return a record as this training tells it, with the expert measured where its state is stored."""
         own = record.model_copy(update={"expert": name})  # the state may be another training's
         position = self.ahead[name][record.epoch]
         if self._means.watched and record.epoch in self._round.cuts and position in self._means.states:

@@ -22,7 +22,7 @@ class Speeds:
         self._store.save(self._key(what), "speed", {}, {"seconds": [*self._measured(what), seconds][-_RECENT:]})
 
     def of(self, what: Any) -> float | None:
-        """The median of the latest measurements in seconds; None where nothing was measured."""
+        """Return the median of the latest measurements in seconds; None where nothing was measured."""
         found = sorted(self._measured(what))
         return found[len(found) // 2] if found else None
 

@@ -49,7 +49,7 @@ class States:
         self._store.save(position.trajectory, "trajectory", _tensors(state), _facts([state], [history]))
 
     def load(self, position: Position) -> tuple[State, list[EpochRecord]]:
-        """A whole state, and the records of the epochs that led to it.
+        """Return a whole state, and the records of the epochs that led to it.
 
         Raises:
             Lost: a file is missing, truncated or altered.
@@ -101,7 +101,7 @@ class States:
         return _way_to(ends) in self._store
 
     def load_begun(self, ends: Sequence[Position]) -> Begun | None:
-        """What was stored of a unit on its way to the end of a round.
+        """Return what was stored of a unit on its way to the end of a round.
 
         Raises:
             Lost: the file is truncated or altered.
@@ -126,15 +126,15 @@ class States:
         self._store.discard(_way_to(ends))
 
     def learner(self, position: Position) -> Weights:
-        """What an expert deploys and contributes where it stands."""
+        """Return what an expert deploys and contributes where it stands."""
         return self.load(position)[0].learner
 
     def global_learner(self, positions: Positions) -> Weights:
-        """The global learner: the sum of all shares."""
+        """Return the global learner: the sum of all shares."""
         return combined([self.weights(p.share) for p in positions.values() if p.share is not None])
 
     def mixture(self, positions: Positions, factors: Sequence[float]) -> Weights:
-        """The plain mixture of what the experts contribute, without the past."""
+        """Return the plain mixture of what the experts contribute, without the past."""
         return combined([self.learner(position) for position in positions.values()], factors)
 
     def _state(
@@ -159,7 +159,7 @@ def _way_to(ends: Sequence[Position]) -> Key:
 
 
 def _tensors(state: State) -> dict[str, Tensor]:
-    """A state but for its share."""
+    """Return a state but for its share."""
     tensors = {f"weights/{name}": tensor for name, tensor in state.weights.items()}
     tensors |= {f"optimizer/{name}": tensor for name, tensor in state.optimizer.items()}
     return tensors | {f"average/{name}": tensor for name, tensor in (state.average or {}).items()}

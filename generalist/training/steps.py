@@ -126,7 +126,7 @@ class Training:
         return positions
 
     def forecast(self) -> list[Work]:
-        """What `advance` would have to train, unit by unit; nothing is written, trained or measured."""
+        """Return what `advance` would have to train, unit by unit; nothing is written, trained or measured."""
         work: list[Work] = []
         positions: Positions = {name: self._keys.start(name) for name in self._recipes}
         for round_ in self.rounds:
@@ -149,7 +149,7 @@ class Training:
         return ends
 
     def work(self, round_: Round, unit: Sequence[str], positions: Positions) -> Work:
-        """What `advance` would have to train of a unit."""
+        """Return what `advance` would have to train of a unit."""
         return self._segment(round_, unit, positions).work()
 
     def advance(self, round_: Round, unit: Sequence[str], positions: Positions, tell: Tell) -> Cuts:
@@ -183,16 +183,16 @@ class Training:
         return RoundEnd(round_, tuple(course), candidate, last, onward)
 
     def choose(self, candidates: Sequence[Candidate]) -> Candidate:
-        """The best candidate by `registry.criterion` on the validation split; of equals, the latest."""
+        """Return the best candidate by `registry.criterion` on the validation split; of equals, the latest."""
         criterion = self.config.registry.criterion
         return max(candidates, key=lambda c: (c.record.validation.by(criterion), c.record.round))
 
     def weights(self, candidate: Candidate) -> Weights:
-        """A candidate's weights."""
+        """Return a candidate's weights."""
         return self.states.weights(candidate.key)
 
     def measured(self, candidate: Candidate, attack: AttackOptions | EvaluationOptions) -> Measured:
-        """A candidate on the validation split, by an attack or an evaluation's cascade; remembered in the store."""
+        """Measure a candidate on the validation split by an attack or an evaluation's cascade; the store keeps it."""
         return self._measuring.any_learner(self.weights(candidate), attack)
 
     def learners(self, positions: Positions) -> dict[str, Weights]:
@@ -203,7 +203,7 @@ class Training:
         return Segment(self._means, round_, unit, positions, self._keys.ahead(round_, unit, positions))
 
     def _course(self, round_: Round, cuts: Cuts) -> list[GlobalRecord]:
-        """The global learner at each cut of a round where every expert's state is stored."""
+        """Measure the global learner at each cut of a round where every expert's state is stored."""
         records = []
         for index, epoch in enumerate(round_.cuts):
             positions = {name: own[index] for name, own in cuts.items()}

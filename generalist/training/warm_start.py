@@ -11,7 +11,7 @@ from generalist.tensors import ImageShape, Weights
 
 
 def given_weights(config: Config, shape: ImageShape, root: Path) -> Weights | None:
-    """The weights of `training.initial`, which is below `root` where it is relative; None where none are named.
+    """Return the weights of `training.initial`, which is below `root` where it is relative; None where none are named.
 
     Raises:
         BadInput: the file is missing, damaged or of another network.

@@ -71,7 +71,7 @@ def _common(
 
 
 def main() -> None:
-    """The program `generalist`."""
+    """Run the program `generalist`."""
     try:
         app(prog_name="generalist")
     except SystemExit as end:

@@ -190,7 +190,7 @@ def _images(data: Path | None) -> "tuple[NDArray[Any], NDArray[Any], str]":
 
 
 def _labels(path: Path, images: "NDArray[Any]", labels: "NDArray[Any]") -> "NDArray[Any]":
-    """The labels as int64, if both arrays are what they should be."""
+    """Return the labels as int64, if both arrays are what they should be."""
     kinds = images.dtype.name in {"uint8", "float32"} and labels.dtype.kind in "iu"
     if not kinds or images.ndim != 4 or not images.size or labels.shape != images.shape[:1]:
         found = f"images {images.dtype} {list(images.shape)} and labels {labels.dtype} {list(labels.shape)}"
@@ -204,7 +204,7 @@ def _labels(path: Path, images: "NDArray[Any]", labels: "NDArray[Any]") -> "NDAr
 
 
 def _without_gradients(path: Path, attacks: list[str] | None) -> list[str]:
-    """What can attack a black box."""
+    """Return what can attack a black box."""
     from generalist.attacks.members import GRADIENT_FREE
 
     needy = [name for name in attacks or () if name not in GRADIENT_FREE]

@@ -62,7 +62,7 @@ def _carried() -> Path:
 
 
 def _elsewhere(stages: str) -> str:
-    """The stages where the code is no folder of the project."""
+    """Return the stages as they are where the code is no folder of the project."""
     head, begin, rest = stages.partition("stages:\n")
     rest = rest.replace("      - generalist/data\n", "      - code.txt\n")
     rest = rest.replace("      - generalist\n      - pipelines\n", "      - code.txt\n")

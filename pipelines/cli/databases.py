@@ -57,7 +57,7 @@ def being_made(workspace: "Workspace") -> Iterator[None]:
 
 
 def trouble(error: Exception) -> str | None:
-    """The sentence for a failure of a database: full, locked, or not to be written; None for any other failure."""
+    """Return the sentence for a database's failure: full, locked, or not to be written; None for any other failure."""
     from pipelines.databases import sentence
     from pipelines.workspace import Workspace
 

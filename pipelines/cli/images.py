@@ -54,7 +54,7 @@ def _tell_absent(written: str, labels: Int64, choice: Choice) -> None:
 
 
 def _range(written: str, count: int) -> tuple[int, int]:
-    """The images from the first to the one before the end."""
+    """Return the images from the first to the one before the end."""
     first, colon, end = written.partition(":")
     try:
         found = int(first or 0), int(end or count)

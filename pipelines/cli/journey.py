@@ -158,7 +158,7 @@ def run_flow(
 
 
 def _registered(workspace: "Workspace", results: "Results") -> "Registration":
-    """The registration of results; made from the results themselves where the registry doesn't know them."""
+    """Return the registration of results; made from the results themselves where the registry doesn't know them."""
     from pipelines import registry
 
     def reevaluate(champion: "Results") -> "Results":

@@ -33,7 +33,7 @@ Name = Annotated[
 def configuration(
     workspace: "Workspace", params: Path | None, preset: str | None, overrides: list[str] | None
 ) -> "Config":
-    """The configuration that the options mean.
+    """Return the configuration that the options mean.
 
     Raises:
         BadInput: both a file and a preset are given, or what they name is wrong.
@@ -46,7 +46,7 @@ def configuration(
 
 
 def runnable(workspace: "Workspace", params: Path | None, preset: str | None, overrides: list[str] | None) -> "Config":
-    """The same, where this machine can train it.
+    """Return the configuration that the options mean, where this machine can train it.
 
     Raises:
         BadInput: it can't, as it lacks the device, or as for `configuration`.
@@ -69,7 +69,7 @@ def only_one(params: Path | None, preset: str | None) -> None:
 
 
 def registered_name(workspace: "Workspace", name: str | None) -> str:
-    """The registered model that is meant: by default that of params.yaml, where there is one.
+    """Return the registered model that is meant: by default that of params.yaml, where there is one.
 
     Raises:
         BadInput: params.yaml is wrong, or what is given is no name.

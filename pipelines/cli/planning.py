@@ -44,7 +44,7 @@ def _title(config: Config, round_: Round) -> str:
 
 
 def _training(config: Config, workspace: Workspace) -> Training | BadInput:
-    """The training; what is missing where the images are not there yet."""
+    """Return the training; what is missing where the images are not there yet."""
     try:
         data = steps.prepared(config, workspace)
     except Damaged:
@@ -84,7 +84,7 @@ def _time(seconds: float) -> str:
 
 
 def _warm_ups_without_effect(config: Config) -> Iterator[str]:
-    """The first hand-back overwrites an expert that had no weight in the mixture until then."""
+    """Yield notes on experts without weight in the mixture until the first hand-back, which overwrites them."""
     mixing = config.mixing
     if mixing is None or not 0 < mixing.warm_up < config.training.epochs:
         return

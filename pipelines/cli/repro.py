@@ -31,7 +31,7 @@ def run_command() -> str:
 
 
 def dvc_command() -> str | None:
-    """The DVC command that runs this process as a stage, if one does."""
+    """Return the DVC command that runs this process as a stage, if one does."""
     if "DVC_STAGE" not in os.environ:
         return None
     return "dvc exp run, with the same options" if "DVC_EXP_NAME" in os.environ else "dvc repro"

@@ -43,25 +43,25 @@ class Commands(TyperGroup):
 
 
 def _of_database(error: Exception) -> str | None:
-    """What the failure of a database comes to, that of Prefect's server's, too; None for any other failure."""
+    """Return what the failure of a database comes to, that of Prefect's server's, too; None for any other failure."""
     from pipelines.cli.databases import trouble
 
     return trouble(error)
 
 
 def new_app(**options: Any) -> typer.Typer:
-    """An application without shell completion, and with Python's own tracebacks for what is our fault."""
+    """Return an application without shell completion, and with Python's own tracebacks for what is our fault."""
     return typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, **options)
 
 
 def tell(text: str) -> None:
-    """A line for people on standard error; names and text from elsewhere can't move the cursor or hide a password."""
+    """Write a line for people to standard error; names and text from elsewhere can't move cursors or hide passwords."""
     with suppress(OSError):  # nobody reads any more, or the disk is full: what is told is so all the same
         typer.echo(lines(masked(text)), err=True)
 
 
 def say(text: str) -> None:
-    """The same on standard output.
+    """Print the same on standard output.
 
     Raises:
         BadInput: it can't be written.
@@ -72,7 +72,7 @@ def say(text: str) -> None:
 
 @contextmanager
 def printing() -> Iterator[None]:
-    """What is written to standard output inside.
+    """Watch what is written to standard output inside.
 
     Raises:
         BadInput: it can't be written, as on a full disk.
@@ -98,7 +98,7 @@ def told_by_parent() -> bool:
 
 
 def same_command() -> str:
-    """The command as it was typed, but for passwords."""
+    """Return the command as it was typed, but for passwords."""
     return shlex.join(["generalist", *map(masked_address, sys.argv[1:])])
 
 

@@ -29,7 +29,7 @@ def show(*parts: RenderableType) -> None:
 
 
 def closing(workspace: Workspace, results: Results, registration: Registration) -> Iterator[RenderableType]:
-    """What came out of a run, where it lies, and what to do next."""
+    """Yield what came out of a run, where it lies, and what to do next."""
     yield accuracies(results.read_evaluation())
     # The training itself may have registered it a moment ago.
     registered = registration.model_copy(update={"new": True}).sentence
@@ -79,7 +79,7 @@ def _cells(threat: ThreatEvaluation) -> list[str]:
 
 
 def lineage(metadata: Mapping[str, str], *, sha256: str) -> Table:
-    """What a sealed ONNX file says of its origin."""
+    """Return what a sealed ONNX file says of its origin."""
     told = Lineage.from_metadata(metadata)
     table = Table(show_header=False)
     table.add_column()
@@ -107,7 +107,7 @@ def lineage(metadata: Mapping[str, str], *, sha256: str) -> Table:
 
 
 def _activation(workspace: Workspace) -> str:
-    """A line that puts these programs on the user's PATH, where the project's own environment is not activated."""
+    """Return a line that puts these programs on the user's PATH where the project's own environment isn't activated."""
     place = Path(sys.prefix)
     if sys.prefix == sys.base_prefix or "VIRTUAL_ENV" in os.environ or not place.is_relative_to(workspace.here):
         return ""

@@ -32,7 +32,7 @@ class Target:
 
 
 def open_target(path: Path, on: Any, threads: int, shape: tuple[int, ...], mean: str | None, std: str | None) -> Target:
-    """The model of a file, for images of that shape.
+    """Return the model of a file, for images of that shape.
 
     Raises:
         BadInput: it can't be read or run, takes other images, or the options are for a file of the other kind.

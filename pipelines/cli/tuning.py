@@ -141,7 +141,7 @@ def _grid(rows: "list[dict[str, str]]", norm: str) -> "Table":
 def _promote(
     workspace: "Workspace", search: "Search", record: "StudyRecord", *, address: str | None, workers: int
 ) -> None:
-    """The best with several seeds; the best of those on the test split, and to the gates."""
+    """Train the best with several seeds; take the best of those to the test split, and to the gates."""
     if record.best is None:
         raise BadInput("no trial came to its end, so there is nothing to promote")
     from pipelines.cli.journey import run_flow

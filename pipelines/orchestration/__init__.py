@@ -59,7 +59,7 @@ def answers(url: str, *, within: float) -> bool:
 
 @contextmanager
 def server(workspace: Workspace, *, warn: Callable[[str], None]) -> Iterator[Callable[[], None]]:
-    """A Prefect server for the flows inside: the one that `PREFECT_API_URL` names, or a temporary one.
+    """Provide a Prefect server for the flows inside: the one that `PREFECT_API_URL` names, or a temporary one.
 
     Gives a function that waits until the server is ready. Import `pipelines.flows` first, then call it:
 
@@ -165,7 +165,7 @@ def _visit(url: str) -> None:
 
 
 def _no_heartbeats() -> AbstractContextManager[object]:
-    """A flow ends up to a second later for them, and a server that ends with its flow has nobody to tell."""
+    """Switch off heartbeats, which delay a flow's end by up to a second: a server that ends with it needs none."""
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     return temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})

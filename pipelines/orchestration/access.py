@@ -36,7 +36,7 @@ def secured() -> Iterator[str]:
 
 @contextmanager
 def given(values: dict[str, str]) -> Iterator[None]:
-    """Settings of Prefect's by their environment variables, also where Prefect has read its settings before."""
+    """Give Prefect settings by their environment variables, also where it has read its settings before."""
     before = {name: os.environ.get(name) for name in values}
     os.environ |= values
     try:
@@ -56,7 +56,7 @@ def given(values: dict[str, str]) -> Iterator[None]:
 
 
 def proof() -> dict[str, str]:
-    """The header of a request to a server of ours that has not Prefect's client to make it."""
+    """Return the header for a request to a server of ours that is made without Prefect's client."""
     string = os.environ.get(CLIENT, "")
     return {"Authorization": f"Basic {base64.b64encode(string.encode()).decode()}"} if string else {}
 

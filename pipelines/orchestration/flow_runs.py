@@ -134,7 +134,7 @@ def _end(client: SyncPrefectClient, run: UUID, why: str) -> bool:
 
 
 def _tagged(client: SyncPrefectClient, token: UUID) -> list[UUID]:
-    """The run whose process held that lock from the start on."""
+    """Return the run whose process held that lock from the start on."""
     tag = FlowRunFilterTags(all_=[_TAG + str(token)])
     return [run.id for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=tag))]
 

@@ -19,12 +19,12 @@ _LOCAL = ("127.0.0.1", "localhost")
 
 
 def allowed_hosts() -> Sequence[str]:
-    """The names by which the servers may be asked, without ports."""
+    """Return the names by which the servers may be asked, without ports."""
     return [*_LOCAL, *(name for name in os.environ.get(ALLOWED_HOSTS, "").replace(" ", "").split(",") if name)]
 
 
 def guarded(application: ASGIApp) -> ASGIApp:
-    """An application that answers nobody who means another host or speaks for a page of another origin."""
+    """Return an application that refuses requests that mean another host or come from a page of another origin."""
     return TrustedHostMiddleware(_SameOrigin(application), allowed_hosts=allowed_hosts(), www_redirect=False)
 
 

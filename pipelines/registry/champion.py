@@ -33,7 +33,7 @@ _AGAIN = "reevaluated"  # folder among a run's artifacts: evaluations by later p
 
 
 def evidence_of(client: MlflowClient, present: Version, candidate: Evidence, reevaluate: Reevaluate | None) -> Evidence:
-    """The champion's evidence, by the candidate's protocol if it can be had.
+    """Return the champion's evidence, by the candidate's protocol if it can be had.
 
     Raises:
         BadInput: what MLflow keeps of it is gone or was changed, or it can't be evaluated again.
@@ -76,7 +76,7 @@ def _evaluated(reevaluate: Reevaluate, older: Results) -> Results:
 
 
 def _digests(client: MlflowClient, present: Version, folder: Path) -> Mapping[str, str]:
-    """The SHA-256 (hex) of what the run of a version keeps, by name."""
+    """Return the SHA-256 (hex) of what the run of a version keeps, by name."""
     name, expected = Results(folder).manifest.name, present.tags.get(MANIFEST_SHA256)
     if expected is None:
         raise BadInput("it was registered by an older version, which noted no digests of its evaluation")

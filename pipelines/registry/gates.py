@@ -42,7 +42,7 @@ class Evidence:
 
     @classmethod
     def read(cls, results: Results) -> "Evidence":
-        """The evidence in a folder of results.
+        """Return the evidence in a folder of results.
 
         Raises:
             BadInput: a file is missing or damaged, the verdicts are not those of the evaluation, or they contradict
@@ -62,7 +62,7 @@ class Evidence:
 
 
 def _verdicts(results: Results, evaluation: Evaluation) -> dict[str, NDArray[Any]]:
-    """The arrays of all learners."""
+    """Return the arrays of all learners."""
     learners = evaluation.learners.values()
     said = [f"{learner.name}/prediction" for learner in learners]
     held = [f"{learner.name}/{threat}" for learner in learners for threat in evaluation.protocol.threats]
@@ -92,7 +92,7 @@ def _agree(learner: LearnerEvaluation, arrays: Mapping[str, NDArray[Any]]) -> bo
 
 
 def parity(found: Parity) -> str | None:
-    """The ONNX file must say what the classifier says."""
+    """Require that the ONNX file says what the classifier says."""
     if found.passed:
         return None
     return (
@@ -114,7 +114,7 @@ def same_protocol(candidate: Evaluation, champion: Evaluation) -> str | None:
 
 
 def better(candidate: Evaluation, champion: Evaluation, *, by: Criterion) -> str | None:
-    """It must be better by the declared criterion on the validation split."""
+    """Require that the candidate is better by the declared criterion on the validation split."""
     own, other = candidate.chosen.validation.by(by), champion.chosen.validation.by(by)
     if own > other:
         return None
@@ -122,7 +122,7 @@ def better(candidate: Evaluation, champion: Evaluation, *, by: Criterion) -> str
 
 
 def not_worse(what: str, candidate: Flags, champion: Flags, *, level: float) -> str | None:
-    """It must not be significantly worse on the test split, image by image.
+    """Require that the candidate is not significantly worse on the test split, image by image.
 
     Args:
         what: which accuracy the verdicts are of, for the reason.
@@ -141,12 +141,12 @@ def not_worse(what: str, candidate: Flags, champion: Flags, *, level: float) -> 
 
 
 def alone(candidate: Evaluation, found: Parity) -> tuple[str, ...]:
-    """The reasons against a model on its own."""
+    """Return the reasons against a model on its own."""
     return tuple(reason for reason in (parity(found), doubt(candidate)) if reason)
 
 
 def against(champion: Evidence, candidate: Evidence, *, by: Criterion, level: float) -> tuple[str, ...]:
-    """The reasons against a model where there is a champion."""
+    """Return the reasons against a model where there is a champion."""
     protocols = same_protocol(candidate.evaluation, champion.evaluation)
     if protocols:  # nothing else can be compared then
         return (protocols,)

@@ -139,7 +139,7 @@ def _decide(
     version: Version | None,
     reevaluate: Reevaluate | None,
 ) -> tuple[int | None, tuple[str, ...]]:
-    """The present champion, and the reasons against the model in its place; none if it is to be champion."""
+    """Return the present champion, and the reasons against the model in its place; none if it is to be champion."""
     present = with_alias(client, config.registry.name, CHAMPION)
     if present is not None and version is not None and present.version == version.version:
         return present.version, ()  # a registration was killed after it: nobody is worse than itself
@@ -161,7 +161,7 @@ def _number(version: Version | None) -> int | None:
 
 
 def _of_file(client: MlflowClient, name: str, sha256: str) -> Version | None:
-    """The one version of an ONNX file: of several that projects made at the same time, the lowest; others go."""
+    """Return the one version of an ONNX file: of several that projects made at the same time, the lowest; others go."""
     same = [version for version in with_sha256(client, sha256) if version.name == name]
     if not same:
         return None

@@ -60,7 +60,7 @@ class Found(Record):
 
 
 def find(workspace: Workspace, sha256: str) -> Found:
-    """The runs and versions of the ONNX file with this SHA-256 (hex)."""
+    """Return the runs and versions of the ONNX file with this SHA-256 (hex)."""
     client = connect(workspace)
     runs = finished_runs(client, experiment_id(workspace, client), {ONNX_SHA256: sha256})
     return Found(runs=tuple(str(run.info.run_id) for run in runs), versions=with_sha256(client, sha256))
@@ -101,7 +101,7 @@ def drop(client: MlflowClient, version: Version) -> None:
 
 
 def referred(client: MlflowClient, name: str, reference: str) -> Version:
-    """The version with an alias or a number.
+    """Return the version with an alias or a number.
 
     Raises:
         BadInput: there is none; it says which there are.
@@ -124,19 +124,19 @@ def referred(client: MlflowClient, name: str, reference: str) -> Version:
 
 
 def with_alias(client: MlflowClient, name: str, alias: str) -> Version | None:
-    """The version with an alias, if there is one."""
+    """Return the version with an alias, if there is one."""
     number = _aliases(client, name).get(alias)
     return None if number is None else described(client, name, str(number))
 
 
 def with_sha256(client: MlflowClient, sha256: str) -> tuple[Version, ...]:
-    """The versions whose ONNX file has this SHA-256 (hex), of whatever registered model."""
+    """Return the versions whose ONNX file has this SHA-256 (hex), of whatever registered model."""
     same = client.search_model_versions(f"tags.{ONNX_SHA256} = '{sha256}'")
     return tuple(described(client, version.name, str(version.version)) for version in same)
 
 
 def with_equal(workspace: Workspace, results: Results, name: str) -> Version | None:
-    """The version with the weights and the graph of these results, evaluated by the same protocol.
+    """Return the version with the weights and the graph of these results, evaluated by the same protocol.
 
     Its file may be another one, made from another commit. Of several, it is the champion, or the last.
 
@@ -153,7 +153,7 @@ def with_equal(workspace: Workspace, results: Results, name: str) -> Version | N
 
 
 def described(client: MlflowClient, name: str, number: str) -> Version:
-    """A version as it is now."""
+    """Return a version as it is now."""
     found = client.get_model_version(name, number)
     return Version(
         name=name,

@@ -40,7 +40,7 @@ class Goal:
             )
 
     def value(self, measured: Measured) -> float:
-        """The larger, the better; negative where a mixture is not accurate enough."""
+        """Return a number that is the larger, the better; it is negative where a mixture is not accurate enough."""
         if self.natural_at_least is None:
             return measured.by(self.criterion)
         natural = measured.natural.value
@@ -92,7 +92,7 @@ class Look:
         return remixed(self.averaged, self.best.factors)
 
     def by_choice(self, mixture: Remixed) -> Measured:
-        """A finalist by `evaluation.choice`."""
+        """Return a finalist's accuracies by `evaluation.choice`."""
         return next(own.validation for own in self.mixtures if own.factors == mixture.factors)
 
     @property

@@ -61,7 +61,7 @@ def take_on(workspace: Workspace, found: Look, target: Results, *, command: str)
 
 
 def _outcome(found: Look, weights: Weights) -> Outcome:
-    """The training's own outcome, with one candidate more, which is chosen."""
+    """Return the training's own outcome, with one candidate more, which is chosen."""
     history, before = _history(found.run), found.run.read_evaluation()
     chosen = RoundRecord(
         round=len(history.rounds),
@@ -95,7 +95,7 @@ def _verdicts(found: Look, outcome: Outcome) -> dict[str, Verdicts]:
 
 
 def _known(found: Look, name: str, weights: Weights) -> Verdicts | None:
-    """An expert's verdicts among the training's results, if they were found by the same protocol."""
+    """Return an expert's verdicts among the training's results, if they were found by the same protocol."""
     before, training = found.run.read_evaluation(), found.training
     evaluation = before.learners.get(name)
     if evaluation is None or evaluation.digest != tensors_digest(weights):

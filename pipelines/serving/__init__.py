@@ -146,7 +146,7 @@ def _mlflow(workspace: Workspace, port: int, environment: dict[str, str], runnin
 
 
 def _environment(origin: str) -> dict[str, str]:
-    """What the processes are told; their consoles are log files, so Prefect may speak there."""
+    """Return what the processes are told; their consoles are log files, so Prefect may speak there."""
     return {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
@@ -183,7 +183,7 @@ def _check(running: list[Process]) -> None:
 
 
 def _end(running: list[Process], api: str) -> None:
-    """The deployments first, and their runs with them, while there is a server that they can tell; then the others."""
+    """End the deployments first, and their runs with them, while a server can be told of it; then the others."""
     told = time.monotonic() + _WATCHERS_LISTEN if abandon_runs(api) else 0.0
     for position, process in enumerate(running):
         process.end()

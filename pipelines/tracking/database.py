@@ -54,7 +54,7 @@ def migrate(workspace: Workspace) -> None:
 
 
 def connect(workspace: Workspace) -> MlflowClient:
-    """A client for the workspace's tracking server or database; threads may share it.
+    """Return a client for the workspace's tracking server or database; threads may share it.
 
     Raises:
         BadInput: the server does not answer, or the database can't be opened or written.
@@ -76,7 +76,7 @@ def connect(workspace: Workspace) -> MlflowClient:
 
 
 def experiment_id(workspace: Workspace, client: MlflowClient) -> str:
-    """The experiment that all runs belong to; it is made where there is none.
+    """Return the experiment that all runs belong to; it is made where there is none.
 
     Raises:
         BadInput: it was deleted in MLflow, or belongs to a project in another folder.
@@ -175,5 +175,5 @@ def _check_that_it_connects(uri: str) -> None:
 
 
 def shown(uri: str) -> str:
-    """An address without its password, in one line."""
+    """Return an address without its password, in one line."""
     return printable(masked_address(uri))

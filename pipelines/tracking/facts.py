@@ -23,7 +23,7 @@ Fact = EpochRecord | GlobalRecord | RoundRecord
 
 
 def run_name(config: Config) -> str:
-    """A name for people, such as `digits · natural + robust · t'=25 c=2 · seed 0`."""
+    """Return a name for people, such as `digits · natural + robust · t'=25 c=2 · seed 0`."""
     if config.mixing is None:
         schedule = f"{config.training.epochs} epochs"
     else:
@@ -72,7 +72,7 @@ def summary(evaluation: Evaluation) -> str:
 
 
 def metrics(fact: Fact, *, deployed: str) -> dict[str, float]:
-    """The numbers of one fact by name; `deployed` is the name of the learner that rounds are about."""
+    """Return the numbers of one fact by name; `deployed` is the name of the learner that rounds are about."""
     match fact:
         case EpochRecord():
             return _of_epoch(fact)
@@ -84,12 +84,12 @@ def metrics(fact: Fact, *, deployed: str) -> dict[str, float]:
 
 
 def cascade_of(protocol: Protocol) -> str:
-    """The cascade's name, such as `standard`: it is part of the metrics' names, as those of two don't compare."""
+    """Return the cascade's name, such as `standard`: part of the metrics' names, as those of two don't compare."""
     return protocol.cascade.partition(",")[0]
 
 
 def of_learner(learner: LearnerEvaluation, protocol: Protocol) -> dict[str, float]:
-    """The final accuracies of one learner."""
+    """Return the final accuracies of one learner."""
     cascade = cascade_of(protocol)
     found = {f"test/{learner.name}/natural": learner.natural.value}
     for threat in learner.threats:
@@ -103,7 +103,7 @@ def of_learner(learner: LearnerEvaluation, protocol: Protocol) -> dict[str, floa
 
 
 def of_choice(evaluation: Evaluation) -> dict[str, float]:
-    """The numbers by which runs compare, under the same names whatever is deployed."""
+    """Return the numbers by which runs compare, under the same names whatever is deployed."""
     learner, chosen = evaluation.headline, evaluation.chosen
     return {
         "test/natural": learner.natural.value,

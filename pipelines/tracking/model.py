@@ -59,14 +59,14 @@ def log_model(
 
 
 def model_of(client: MlflowClient, run_id: str) -> LoggedModel:
-    """The model that a complete run has made; if its logging was tried twice, the last."""
+    """Return the model that a complete run has made; if its logging was tried twice, the last."""
     outputs = client.get_run(run_id).outputs
     made = [client.get_logged_model(output.model_id) for output in (outputs.model_outputs if outputs else [])]
     return max((model for model in made if model.status == "READY"), key=lambda model: model.creation_timestamp)
 
 
 def stored_file(client: MlflowClient, location: str, folder: Path) -> Path:
-    """The ONNX file of a model at an artifact location: where it lies, or fetched into `folder`."""
+    """Return the ONNX file of a model at an artifact location: where it lies, or fetched into `folder`."""
     return Path(
         download_artifacts(
             artifact_uri=f"{location.rstrip('/')}/{_FILE}", dst_path=str(folder), tracking_uri=client.tracking_uri
@@ -87,7 +87,7 @@ def sha256_of(path: Path) -> str:
 
 
 def _write(path: Path, folder: Path, description: Model) -> None:
-    """A folder of MLflow's form around the file."""
+    """Write a folder of MLflow's form around the file."""
     proto = onnx.load(path)
     save_model(
         proto,

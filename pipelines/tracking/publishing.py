@@ -17,7 +17,7 @@ from pipelines.workspace import CodeVersion, Workspace
 
 
 def publish(workspace: Workspace, results: Results) -> str:
-    """The id of the run that keeps these very results; if there is none, it is made from them.
+    """Return the id of the run that keeps these very results; if there is none, it is made from them.
 
     Raises:
         BadInput: a file is missing or damaged, or MLflow can't be reached.
@@ -34,7 +34,7 @@ def publish(workspace: Workspace, results: Results) -> str:
 
 
 def finished_runs(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> list[Run]:
-    """The complete runs with these tags, such as the digest of an ONNX file, newest first."""
+    """Return the complete runs with these tags, such as the digest of an ONNX file, newest first."""
     query = " and ".join(["attributes.status = 'FINISHED'", *(f"tags.{tag} = '{text}'" for tag, text in tags.items())])
     return list(client.search_runs([experiment], query, order_by=["attributes.start_time DESC"]))
 

@@ -94,7 +94,7 @@ class StudyTracker:
         return self._client.create_run(self._experiment, start, tags, trial_facts.run_name(trial))
 
     def _history(self, record: StudyRecord) -> list[Metric]:
-        """The values of complete trials by their numbers, at one time, so that finishing twice adds none."""
+        """Return the values of complete trials by their numbers, at one time, so that finishing twice adds none."""
         names = [f"study/{name.removeprefix('trial/')}_by_trial" for name in trial_facts.value_names(self._objective)]
         return [
             Metric(name, value, self._start, trial.number)
@@ -119,7 +119,7 @@ def open_study(
     data_digest: str,
     tags: Mapping[str, str] | None = None,
 ) -> StudyTracker:
-    """The run of a search by its name: the one there is, or a new one.
+    """Return the run of a search by its name: the one there is, or a new one.
 
     A run that is taken up again keeps its parameters, as MLflow wants; its tags follow the configuration.
 
@@ -161,7 +161,7 @@ def open_study(
 
 
 def _found(client: MlflowClient, experiment: str, name: str) -> Run | None:
-    """The parent run of a study; compared here, as a name may hold what MLflow's queries can't."""
+    """Return the parent run of a study; compared here, as a name may hold what MLflow's queries can't."""
     runs = client.search_runs([experiment], f"tags.`{STUDY}` LIKE '%'", order_by=["attributes.start_time ASC"])
     return next((run for run in runs if run.data.tags[STUDY] == name), None)
 

@@ -257,7 +257,7 @@ def end_killed(workspace: Workspace, client: MlflowClient, experiment: str) -> l
 
 
 def _dataset_input(name: str, dataset: Prepared) -> DatasetInput:
-    """The data as MLflow lists them; its digests are short, so the whole one is a tag of the run."""
+    """Return the data as MLflow lists them; its digests are short, so the whole one is a tag of the run."""
     sizes = {"train": len(dataset.train), "validation": len(dataset.validation), "test": len(dataset.test)}
     digest = dataset.digest[:_LONGEST_DIGEST]
     entity = Dataset(name, digest, "local", json.dumps({"uri": "data/prepared"}), profile=json.dumps(sizes))

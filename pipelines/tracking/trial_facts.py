@@ -20,7 +20,7 @@ def run_name(trial: TrialRecord) -> str:
 
 
 def params(trial: TrialRecord) -> dict[str, str]:
-    """The trial's point in the space by dotted path, and all that sets it apart from the study's configuration."""
+    """Return the trial's point by dotted path, and all that sets it apart from the study's configuration."""
     point = {path: str(value) for path, value in trial.params.items()}
     # As a shell takes them: a choice of a whole optimizer has blanks and braces.
     told = {**point, "overrides": shlex.join(trial.overrides)} if trial.overrides else point
@@ -28,7 +28,7 @@ def params(trial: TrialRecord) -> dict[str, str]:
 
 
 def tags(trial: TrialRecord) -> dict[str, str]:
-    """Number, state, and why it ended early."""
+    """Return number, state, and why it ended early."""
     known = {"generalist.trial": str(trial.number), "generalist.state": trial.state, "generalist.reason": trial.reason}
     told = {key: masked(value) for key, value in known.items() if value is not None}
     if trial.reason is not None:
@@ -46,7 +46,7 @@ def curve(trial: TrialRecord) -> Iterator[tuple[int, dict[str, float]]]:
 
 
 def metrics(trial: TrialRecord, objective: Sequence[str]) -> dict[str, float]:
-    """What came of a trial, and what it cost. The value of a pruned one is in its curve, before its end."""
+    """Return what came of a trial, and what it cost. The value of a pruned one is in its curve, before its end."""
     found: dict[str, float] = {
         "trial/epochs_asked": trial.epochs_asked,
         "trial/epochs_trained": trial.epochs_trained,
@@ -70,14 +70,14 @@ def metrics(trial: TrialRecord, objective: Sequence[str]) -> dict[str, float]:
 
 
 def value_names(objective: Sequence[str]) -> list[str]:
-    """The metrics of the values: `trial/value`, or one for each of several objectives."""
+    """Return the metrics of the values: `trial/value`, or one for each of several objectives."""
     if len(objective) == 1:
         return ["trial/value"]
     return ["trial/value_" + re.sub(r"\W+", "_", name) for name in objective]
 
 
 def study_metrics(record: StudyRecord) -> dict[str, float]:
-    """What a search cost and found."""
+    """Return what a search cost and found."""
     states = [trial.state for trial in record.trials]
     asked, trained = sum(t.epochs_asked for t in record.trials), sum(t.epochs_trained for t in record.trials)
     found: dict[str, float] = {
@@ -98,7 +98,7 @@ def study_metrics(record: StudyRecord) -> dict[str, float]:
 
 
 def study_tags(record: StudyRecord) -> dict[str, str]:
-    """What was searched, and which trial is the best."""
+    """Return what was searched, and which trial is the best."""
     searched = ", ".join(f"{path}: {values}" for path, values in record.dimensions.items())
     told = {"generalist.space": searched, "mlflow.note.content": summary(record)}
     if record.best is not None:

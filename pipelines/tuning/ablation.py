@@ -16,17 +16,17 @@ Row = dict[str, str]
 
 
 def names() -> list[str]:
-    """The ablations that come with the project."""
+    """Return the ablations that come with the project."""
     return sorted(path.stem for path in _folder().glob("*.yaml"))
 
 
 def about(name: str) -> str:
-    """The first line of an ablation."""
+    """Return the first line of an ablation."""
     return path_of(name).read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
 
 
 def path_of(name: str) -> Path:
-    """The file of an ablation, by its name, or one of the user's own.
+    """Return the file of an ablation, by its name, or one of the user's own.
 
     Raises:
         BadInput: there is none.
@@ -38,7 +38,7 @@ def path_of(name: str) -> Path:
 
 
 def read(name: str, *, preset: str | None, overrides: list[str]) -> Config:
-    """The grid of an ablation over its preset, or another one.
+    """Return the grid of an ablation over its preset, or another one.
 
     Raises:
         BadInput: the file is no ablation, or its grid doesn't fit the preset.
@@ -52,12 +52,12 @@ def read(name: str, *, preset: str | None, overrides: list[str]) -> Config:
 
 
 def rows(record: StudyRecord) -> list[Row]:
-    """A row for each point of the grid: its place, then what came of it in per cent, with 95 % intervals."""
+    """Return a row for each point of the grid: its place, then what came of it in per cent, with 95 % intervals."""
     return [_row(trial) for trial in record.trials]
 
 
 def as_csv(record: StudyRecord) -> bytes:
-    """The table for other programs: shares, not per cent."""
+    """Return the table for other programs: shares, not per cent."""
     text = io.StringIO()
     paths = sorted({path for trial in record.trials for path in trial.params})
     writer = csv.writer(text, lineterminator="\n")

@@ -55,7 +55,7 @@ class Group:
 
 
 def chart(place: str, figure: go.Figure, title: str, label: str) -> Chart:
-    """A figure of plotly's in the page's dress."""
+    """Return a figure of plotly's in the page's dress."""
     # Margins that grow with labels; names of the objectives stand above the charts, where they can wrap.
     figure.update_layout(title=None)
     figure.update_xaxes(gridcolor=RULE, zeroline=False, linecolor=MUTED, automargin=True)
@@ -67,12 +67,12 @@ def chart(place: str, figure: go.Figure, title: str, label: str) -> Chart:
 
 
 def complete(study: optuna.Study) -> list[FrozenTrial]:
-    """The complete trials."""
+    """Return the complete trials."""
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 
 def target(record: StudyRecord, index: int) -> Any:
-    """What Optuna wants for one of several objectives, and not for a single one."""
+    """Return what Optuna wants for one of several objectives, and not for a single one."""
     return None if len(record.objective) == 1 else lambda trial: trial.values[index]
 
 

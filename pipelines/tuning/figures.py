@@ -9,7 +9,7 @@ from pipelines.tuning.charts import BLUE, MUTED, ORANGE, PANEL, Group, chart, co
 
 
 def history(study: optuna.Study, record: StudyRecord) -> Group:
-    """The values by the trials' numbers, for each objective."""
+    """Return the values by the trials' numbers, for each objective."""
     note = "Each mark is a complete trial, in the order in which they were begun."
     if len(record.objective) == 1:
         note += " The line is the best so far."
@@ -27,7 +27,7 @@ def history(study: optuna.Study, record: StudyRecord) -> Group:
 
 
 def intermediate(study: optuna.Study, record: StudyRecord) -> Group:
-    """What was reported on the way, by which trials are pruned."""
+    """Return what was reported on the way, by which trials are pruned."""
     note = "What pruning compared, by epoch: the best trial is orange, pruned ones end early and are dotted."
     if len(record.objective) > 1:
         excuse = "Trials of a study with several objectives are never pruned, and report nothing on the way."

@@ -17,7 +17,7 @@ _COLOURS = "viridis"
 
 
 def png(record: StudyRecord, title: str) -> bytes:
-    """The picture as PNG.
+    """Return the picture as PNG.
 
     Args:
         record: of a grid; cells that have no values stay empty.
@@ -41,7 +41,7 @@ def png(record: StudyRecord, title: str) -> bytes:
 
 
 def _how_fine(trials: Sequence[TrialRecord]) -> list[str]:
-    """What differences mean anything, said where colours would make something of any of them."""
+    """Say which differences mean anything, where colours would make something of any of them."""
     found = [trial.validation for trial in trials if trial.validation is not None]
     if not found:
         return []
@@ -68,7 +68,7 @@ def _map(axes: Axes, trials: Sequence[TrialRecord], paths: tuple[str, str], name
 
 
 def _points(axes: Axes, trials: Sequence[TrialRecord], name: str, *, labelled: bool) -> None:
-    """A row for each cell; intervals are those of its images, not of seeds."""
+    """Draw a row for each cell; intervals are those of its images, not of seeds."""
     labels = [", ".join(f"{short(path)} {value}" for path, value in trial.params.items()) for trial in trials]
     places = list(range(len(trials)))[::-1]
     for place, trial in zip(places, trials, strict=True):

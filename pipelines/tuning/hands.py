@@ -26,7 +26,7 @@ class Hand(Protocol):
         """Stop it; what it was at goes on from the store."""
 
     def last_words(self) -> str:
-        """The last line it wrote."""
+        """Return the last line it wrote."""
 
 
 class Process:
@@ -61,7 +61,7 @@ class Process:
 
 
 def last_line(log: Path) -> str:
-    """The last line of a file that says something, without passwords."""
+    """Return the last line of a file that says something, without passwords."""
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     return masked(next((line.strip() for line in reversed(lines) if line.strip()), "nothing"))
 

@@ -28,7 +28,7 @@ class Objective:
         return (self.value(measured),)
 
     def value(self, measured: Measured) -> float:
-        """A single one, by which learners are put in order; of two objectives, their harmonic mean.
+        """Return a single value that puts learners in order; of two objectives, it is their harmonic mean.
 
         A learner that is not accurate enough comes after all that are, and the less accurate the later.
         """

@@ -18,7 +18,7 @@ BEST = 10
 
 
 def build(study: optuna.Study, record: StudyRecord) -> str:
-    """The page: what was found, what it cost, and Optuna's plots, drawn by a plotly.js that is part of the page.
+    """Return the page: what was found, what it cost, and Optuna's plots, drawn by a plotly.js that is part of the page.
 
     Args:
         study: Optuna's; its objectives are maximised.
@@ -78,12 +78,12 @@ def _states(record: StudyRecord) -> dict[str, int]:
 
 
 def number(value: object) -> str:
-    """A parameter's value for people: `0.001`, `3`, `sgd`."""
+    """Return a parameter's value for people: `0.001`, `3`, `sgd`."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def path(name: str) -> Markup:
-    """A dotted path that may break after its dots."""
+    """Return a dotted path that may break after its dots."""
     return Markup(".<wbr>").join(name.split("."))  # which escapes the parts
 
 

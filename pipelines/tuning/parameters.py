@@ -43,7 +43,7 @@ def importances(study: optuna.Study) -> dict[str, float]:
 
 
 def importance(study: optuna.Study, found: Mapping[str, float]) -> Group:
-    """A bar for each parameter."""
+    """Return a bar for each parameter."""
     count = len(complete(study))
     note = (
         f"How much each parameter parts the best trials from all {count} complete ones (PED-ANOVA); the bars sum to 1."
@@ -71,7 +71,7 @@ def importance(study: optuna.Study, found: Mapping[str, float]) -> Group:
 
 
 def slices(study: optuna.Study, record: StudyRecord) -> Group:
-    """The values by each parameter alone."""
+    """Return the values by each parameter alone."""
     note = "Each mark is a complete trial that has the parameter; the later, the stronger its colour."
     trials = complete(study)
     names = [name for name in _parameters(trials) if len(_values(trials, name)) > 1]
@@ -95,7 +95,7 @@ def slices(study: optuna.Study, record: StudyRecord) -> Group:
 
 
 def contours(study: optuna.Study, record: StudyRecord, found: Mapping[str, float]) -> Group:
-    """The values over pairs of the most important parameters."""
+    """Return the values over pairs of the most important parameters."""
     note = (
         f"Pairs of the {CONTOURED} most important parameters. Marks are complete trials; between them, colours are"
         " interpolated, and darker is better."
@@ -122,7 +122,7 @@ def contours(study: optuna.Study, record: StudyRecord, found: Mapping[str, float
 
 
 def short(name: str) -> str:
-    """A dotted path that fits beside an axis: its end says most."""
+    """Return a dotted path that fits beside an axis: its end says most."""
     return name if len(name) <= _LONGEST else "…" + name[1 - _LONGEST :]
 
 

@@ -53,7 +53,7 @@ def plane(record: StudyRecord) -> Group:
 
 
 def undominated(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The trials that no other beats in one accuracy without losing in the other."""
+    """Return the trials that no other beats in one accuracy without losing in the other."""
 
     def beaten(m: Measured, by: Measured) -> bool:
         better = by.natural.value - m.natural.value, by.robust.value - m.robust.value
@@ -133,7 +133,7 @@ def _equal_means(figure: go.Figure, x: tuple[float, float], y: tuple[float, floa
 
 
 def _span(values: Iterable[float]) -> tuple[float, float]:
-    """An axis around values, however close together."""
+    """Return an axis around values, however close together."""
     told = list(values)
     low, high = min(told), max(told)
     room = max(0.08 * (high - low), 0.005)

@@ -12,7 +12,7 @@ class Untried:
     """What is left of a space, as trials take points."""
 
     def __init__(self, space: Space, trials: Callable[[], Sequence[FrozenTrial]]) -> None:
-        """What is left.
+        """Keep track of what is left.
 
         Args:
             space: of all points.
@@ -31,5 +31,5 @@ class Untried:
 
 
 def _key(point: Mapping[str, object]) -> frozenset[tuple[str, str]]:
-    """The same for equal points; numbers of a range with a step are rounded differently here and there."""
+    """Return the same key for equal points; numbers of a range with a step are rounded differently here and there."""
     return frozenset((path, f"{v:.12g}" if isinstance(v, int | float) else str(v)) for path, v in point.items())

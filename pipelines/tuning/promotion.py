@@ -12,7 +12,7 @@ from pipelines.tuning.study import Search, best_config
 
 
 def over_seeds(config: Config) -> Config:
-    """A search over nothing but so many seeds of a configuration, all of which the strongest attack judges."""
+    """Return a search over nothing but so many seeds of a configuration, all of which the strongest attack judges."""
     count = config.tuning.seeds
     seeds = [config.seed + number for number in range(count)]
     return overridden(

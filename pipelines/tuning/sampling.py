@@ -82,7 +82,7 @@ class Keyed(BaseSampler):
 
 
 def pruner(options: TuningOptions, *, epochs: int) -> BasePruner:
-    """The pruner of a search whose trainings have so many epochs; with two objectives none is possible."""
+    """Return the pruner of a search whose trainings have so many epochs; with two objectives none is possible."""
     if options.objective == "pareto" or options.pruner == "none":
         return NopPruner()
     if options.pruner == "hyperband":

@@ -178,7 +178,7 @@ def _record(search: Search, workers: int) -> StudyRecord:
 def _finalists(
     search: Search, record: StudyRecord, dataset: Dataset, store: Store, root: Path, tell: Tell
 ) -> tuple[Finalist, ...]:
-    """The best trials, judged anew on the validation split by the attack that judges models."""
+    """Judge the best trials anew on the validation split, by the attack that judges models."""
     found = []
     different = {trial.overrides: trial for trial in reversed(ranked(search, record))}  # of equals, the first
     for trial in list(reversed(different.values()))[: search.space.config.tuning.finalists]:

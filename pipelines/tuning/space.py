@@ -27,7 +27,7 @@ class Space:
     """What a search may change, and the configurations that come of it."""
 
     def __init__(self, config: Config) -> None:
-        """The space `tuning.space` of a configuration, in which every value is tried on the schema.
+        """Read the space `tuning.space` of a configuration, and try every value in it on the schema.
 
         Raises:
             BadInput: a path is none of the tree, a value doesn't fit there, or conditions make no sense.
@@ -46,7 +46,7 @@ class Space:
             self._check_values(path)
 
     def suggest(self, trial: optuna.Trial) -> Point:
-        """A point for a trial; one that has a point already keeps it."""
+        """Return a point for a trial; one that has a point already keeps it."""
         point: Point = {}
         for path in self._order:
             if not self._asked(path, point):
@@ -65,11 +65,11 @@ class Space:
         return point
 
     def overrides(self, point: Mapping[str, float | int | str]) -> tuple[str, ...]:
-        """What makes the configuration that of a point, in an order in which each finds its place."""
+        """Return what makes the configuration that of a point, in an order in which each finds its place."""
         return tuple(_override(path, self._value(path, point[path])) for path in self._order if path in point)
 
     def at(self, point: Mapping[str, float | int | str]) -> Config:
-        """The configuration of a point.
+        """Return the configuration of a point.
 
         Raises:
             BadInput: its values don't go together.
@@ -103,14 +103,14 @@ class Space:
                 yield from self._points(begun, {**point, rest[0]: value}, rest[1:])
 
     def values(self, path: str) -> list[Any] | None:
-        """The declared values of a leaf: its only one where it isn't searched; None where there is no end of them."""
+        """Return the declared values of a leaf: its only one where it isn't searched; None where they have no end."""
         dimension = self.dimensions.get(path)
         if dimension is None:
             return [_leaf(self.config.model_dump(mode="json"), path)]
         return list(dimension.named.values()) if isinstance(dimension, Choices) else dimension.values
 
     def alternatives(self, config: Config) -> tuple[Config, ...]:
-        """Configurations that differ from one of the space in decay and mixing weights alone.
+        """Return configurations that differ from one of the space in decay and mixing weights alone.
 
         There are none where they would be many: trials then hardly ever meet at one of them.
         """
@@ -146,7 +146,7 @@ class Space:
         return dimension.named[str(given)] if isinstance(dimension, Choices) else given
 
     def drawn(self, path: str) -> list[Any] | None:
-        """What a sampler may draw for a dimension: names of choices, or numbers; None where there is no end of them."""
+        """Return what a sampler may draw for a dimension: names of choices, or numbers; None where they have no end."""
         dimension = self.dimensions[path]
         return list(dimension.named) if isinstance(dimension, Choices) else dimension.values
 
@@ -209,7 +209,7 @@ class Space:
             yield dict(zip(needed, names, strict=True))
 
     def _needs(self, path: str) -> dict[str, str | list[str]]:
-        """What a dimension depends on, and what that depends on."""
+        """Return what a dimension depends on, and what that depends on."""
         needed: dict[str, str | list[str]] = {}
         for other, wanted in self.dimensions[path].when.items():
             needed |= {**self._needs(other), other: wanted}
@@ -223,7 +223,7 @@ def _override(path: str, value: Any) -> str:
 
 
 def _leaf(tree: Any, path: str) -> Any:
-    """What stands at a dotted path.
+    """Return what stands at a dotted path.
 
     Raises:
         BadInput: nothing does.

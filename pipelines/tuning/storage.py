@@ -30,7 +30,7 @@ def address_of(workspace: Workspace, given: str | None) -> str:
 
 
 def opened(address: str) -> BaseStorage:
-    """The storage at an address.
+    """Return the storage at an address.
 
     Raises:
         BadInput: it can't be opened.
@@ -47,7 +47,7 @@ def close(storage: BaseStorage) -> None:
 
 
 def shown(address: str) -> str:
-    """An address without its password."""
+    """Return an address without its password."""
     return masked_address(address) if "://" in address else address
 
 

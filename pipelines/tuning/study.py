@@ -73,7 +73,7 @@ class Search:
             self.study.enqueue_trial(point)
 
     def next(self, worker: "Worker") -> optuna.Trial | None:
-        """A waiting trial with its point, which is the worker's from now on; None where none is waiting.
+        """Return a waiting trial with its point, which is the worker's from now on; None where none is waiting.
 
         Workers of this machine choose one after the other, so that no two choose the same point.
         """
@@ -111,7 +111,7 @@ class Search:
         return numbers
 
     def records(self) -> list[TrialRecord]:
-        """What all trials tell."""
+        """Return what all trials tell."""
         return [record_of(trial) for trial in self.trials()]
 
     def _forsaken(self, trial: FrozenTrial) -> bool:
@@ -134,17 +134,17 @@ class Worker:
         self._lock.acquire()
 
     def sign(self) -> dict[str, str | float | int]:
-        """A sign of life."""
+        """Return a sign of life."""
         return {"host": socket.gethostname(), "process": os.getpid(), "lock": str(self._path), "alive": time.time()}
 
     def close(self) -> None:
-        """The end of it."""
+        """Release its lock."""
         self._lock.release()
         self._path.unlink(missing_ok=True)
 
 
 def created(config: Config, storage: BaseStorage, locks: Path, *, name: str | None = None) -> Search:
-    """The search that a configuration means: a new one, or the one of that name which was begun before.
+    """Return the search that a configuration means: a new one, or the one of that name which was begun before.
 
     Raises:
         BadInput: its space is wrong, or another search has that name.
@@ -169,7 +169,7 @@ def created(config: Config, storage: BaseStorage, locks: Path, *, name: str | No
 
 
 def joined(name: str, storage: BaseStorage, locks: Path) -> Search:
-    """A search that somebody else began, with the configuration that lies beside it.
+    """Return a search that was begun elsewhere, with the configuration that lies beside it.
 
     Raises:
         BadInput: there is none of that name.
@@ -186,12 +186,12 @@ def joined(name: str, storage: BaseStorage, locks: Path) -> Search:
 
 
 def default_name(config: Config) -> str:
-    """The name of a configuration's search where nobody gives it one."""
+    """Return the name of a configuration's search that was given none."""
     return f"{config.data.name}-{_about(config)[:8]}"
 
 
 def record_of(trial: FrozenTrial) -> TrialRecord:
-    """What a trial tells."""
+    """Return what a trial tells."""
     told = TrialRecord(number=trial.number, state=_STATES[trial.state], **trial.user_attrs.get(RECORD, {}))
     values = tuple(trial.values or ())
     if trial.state is TrialState.PRUNED and trial.intermediate_values:
@@ -208,7 +208,7 @@ def _opened(
 
 
 def _about(config: Config) -> str:
-    """What must stay the same in a search."""
+    """Return what must stay the same in a search."""
     return digest([params_digest(config), _of_search(config)])
 
 
@@ -219,7 +219,7 @@ def _of_search(config: Config) -> dict[str, Any]:
 
 
 def _differing(begun: Any, config: Config) -> str:
-    """The keys in which a configuration differs from the one that a search was begun with."""
+    """Return the keys in which a configuration differs from the one that a search was begun with."""
     try:
         before, now = (dict(leaves({**with_effect(own), "tuning": _of_search(own)})) for own in (check(begun), config))
     except BadInput:
@@ -237,5 +237,5 @@ def _is_free(path: Path) -> bool:
 
 
 def best_config(search: Search, record: TrialRecord) -> Config:
-    """The configuration of a trial."""
+    """Return the configuration of a trial."""
     return overridden(search.space.config, record.overrides)

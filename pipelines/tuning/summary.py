@@ -9,7 +9,7 @@ from pipelines.trials import StudyRecord, TrialRecord
 
 
 def as_json(record: StudyRecord) -> dict[str, Any]:
-    """The facts that `generalist tune --json` writes."""
+    """Return the facts that `generalist tune --json` writes."""
     best = chosen(record)
     return {
         "name": record.name,
@@ -32,7 +32,7 @@ def as_json(record: StudyRecord) -> dict[str, Any]:
 
 
 def lines(record: StudyRecord) -> Iterator[str]:
-    """The same for people."""
+    """Yield the same facts for people."""
     counts = ", ".join(f"{count} {state}" for state, count in sorted(states(record).items()))
     yield f"{len(record.trials)} trials ({counts}) in {record.seconds:.0f} s, workers: {record.workers}"
     whole, own = asked(record), trained(record)
@@ -58,7 +58,7 @@ def lines(record: StudyRecord) -> Iterator[str]:
 
 
 def short(path: str) -> str:
-    """A path without its section, which is known from the rest: `warm_up`, `natural.optimizer`."""
+    """Return a path without its section, which is known from the rest: `warm_up`, `natural.optimizer`."""
     return path.partition(".")[2] or path
 
 
@@ -92,5 +92,5 @@ def overhead(record: StudyRecord) -> float:
 
 
 def chosen(record: StudyRecord) -> TrialRecord | None:
-    """The best trial."""
+    """Return the best trial."""
     return next((trial for trial in record.trials if trial.number == record.best), None)

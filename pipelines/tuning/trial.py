@@ -36,7 +36,7 @@ class Work:
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """What is done inside counts as busy."""
+        """Count what is done inside as busy."""
         since = time.perf_counter()
         try:
             yield
@@ -127,7 +127,7 @@ def points(end: RoundEnd) -> list[Point]:
 
 
 def shared(space: Space, config: Config, dataset: Dataset, store: Store, root: Path) -> Shared:
-    """The training of a trial's configuration; its states are stored where others of the space may begin."""
+    """Return the training of a trial's configuration; its states are stored where others of the space may begin."""
     options = space.config.tuning
     rungs = frozenset(range(options.rung, config.training.epochs, options.rung))
     sharing = Sharing(cuts=_cuts(space, config), measured=rungs, alternatives=space.alternatives(config))

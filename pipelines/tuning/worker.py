@@ -213,7 +213,7 @@ def _remix(search: Search, training: Shared, end: RoundEnd, validation: Measured
 
 
 def attack_of(config: Config) -> ChoiceOptions:
-    """The attack that decides a trial's value."""
+    """Return the attack that decides a trial's value."""
     return ChoiceOptions(name="quick") if config.tuning.attack == "quick" else config.evaluation.choice
 
 
@@ -242,7 +242,7 @@ def _alive(search: Search, trial: optuna.Trial, worker: Worker) -> Iterator[None
 
 
 def main(words: list[str], environment: Mapping[str, str]) -> int:
-    """The program."""
+    """Run the program."""
     quiet_telemetry()
     workspace = Workspace.find()
     _end_with_parent()

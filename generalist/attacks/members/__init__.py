@@ -19,11 +19,11 @@ def member_names() -> list[str]:
 
 
 def member_module(name: str) -> str:
-    """The module of an attack."""
+    """Return the module of an attack."""
     return f"{__name__}.{name.replace('-', '_')}"
 
 
 def member(name: str) -> Callable[[Setting], Iterator[Wave]]:
-    """An attack's waves; no other attack is imported."""
+    """Return the function that yields an attack's waves; no other attack is imported."""
     waves: Callable[[Setting], Iterator[Wave]] = importlib.import_module(member_module(name)).waves
     return waves

@@ -8,7 +8,7 @@ from generalist.attacks.waves import ascent
 
 
 def waves(setting: Setting) -> Iterator[Wave]:
-    """The runs of this attack."""
+    """Yield the runs of this attack."""
     yield ascent(setting, "ce", cross_entropy, range(1))
     yield ascent(setting, "scaled ce", scaled_cross_entropy, range(1))
     for name, view in setting.views.items():

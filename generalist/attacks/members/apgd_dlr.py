@@ -8,7 +8,7 @@ from generalist.attacks.waves import ascent
 
 
 def waves(setting: Setting) -> Iterator[Wave]:
-    """The runs of this attack."""
+    """Yield the runs of this attack."""
     yield ascent(setting, "dlr", dlr, range(1))
     for name, view in setting.views.items():
         yield ascent(setting.through(view), f"dlr through {name}", dlr, range(1))

@@ -7,7 +7,7 @@ from generalist.attacks.waves import approach
 
 
 def waves(setting: Setting) -> Iterator[Wave]:
-    """The runs of this attack."""
+    """Yield the runs of this attack."""
     for name, own in setting.each_view():
         yield approach(own, f"fab{name}", range(1))
         if setting.restarts > 1:

@@ -7,7 +7,7 @@ from generalist.attacks.waves import SOON, aimed_approach
 
 
 def waves(setting: Setting) -> Iterator[Wave]:
-    """The runs of this attack."""
+    """Yield the runs of this attack."""
     for name, own in setting.each_view():
         for ranks in setting.ranks():
             yield aimed_approach(own, f"near{name}", ranks, SOON)

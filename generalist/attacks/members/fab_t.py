@@ -7,6 +7,6 @@ from generalist.attacks.waves import aimed_approach
 
 
 def waves(setting: Setting) -> Iterator[Wave]:
-    """The runs of this attack."""
+    """Yield the runs of this attack."""
     for name, own in setting.each_view():
         yield aimed_approach(own, f"fab{name}", range(min(own.targets, own.classes - 1)))

@@ -8,7 +8,7 @@ from generalist.attacks.waves import aimed_ascent
 
 
 def waves(setting: Setting) -> Iterator[Wave]:
-    """The runs of this attack."""
+    """Yield the runs of this attack."""
     for name, own in setting.each_view():
         for ranks in setting.ranks():
             yield aimed_ascent(own, f"margin{name}", targeted_margin, ranks, diversified=True)

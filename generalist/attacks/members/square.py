@@ -7,5 +7,5 @@ from generalist.attacks.waves import by_queries
 
 
 def waves(setting: Setting) -> Iterator[Wave]:
-    """The runs of this attack."""
+    """Yield the runs of this attack."""
     yield by_queries(setting, "square")

@@ -54,7 +54,7 @@ def _split(folder: Path, name: str) -> Split:
 
 
 def _idx(path: Path) -> Uint8:
-    """The array of a gzipped idx file: two zero bytes, type (8 is uint8), rank, big-endian sizes, values."""
+    """Return the array of a gzipped idx file: two zero bytes, type (8 is uint8), rank, big-endian sizes, values."""
     content = gzip.decompress(path.read_bytes())
     rank = content[3]
     sizes = struct.unpack_from(f">{rank}I", content, offset=4)

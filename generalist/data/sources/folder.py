@@ -158,7 +158,7 @@ def _check_classes(folder: Path, listing: Listing, found: Found) -> None:
 
 
 def _besides(folder: Path, found: Found) -> str:
-    """What was left out below a folder, in brackets, or nothing."""
+    """Return what was left out below a folder, in brackets, or nothing."""
     below = composed(folder.parts)
     kinds = [kind for path, kind in found.left_out.items() if composed(path.parts[: len(below)]) == below]
     return f" (left out: {told(kinds)})" if kinds else ""

@@ -13,7 +13,7 @@ Block = Callable[[int, int, int], nn.Module]
 
 
 def convolution(inputs: int, outputs: int, *, size: int, stride: int = 1) -> nn.Conv2d:
-    """A convolution without bias (a BatchNorm2d follows) that keeps height and width at stride 1."""
+    """Return a convolution without bias (a BatchNorm2d follows) that keeps height and width at stride 1."""
     return nn.Conv2d(inputs, outputs, kernel_size=size, stride=stride, padding=size // 2, bias=False)
 
 

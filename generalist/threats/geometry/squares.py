@@ -21,7 +21,7 @@ Candidates = Callable[[Labels, Labels, Images], Images]
 
 
 def side(query: int, height: int, width: int) -> int:
-    """The side of the square at a query, in pixels: at least 1, at most what fits."""
+    """Return the side of the square at a query, in pixels: at least 1, at most what fits."""
     share = FIRST_SHARE / 2 ** sum(query > edge for edge in HALVED_AFTER)
     return min(max(round(math.sqrt(share * height * width)), 1), height, width)
 
@@ -46,7 +46,7 @@ class Pattern(ABC):
 
     @abstractmethod
     def start(self) -> Images:
-        """The points of the first query."""
+        """Return the points of the first query."""
 
     @abstractmethod
     def plan(self, queries: range) -> Candidates:
