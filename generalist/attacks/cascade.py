@@ -28,7 +28,7 @@ from generalist.threats import Threat
 _VERDICT_DRAWS = 100  # of a random model, for each verdict
 
 
-def autoattack(
+def autoattack(  # noqa: C901  a whole evaluation, in the order in which it happens
     model: nn.Module | Network,
     images: Tensor,
     labels: Tensor,
