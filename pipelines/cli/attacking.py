@@ -41,22 +41,24 @@ def attack(
         typer.Option(
             "--images",
             metavar="FIRST:END|N",
-            help="Only these, as a shard; or N images, chosen by the seed with the shares of all classes.",
+            help="Only these, as a shard; or N images, drawn by the seed in proportion to the classes.",
         ),
     ] = ":",
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="A cap on memory; changes no verdict.")] = 256,
-    queries: Annotated[int, typer.Option("--queries", min=1, help="Of Square, for each image.")] = 5000,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Their number may change the last bits.")] = 1,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Limits memory; changes no verdict.")] = 256,
+    queries: Annotated[int, typer.Option("--queries", min=1, help="Square's queries for each image.")] = 5000,
+    threads: Annotated[
+        int, typer.Option("--threads", min=1, help="CPU threads; their number may change the last bits.")
+    ] = 1,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, or auto.")] = "cpu",
     mean: Annotated[
-        str | None, typer.Option("--mean", metavar="M,…", help="Of an ONNX file that wants (image - mean) / std.")
+        str | None, typer.Option("--mean", metavar="M,…", help="For an ONNX file that expects (image - mean) / std.")
     ] = None,
     std: Annotated[
-        str | None, typer.Option("--std", metavar="S,…", help="The same; one number, or one for each channel.")
+        str | None, typer.Option("--std", metavar="S,…", help="Likewise; one number, or one for each channel.")
     ] = None,
     state: Annotated[
-        Path | None, typer.Option("--state", metavar="FILE", help="Kept while attacking: a killed command goes on.")
+        Path | None, typer.Option("--state", metavar="FILE", help="Progress is kept there; re-run to resume.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE.npz", help="Where verdicts go, image by image.")
@@ -65,7 +67,7 @@ def attack(
 ) -> None:
     """Measure a model's robust accuracy with AutoAttack.
 
-    Weights of ours are attacked with all their gradients; an ONNX file, which has none, by Square's queries alone.
+    Generalist's own weights are attacked with gradients; an ONNX file, which has none, by Square's queries alone.
     """
     starting("attacking")
     import torch

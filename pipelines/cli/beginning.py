@@ -24,7 +24,7 @@ _CODE = """  code:
 def init(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="New, or empty.", show_default=False)],
 ) -> None:
-    """Begin a project in a folder."""
+    """Create a project in a folder."""
     from generalist.config import preset_path
 
     contents = {name: (_carried() / name).read_text(encoding="utf-8") for name in (*_FILES, _RAW)}

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def relocate() -> None:
-    """Take runs and models along after a move of the project.
+    """Update the paths of runs and models after the project was moved.
 
-    MLflow notes absolute paths; where they lead to the folder of before, they lead to this one afterwards.
+    MLflow stores absolute paths; those that lead to the old folder are changed to lead to this one.
     """
     from pipelines import tracking
     from pipelines.workspace import Workspace

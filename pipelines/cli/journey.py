@@ -96,11 +96,11 @@ def register(
 
 
 def run() -> None:
-    """Do all of it that is not up to date.
+    """Run the whole pipeline; skip what is up to date.
 
-    Runs `dvc repro`, registers the model if nothing did, and shows what came out.
+    Runs `dvc repro`, registers the model unless it is registered already, and shows the results.
     """
-    starting("running all that is not up to date")
+    starting("running the pipeline; what is up to date is skipped")
     from pipelines.ahead import imported, uncollected
     from pipelines.cli import repro
     from pipelines.cli.databases import being_made

@@ -31,7 +31,7 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with all probabilities.")] = False,
     device: Annotated[Device, typer.Option("--device", help="Where ONNX Runtime computes.")] = "cpu",
 ) -> None:
-    """Say what is in images: classes and probabilities.
+    """Predict the classes of images, with probabilities.
 
     Images that can't be read are named on standard error, the others are predicted, and the exit code is 1.
     """
@@ -59,7 +59,7 @@ def trace(
     """Show where a model comes from, if it is unchanged.
 
     Its lineage, and the MLflow runs and registered versions of this very file. Fails if a byte of it differs, or if
-    nothing here knows the file: its seals prove that it is whole, not who made it.
+    no run or version here has the file: its seals prove that it is whole, not who made it.
     """
     from generalist.export import verify
     from pipelines.cli.showing import lineage, show
@@ -97,7 +97,7 @@ def promote(
     reason: Annotated[str, typer.Option("--reason", help="Why; kept as a tag.")] = "by hand",
     name: options.Name = None,
 ) -> None:
-    """Make a version champion whatever the gates said."""
+    """Make a version the champion, even if the gates refused it."""
     from pipelines import registry
     from pipelines.workspace import Workspace
 
@@ -107,7 +107,7 @@ def promote(
 
 
 def rollback(name: options.Name = None) -> None:
-    """Make the former champion champion again."""
+    """Make the former champion the champion again."""
     from pipelines import registry
     from pipelines.workspace import Workspace
 

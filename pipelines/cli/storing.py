@@ -13,7 +13,7 @@ from pipelines.cli.shell import new_app, printing, say, tell
 if TYPE_CHECKING:
     from generalist.store import Entry, Store
 
-app = new_app(help="The store of states that trainings go on from and share.")
+app = new_app(help="The store of states, which trainings share and resume from.")
 _DAY = 24 * 60 * 60.0
 _IN_USE = 60 * 60.0  # seconds; a younger temporary file may have a writer
 
@@ -70,11 +70,11 @@ def prune(
     ] = 30,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
 ) -> None:
-    """Delete states that nobody used for a while.
+    """Delete states that were not used for a while.
 
     Also what was set aside or left by killed writers.
 
-    Whatever is deleted is computed again where it is needed: nothing is lost but time.
+    What is deleted is computed again where it is needed: only time is lost.
     """
     store, entries = _opened()
     now = time.time()

@@ -38,20 +38,22 @@ def tune(
     ] = None,
     workers: Workers = None,
     storage: Storage = None,
-    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="Of the search, to go on with it.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="Of the search; give it to resume one.")
+    ] = None,
     join: Annotated[
-        bool, typer.Option("--join", help="Only work at a search that was begun elsewhere; needs --name.")
+        bool, typer.Option("--join", help="Only work on a search that was begun elsewhere; needs --name.")
     ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write what was found, as JSON.")
     ] = None,
     promote: Annotated[
-        bool, typer.Option("--promote", help="Train the best with several seeds, evaluate it, send it to the gates.")
+        bool, typer.Option("--promote", help="Train the best with several seeds, evaluate it, pass it to the gates.")
     ] = False,
 ) -> None:
     """Search the space of params.yaml for the best trade-off.
 
-    The same command goes on with a search.
+    Re-run the command to resume a search.
     """
     starting("searching")
     from pipelines.workspace import Workspace, quiet_telemetry
@@ -85,7 +87,7 @@ def tune(
 
 def ablate(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="Of presets/ablations, or a file; without, all are listed.")
+        str | None, typer.Argument(metavar="NAME", help="In presets/ablations, or a file; without it, all are listed.")
     ] = None,
     preset: options.Preset = None,
     overrides: options.Overrides = None,
@@ -95,7 +97,7 @@ def ablate(
         Path | None, typer.Option("--json", metavar="FILE", help="Write what was found, as JSON.")
     ] = None,
 ) -> None:
-    """Train every point of a declared grid, and show what came of it."""
+    """Train every point of a declared grid, and show the results."""
     from pipelines.tuning import ablation
     from pipelines.workspace import Workspace, quiet_telemetry
 

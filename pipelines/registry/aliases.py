@@ -39,7 +39,7 @@ def promote(workspace: Workspace, version: int, *, name: str, reason: str) -> Mo
 
 
 def rollback(workspace: Workspace, *, name: str) -> Move:
-    """Make the former champion champion again.
+    """Make the former champion the champion again.
 
     Raises:
         BadInput: there is no champion, it had no predecessor, or that was deleted.
