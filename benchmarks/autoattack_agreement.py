@@ -68,17 +68,17 @@ class Row:
 
 
 def few_misses(only_original: int, n: int) -> bool:
-    """At most two images, or 1 %, that only the original broke: cascades that differ in the seed differ by as much."""
+    """Allow two images, or 1 %, that only the original broke: cascades that differ in the seed differ by as much."""
     return only_original <= max(2, 0.01 * n)
 
 
 def no_weaker(only_original: int, only_ours: int) -> bool:
-    """McNemar's test, one-sided: what only the original broke is not significantly more."""
+    """Apply McNemar's test, one-sided: what only the original broke is not significantly more."""
     return only_original <= only_ours + 2 * math.sqrt(only_original + only_ours)
 
 
 def core_broken(missed: int, images: int) -> bool:
-    """At most one miss in a thousand images among those that every run of the original broke."""
+    """Allow one miss in a thousand images among those that every run of the original broke."""
     return 1000 * missed <= images
 
 
@@ -114,7 +114,7 @@ class Job:
 
 
 def jobs() -> list[Job]:
-    """All of them: the original's first runs; alone also the first attack of each cascade."""
+    """Return all of them: the original's first runs; alone also the first attack of each cascade."""
     found: dict[str, Job] = {}
     for run in runs(*NETWORKS, *VARIANTS):
         if run.seed or run.batch_size != 200:

@@ -66,7 +66,7 @@ class Pair:
 
 
 def ours(run: Run, version: str, queries: int) -> Side:
-    """Our cascade."""
+    """Return our cascade."""
     images, labels = data()
     model, threat = network(run.network), Threat(run.norm, run.eps)
     began = time.process_time()
@@ -85,7 +85,7 @@ def plain(run: Run, queries: int) -> Side:
 
 
 def pair(run: Run, queries: int, repeats: int) -> Pair:
-    """Both in turn, as often as asked; seconds are medians."""
+    """Time both in turn, as often as asked; seconds are medians."""
     own, other = [], []
     for _ in range(repeats):
         own.append(ours(run, "standard", queries))
@@ -99,7 +99,7 @@ def _median(sides: list[Side]) -> Side:
 
 
 def _warm_up(run: Run) -> None:
-    """Libraries load and caches fill."""
+    """Let libraries load and caches fill."""
     images, labels = data()
     few, model, threat = slice(0, 20), network(run.network), Threat(run.norm, run.eps)
     autoattack(model, images[few], labels[few], threat, attacks=["apgd-ce", "square"], square_queries=20)

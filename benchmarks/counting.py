@@ -40,7 +40,7 @@ class Work:
 
 
 def iteration(case: Case, batch: int, *, bytes_each: int) -> Work:
-    """One iteration of the attack, with numbers of so many bytes."""
+    """Return one iteration of the attack, with numbers of so many bytes."""
     network = _network(case).eval().requires_grad_(False)
     leaf = _images(case, batch).requires_grad_()
     images = leaf.view_as(leaf)  # FlopCounterMode can't see gradients end in a leaf
@@ -48,7 +48,7 @@ def iteration(case: Case, batch: int, *, bytes_each: int) -> Work:
 
 
 def training_pass(case: Case, batch: int, *, bytes_each: int) -> Work:
-    """Forward and backward of a training step; optimizer and averages are not counted."""
+    """Return the forward and backward pass of a training step; optimizer and averages are not counted."""
     network = _network(case).train()
     return _counted(lambda: _loss(network, _images(case, batch)).backward(), bytes_each)
 

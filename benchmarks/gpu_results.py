@@ -29,7 +29,7 @@ def split(path: Path, folder: Path, largest: int = LARGEST) -> list[Path]:
 
 
 def counted(case: Case, config: Config) -> dict[str, int]:
-    """Floating-point operations of each expert's training for one image."""
+    """Return the floating-point operations of each expert's training for one image."""
     forward, attack = training_pass(case, 1, bytes_each=4).flops, iteration(case, 1, bytes_each=4).flops
     found = {}
     for name, expert in config.experts.items():
@@ -39,7 +39,7 @@ def counted(case: Case, config: Config) -> dict[str, int]:
 
 
 def throughput(history: History, flops: dict[str, int]) -> tuple[dict[str, float], float]:
-    """Images a second by expert, and floating-point operations a second of all, over the seconds of all epochs."""
+    """Return images a second by expert, and floating-point operations a second of all, over all epochs' seconds."""
     images = {name: sum(own.images for own in history.epochs if own.expert == name) for name in flops}
     seconds = {name: sum(own.seconds for own in history.epochs if own.expert == name) for name in flops}
     work = sum(images[name] * flops[name] for name in flops)

@@ -84,7 +84,7 @@ def attack(arguments: argparse.Namespace) -> Path | None:
 
 
 def show(result: Cascade, on: torch.device, file: Path | None) -> None:
-    """Natural and robust accuracy with n and interval."""
+    """Print natural and robust accuracy with n and interval."""
     n = len(result.robust)
     found = {name: Accuracy(correct=int(own.sum()), n=n) for name, own in _masks(result).items()}
     machine.tell({name: own.value for name, own in found.items()}, on, file, n=n, flags=list(result.flags))

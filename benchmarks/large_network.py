@@ -75,7 +75,7 @@ class Effort:
 
 
 def large(images: int, run: Run) -> Iterator[Costs]:
-    """On the CPU with so many images, then on CUDA where there is one; in float32, then searching in bfloat16."""
+    """Yield costs on the CPU with so many images, then on CUDA if present; in float32, then searching in bfloat16."""
     plain, ours = efforts(run)
     where = f"survivors of {run.network}/{run.norm}:{run.eps}"
     for device, count, steps in [("cpu", images, 2), ("cuda", 1024, 20)]:
@@ -91,7 +91,7 @@ def large(images: int, run: Run) -> Iterator[Costs]:
 
 
 def efforts(run: Run) -> tuple[Effort, Effort]:
-    """Of the plain cascade and of ours, each attack on the survivors of our cascade."""
+    """Return the efforts of the plain cascade and of ours, each attack on the survivors of our cascade."""
     images, labels = data()
     model, threat = network(run.network), Threat(run.norm, run.eps)
     left = attacks.autoattack(model, images, labels, threat).robust
@@ -110,7 +110,7 @@ def _effort(costs: dict[str, Cost], n: int) -> Effort:
 
 
 def _passes(cost: Cost, gradient: float, query: float) -> float:
-    """Seconds of some passes."""
+    """Return the seconds of some passes."""
     return cost.backward * gradient + (cost.forward - cost.backward) * query
 
 
@@ -182,14 +182,14 @@ class _Bench:
         return Step("Square, query", other / cost.forward, own / asked[-1], plain.square, ours.square)
 
     def _ours(self, precision: Precision, attack: Callable[[Victim], object]) -> float:
-        """Seconds of our attack, on the network as the cascade hands it over."""
+        """Return the seconds of our attack, on the network as the cascade hands it over."""
         with evaluating(self.model):
             decision, _ = decided(self.model, None)
             victim = searched(self.model, decision, precision, self.images, self.logits)
             return self._seconds(lambda: attack(victim))
 
     def _plain(self, attack: Callable[[Counted, Tensor, Tensor], object]) -> tuple[float, Cost]:
-        """Seconds of the plain attack, in batches as large as our tiles, and its passes."""
+        """Return the seconds of the plain attack, in batches as large as our tiles, and its passes."""
         counted, size = Counted(self.model), tile_size(self.device)
 
         def call() -> None:
@@ -200,7 +200,7 @@ class _Bench:
         return self._seconds(call), counted.cost
 
     def _seconds(self, call: Callable[[], object]) -> float:
-        """CPU time; on CUDA the time that passes, after a call to warm up."""
+        """Return CPU time; on CUDA the time that passes, after a call to warm up."""
         if self.device.type == "cpu":
             began = time.process_time()
             call()

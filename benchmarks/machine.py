@@ -52,13 +52,13 @@ def wall_seconds(call: Callable[[], object], on: torch.device) -> float:
 
 
 def machine(on: torch.device | None = None) -> str:
-    """Such as `x86_64, 2 cores, load average 1.3`; with CUDA, the device's name first."""
+    """Return words such as `x86_64, 2 cores, load average 1.3`; with CUDA, the device's name first."""
     own = f"{platform.machine()}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}"
     return f"{torch.cuda.get_device_name(on)}, {own}" if on is not None and on.type == "cuda" else own
 
 
 def versions() -> dict[str, str]:
-    """Of what decides the figures."""
+    """Return the versions of what decides the figures."""
     found = {"torch": torch.__version__, "python": platform.python_version()}
     return found | ({"cuda": torch.version.cuda} if torch.version.cuda else {})
 
@@ -72,5 +72,5 @@ def tell(ratios: Mapping[str, Any], on: torch.device, file: Path | None, **more:
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """Markdown."""
+    """Return a table in Markdown."""
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))

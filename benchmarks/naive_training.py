@@ -25,7 +25,7 @@ class NaiveTraining:
         self.eps, self.step_size, self.steps = eps, step_size, steps
 
     def step(self, images: Tensor, labels: Tensor) -> tuple[int, int]:
-        """One step of both, and what the progress bar shows."""
+        """Take one step of both, and return what the progress bar shows."""
         self.train(0, images, labels)
         self.train(1, self.attacked(images, labels), labels)
         self.average()
@@ -41,12 +41,12 @@ class NaiveTraining:
 
     @torch.no_grad()
     def shown(self, images: Tensor, labels: Tensor) -> tuple[int, int]:
-        """Correct predictions of two averages, for the progress bar."""
+        """Return correct predictions of two averages, for the progress bar."""
         natural, robust = ((own(images).argmax(1) == labels).sum() for own in self.averages[:2])
         return int(natural), int(robust)
 
     def attacked(self, images: Tensor, labels: Tensor, steps: int | None = None) -> Tensor:
-        """Linf PGD from a random start, in fewer steps where a number is given."""
+        """Attack by Linf PGD from a random start, in fewer steps where a number is given."""
         self.robust.eval()
         points = (images + torch.empty_like(images).uniform_(-self.eps, self.eps)).clamp(0, 1)
         for _ in range(steps or self.steps):

@@ -125,7 +125,7 @@ def _advance(expert: Expert, data: Resident, epochs: range, threads: int) -> Non
 
 
 def _measuring(config: Config, dataset: Dataset, expert: Expert) -> float:
-    """Seconds of one measurement on the validation split."""
+    """Return the seconds of one measurement on the validation split."""
     options, times = config.evaluation, []
     on = engine.device(config.training.device)
     model = engine.model_with(config.model, dataset.shape, expert.state().weights, on=on)
@@ -191,13 +191,13 @@ def pipeline(folder: Path) -> Whole:
 
 
 def _children() -> float:
-    """CPU seconds of processes that this one started and that have ended."""
+    """Return the CPU seconds of processes that this one started and that have ended."""
     own = resource.getrusage(resource.RUSAGE_CHILDREN)
     return own.ru_utime + own.ru_stime
 
 
 def told(whole: Whole, loop: Bare) -> tuple[dict[str, float], dict[str, float]]:
-    """Ratios, and seconds by what they are of."""
+    """Return ratios, and seconds by what they are of."""
     overhead = whole.seconds - whole.evaluation - loop.seconds
     training = whole.seconds - whole.before - whole.after
     seconds = {

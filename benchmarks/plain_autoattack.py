@@ -68,7 +68,7 @@ def plain_autoattack(
 def _attacked(
     attack: str, network: Counted, x: Tensor, y: Tensor, norm: str, eps: float, generator: torch.Generator, queries: int
 ) -> Tensor:
-    """Points of which as many as possible are misclassified."""
+    """Return points of which as many as possible are misclassified."""
     if attack == "square":
         return search(network, x, y, norm, eps, generator, queries)
     if attack == "apgd-ce":

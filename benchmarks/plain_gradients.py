@@ -31,18 +31,18 @@ class Counted:
         self.network, self.cost = network, Cost()
 
     def __call__(self, points: Tensor) -> Tensor:
-        """Logits."""
+        """Return the logits."""
         self.cost.forward += len(points)
         logits: Tensor = self.network(points)
         return logits
 
     @torch.no_grad()
     def wrong(self, points: Tensor, labels: Tensor) -> Tensor:
-        """Where another class than the label is likeliest."""
+        """Return where another class than the label is likeliest."""
         return self(points).argmax(1) != labels
 
     def slope(self, points: Tensor, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits, losses and the gradient of their sum by the points."""
+        """Return logits, losses and the gradient of their sum by the points."""
         points = points.detach().requires_grad_()
         logits = self(points)
         losses = loss(logits)
@@ -57,7 +57,7 @@ class Counted:
         return logits.detach(), losses.detach(), gradient
 
     def wasteful_slope(self, points: Tensor, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        """Losses and gradient; those of the parameters are made and thrown away, as FAB's published code does."""
+        """Return losses and gradient; the parameters' are made and thrown away, as FAB's published code does."""
         points = points.detach().requires_grad_()
         losses = loss(self(points))
         losses.sum().backward()
@@ -68,12 +68,12 @@ class Counted:
 
 
 def cross_entropy(z: Tensor, y: Tensor) -> Tensor:
-    """-log softmax of the label."""
+    """Return -log softmax of the label."""
     return nn.functional.cross_entropy(z, y, reduction="none")
 
 
 def targeted_dlr(target: Tensor) -> Loss:
-    """-(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2)."""
+    """Return -(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2)."""
 
     def loss(z: Tensor, y: Tensor) -> Tensor:
         best = z.sort(1).values
@@ -84,7 +84,7 @@ def targeted_dlr(target: Tensor) -> Loss:
 
 
 def length(offsets: Tensor, norm: str) -> Tensor:
-    """Norms [batch, 1, 1, 1]."""
+    """Return the norms [batch, 1, 1, 1]."""
     flat = offsets.flatten(1)
     lengths = flat.abs().amax(1) if norm == "linf" else flat.square().sum(1).sqrt()
     return lengths.view(-1, 1, 1, 1)
@@ -100,7 +100,7 @@ def start(x: Tensor, norm: str, eps: float, generator: torch.Generator) -> Tenso
 
 
 def project(points: Tensor, x: Tensor, norm: str, eps: float) -> Tensor:
-    """Into the ball, then into the box."""
+    """Project into the ball, then into the box."""
     if norm == "linf":
         return torch.min(torch.max(points, x - eps), x + eps).clamp(0, 1)
     offsets = points - x
@@ -111,7 +111,7 @@ def project(points: Tensor, x: Tensor, norm: str, eps: float) -> Tensor:
 def apgd(
     network: Counted, x: Tensor, y: Tensor, loss: Loss, norm: str, eps: float, begin: Tensor, steps: int = STEPS
 ) -> tuple[Tensor, Tensor]:
-    """One run: for each image the last misclassified point, and whether there was one."""
+    """Run once: return for each image the last misclassified point, and whether there was one."""
     here = before = begin
     logits, losses, gradient = network.slope(here, lambda z: loss(z, y))
     broken, found = logits.argmax(1) != y, here.clone()
@@ -145,7 +145,7 @@ def apgd(
 def fab(
     network: Counted, x: Tensor, y: Tensor, target: Tensor, norm: str, eps: float, steps: int = STEPS
 ) -> tuple[Tensor, Tensor]:
-    """One run towards one target: for each image the nearest misclassified point, and whether it lies within eps."""
+    """Run towards one target: return each image's nearest misclassified point, and whether it lies within eps."""
     here, found, nearest = x.clone(), x.clone(), torch.full((len(x),), math.inf, device=x.device)
 
     def difference(z: Tensor) -> Tensor:

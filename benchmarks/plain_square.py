@@ -45,18 +45,18 @@ def search(
 
 
 def margin(z: Tensor, y: Tensor) -> Tensor:
-    """z_y - max of the other z."""
+    """Return z_y - max of the other z."""
     own = z.gather(1, y[:, None])
     return own.squeeze(1) - z.scatter(1, y[:, None], -math.inf).amax(1)
 
 
 def stripes(x: Tensor, eps: float, signs: Draw) -> Tensor:
-    """Linf: vertical stripes."""
+    """Return vertical stripes, for Linf."""
     return (x + eps * signs(*x.shape[:2], 1, x.shape[3])).clamp(0, 1)
 
 
 def squares(points: Tensor, x: Tensor, eps: float, share: float, signs: Draw, below: Callable[[int], int]) -> Tensor:
-    """Linf: one square set to one sign per channel, both the same for all images."""
+    """Set one square to one sign per channel, both the same for all images, for Linf."""
     height, width = x.shape[2:]
     side = min(max(round(math.sqrt(share * height * width)), 1), height, width)
     top, left = below(height - side), below(width - side)
@@ -66,7 +66,7 @@ def squares(points: Tensor, x: Tensor, eps: float, share: float, signs: Draw, be
 
 
 def tiles(x: Tensor, eps: float, signs: Draw) -> Tensor:
-    """L2: five by five bumps."""
+    """Return five by five bumps, for L2."""
     side = x.shape[2] // 5
     offsets = torch.zeros_like(x)
     edge = (x.shape[2] - 5 * side) // 2
@@ -78,7 +78,7 @@ def tiles(x: Tensor, eps: float, signs: Draw) -> Tensor:
 
 
 def bumps(points: Tensor, x: Tensor, eps: float, share: float, signs: Draw, below: Callable[[int], int]) -> Tensor:
-    """L2: a bump in one window, paid for by that window, another one, and what is unused."""
+    """Put a bump in one window, paid for by that window, another one, and what is unused, for L2."""
     height, width = x.shape[2:]
     side = max(round(math.sqrt(share * height * width)), 3)
     side += 1 - side % 2
@@ -100,23 +100,23 @@ def bumps(points: Tensor, x: Tensor, eps: float, share: float, signs: Draw, belo
 
 
 def norms(offsets: Tensor) -> Tensor:
-    """Per image and channel."""
+    """Return the norms per image and channel."""
     return offsets.square().sum((2, 3), keepdim=True).sqrt()
 
 
 def whole_norm(offsets: Tensor) -> Tensor:
-    """Per image."""
+    """Return the norms per image."""
     return offsets.square().sum((1, 2, 3), keepdim=True).sqrt()
 
 
 def bump(side: int) -> Tensor:
-    """Two opposite halves of norm 1."""
+    """Return two opposite halves of norm 1."""
     both = torch.cat([pyramid(side // 2, side), -pyramid(side - side // 2, side)])
     return both / both.square().sum().sqrt()
 
 
 def pyramid(height: int, width: int) -> Tensor:
-    """Nested rectangles, the k-th smallest adding 1 / k^2."""
+    """Return nested rectangles, the k-th smallest adding 1 / k^2."""
     total = torch.zeros(height, width)
     for k in range(max(height // 2, width // 2) + 1):
         rows = slice(max(height // 2 - k, 0), max(min(height // 2 + k + 1, height), 0))

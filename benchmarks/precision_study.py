@@ -25,7 +25,7 @@ WAYS = {
 
 
 def interval(differences: list[float]) -> tuple[float, float, float]:
-    """Mean, and the ends of the interval within which it lies with 95 %."""
+    """Return the mean, and the ends of the interval within which it lies with 95 %."""
     mean = statistics.mean(differences)
     if len(differences) < 2:
         return mean, float("-inf"), float("inf")

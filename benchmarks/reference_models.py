@@ -35,13 +35,13 @@ def folder() -> Path:
 
 @cache
 def data() -> tuple[Tensor, Tensor]:
-    """Its 200 images float32 [200, 1, 8, 8] and labels int64 [200]."""
+    """Return its 200 images float32 [200, 1, 8, 8] and labels int64 [200]."""
     with np.load(folder() / "data.npz") as arrays:
         return torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["y"]).long()
 
 
 def network(name: str) -> nn.Module:
-    """One of its networks, checked against its clean logits; a variant is `<network>__<what is done to it>`."""
+    """Return one of its networks, checked against its clean logits; a variant is `<network>__<what is done to it>`."""
     base, _, variant = name.partition("__")
     norm = base.startswith("bn")
     first = nn.Conv2d(1, 16, 3, padding=1, bias=not norm)
@@ -106,7 +106,7 @@ class Run:
 
 
 def runs(*names: str) -> Iterator[Run]:
-    """Every run of the original against these networks."""
+    """Yield every run of the original against these networks."""
     for name in names:
         for key, run in json.loads((folder() / f"{name}.json").read_text(encoding="utf-8")).items():
             yield Run(
@@ -150,5 +150,5 @@ def known(run: Run) -> Known | None:
 
 
 def broken(flags: str) -> Tensor:
-    """'1' for robust and '0' for broken, as a mask of the broken."""
+    """Return '1' for robust and '0' for broken, as a mask of the broken."""
     return torch.tensor([flag == "0" for flag in flags])

@@ -61,7 +61,7 @@ def _alone(config: Config, dataset: Dataset) -> list[str]:
 
 
 def _bits(own: Shared) -> list[str]:
-    """Digests of all candidates, and of the experts at the end."""
+    """Return the digests of all candidates, and of the experts at the end."""
     ended = list(own.rounds())
     experts = own.training.learners(ended[-1].last).values()
     return [*(one.candidate.record.digest for one in ended), *(tensors_digest(weights) for weights in experts)]

@@ -74,7 +74,7 @@ class Side:
     alike: Mapping[str, str] = field(default_factory=dict)
 
     def timed(self, on: torch.device, *, whole: bool, known: dict[str, float] | None = None) -> dict[str, float]:
-        """Milliseconds of each part, and of the `step`, which is the sum of its parts unless `whole`.
+        """Return the milliseconds of each part, and of the `step`, which is the sum of its parts unless `whole`.
 
         Args:
             on: the device.
@@ -94,7 +94,7 @@ class Side:
 
 
 def batch_of(shape: ImageShape, size: int, on: torch.device) -> Batch:
-    """Random images and labels."""
+    """Return random images and labels."""
     draw = torch.Generator().manual_seed(0)
     images = torch.rand(size, shape.channels, shape.height, shape.width, generator=draw).to(on)
     labels = torch.randint(0, shape.classes, (size,), generator=draw).to(on)
@@ -190,7 +190,7 @@ def naive_side(ours: Ours, batch: Batch, iterations: int | None) -> Side:
 
 
 def difference(ours: Ours, exact: Ours, batch: Batch, here: Batch | None = None) -> tuple[float, float]:
-    """How far the attack's gradients are from the plain ones: relative, and the share of equal signs.
+    """Return how far the attack's gradients are from the plain ones: relative, and the share of equal signs.
 
     Args:
         ours: whose gradients.

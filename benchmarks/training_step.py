@@ -43,7 +43,7 @@ def measured(names: list[str], on: torch.device, *, batch: int | None, quick: bo
 
 
 def timed(sides: dict[str, Side], turns: int, on: torch.device, *, warm_up: int, whole: bool) -> Times:
-    """Each side in turn; where time is short, work that sides share is timed once a turn, and the plain side once."""
+    """Time each side in turn; where time is short, shared work is timed once a turn, and the plain side once."""
     found: Times = {name: [] for name in sides}
     for turn in range(warm_up + turns):
         known: dict[str, float] = {}
@@ -57,13 +57,13 @@ def timed(sides: dict[str, Side], turns: int, on: torch.device, *, warm_up: int,
 
 
 def ratio(times: Times, one: str, other: str) -> float:
-    """How many times longer a step of one side takes than one of the other: the median over the turns."""
+    """Return how many times longer a step of one side takes than one of the other: the median over the turns."""
     pairs = zip(times[one], times[other], strict=False)
     return statistics.median(own["step"] / another["step"] for own, another in pairs)
 
 
 def medians(times: Times) -> dict[str, dict[str, float]]:
-    """Milliseconds by side and part."""
+    """Return the milliseconds by side and part."""
     return {
         side: {name: statistics.median(turn[name] for turn in own) for name in own[0]} for side, own in times.items()
     }

@@ -35,7 +35,7 @@ _WITHOUT_EFFECT = (
 
 
 def training_code(plugins: Iterable[str] = ()) -> str:
-    """SHA-256 (hex) of the code that makes weights, with that of the plug-ins in these modules."""
+    """Return the SHA-256 (hex) of the code that makes weights, with that of the plug-ins in these modules."""
     return _digest("training", tuple(sorted(set(plugins))))
 
 
@@ -81,7 +81,7 @@ class Code:
         self._package, self._name = package, package.name
 
     def digest(self, roots: Collection[str]) -> str:
-        """SHA-256 (hex) of all that roots lead to; comments, docstrings and layout don't count."""
+        """Return the SHA-256 (hex) of all that roots lead to; comments, docstrings and layout don't count."""
         total = hashlib.sha256()
         for module in sorted(self.reached(roots)):
             total.update(f"{module}\n{_bare(_read(self._path(module)))}\n".encode())
@@ -110,7 +110,7 @@ class Code:
                 yield from (name.name for name in node.names if self._inside(name.name))
 
     def _named(self, module: str, name: str) -> Iterator[str]:
-        """Where a name of a module comes from; a package that is taken as a whole leads to all that it passes on."""
+        """Yield where a name of a module comes from; a package taken as a whole leads to all that it passes on."""
         inner = self._folder(f"{module}.{name}")
         if inner.is_dir() or inner.with_suffix(".py").is_file():
             yield f"{module}.{name}"

@@ -143,7 +143,7 @@ class Expert:
         return optimizer
 
     def step(self, batch: Batch, step: int, batch_index: int) -> tuple[Tensor, Tensor]:
-        """One optimizer step; `step` counts from 1 over the training, `batch_index` from 0 in the epoch.
+        """Take one optimizer step; `step` counts from 1 over the training, `batch_index` from 0 in the epoch.
 
         Returns the summed loss and the number of correct predictions, both without waiting for the device.
         """
@@ -194,7 +194,7 @@ class Expert:
         return None if weights is None else Average({name: self._laid(own.to(on)) for name, own in weights.items()})
 
     def _laid(self, tensor: Tensor) -> Tensor:
-        """As weights lie in memory: averages and momenta beside them are then moved in one pass, to the same bits."""
+        """Lay it out as weights lie in memory: averages and momenta then move in one pass, to the same bits."""
         return tensor.to(memory_format=self._format) if tensor.ndim == 4 else tensor
 
     def learning_rate(self, step: int) -> float:
@@ -226,7 +226,7 @@ class Expert:
             self.optimizer.state.clear()
 
     def finite(self) -> bool:
-        """Whether every number of it is finite, those of its optimizer, averages and shares among them."""
+        """Return whether every number of it is finite, those of its optimizer, averages and shares among them."""
         averages = [own for own in (self.average, self.share, *(share for _, share in self.companions)) if own]
         kept = [value for entry in self.optimizer.state.values() for value in entry.values()]
         tensors = [*self.weights.values(), *kept, *(own for average in averages for own in average.weights.values())]

@@ -56,7 +56,7 @@ def read(path: Path, *, most: int = LARGEST) -> bytes:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 (hex) of the bytes of a regular file.
+    """Return the SHA-256 (hex) of the bytes of a regular file.
 
     Raises:
         OSError: as for `opened`.
@@ -66,7 +66,7 @@ def file_sha256(path: Path) -> str:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Plain values of JSON text.
+    """Return plain values of JSON text.
 
     Raises:
         ValueError: it is none, is no UTF-8, or goes beyond the limits.
@@ -111,17 +111,17 @@ def within(seconds: float, ask: Callable[[], Answer]) -> Answer:
 
 
 def printable(text: object) -> str:
-    """Text as it can be shown in one line: bytes that are no UTF-8, control characters and the like become escapes."""
+    """Return text to show in one line: bytes that are no UTF-8, control characters and the like become escapes."""
     return "".join(_escaped(mark) if _hidden(mark) else mark for mark in str(text))
 
 
 def lines(text: object) -> str:
-    """As `printable`, but what are several lines stays so."""
+    """Return text as `printable` does, but what are several lines stays so."""
     return "\n".join(map(printable, str(text).split("\n")))
 
 
 def markdown(text: object) -> str:
-    """Text in one line that Markdown shows as it is."""
+    """Return text in one line that Markdown shows as it is."""
     return "".join(f"\\{mark}" if mark in _MARKDOWN else mark for mark in printable(text))
 
 

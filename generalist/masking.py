@@ -20,7 +20,7 @@ _PIECE = 3
 
 
 def masked(text: object, *, of: str = "") -> str:
-    """Text in which no address has a secret; an address ends where a space comes.
+    """Return text in which no address has a secret; an address ends where a space comes.
 
     Args:
         text: such as what a library says.

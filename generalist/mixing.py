@@ -43,7 +43,7 @@ def ramped(schedule: Schedule, total: int) -> Values:
 
 
 def courses(config: Config, total: int) -> dict[str, Course]:
-    """Each expert's course over `total` steps; empty where nothing is mixed."""
+    """Return each expert's course over `total` steps; empty where nothing is mixed."""
     if config.mixing is None:
         return {}
     decay = ramped(config.mixing.decay, total)
@@ -71,7 +71,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, weights: Mapping[str, torch.Tensor], keep: float, add: float) -> None:
-        """Own weights := keep * own + add * given."""
+        """Set own weights := keep * own + add * given."""
         torch._foreach_mul_(self._own, keep)
         torch._foreach_add_(self._own, [weights[name] for name in self._floating], alpha=add)
         for name in self._copied:

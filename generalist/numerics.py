@@ -20,7 +20,7 @@ _WITHOUT_EFFECT = ("VERBOSE", "NUM_THREADS", "DYNAMIC")
 
 
 def fingerprint(device: str, threads: int, *, evaluation: bool = False) -> dict[str, str | int]:
-    """Plain values that go into the key of every stored state, or (`evaluation`) of every measurement.
+    """Return plain values that go into the key of every stored state, or (`evaluation`) of every measurement.
 
     Two machines with equal ones give equal bits on CPUs, as far as is known; on GPUs the kind of card stands for what
     its libraries choose.
@@ -36,7 +36,7 @@ def fingerprint(device: str, threads: int, *, evaluation: bool = False) -> dict[
 
 
 def _processor() -> dict[str, str | int]:
-    """Of the CPU: its kind, and what libraries are told about it."""
+    """Return facts of the CPU: its kind, and what libraries are told about it."""
     oneDNN = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled  # noqa: N806  its own name
     return {
         "device": "cpu",
@@ -48,7 +48,7 @@ def _processor() -> dict[str, str | int]:
 
 @functools.cache
 def _instructions() -> str:
-    """SHA-256 (hex) of the instruction sets and caches by which oneDNN and MKL choose kernels and block sizes."""
+    """Return the SHA-256 (hex) of the instruction sets and caches by which oneDNN and MKL choose kernels and blocks."""
     known = getattr(torch.cpu, "get_capabilities", None)  # torch 2.9 lacks it
     if known is None:
         return digest([platform.machine(), platform.processor()])
@@ -57,7 +57,7 @@ def _instructions() -> str:
 
 
 def _card() -> dict[str, str | int]:
-    """Of the GPU: cards of one architecture with as many multiprocessors are one kind."""
+    """Return facts of the GPU: cards of one architecture with as many multiprocessors are one kind."""
     properties = torch.cuda.get_device_properties(torch.cuda.current_device())
     return {
         "device": f"cuda sm_{properties.major}{properties.minor}, {properties.multi_processor_count} multiprocessors",
@@ -76,13 +76,13 @@ def _variables(beginnings: tuple[str, ...]) -> dict[str, str]:
 
 
 def has_compiler(device: str) -> bool:
-    """Whether torch.compile can work here: on a CPU by a C++ compiler, on GPUs by Triton and a C compiler."""
+    """Return whether torch.compile can work here: on a CPU by a C++ compiler, on GPUs by Triton and a C compiler."""
     if device == "cuda":
         return importlib.util.find_spec("triton") is not None and _found("CC", "clang", "gcc")
     return _found("CXX", "g++")
 
 
 def _found(variable: str, *names: str) -> bool:
-    """Whether there is the program that an environment variable names, or without it one of these."""
+    """Return whether there is the program that an environment variable names, or without it one of these."""
     named = shlex.split(os.environ.get(variable, ""))[:1]
     return any(shutil.which(name) for name in named or names)

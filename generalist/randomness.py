@@ -53,7 +53,7 @@ class PartOfBatch(torch.Generator):
 
 
 def uniform_like(images: Tensor, low: float, high: float, *, generator: torch.Generator) -> Tensor:
-    """Uniform numbers in [low, high), shaped as the images."""
+    """Return uniform numbers in [low, high), shaped as the images."""
     return _filled(images, generator, lambda room: room.uniform_(low, high, generator=generator))
 
 
@@ -63,7 +63,7 @@ def normal_like(images: Tensor, *, std: float = 1.0, generator: torch.Generator)
 
 
 def exponential_like(images: Tensor, *, generator: torch.Generator) -> Tensor:
-    """Exponential numbers of mean 1, shaped as the images."""
+    """Return exponential numbers of mean 1, shaped as the images."""
     return _filled(images, generator, lambda room: room.exponential_(generator=generator))
 
 
@@ -92,7 +92,7 @@ class ImageStreams:
     def of(
         cls, images: Float[Tensor, "batch channels height width"], labels: Int[Tensor, " batch"], *, seed: int
     ) -> "ImageStreams":
-        """Streams of these images: keyed by the seed and the SHA-256 of float32 pixels and label."""
+        """Return the streams of these images: keyed by the seed and the SHA-256 of float32 pixels and label."""
         pixels = images.detach().to("cpu", torch.float32).contiguous().numpy()
         classes = labels.detach().to("cpu", torch.int64).numpy()
         heads = [
@@ -103,7 +103,7 @@ class ImageStreams:
         return cls(keys.to(images.device)).child(seed)
 
     def child(self, *purpose: str | int) -> "ImageStreams":
-        """Independent streams of the same images for a purpose, such as ("apgd-ce", restart)."""
+        """Return independent streams of the same images for a purpose, such as ("apgd-ce", restart)."""
         text = repr(purpose).encode()
         word = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
         return ImageStreams(_mix_(self.keys ^ word))
@@ -116,11 +116,11 @@ class ImageStreams:
         return ImageStreams(self.keys[rows])
 
     def uniform(self, draw: int | range, *shape: int) -> Tensor:
-        """float32 in [0, 1), multiples of 2^-24: [batch, *shape], or [batch, draws, *shape] for a range of draws."""
+        """Return float32 in [0, 1), multiples of 2^-24: [batch, *shape], or [batch, draws, *shape] for a range."""
         return _unit(self._bits(draw, shape) >> 40)
 
     def normal(self, draw: int | range, *shape: int) -> Tensor:
-        """float32 standard normal, shaped as in `uniform` (Box and Muller 1958)."""
+        """Return float32 standard normal, shaped as in `uniform` (Box and Muller 1958)."""
         bits = self._bits(draw, shape)
         # In float64, as a library's float32 logarithm may round differently by the place in memory.
         radius = _unit(bits >> 40).double().add_(2**-25).log_().mul_(-2).sqrt_()
@@ -128,15 +128,15 @@ class ImageStreams:
         return radius.mul_(angle.cos_()).float()
 
     def integers(self, draw: int | range, *shape: int, below: int) -> Tensor:
-        """int64 in [0, below) for below up to 2^30, shaped as in `uniform`."""
+        """Return int64 in [0, below) for below up to 2^30, shaped as in `uniform`."""
         return ((self._bits(draw, shape) >> 32) & 0xFFFFFFFF).mul_(below) >> 32
 
     def signs(self, draw: int | range, *shape: int) -> Tensor:
-        """float32 of -1 and 1, shaped as in `uniform`."""
+        """Return float32 of -1 and 1, shaped as in `uniform`."""
         return ((self._bits(draw, shape) >> 62) & 2).sub_(1).float()
 
     def _bits(self, draw: int | range, shape: tuple[int, ...]) -> Tensor:
-        """64 random bits as int64: [batch, *shape] or [batch, draws, *shape]."""
+        """Return 64 random bits as int64: [batch, *shape] or [batch, draws, *shape]."""
         draws = draw if isinstance(draw, range) else range(draw, draw + 1)
         device, count = self.keys.device, math.prod(shape)
         counters = torch.arange(draws.start, draws.stop, draws.step, device=device).add_(1).mul_(_GAMMA)
@@ -150,7 +150,7 @@ _GAMMA = 0x9E3779B97F4A7C15 - 2**64  # splitmix64's odd increment, the golden ra
 
 
 def _mix_(bits: Tensor) -> Tensor:
-    """splitmix64's output function in place, on int64 that wraps around; >> keeps the sign, hence the masks."""
+    """Apply splitmix64's output function in place, on int64 that wraps around; >> keeps the sign, hence the masks."""
     bits.bitwise_xor_((bits >> 30) & 0x3FFFFFFFF).mul_(0xBF58476D1CE4E5B9 - 2**64)
     bits.bitwise_xor_((bits >> 27) & 0x1FFFFFFFFF).mul_(0x94D049BB133111EB - 2**64)
     return bits.bitwise_xor_((bits >> 31) & 0x1FFFFFFFF)

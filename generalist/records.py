@@ -230,7 +230,7 @@ class Protocol(Record):
     code: str = ""
 
     def digest(self) -> str:
-        """SHA-256 (hex) of the protocol."""
+        """Return the SHA-256 (hex) of the protocol."""
         return digest(self.model_dump(mode="json"))
 
 

@@ -2,7 +2,7 @@
 
 
 def mcnemar(lost: int, won: int) -> float:
-    """Probability of at least `lost` losses if losses and wins were equally likely.
+    """Return the probability of at least `lost` losses if losses and wins were equally likely.
 
     McNemar's test of paired verdicts, exact and one-sided (McNemar, Psychometrika 12, 1947).
     Without a discordant pair nothing speaks against equality: 1.

@@ -58,5 +58,5 @@ class ImageShape:
 
 
 def to_unit(images: torch.Tensor) -> Tensor:
-    """uint8 [.., C, H, W] to float32 in [0, 1]."""
+    """Turn uint8 [.., C, H, W] into float32 in [0, 1]."""
     return images.to(torch.float32).div_(255)

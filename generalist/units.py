@@ -73,7 +73,7 @@ class Notes:
         self._seen.append(torch.stack([loss.double(), correct.double(), gradient_norm.double(), count]))
 
     def tensor(self) -> Tensor:
-        """All of it, on the CPU: float64 [4, steps]."""
+        """Return all of it, on the CPU: float64 [4, steps]."""
         if not self._seen:
             return self._before
         return torch.cat([self._before, torch.stack(self._seen, dim=1).cpu()], dim=1)
@@ -113,7 +113,7 @@ class Unit:
     """Experts that advance together: one as a rule, all of them where they are coupled within an epoch."""
 
     def __init__(self, experts: Sequence[Expert], mixing: MixingOptions | None, begun: Moment | None = None) -> None:
-        """`mixing` is given where the experts hand back between steps: every few ones, or (a burst) after each."""
+        """Take `mixing` where the experts hand back between steps: every few ones, or (a burst) after each."""
         self.experts = list(experts)
         self._mixing = mixing
         self._notes = [Notes() for _ in experts] if begun is None else [Notes(own) for own in begun.notes]
@@ -140,7 +140,7 @@ class Unit:
 
     @staticmethod
     def rest(states: Sequence[State]) -> Moment:
-        """States between two epochs, as a moment to go on from."""
+        """Return the states between two epochs, as a moment to go on from."""
         return Moment(tuple(states), tuple(Notes().tensor() for _ in states), 0.0)
 
     def epoch(self, data: Samples, *, between: Callable[[], None] | None = None) -> list[EpochResult]:
@@ -168,7 +168,7 @@ class Unit:
         return self._ended(done + per_epoch)
 
     def moment(self) -> Moment:
-        """Where the unit stands, in the middle of an epoch."""
+        """Return where the unit stands, in the middle of an epoch."""
         seconds = self._seconds + time.perf_counter() - self._since
         states = tuple(expert.state() for expert in self.experts)
         return Moment(states, tuple(notes.tensor() for notes in self._notes), seconds)
@@ -210,7 +210,7 @@ def _batches(expert: Expert, data: Samples, first: int) -> Iterator[Batch]:
 
 
 def _gradient_norm(expert: Expert) -> Tensor:
-    """Of all gradients of the step before, together."""
+    """Return the norm of all gradients of the step before, together."""
     gradients = [own.grad for own in expert.learner.model.parameters() if own.grad is not None]
     total: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     return total

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 @contextmanager
 def imported(*modules: str, after: float) -> Iterator[None]:
-    """Beside the block, import what the code after it needs; `after` some seconds, unless it ends before."""
+    """Import beside the block what the code after it needs; `after` some seconds, unless it ends before."""
     ends = threading.Event()
     thread = threading.Thread(target=_patiently, args=(ends, after, *modules), daemon=True)
     thread.start()

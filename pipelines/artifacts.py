@@ -54,7 +54,7 @@ def search(lines: Sequence[str], page: Path) -> None:
 
 
 def links(results: Results, run_link: str | None, version: str) -> None:
-    """Where the results, the MLflow run and the registered version are."""
+    """Show where the results, the MLflow run and the registered version are."""
     create_markdown_artifact(
         key="results",
         markdown="\n".join(

@@ -59,13 +59,13 @@ def configuration(
 
 
 def _places(config: Config) -> set[str]:
-    """Paths in a configuration."""
+    """Return paths in a configuration."""
     found = (getattr(config.data, "path", None), config.training.initial)
     return {str(place) for place in found if place is not None}
 
 
 def _before(path: Path | None, preset: str | None) -> set[str]:
-    """Those that stand in the file, which is the project's own."""
+    """Return those that stand in the file, which is the project's own."""
     try:
         return _places(load(path, preset=preset or None))
     except BadInput:  # the overrides mend it

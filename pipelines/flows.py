@@ -39,7 +39,7 @@ from pipelines.workspace import Workspace
 
 
 def _worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
-    """Wrong input stays wrong; anything else may have been the machine, and work goes on from the store."""
+    """Retry all but wrong input, which stays wrong: it may have been the machine, and work goes on from the store."""
     try:
         state.result()
     except BadInput:
@@ -81,7 +81,7 @@ def mix(label: str, job: Job, round_: Round, cuts: Cuts) -> RoundEnd:
 
 @step
 def evaluate(label: str, job: Job, found: Outcome, name: str, rows: range) -> Shard:
-    """One learner on the test split, or on a shard of it."""
+    """Evaluate one learner on the test split, or on a shard of it."""
     learner = name if rows == range(steps.shards(job.training)[-1].stop) else f"{name}, {_images(rows)}"
     return steps.evaluate_shard(job.training, found, name, rows, watch=partial(job.attacked, learner))
 
@@ -95,7 +95,7 @@ def export(label: str, job: Job, found: Outcome, evaluation: Evaluation, verdict
 
 @step
 def report(label: str, job: Job, found: Outcome, evaluation: Evaluation, verdicts: Mapping[str, Verdicts]) -> None:
-    """Everything for people and for other tools."""
+    """Write everything for people and for other tools."""
     steps.write_records(job.training, found, evaluation, verdicts, job.staged)
     steps.write_report(job.training, found, evaluation, verdicts, job.staged)
 
@@ -158,7 +158,7 @@ class _Here:
         self._impatient.close()
 
     def folder(self, given: str | None, workspace: Workspace) -> Path:
-        """Where results go; a deployment's parameters come from elsewhere, and may not name every place."""
+        """Return where results go; a deployment's parameters come from elsewhere, and may not name every place."""
         if not given:
             return workspace.runs / str(flow_run.id)
         return Path(given) if self.trusted else boundary.check_below(Path(given), workspace)
@@ -168,7 +168,7 @@ _here: ContextVar[_Here | None] = ContextVar("here", default=None)
 
 
 def _present() -> _Here:
-    """Who follows this flow run. Apart from the flow, which Prefect pickles with the globals that it names."""
+    """Return who follows this flow run. Apart from the flow, which Prefect pickles with the globals that it names."""
     return _here.get() or _Here(Progress(write=get_run_logger().info), trusted=False)
 
 
@@ -274,7 +274,7 @@ def _run(config: Config, workspace: Workspace, staged: Results, target: Results,
 
 
 def _title(round_: Round, unit: tuple[str, ...], config: Config) -> str:
-    """Such as `warm up robust`, later `train robust, epochs 26 to 27`."""
+    """Return words such as `warm up robust`, later `train robust, epochs 26 to 27`."""
     who = " and ".join(unit)
     if config.mixing is not None and round_.stop <= config.mixing.warm_up:
         return f"warm up {who}"
@@ -303,7 +303,7 @@ def _evaluate(job: Job, found: Outcome) -> tuple[Evaluation, dict[str, Verdicts]
 
 
 def _share(name: str, attack: str, rows: range, shards: list[range]) -> str:
-    """Such as `evaluate robust (standard)`, or `evaluate robust (standard), images 0 to 255`."""
+    """Return words such as `evaluate robust (standard)`, or `evaluate robust (standard), images 0 to 255`."""
     return f"evaluate {name} ({attack})" + (f", {_images(rows)}" if len(shards) > 1 else "")
 
 

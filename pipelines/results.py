@@ -83,7 +83,7 @@ class Results:
         return self.folder / "remix.png"
 
     def all(self) -> tuple[Path, ...]:
-        """Every file that each training has; the manifest, which tells of the others, is the last."""
+        """Return every file that each training has; the manifest, which tells of the others, is the last."""
         return (
             self.weights,
             self.onnx,
@@ -149,7 +149,7 @@ def metrics_json(evaluation: Evaluation) -> bytes:
 
 
 def verdicts_npz(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
-    """Per-image arrays as an uncompressed archive; equal arrays give equal bytes, and none is pickled."""
+    """Return per-image arrays as an uncompressed archive; equal arrays give equal bytes, and none is pickled."""
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **{name: arrays[name] for name in sorted(arrays)})
     return buffer.getvalue()

@@ -29,7 +29,7 @@ _MOST = 64  # workers at once
 
 @task(name="work", task_run_name="worker {number}", cache_policy=NO_CACHE, persist_result=False)
 def work(number: int, process: Process) -> None:
-    """One worker, from its first trial to its last."""
+    """Follow one worker, from its first trial to its last."""
     while (code := process.poll()) is None:
         time.sleep(_GLANCE)
     if code:

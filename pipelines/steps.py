@@ -123,7 +123,7 @@ def opened_store(workspace: Workspace) -> Store:
 def evaluate_shard(
     training: Training, outcome: Outcome, name: str, rows: range, *, watch: Watch | None = None
 ) -> Shard:
-    """One learner on some images of the test split: natural accuracy, PGD, the cascade."""
+    """Evaluate one learner on some images of the test split: natural accuracy, PGD, the cascade."""
     config, dataset = training.config, training.dataset
     weights = outcome.learners[name]
     with engine.threads(config.training.threads):
@@ -156,7 +156,7 @@ def evaluated(training: Training, outcome: Outcome, name: str, parts: Sequence[S
 
 
 def _attack_states(training: Training, weights: Weights) -> Path:
-    """Where an evaluation that was killed goes on; another way to evaluate has another folder."""
+    """Return where an evaluation that was killed goes on; another way to evaluate has another folder."""
     config = training.config
     numerics = fingerprint(config.training.device, config.training.threads, evaluation=True)
     options = config.evaluation.model_copy(update={"batch_size": 1})  # which changes no verdict

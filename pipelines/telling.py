@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def telling() -> Iterator[None]:
-    """Inside, while an exception is being handled, others are left out: a disk that is full is so for every teller.
+    """Leave out other failures inside while one is being handled: a disk that is full is so for every teller.
 
     Where none is being handled, they come through.
     """

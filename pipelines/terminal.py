@@ -15,9 +15,9 @@ class Terminal(Console):
         super().__init__(highlight=False, markup=False, emoji=False, **options)
 
     def on_broken_pipe(self) -> None:
-        """Nobody reads any more, which is no reason to stop a training."""
+        """Go on: that nothing reads any more is no reason to stop a training."""
         self.quiet = True
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Text of lines and cells."""
+        """Return text of lines and cells."""
         return super().render_str(lines(text), **options)

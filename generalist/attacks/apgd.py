@@ -61,7 +61,7 @@ def apgd(
     owners: Labels | None = None,
     hopeless: Sequence[tuple[float, float]] = (),
 ) -> Ascent:
-    """One run from each given start.
+    """Run once from each given start.
 
     Args:
         network: from images to logits, differentiable, in eval mode, or a victim with a view; asked in fixed tiles.
@@ -163,7 +163,7 @@ class _Record:
         self.leaving = False
 
     def note(self, runs: Trajectories, judged: Judged) -> None:
-        """After the passes at the runs' points."""
+        """Take note of the passes at the runs' points."""
         self.leaving = bool(judged.broken.any())
         if self.leaving:
             hit = runs.rows[judged.broken]

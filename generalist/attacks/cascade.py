@@ -44,7 +44,7 @@ def autoattack(  # noqa: C901  a whole evaluation, in the order in which it happ
     state: Path | None = None,
     watch: Callable[[Standing], None] | None = None,
 ) -> Cascade:
-    """Per-image verdicts by a cascade of attacks.
+    """Return per-image verdicts by a cascade of attacks.
 
     A verdict depends on the image, its label, the model, the threat and the seed: not on batch size, order
     or neighbours (with `rand` it does, as the model draws its numbers for whole batches). Every success is

@@ -122,7 +122,7 @@ class Course:
     def _run(
         self, member: str, wave: Wave, streams: ImageStreams, before: Callable[[str], None]
     ) -> Iterator[tuple[int, float]]:
-        """One wave on all survivors; yields batch by batch how many images, and the share of the wave that is done."""
+        """Run one wave on all survivors; yield by batch how many images, and the share of the wave that is done."""
         key = f"{member}: {wave.name}"
         if key in self.done:
             return
@@ -181,19 +181,19 @@ class Course:
             self.fooled_by[row] = member
 
     def _note_unused(self, logits: Logits, labels: Labels) -> None:
-        """Broken images that ended where a dummy class would lie."""
+        """Take note of broken images that ended where a dummy class would lie."""
         if len(labels) and int(self.labels.max()) < logits.shape[1] / 2:
             named = len(self.labels.unique())
             self.doubts["unused outputs"] += int(lands_beside(logits, labels, named).sum())
 
     def _judged(self, logits: Logits, labels: Labels) -> tuple[Mask, int]:
-        """Which are broken, and how many of them by a tie."""
+        """Return which are broken, and how many of them by a tie."""
         check_logits(logits, labels)
         margins = margin(logits, labels)
         return ~(margins > 0), int((margins == 0).sum())
 
     def _share(self, points: Images, labels: Labels) -> torch.Tensor:
-        """Of fresh draws in which the label wins: float32 [batch]."""
+        """Return the share of fresh draws in which the label wins: float32 [batch]."""
         wins = torch.zeros(len(points), device=points.device)
         for _ in range(self.draws):
             wins += margin(logits_of(self.model, points), labels) > 0
@@ -217,7 +217,7 @@ class Course:
     _TENSORS = ("clean", "robust", "blind", "adversarial", "margins", "correct", "forward", "backward")
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """Everything, for `resumed`."""
+        """Return everything, for `resumed`."""
         facts = {
             "fooled_by": self.fooled_by,
             "doubts": self.doubts,

@@ -12,7 +12,7 @@ STEPS = 7
 def odi_start(
     victim: Victim, images: Images, labels: Labels, threat: Threat, starts: Images, directions: Logits
 ) -> Images:
-    """Where `STEPS` steps of length eps lead that raise directions · logits of the view.
+    """Return where `STEPS` steps of length eps lead that raise directions · logits of the view.
 
     Args:
         victim: whom to attack.

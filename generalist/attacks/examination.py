@@ -114,12 +114,12 @@ class _Claims:
     directions: Images
 
     def of(self, rows: Tensor) -> "_Claims":
-        """About some of the points."""
+        """Return the claims about some of the points."""
         kept: dict[str, Any] = {name: own[rows] for name, own in vars(self).items()}
         return _Claims(**kept)
 
     def hold(self, network: Network, longer: int) -> Mask:
-        """Whether a difference ahead, behind or both agrees, so many times as long as the shortest.
+        """Return whether a difference ahead, behind or both agrees, so many times as long as the shortest.
 
         What rounding could hide agrees as well, as nothing is known against it.
         """
@@ -147,7 +147,7 @@ class _Claims:
 def _mismatch(
     network: Network, precise: Network | None, images: Images, labels: Labels, streams: ImageStreams
 ) -> tuple[Mask, Labels]:
-    """Where no difference of any length agrees with the gradient; and the forward passes."""
+    """Return where no difference of any length agrees with the gradient; and the forward passes."""
     shape = images.shape[1:]
     # Away from 0 and 1, as a model may clip its input.
     points = images * 0.98 + 0.01 + _JITTER * (2 * streams.uniform(0, *shape).to(images.dtype) - 1)
@@ -178,7 +178,7 @@ def _mismatch(
 
 
 def _finer(precise: Network, points: Images) -> Logits | None:
-    """Logits in float64, where the copy can compute them."""
+    """Return the logits in float64, where the copy can compute them."""
     try:
         logits = logits_of(precise, points.double())
     except (BadInput, RuntimeError, MemoryError, TypeError):  # too little memory, or a device without float64
@@ -187,7 +187,7 @@ def _finer(precise: Network, points: Images) -> Logits | None:
 
 
 def _unit(logits: Logits) -> Tensor:
-    """Half the gap between 1 and the next number, in the precision that each image's logits seem to come from."""
+    """Return half the gap between 1 and the next number, in the precision that each image's logits seem to have."""
     unit = torch.full_like(logits[:, 0], torch.finfo(logits.dtype).eps / 2, dtype=torch.float64)
     for coarse in (torch.float16, torch.bfloat16):
         rounded = (logits.to(coarse).to(logits.dtype) == logits).all(1)
@@ -196,7 +196,7 @@ def _unit(logits: Logits) -> Tensor:
 
 
 def lands_beside(logits: Logits, labels: Labels, classes_named: int) -> Mask:
-    """Whether an image ended in class y + C/2 of C: there dummy classes lie that nobody folded back.
+    """Return whether an image ended in class y + C/2 of C: where dummy classes lie that were not folded back.
 
     Args:
         logits: of broken images.

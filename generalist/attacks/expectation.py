@@ -41,7 +41,7 @@ class Expectation:
 
 @contextmanager
 def _numbers(key: str, device: torch.device) -> Iterator[None]:
-    """torch's global generators seeded by a key, and then put back."""
+    """Seed torch's global generators by a key, and put them back."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         seed = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=7).digest(), "little")
         torch.default_generator.manual_seed(seed)

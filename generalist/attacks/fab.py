@@ -67,7 +67,7 @@ def fab(
     owners: Labels | None = None,
     hopeless: Sieve = HOPELESS,
 ) -> Nearest:
-    """One run from each image.
+    """Run once from each image.
 
     Args:
         network: from images to logits, differentiable, in eval mode, or a victim with a view; asked in fixed tiles.
@@ -194,7 +194,7 @@ class _Search:
         return moved.clamp(0, 1).view_as(self.points)
 
     def _to_boundary(self, points: Tensor, slopes: Slopes, origins: Tensor) -> Tensor:
-        """From origins (one or several sets, one after the other) to the boundary as it looks from the points."""
+        """Return the way from origins (one or several sets in turn) to the boundary as it looks from the points."""
         normals = slopes.gradients.flatten(1)
         # Float64 keeps the bits of a single row, whose sum torch may split over threads.
         level = (normals.double() * points.double()).sum(1).to(points.dtype) - slopes.losses
@@ -207,7 +207,7 @@ class _Search:
         return self.threat.distance(shaped, torch.zeros_like(shaped)).to(offsets.dtype)
 
     def _note(self, rows: Labels, points: Images) -> None:
-        """Successes nearer than any before."""
+        """Take note of successes nearer than any before."""
         distance = self.threat.distance(points, self.images[rows])
         nearer = distance < self.distance[rows]
         self.distance[rows[nearer]] = distance[nearer]
@@ -227,7 +227,7 @@ class _Search:
         self.rows, self.points = self.rows[stay], self.points[stay]
 
     def _places(self) -> Labels:
-        """How many runs of the same image found something nearer."""
+        """Return how many runs of the same image found something nearer."""
         owners = self.owners[self.rows]
         order = self.distance[self.rows].argsort(stable=True)
         order = order[owners[order].argsort(stable=True)]

@@ -45,7 +45,7 @@ def pgd(
     generator: torch.Generator | None = None,
     start: Images | None = None,
 ) -> Images:
-    """Projected gradient ascent (Madry et al., ICLR 2018): exactly `steps` gradients, the last point returned.
+    """Attack by projected gradient ascent (Madry et al., ICLR 2018): exactly `steps` gradients, to the last point.
 
     Gradients are with respect to the images alone; the network's parameters, their `.grad` and torch's
     global generator stay as they are. Modes are the caller's: hand over a network in eval mode.
@@ -149,7 +149,7 @@ class Ascent:
         return {"steps": self.steps, "step_size": self.step_size, "random_start": self.random_start}
 
     def __call__(self, network: Network, images: Images, labels: Reference, **more: Any) -> Images:
-        """Adversarial images, as `pgd` makes them; `more` are its loss, generator and start."""
+        """Return adversarial images, as `pgd` makes them; `more` are its loss, generator and start."""
         return pgd(network, images, labels, self.threat, **self.settings, **more)
 
 

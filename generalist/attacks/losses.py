@@ -20,17 +20,17 @@ Loss = Callable[..., PerImage]
 
 
 def cross_entropy(logits: Logits, labels: Labels) -> PerImage:
-    """-log softmax(z)_y."""
+    """Return -log softmax(z)_y."""
     return F.cross_entropy(logits, labels, reduction="none")
 
 
 def divergence(logits: Logits, reference: Logits) -> PerImage:
-    """KL(p || softmax z), where the reference is log p: how far from it a prediction is (Zhang et al. 2019)."""
+    """Return KL(p || softmax z), where the reference is log p: how far from it a prediction is (Zhang et al. 2019)."""
     return F.kl_div(F.log_softmax(logits, dim=1), reference, reduction="none", log_target=True).sum(dim=1)
 
 
 def scaled_cross_entropy(logits: Logits, labels: Labels) -> PerImage:
-    """Cross-entropy of z over its spread max z - min z, a constant for the gradient, at a temperature of 1/10.
+    """Return cross-entropy of z over its spread max z - min z, a constant for the gradient, at a temperature of 1/10.
 
     Where logits are large, softmax is 1 in float32 and cross-entropy is flat; this one is the same at every scale.
     """
@@ -39,7 +39,7 @@ def scaled_cross_entropy(logits: Logits, labels: Labels) -> PerImage:
 
 
 def dlr(logits: Logits, labels: Labels) -> PerImage:
-    """-(z_y - max of the other z) / (z_(1) - z_(3)), unchanged by scale and shift (Croce and Hein 2020, equation 6).
+    """Return -(z_y - max of the other z) / (z_(1) - z_(3)), free of scale and shift (Croce and Hein 2020, equation 6).
 
     With two classes there is no z_(3): then it is the margin alone.
     """
@@ -48,7 +48,7 @@ def dlr(logits: Logits, labels: Labels) -> PerImage:
 
 
 def targeted_dlr(logits: Logits, labels: Labels, targets: Labels) -> PerImage:
-    """-(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2) (Croce and Hein 2020, equation 7).
+    """Return -(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2) (Croce and Hein 2020, equation 7).
 
     With three classes the mean is that of z_(2) and z_(3), as z_(3) alone would make the loss of the third class
     constant; with two it is the margin alone.
@@ -59,23 +59,23 @@ def targeted_dlr(logits: Logits, labels: Labels, targets: Labels) -> PerImage:
 
 
 def _spread(largest: PerImage, others: Tensor) -> PerImage:
-    """How far the largest logit is above the mean of the others [batch, k]; 1 where there are none."""
+    """Return how far the largest logit is above the mean of the others [batch, k]; 1 where there are none."""
     return largest - others.mean(1) + 1e-12 if others.shape[1] else torch.ones_like(largest)
 
 
 def targeted_margin(logits: Logits, labels: Labels, targets: Labels) -> PerImage:
-    """z_t - z_y (Gowal et al. 2019, MultiTargeted)."""
+    """Return z_t - z_y (Gowal et al. 2019, MultiTargeted)."""
     return (logits.gather(1, targets[:, None]) - logits.gather(1, labels[:, None])).squeeze(1)
 
 
 def margin(logits: Logits, labels: Labels) -> PerImage:
-    """z_y - max of the other z: by how much the label wins; Square lowers it (Andriushchenko et al., ECCV 2020)."""
+    """Return z_y - max of the other z: how far the label wins; Square lowers it (Andriushchenko et al., ECCV 2020)."""
     own = labels[:, None]
     return logits.gather(1, own).squeeze(1) - logits.scatter(1, own, -torch.inf).amax(1)
 
 
 def fooled(logits: Logits, labels: Labels) -> Mask:
-    """Whether the label does not strictly win: a tie counts as broken, and so does what is not a number."""
+    """Return whether the label does not strictly win: a tie counts as broken, and so does what is not a number."""
     return ~(margin(logits, labels) > 0)
 
 

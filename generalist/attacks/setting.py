@@ -72,6 +72,6 @@ class Setting:
         return [("", self), *((f" through {name}", self.through(view)) for name, view in self.views.items())]
 
     def ranks(self) -> list[range]:
-        """Of the classes to aim at: the likeliest alone breaks most, so the others are spared where it does."""
+        """Return ranks of classes to aim at: the likeliest alone breaks most; where it does, the others are spared."""
         count = min(self.targets, self.classes - 1)
         return [range(1), range(1, count)] if count > 1 else [range(1)]

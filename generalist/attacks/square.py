@@ -49,7 +49,7 @@ def square(
     *,
     queries: int = 5000,
 ) -> Search:
-    """Random search from given streams.
+    """Search at random from given streams.
 
     Args:
         network: from images to logits, or a victim with a view; asked in fixed tiles, never differentiated.

@@ -33,7 +33,7 @@ NO_MEMORY = (
 
 
 def tile_size(device: torch.device) -> int:
-    """Images per pass on a device."""
+    """Return images per pass on a device."""
     return _TILE if device.type == "cpu" else _TILE_ACCELERATOR
 
 
@@ -46,11 +46,11 @@ class Slopes:
     gradients: Images
 
     def of(self, rows: Tensor) -> "Slopes":
-        """At some of the points, by mask or by indices."""
+        """Return those at some of the points, by mask or by indices."""
         return Slopes(self.logits[rows], self.losses[rows], self.gradients[rows])
 
     def updated(self, places: Labels, newer: "Slopes") -> "Slopes":
-        """With newer ones at some places."""
+        """Return the same with newer ones at some places."""
         return Slopes(
             self.logits.index_copy(0, places, newer.logits),
             self.losses.index_copy(0, places, newer.losses),
@@ -64,7 +64,7 @@ def plain(tensor: Tensor) -> Tensor:
 
 
 def logits_of(network: Network, images: Images) -> Logits:
-    """Logits of one image at least, in float32 or better; no gradients.
+    """Return the logits of one image at least, in float32 or better; no gradients.
 
     Raises:
         BadInput: the network fails, or gives no logits; see `answer`.
@@ -77,7 +77,7 @@ def logits_of(network: Network, images: Images) -> Logits:
 def slopes_of(
     network: Network, images: Images, labels: Labels, loss: Loss, targets: Labels | Logits | None = None
 ) -> Slopes:
-    """Logits, losses and gradients at one image at least; what is not a number in a gradient is 0.
+    """Return logits, losses and gradients at one image at least; what is not a number in a gradient is 0.
 
     The loss is asked for `loss(logits, labels)`, or for `loss(logits, labels, targets)` where there are targets.
 
@@ -150,7 +150,7 @@ def _slopes(network: Network, tile: Images, aims: list[Tensor], loss: Loss, coun
 
 
 def _gradient(network: Network, losses: PerImage, leaf: Images, *, keep: bool = False) -> Images:
-    """Of each loss with respect to its image; `keep` the graph for another one."""
+    """Return the gradient of each loss with respect to its image; `keep` the graph for another one."""
     if not losses.requires_grad:  # a black box: nothing leads back to the input
         return torch.zeros_like(leaf)
     with _told(network, "has no gradient at", leaf):

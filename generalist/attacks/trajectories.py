@@ -87,7 +87,7 @@ class Trajectories:
         self.best_gradients = torch.where(wide(higher), slopes.gradients, self.best_gradients)
 
     def check(self, window: int) -> None:
-        """Where too few steps rose, or the last window gained nothing: halve the step, go on from the best point."""
+        """Halve the step where too few rose, or the last window gained nothing, and go on from the best point."""
         stalled = ~self.halved & (self.checked_loss >= self.best_loss)
         halve = (self.rises <= PROGRESS * window) | stalled
         self.step_size = torch.where(wide(halve), self.step_size / 2, self.step_size)
@@ -127,7 +127,7 @@ class SparseTrajectories(Trajectories):
         self.previous, self.points = self.points, ball.project_(step.add_(self.points))
 
     def check(self, window: int) -> None:
-        """Where the best point became sparser: go on from it in long steps; elsewhere in shorter ones."""
+        """Go on from the best point in long steps where it became sparser; elsewhere in shorter ones."""
         changed = _changed(self.best, self.images)
         sparser = changed < SPARSER * self.changed
         self.shares = _shares(changed, self.images)
@@ -147,7 +147,7 @@ def begin(
     slopes: Slopes,
     threat: Threat,
 ) -> Trajectories:
-    """One run from each point."""
+    """Begin one run from each point."""
     rows = torch.arange(len(points), device=points.device)
     eps = float(threat.eps)
     common: dict[str, Any] = {

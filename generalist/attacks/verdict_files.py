@@ -112,7 +112,7 @@ def _facts(array: NDArray[Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> bool:
-    """Whether it is null, a number or a line of text, or a list of such."""
+    """Return whether it is null, a number or a line of text, or a list of such."""
     if isinstance(value, list):
         return all(not isinstance(part, list) and _plain(part) for part in value)
     if isinstance(value, int):
@@ -121,7 +121,7 @@ def _plain(value: Any) -> bool:
 
 
 def _shown(value: Any) -> bool:
-    """Whether it is text that a terminal shows as it is."""
+    """Return whether it is text that a terminal shows as it is."""
     return isinstance(value, str) and value.isprintable()
 
 
@@ -159,7 +159,7 @@ def _count(value: Any, most: int) -> bool:
 
 
 def _unit(array: NDArray[Any]) -> bool:
-    """Whether all are in [0, 1]; what is not a number is not."""
+    """Return whether all are in [0, 1]; what is not a number is not."""
     return bool(array.size == 0 or (array.min() >= 0 and array.max() <= 1))
 
 

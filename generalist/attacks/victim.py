@@ -49,7 +49,7 @@ class Victim:
         return network if isinstance(network, Victim) else cls(network)
 
     def slopes(self, points: Images, labels: Labels, loss: Loss, targets: Labels | None = None) -> Judged:
-        """Losses with gradients by the view, and whether the points are broken."""
+        """Return the losses with gradients by the view, and whether the points are broken."""
         return self._judged(slopes_of(self.view or self.decision, points, labels, loss, targets), points, labels)
 
     def nearest_boundary(
@@ -59,7 +59,7 @@ class Victim:
         return self._judged(nearest_boundary(self.view or self.decision, points, labels, length), points, labels)
 
     def margins(self, points: Images, labels: Labels) -> tuple[PerImage, Labels]:
-        """By how much labels win, and the passes needed: the view's margin, or the decision's where that is asked."""
+        """Return by how much labels win, by the view or, where asked, by the decision, and the passes needed."""
         logits = logits_of(self.view or self.decision, points)
         margins, passes = margin(logits, labels), torch.ones_like(labels)
         rows = self._close(logits, labels)
@@ -69,7 +69,7 @@ class Victim:
         return margins, passes
 
     def broken(self, points: Images, labels: Labels) -> Mask:
-        """By the decision, in one pass."""
+        """Return which points are broken by the decision, in one pass."""
         return fooled(logits_of(self.decision, points), labels)
 
     def _judged(self, slopes: Slopes, points: Images, labels: Labels) -> Judged:
@@ -83,7 +83,7 @@ class Victim:
         return Judged(slopes, broken, passes)
 
     def _close(self, logits: Logits, labels: Labels) -> Tensor:
-        """Where the decision must be asked."""
+        """Return where the decision must be asked."""
         if self.view is None:
             return labels[:0]
         if self.slack == math.inf:

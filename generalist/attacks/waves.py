@@ -27,7 +27,7 @@ FINISHED, FINISHED_WITHIN = 2, 1.3
 
 
 def ascent(setting: Setting, name: str, loss: Loss, restarts: Sequence[int]) -> Wave:
-    """APGD from random starts."""
+    """Run APGD from random starts."""
 
     def attack(images: Images, labels: Labels, streams: ImageStreams) -> Attempt:
         starts = _starts(setting.threat, images, streams, restarts)
@@ -45,7 +45,7 @@ def aimed_ascent(
     draws: Sequence[int] | None = None,
     diversified: bool = False,
 ) -> Wave:
-    """APGD at the classes of some ranks, from random starts, which may be output-diversified.
+    """Run APGD at the classes of some ranks, from random starts, which may be output-diversified.
 
     The draws of the starts are numbered by the ranks, or as given where a rank comes twice.
     """
@@ -67,7 +67,7 @@ def aimed_ascent(
 
 
 def approach(setting: Setting, name: str, restarts: Sequence[int]) -> Wave:
-    """FAB towards the nearest boundary: restart 0 from the images, others from random points within eps / 2."""
+    """Run FAB towards the nearest boundary: restart 0 from the images, others from random points within eps / 2."""
 
     def attack(images: Images, labels: Labels, streams: ImageStreams) -> Attempt:
         starts = None
@@ -83,7 +83,7 @@ def approach(setting: Setting, name: str, restarts: Sequence[int]) -> Wave:
 
 
 def aimed_approach(setting: Setting, name: str, ranks: Sequence[int], hopeless: Sieve = HOPELESS) -> Wave:
-    """FAB towards the boundaries of the classes of some ranks, then APGD on the margin from the nearest points found.
+    """Run FAB towards the boundaries of classes of some ranks, then APGD on the margin from the nearest points found.
 
     FAB stays near its image and knows no ball; APGD makes more of a point just outside.
     """
@@ -125,7 +125,7 @@ def aimed_approach(setting: Setting, name: str, ranks: Sequence[int], hopeless: 
 
 
 def by_queries(setting: Setting, name: str) -> Wave:
-    """Square, once."""
+    """Run Square, once."""
 
     def attack(images: Images, labels: Labels, streams: ImageStreams) -> Attempt:
         run = square(setting.victim, images, labels, setting.threat, streams, queries=setting.queries)
@@ -136,7 +136,7 @@ def by_queries(setting: Setting, name: str) -> Wave:
 
 
 def _starts(threat: Threat, images: Images, streams: ImageStreams, draws: Sequence[int]) -> Tensor:
-    """As many for each image, one after the other; not projected, as APGD does that for the radius it begins at."""
+    """Return as many starts for each image, in turn; not projected, as APGD does that for the radius it begins at."""
     ball = threat.ball(images)
     return torch.stack([images + ball.boundary_offset(streams.child(draw)) for draw in draws], dim=1).flatten(0, 1)
 
@@ -157,7 +157,7 @@ def _ascend(
     *,
     asked: int = 0,
 ) -> Attempt:
-    """APGD, several runs for each image."""
+    """Run APGD, several times for each image."""
     owners = _owners(images, runs)
     on_radius = partial(apgd, hopeless=HOPELESS_LOSS if loss is targeted_dlr else ())
     attack = apgd_from_outside if setting.threat.geometry.sparse else on_radius
@@ -190,7 +190,7 @@ def _approach(
     targets: Tensor | None = None,
     hopeless: Sieve = HOPELESS,
 ) -> Nearest:
-    """FAB, several runs for each image."""
+    """Run FAB, several times for each image."""
     owners = _owners(images, runs)
     return fab(
         setting.victim,
@@ -206,7 +206,7 @@ def _approach(
 
 
 def _owners(images: Images, runs: int) -> Tensor:
-    """Which image each run attacks."""
+    """Return which image each run attacks."""
     return torch.arange(len(images), device=images.device).repeat_interleave(runs)
 
 

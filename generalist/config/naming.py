@@ -10,7 +10,7 @@ _FORM = "at most 100 letters, digits, '.', '_' and '-', and begins with none of 
 
 
 def wrong_name(name: str) -> str | None:
-    """Why a name can't be taken; None if it can."""
+    """Return why a name can't be taken; None if it can."""
     return None if _NAME.fullmatch(name) else f"'{printable(name[:200])}' is no name: one has {_FORM}"
 
 

@@ -61,7 +61,7 @@ def _parsed(written: Any) -> Quantity:
 
 
 def _shown(value: float, info: SerializationInfo) -> float | str:
-    """As written for people, as the bare value for digests."""
+    """Return it as written for people, as the bare value for digests."""
     if isinstance(info.context, dict) and info.context.get("canonical"):
         return float(value)
     return value.written if isinstance(value, Quantity) else value

@@ -108,12 +108,12 @@ def to_yaml(config: Config) -> str:
 
 
 def params_digest(config: Config) -> str:
-    """SHA-256 (hex) of all that a model and its evaluation depend on, however it is written."""
+    """Return the SHA-256 (hex) of all that a model and its evaluation depend on, however it is written."""
     return digest(with_effect(config))
 
 
 def with_effect(config: Config) -> Any:
-    """Plain values of all that a model and its evaluation depend on."""
+    """Return plain values of all that a model and its evaluation depend on."""
     tree = canonical(config)
     for section, keys in _WITHOUT_EFFECT.items():
         for key in keys:
@@ -130,7 +130,7 @@ _WITHOUT_EFFECT = {
 
 
 def canonical(section: Any, progress: NDArray[np.float64] | None = None) -> Any:
-    """Plain values of a section, every number as its value: `8/255` and 0.03137… are the same.
+    """Return plain values of a section, every number as its value: `8/255` and 0.03137… are the same.
 
     Args:
         section: any part of the tree.
@@ -140,13 +140,13 @@ def canonical(section: Any, progress: NDArray[np.float64] | None = None) -> Any:
 
 
 def digest(value: Any) -> str:
-    """SHA-256 (hex) of plain values: keys sorted, numbers in their shortest exact form."""
+    """Return the SHA-256 (hex) of plain values: keys sorted, numbers in their shortest exact form."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def flattened(config: Config) -> dict[str, str]:
-    """Dotted path to value as shown to people, for tables and trackers."""
+    """Return values as shown to people by their dotted paths, for tables and trackers."""
     return {path: str(value) for path, value in leaves(config.model_dump(mode="json"))}
 
 
@@ -160,7 +160,7 @@ def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _preset_folder() -> Path:
-    """Beside the package in a checkout, inside it when installed from a wheel."""
+    """Return the folder beside the package in a checkout, or inside it when installed from a wheel."""
     package = Path(__file__).parent.parent
     checkout = package.parent / "presets"
     return checkout if checkout.is_dir() else package / "presets"

@@ -86,6 +86,6 @@ class Schedule(BaseModel):
         return found
 
     def extremes(self) -> tuple[float, float]:
-        """Smallest and largest value; both are taken at knots."""
+        """Return the smallest and largest value; both are taken at knots."""
         values = [float(v) for _, v in self.knots]
         return min(values), max(values)

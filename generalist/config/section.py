@@ -55,12 +55,12 @@ class Plugin(Section):
 
 
 def part_names(kind: str) -> list[str]:
-    """Names of the parts of a kind, a dotted path below `generalist` (`objectives`, `data.sources`)."""
+    """Return the names of the parts of a kind, a dotted path below `generalist` (`objectives`, `data.sources`)."""
     return sorted(path.stem for path in _folder(kind).glob("*.py") if path.stem not in _NO_PARTS)
 
 
 def is_part(kind: str, name: str) -> bool:
-    """Whether there is a part of that name."""
+    """Return whether there is a part of that name."""
     return name.isidentifier() and name not in _NO_PARTS and (_folder(kind) / f"{name}.py").is_file()
 
 

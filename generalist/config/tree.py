@@ -117,7 +117,7 @@ def _check_mixing(mixing: MixingOptions, names: list[str], epochs: int) -> None:
 
 
 def _check_simplex(weights: dict[str, Schedule], *, complete: bool) -> None:
-    """Piecewise linear functions lie on the simplex if they do at, and just before, all their knots."""
+    """Check that weights lie on the simplex; piecewise linear ones do if they do at, and just before, all knots."""
     knots = {float(progress) for schedule in weights.values() for progress, _ in schedule.knots} | {0.0, 1.0}
     for progress in sorted(knots | {max(0.0, knot - 1e-9) for knot in knots}):
         values = [schedule.at(progress) for schedule in weights.values()]

@@ -151,12 +151,12 @@ def _readable(path: Path) -> Iterator[BufferedReader]:
 
 
 def _most(limit: int) -> int:
-    """Bytes of arrays, at most: whoever reads them needs as much again."""
+    """Return the bytes of arrays, at most: reading them takes as much again."""
     return min(limit, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
 
 
 def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """By the names of their arrays."""
+    """Return the members by the names of their arrays."""
     if len(archive.infolist()) > _MEMBERS:
         raise _RefusedError(f"it has more than {_MEMBERS} members")
     members: dict[str, zipfile.ZipInfo] = {}

@@ -85,7 +85,7 @@ def _offsets(count: int, largest: int, device: torch.device, generator: torch.Ge
 
 
 def _bands(count: int, side: int, device: torch.device, generator: torch.Generator) -> Bool[Tensor, "count side"]:
-    """Which of `side` places lie in a band of half of them, centred at a random one."""
+    """Return which of `side` places lie in a band of half of them, centred at a random one."""
     length = max(1, side // 2)
     starts = torch.randint(side, (count, 1), device=device, generator=generator) - length // 2
     places = torch.arange(side, device=device)

@@ -27,7 +27,7 @@ class Samples(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many samples there are."""
+        """Return how many samples there are."""
 
     @abstractmethod
     def batch(self, ids: Labels) -> Batch:
@@ -60,7 +60,7 @@ class Resident(Samples):
         return len(self.labels)
 
     def batch(self, ids: Labels) -> Batch:
-        """Gathered on the device."""
+        """Gather the batch on the device."""
         ids = ids.to(self.device)
         return Batch(to_unit(self.images[ids]), self.labels[ids], ids)
 
@@ -72,7 +72,7 @@ class Resident(Samples):
 def epoch(
     split: Samples, *, seed: int, epoch: int, batch_size: int, augment: tuple[str, ...], first: int = 0
 ) -> Iterator[Batch]:
-    """One pass over a split in the order of (seed, epoch), or the rest of it; the last batch may be smaller.
+    """Yield one pass over a split in the order of (seed, epoch), or the rest of it; the last batch may be smaller.
 
     Args:
         split: what to pass over.
@@ -94,7 +94,7 @@ def epoch(
 
 
 def in_batches(order: Labels, batch_size: int) -> Iterator[Labels]:
-    """Consecutive pieces of `order`, the last of which may be smaller, or larger by one.
+    """Yield consecutive pieces of `order`, the last of which may be smaller, or larger by one.
 
     A single image that would be left over joins the piece before: BatchNorm can't train on one image of one pixel.
     """
@@ -105,11 +105,11 @@ def in_batches(order: Labels, batch_size: int) -> Iterator[Labels]:
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
-    """Batches in a pass over `count` images, the last one of another size included, see `in_batches`."""
+    """Return batches in a pass over `count` images, the last one of another size included, see `in_batches`."""
     whole, rest = divmod(count, batch_size)
     return whole + (rest > 1 or (rest == 1 and whole == 0))
 
 
 def last_batch(count: int, batch_size: int) -> int:
-    """Images in the last batch of a pass."""
+    """Return images in the last batch of a pass."""
     return count - (steps_per_epoch(count, batch_size) - 1) * batch_size

@@ -28,7 +28,7 @@ class CifarSource(TorchvisionSource):
         return {**dict(reader.train_list + reader.test_list), reader.meta["filename"]: reader.meta["md5"]}
 
     def place(self, path: Path) -> Path:
-        """`path` may be the folder of the files or the one that holds it under its official name."""
+        """Return the folder of the files; `path` may be it, or the one that holds it under its official name."""
         below = path / self.reader().base_folder
         itself = any((path / name).is_file() for name in self.official())
         return path if itself and not below.is_dir() else below
@@ -54,5 +54,5 @@ class CifarSource(TorchvisionSource):
 
 
 def _split(read: Any) -> Split:
-    """torchvision's arrays are NHWC."""
+    """Return a split of torchvision's arrays, which are NHWC."""
     return Split(np.ascontiguousarray(read.data.transpose(0, 3, 1, 2)), np.array(read.targets, dtype=np.int64))

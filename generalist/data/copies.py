@@ -9,7 +9,7 @@ from generalist.data.contract import Split
 
 
 def count_copies(splits: Mapping[str, Split]) -> dict[str, int]:
-    """How many images of one split lie in another, too, to the pixel: by `test in train` and so on."""
+    """Return how many images of one split lie in another, too, to the pixel: by `test in train` and so on."""
     known = {name: _digests(split) for name, split in splits.items()}
     pairs = (("validation", "train"), ("test", "train"), ("test", "validation"))
     return {f"{one} in {other}": len(_held(known[one], known[other])) for one, other in pairs}
@@ -27,6 +27,6 @@ def _digests(split: Split) -> list[bytes]:
 
 
 def _held(digests: list[bytes], others: list[bytes]) -> list[int]:
-    """Positions of those that are among the others."""
+    """Return the positions of those that are among the others."""
     known = set(others)
     return [position for position, digest in enumerate(digests) if digest in known]

@@ -184,7 +184,7 @@ def _bare(content: bytes) -> bytes:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """How to see the image upright; as it is where its EXIF data is damaged."""
+    """Return how to see the image upright; as it is where its EXIF data is damaged."""
     try:
         return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # noqa: BLE001  as for pixels, and these are fine

@@ -11,7 +11,7 @@ from generalist.errors import BadInput
 
 
 def changed_since(options: DataOptions, folder: Path, *, root: Path) -> bool:
-    """Whether the source holds something else than was prepared from it.
+    """Return whether the source holds something else than was prepared from it.
 
     Times are looked at first: content is read where something is newer than the manifest.
 
@@ -61,7 +61,7 @@ def own_path(options: DataOptions, root: Path) -> Path | None:
 
 
 def _times(path: Path) -> Iterator[float]:
-    """When files and folders below a place were changed, also behind links; each folder once."""
+    """Yield when files and folders below a place were changed, also behind links; each folder once."""
     seen: set[tuple[int, int]] = set()
     for above, folders, files in os.walk(path, followlinks=True):
         here = Path(above).stat()

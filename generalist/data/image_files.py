@@ -61,7 +61,7 @@ class Found:
         return path.parts[len(self.root.parts) :]
 
     def told(self) -> str:
-        """One sentence: what was left out, by number and kind, and the links out of the folder; or nothing."""
+        """Return one sentence: what was left out, by number and kind, and the links out of the folder; or nothing."""
         parts = []
         if self.left_out:
             parts.append(f"left out {told(self.left_out.values())}")
@@ -82,7 +82,7 @@ def find(folder: Path) -> Found:
 
 
 def suffixes() -> frozenset[str]:
-    """Suffixes of the files that Pillow reads here, in small letters."""
+    """Return the suffixes of the files that Pillow reads here, in small letters."""
     known = {*formats(), "MPO"}  # which is opened as JPEG
     return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in known)
 
@@ -97,7 +97,7 @@ def formats() -> tuple[str, ...]:
 
 
 def is_utf8(path: Path | str) -> bool:
-    """Whether the name can be written as text."""
+    """Return whether the name can be written as text."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -106,12 +106,12 @@ def is_utf8(path: Path | str) -> bool:
 
 
 def composed(parts: Iterable[str]) -> Parts:
-    """Names in the form in which they are compared (NFC): file systems give the same name in several."""
+    """Return the names in the form in which they are compared (NFC): file systems give the same name in several."""
     return tuple(unicodedata.normalize("NFC", part) for part in parts)
 
 
 def told(kinds: Iterable[str]) -> str:
-    """Kinds of what was left out by number: `1 link back to …, 3 files that are no images for Pillow (.txt)`."""
+    """Return what was left out by number and kind: `1 link back to …, 3 files that are no images for Pillow (.txt)`."""
     counts = Counter(kinds)
     parts = [_counted(counts.pop(kind), kind, many) for kind, many in _MANY.items() if kind in counts]
     if counts:
@@ -201,7 +201,7 @@ def _identity(folder: Path) -> _Id | None:
 
 
 def _is_stub(name: str) -> bool:
-    """Whether Pillow knows the format but leaves its pixels to others."""
+    """Return whether Pillow knows the format but leaves its pixels to others."""
     opener = Image.OPEN[name][0]
     return inspect.isclass(opener) and issubclass(opener, ImageFile.StubImageFile)
 

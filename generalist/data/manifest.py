@@ -86,7 +86,7 @@ class Manifest(Record):
 
 
 def request_digest(options: DataOptions) -> str:
-    """SHA-256 (hex) of the options: a folder whose manifest has it was prepared for them."""
+    """Return the SHA-256 (hex) of the options: a folder whose manifest has it was prepared for them."""
     return digest(canonical(options))
 
 
@@ -97,17 +97,17 @@ def digest_of_content(
     mean: tuple[float, ...],
     std: tuple[float, ...],
 ) -> str:
-    """SHA-256 (hex) of all that a training can see of the data."""
+    """Return the SHA-256 (hex) of all that a training can see of the data."""
     return digest({"files": files, "class_names": class_names, "shape": shape, "mean": mean, "std": std})
 
 
 def digest_of_test(files: dict[str, str], class_names: tuple[str, ...]) -> str:
-    """SHA-256 (hex) of all that an evaluation on the test split can see."""
+    """Return the SHA-256 (hex) of all that an evaluation on the test split can see."""
     return digest(
         {"files": {name: files.get(name) for name in ARRAYS if name.startswith("test_")}, "class_names": class_names}
     )
 
 
 def combined_sha256(parts: dict[str, str]) -> str:
-    """SHA-256 (hex) over names and digests, in the order of the names."""
+    """Return the SHA-256 (hex) over names and digests, in the order of the names."""
     return hashlib.sha256(json.dumps(sorted(parts.items())).encode()).hexdigest()

@@ -46,7 +46,7 @@ class Mapped(Samples):
                 yield self._placed(rows, ids)
 
     def _rows(self, ids: Labels) -> Uint8:
-        """Images at positions, read in the order in which they lie on the disk."""
+        """Return images at positions, read in the order in which they lie on the disk."""
         positions = ids.numpy()
         by_place = np.argsort(positions)
         rows = np.empty((len(positions), *self._images.shape[1:]), dtype=np.uint8)
@@ -54,7 +54,7 @@ class Mapped(Samples):
         return rows
 
     def _placed(self, rows: Uint8, ids: Labels) -> Batch:
-        """On the device; out of pinned memory the copy waits for nothing."""
+        """Place the batch on the device; out of pinned memory the copy waits for nothing."""
         images = torch.from_numpy(rows)
         if self._device.type == "cuda":
             images, ids = images.pin_memory(), ids.pin_memory()

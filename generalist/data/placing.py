@@ -28,7 +28,7 @@ def images_on(split: Split, device: torch.device, how: Literal["auto", "resident
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be had on a device; of the CPU, where the system doesn't tell, all it has."""
+    """Return the bytes that can still be had on a device; of the CPU, where the system doesn't tell, all it has."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     try:

@@ -131,7 +131,7 @@ def _counts(split: Split, class_names: tuple[str, ...]) -> dict[str, int]:
 
 
 def pixel_moments(images: Uint8) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation (population) per channel, in units of [0, 1].
+    """Return the mean and the standard deviation (population) per channel, in units of [0, 1].
 
     Sums of integers are exact whatever their order, so the result is the same on every machine.
 

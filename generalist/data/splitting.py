@@ -26,7 +26,7 @@ def stratified(labels: Int64, count: int, *, seed: int) -> Int64:
 
 
 def few(split: Split, count: int, *, seed: int, class_names: tuple[str, ...]) -> Split:
-    """So many images to train on.
+    """Return so many images to train on.
 
     Raises:
         BadInput: there are fewer images than that, or fewer places than classes.

@@ -39,7 +39,7 @@ class TorchvisionSource(Source):
 
     @abstractmethod
     def official(self) -> dict[str, str]:
-        """MD5 (hex) by file name."""
+        """Return the MD5 (hex) by file name."""
 
     def place(self, path: Path) -> Path:
         """Return the folder in which the files lie, where `path` is what the user named."""
@@ -51,7 +51,7 @@ class TorchvisionSource(Source):
 
     @abstractmethod
     def decode(self, folder: Path) -> tuple[Split, Split, tuple[str, ...]]:
-        """Training split, test split and class names from files that have been verified."""
+        """Return the training split, test split and class names from files that have been verified."""
 
     def _fetched(self, path: Path) -> Path:
         try:
@@ -64,7 +64,7 @@ class TorchvisionSource(Source):
         return self.place(path)
 
     def _verified(self, folder: Path, official: dict[str, str]) -> str:
-        """SHA-256 over the files, once they are known to be the official ones."""
+        """Return the SHA-256 over the files, once they are known to be the official ones."""
         missing = _missing(folder, official)
         if missing:
             raise BadInput(

@@ -57,7 +57,7 @@ class _Switch:
         self._held.tf32 = tf32
 
     def _fits(self, wish: list[bool]) -> bool:
-        """Whether it is the present setting, or nobody's, and nobody was here earlier with another wish."""
+        """Return whether it is the present setting, or there is none, and none was here earlier with another wish."""
         earlier = itertools.takewhile(lambda other: other is not wish, self._waiting)
         return (self._inside == 0 or self._tf32 == wish[0]) and all(other == wish for other in earlier)
 

@@ -67,11 +67,11 @@ def _frozen(model: Classifier) -> Classifier:
 
 
 def wide(model: nn.Module) -> bool:
-    """Whether a network has convolutions wide enough for other ways to compute them."""
+    """Return whether a network has convolutions wide enough for other ways to compute them."""
     convolutions = [part for part in model.modules() if isinstance(part, nn.Conv2d)]
     return any(convolution.in_channels >= WIDE for convolution in convolutions)
 
 
 def memory_format(model: nn.Module, *, plain: bool = False) -> torch.memory_format:
-    """How weights of convolutions lie in memory: channel by channel of each pixel in wide networks, unless `plain`."""
+    """Return how weights of convolutions lie in memory: channels last in wide networks, unless `plain`."""
     return torch.channels_last if wide(model) and not plain else torch.contiguous_format

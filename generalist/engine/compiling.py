@@ -39,7 +39,7 @@ def check_compiler(options: EngineOptions, device: str) -> None:
 
 
 def compiles(model: nn.Module, options: EngineOptions, on: torch.device, group: Group) -> bool:
-    """Whether attacks on a network are compiled; where it would be expected and can't be, that is told."""
+    """Return whether attacks on a network are compiled; where it would be expected and can't be, that is told."""
     wanted = options.compile is True or (options.compile == "auto" and on.type == "cuda" and wide(model))
     if options.plain or not wanted:
         return False
@@ -118,7 +118,7 @@ class CompiledForward:
             raise _RefusedError from error
 
     def _agree(self, model: nn.Module, images: Images, within: float) -> bool:
-        """Whether results and gradients are near to the plain ones."""
+        """Return whether results and gradients are near to the plain ones."""
         found, expected = (_numbers(forward, model, images) for forward in (self._fast, _forward))
         return all((a - b).norm() <= within * b.norm() for a, b in zip(found, expected, strict=True))
 
@@ -141,7 +141,7 @@ def _forward(model: nn.Module, *inputs: Any) -> Tensor:
 
 
 def _kind(of: type, tensors: Sequence[Tensor]) -> Hashable:
-    """Equal for networks that compiled code may be shared by, as that of two experts."""
+    """Return a key that is equal for networks that may share compiled code, as that of two experts."""
     return of, tuple((own.shape, own.dtype, own.device) for own in tensors)
 
 

@@ -53,7 +53,7 @@ class Group:
         return loss, correct
 
     def gathered(self, own: Tensor) -> list[Tensor]:
-        """Every process's tensor of this shape, by rank."""
+        """Return every process's tensor of this shape, by rank."""
         return [own]
 
     def agreed(self, answer: Callable[[], T]) -> T:
@@ -72,11 +72,11 @@ class Ranks(Group):
     """One of several processes, which all call the same methods in the same order."""
 
     def __init__(self) -> None:
-        """In each process, after torch's process group was made."""
+        """Join the group, in each process, after torch's process group was made."""
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
 
     def rows(self, count: int) -> slice:
-        """Neighbours, as many as the others' or one more or less."""
+        """Return neighbours, as many as the others' or one more or less."""
         if count < self.size:
             raise BadInput(
                 f"a batch of {count} images can't be shared by {self.size} processes: choose a training.batch_size"

@@ -101,5 +101,5 @@ class _Normalise(torch.autograd.Function):
 
 
 def _wide(by_channel: Tensor) -> Tensor:
-    """One number per channel, ready to meet images."""
+    """Return one number per channel, ready to meet images."""
     return by_channel.view(1, -1, 1, 1)

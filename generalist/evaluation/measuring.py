@@ -34,7 +34,7 @@ def measure(
     attack: AttackOptions | EvaluationOptions,
     fgsm: bool = False,
 ) -> Measured:
-    """Natural accuracy, and robust accuracy against one attack (and FGSM), of a learner in eval mode.
+    """Measure natural accuracy, and robust accuracy against one attack (and FGSM), of a learner in eval mode.
 
     With an evaluation's options in place of an attack, robust accuracy is that against its cascade.
     """
@@ -51,7 +51,7 @@ def measure(
 
 
 def _settings(attack: AttackOptions | EvaluationOptions) -> dict[str, Any]:
-    """Of the cascade that is meant, by the names of its arguments."""
+    """Return the settings of the cascade that is meant, by the names of its arguments."""
     if isinstance(attack, AttackOptions):
         return {"version": attack.name, "batch_size": TILE}
     return {
@@ -69,7 +69,7 @@ def accuracy(flags: Flags) -> Accuracy:
 
 
 def whole(split: Split, on: torch.device) -> tuple[Images, Labels]:
-    """All images of a split with their labels."""
+    """Return all images of a split with their labels."""
     return to_unit(torch.from_numpy(np.array(split.images)).to(on)), torch.from_numpy(np.array(split.labels)).to(on)
 
 
@@ -80,7 +80,7 @@ def decision(model: Classifier) -> Network:
 
 
 def device(model: Classifier) -> torch.device:
-    """Where a learner is."""
+    """Return where a learner is."""
     return model.mean.device
 
 
@@ -101,7 +101,7 @@ def attacked(
     first: int = 0,
     watch: Callable[[Standing], None] | None = None,
 ) -> tuple[Flags, Flags, Float32]:
-    """Which images are classified correctly, clean and after the attack, and where it ended; a mistake isn't robust.
+    """Return which images are right, clean and after the attack, and where it ended; a mistake isn't robust.
 
     Args:
         model: the learner.

@@ -36,7 +36,7 @@ def protocol(config: Config, dataset: Dataset) -> Protocol:
 
 
 def code_behind(threats: Iterable[ThreatOptions], attacks: Iterable[str], network: ModelOptions | None = None) -> str:
-    """SHA-256 (hex) of the code behind verdicts.
+    """Return the SHA-256 (hex) of the code behind verdicts.
 
     Args:
         threats: whose norms are in it.

@@ -42,7 +42,7 @@ class Shard:
 
 
 def cuts(images: int, shards: int) -> list[range]:
-    """Ranges of images of about the same size that begin at whole tiles; fewer where there are too few tiles."""
+    """Return ranges of images of about the same size that begin at whole tiles; fewer where there are too few tiles."""
     tiles_ = -(-images // TILE)
     count = max(min(shards, tiles_), 1)
     edges = [min(TILE * round(index * tiles_ / count), images) for index in range(count + 1)]
@@ -101,7 +101,7 @@ def attack_shard(
 
 
 def joined(shards: Sequence[Shard]) -> Shard:
-    """All shards of a split, in its order, as one."""
+    """Return all shards of a split, in its order, as one."""
     names, threats = shards[0].arrays, shards[0].doubts
     return Shard(
         {name: np.concatenate([shard.arrays[name] for shard in shards]) for name in names},

@@ -45,7 +45,7 @@ def evaluate(
     states: Path | None = None,
     watch: Watch | None = None,
 ) -> Verdicts:
-    """Everything about one learner in eval mode on the test split.
+    """Evaluate everything about one learner in eval mode on the test split.
 
     Args:
         model: the learner.

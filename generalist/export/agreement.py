@@ -87,7 +87,7 @@ def parity(
 
 
 def _tiles(images: NDArray[np.uint8], adversarial: Float32 | Images) -> Iterator[Images]:
-    """Both as float32 on the CPU; torch.tensor copies, so the arrays may be read-only or mapped from disk."""
+    """Yield both as float32 on the CPU; torch.tensor copies, so the arrays may be read-only or mapped from disk."""
     for start in range(0, len(images), TILE):
         yield to_unit(torch.tensor(images[start : start + TILE]))
     for start in range(0, len(adversarial), TILE):

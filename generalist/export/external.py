@@ -81,7 +81,7 @@ def embed(model: onnx.ModelProto, path: Path, *, room: int = LIMIT) -> dict[str,
 
 
 def _tensors(message: Message) -> Iterator[TensorProto]:
-    """All tensors below a message: initializers, constants, sparse ones, those of subgraphs and functions."""
+    """Yield all tensors below a message: initializers, constants, sparse ones, those of subgraphs and functions."""
     for field, value in message.ListFields():
         if field.message_type is None:
             continue
@@ -119,7 +119,7 @@ def _number(written: str) -> int:
 
 
 def _size(tensor: TensorProto) -> int:
-    """Bytes of a tensor that does not tell its length; more than any file has where it lies about its shape."""
+    """Return the bytes of a tensor that doesn't tell its length; more than any file has where its shape is false."""
     if any(size < 0 for size in tensor.dims) or tensor.data_type not in TensorProto.DataType.values():
         return LIMIT + 1
     name = TensorProto.DataType.Name(tensor.data_type)

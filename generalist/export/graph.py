@@ -59,7 +59,7 @@ def export(model: Classifier, path: Path, *, metadata: Mapping[str, str], opset:
 
 
 def _check_place(path: Path) -> None:
-    """Before seconds of work: a file can be written there."""
+    """Check before seconds of work that a file can be written there."""
     if path.is_dir():
         raise BadInput(f"{path} is a folder, where the ONNX file should be written: choose another name")
     try:
@@ -95,7 +95,7 @@ def _traced(model: Classifier, opset: int) -> onnx.ModelProto:
 
 
 def _stripped(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Without what differs between places and versions: the exporter notes a stack trace, with paths, at each node."""
+    """Leave out what differs by place and version: the exporter notes a stack trace, with paths, at each node."""
     _strip(model)
     model.producer_name, model.producer_version = "generalist", ""
     model.graph.name = "generalist"

@@ -72,7 +72,7 @@ class Lineage(Record):
         )
 
     def to_metadata(self) -> dict[str, str]:
-        """Strings for the ONNX file: text as it is, everything else as JSON; what is None is left out."""
+        """Return strings for the ONNX file: text as it is, everything else as JSON; what is None is left out."""
         values = self.model_dump(mode="json", exclude_none=True)
         return {key: value if isinstance(value, str) else _json(value) for key, value in values.items()}
 
@@ -94,7 +94,7 @@ class Lineage(Record):
 
 
 def evaluation_digest(evaluation: Evaluation) -> str:
-    """SHA-256 (hex) of an evaluation without its duration, which differs from run to run."""
+    """Return the SHA-256 (hex) of an evaluation without its duration, which differs from run to run."""
     return digest(evaluation.model_dump(mode="json", exclude={"seconds"}))
 
 

@@ -43,7 +43,7 @@ class Normalisation:
         return cls(means, stds)
 
     def __call__(self, images: Float32) -> Float32:
-        """Images float32 [n, channels, height, width] as the model wants them."""
+        """Return images float32 [n, channels, height, width] as the model wants them."""
         mean, std = (np.array(numbers, dtype=np.float32)[:, None, None] for numbers in (self.mean, self.std))
         normalised: Float32 = (images - mean) / std
         return normalised
@@ -65,7 +65,7 @@ USUAL = {
 
 
 def looked_at(count: int) -> NDArray[np.int64]:
-    """Positions of `SAMPLE` images at most, evenly spread over so many."""
+    """Return the positions of `SAMPLE` images at most, evenly spread over so many."""
     return np.unique(np.linspace(0, count - 1, min(SAMPLE, count)).astype(np.int64))
 
 
@@ -97,7 +97,7 @@ def doubt(model: Runtime, given: Normalisation, images: Float32, labels: NDArray
 
 
 def _own(images: Float32) -> Normalisation:
-    """By the mean and the standard deviation of each channel; as they are where a channel is the same everywhere."""
+    """Normalise by each channel's mean and standard deviation; a channel that is the same everywhere stays as it is."""
     mean, std = images.mean(axis=(0, 2, 3), dtype=np.float64), images.std(axis=(0, 2, 3), dtype=np.float64)
     if std.min() < _FLAT:
         return NONE
@@ -105,7 +105,7 @@ def _own(images: Float32) -> Normalisation:
 
 
 def _right(model: Runtime, other: Normalisation, images: Float32, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Bool [n], which images are classified correctly; none where the model doesn't take them so."""
+    """Return bool [n], which images are classified correctly; none where the model doesn't take them so."""
     none = np.zeros(len(images), dtype=np.bool_)
     if max(len(other.mean), len(other.std)) not in {1, model.channels}:
         return none

@@ -60,7 +60,7 @@ class Predictor:
         self.class_names = _class_names(self._runtime)
 
     def predict(self, images: Float32) -> Float32:
-        """Probabilities float32 [n, classes] of images float32 [n, channels, height, width] in [0, 1].
+        """Return the probabilities float32 [n, classes] of images float32 [n, channels, height, width] in [0, 1].
 
         Raises:
             BadInput: the images have another shape, type or range.
@@ -75,7 +75,7 @@ class Predictor:
         return probabilities
 
     def predict_files(self, paths: Iterable[Path]) -> list[Prediction]:
-        """Predictions for image files, and for all images below folders, in the order of their names.
+        """Return the predictions for image files, and for all images below folders, in the order of their names.
 
         Raises:
             BadInput: as for `predict_each`, or images can't be read: the sentence names up to ten of them.

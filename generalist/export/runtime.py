@@ -81,7 +81,7 @@ class Runtime:
         self.channels, self.height, self.width = self._interface.shape
 
     def __call__(self, images: Float32) -> Float32:
-        """Logits float32 [n, classes] of images float32 [n, channels, height, width] in [0, 1].
+        """Return the logits float32 [n, classes] of images float32 [n, channels, height, width] in [0, 1].
 
         A model that takes one number of images is asked in batches of so many, the last filled with copies.
 

@@ -66,7 +66,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def graph_digest(path: Path) -> str:
-    """SHA-256 (hex) of the model in an ONNX file with its metadata cleared: of graph and weights alone.
+    """Return the SHA-256 (hex) of the model in an ONNX file with its metadata cleared: of graph and weights alone.
 
     Raises:
         BadInput: there is no such file, or it is not ONNX.
@@ -84,7 +84,7 @@ def verify(path: Path) -> dict[str, str]:
 
 
 def intact(path: Path) -> Parts:
-    """As `verify`; the parts of the file, for those who run it."""
+    """Verify as `verify`, and return the parts of the file, for those who run it."""
     parts = _taken_apart(path)
     _unchanged(parts, path)
     check(parts.content, path)

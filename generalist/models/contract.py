@@ -36,15 +36,15 @@ class Classifier(nn.Module):
         self.register_buffer("std", std.view(1, -1, 1, 1), persistent=False)
 
     def forward(self, images: Images, condition: Tensor | None = None) -> Tensor:
-        """Raw outputs [batch, outputs] for images [batch, channels, height, width] in [0, 1]."""
+        """Return raw outputs [batch, outputs] for images [batch, channels, height, width] in [0, 1]."""
         return self.features((images - self.mean) / self.std)
 
     @abstractmethod
     def features(self, normalised: Images) -> Tensor:
-        """Raw outputs for normalised images."""
+        """Return raw outputs for normalised images."""
 
     def decision(self, raw: Tensor) -> Logits:
-        """Raw outputs to the [batch, classes] logits of the deployed rule."""
+        """Turn raw outputs into the [batch, classes] logits of the deployed rule."""
         return raw
 
     def views(self) -> dict[str, Callable[[Images], Logits]]:
@@ -103,7 +103,7 @@ def build(options: ModelOptions, shape: ImageShape) -> Classifier:
 
 
 def _check_memory(model: Classifier, name: str) -> None:
-    """Before a network on the meta device is given its memory."""
+    """Check that memory suffices, before a network on the meta device is given it."""
     needed = sum(own.numel() * own.element_size() for own in (*model.parameters(), *model.buffers()))
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > there:

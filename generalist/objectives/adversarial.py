@@ -23,6 +23,6 @@ class Adversarial(Attacked):
         return attack(learner.attackable, batch.images, batch.labels, generator=generator)
 
     def loss(self, model: Classifier, batch: Batch, attacked: Images) -> Loss:
-        """Mean cross-entropy on the attacked images."""
+        """Return the mean cross-entropy on the attacked images."""
         raw = model(attacked)
         return Loss(F.cross_entropy(raw, model.targets(batch.labels, "adversarial")), model.decision(raw))

@@ -18,7 +18,7 @@ class Natural(Objective):
     label_smoothing: Annotated[Quantity, Field(ge=0, lt=1)] = Quantity(0)
 
     def loss(self, model: Classifier, batch: Batch, attacked: Images) -> Loss:
-        """Mean cross-entropy on the clean images."""
+        """Return the mean cross-entropy on the clean images."""
         raw = model(batch.images)
         target = model.targets(batch.labels, "natural")
         return Loss(F.cross_entropy(raw, target, label_smoothing=self.label_smoothing), model.decision(raw))

@@ -38,7 +38,7 @@ class Awp(Perturbation):
 
     @torch.no_grad()
     def ascent(self, parameters: Mapping[str, Tensor], progress: float) -> dict[str, Tensor]:
-        """gamma ||w|| g / ||g|| for each layer's weights w and their gradient g."""
+        """Return gamma ||w|| g / ||g|| for each layer's weights w and their gradient g."""
         gamma = self.strength(progress)
         return {
             name: own.grad * (gamma * own.norm() / (own.grad.norm() + _TINY))

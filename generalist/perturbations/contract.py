@@ -17,7 +17,7 @@ class Perturbation(PerturbationOptions):
 
     @abstractmethod
     def strength(self, progress: float) -> float:
-        """How strong it is at a progress in [0, 1]; where it is 0, the step is a plain one and costs nothing more."""
+        """Return how strong it is at a progress in [0, 1]; where it is 0, the step is plain and costs nothing more."""
 
     @abstractmethod
     def ascent(self, parameters: Mapping[str, Tensor], progress: float) -> dict[str, Tensor]:

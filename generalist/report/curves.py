@@ -49,7 +49,7 @@ def by_expert(history: History) -> dict[str, list[EpochRecord]]:
 
 
 def measured(history: History) -> dict[str, list[tuple[int, Measured]]]:
-    """Each learner on the validation split, the global learner last: (epoch, accuracies) wherever measured."""
+    """Return each learner on the validation split, the global learner last: (epoch, accuracies) wherever measured."""
     found = {
         name: [(r.epoch, r.validation) for r in records if r.validation is not None]
         for name, records in by_expert(history).items()
@@ -71,7 +71,7 @@ def legend(history: History, looks: Mapping[str, Look]) -> list[tuple[Markup, st
 
 
 def curves(history: History, chosen: RoundRecord, looks: Mapping[str, Look], *, attack: str, last: int) -> list[Panel]:
-    """Charts of both validation accuracies, the training loss and, where experts are mixed, their weights.
+    """Return charts of both validation accuracies, the training loss and, where experts are mixed, their weights.
 
     Args:
         history: the whole training.
@@ -101,7 +101,7 @@ def curves(history: History, chosen: RoundRecord, looks: Mapping[str, Look], *, 
 
 
 def accuracies(axes: Axes, *, history: History, chosen: RoundRecord, looks: Mapping[str, Look], kind: str) -> None:
-    """Each learner's accuracy in per cent by epoch, the global learner's marked at every round, the chosen ringed."""
+    """Draw each learner's accuracy in per cent by epoch; mark the global learner's every round, ring the chosen."""
     rounds = {r.epoch for r in history.rounds}
     ringed = 100 * KINDS[kind](chosen.validation).value
     everything = [ringed]
@@ -115,14 +115,14 @@ def accuracies(axes: Axes, *, history: History, chosen: RoundRecord, looks: Mapp
 
 
 def losses(axes: Axes, *, history: History, looks: Mapping[str, Look]) -> None:
-    """Each expert's training loss by epoch; one that is no finite number leaves a gap."""
+    """Draw each expert's training loss by epoch; a NaN or infinite one leaves a gap."""
     for name, records in by_expert(history).items():
         line(axes, [(r.epoch, r.loss) for r in records], looks[name])
     axes.set_ylim(*from_zero(r.loss for r in history.epochs))
 
 
 def weights(axes: Axes, *, history: History, looks: Mapping[str, Look]) -> None:
-    """Each expert's mixing weight in per cent at the end of every round."""
+    """Draw each expert's mixing weight in per cent at the end of every round."""
     for name in dict.fromkeys(name for r in history.rounds for name in r.weights):
         points = [(r.epoch, 100 * r.weights[name]) for r in history.rounds if name in r.weights]
         line(axes, points, looks[name], marked=[epoch for epoch, _ in points])

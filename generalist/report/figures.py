@@ -127,7 +127,7 @@ def swatch(*lines: Mapping[str, Any], place: str) -> Markup:
 
 
 def shares(values: Iterable[float]) -> tuple[float, float]:
-    """Limits of an axis around some percentages: inside 0 to 100, at least 2 apart."""
+    """Return the limits of an axis around some percentages: inside 0 to 100, at least 2 apart."""
     found = list(values) or [0.0, 100.0]
     low, high = min(found), max(found)
     margin = max(0.06 * (high - low), 2 - (high - low) / 2)
@@ -135,17 +135,17 @@ def shares(values: Iterable[float]) -> tuple[float, float]:
 
 
 def from_zero(values: Iterable[float]) -> tuple[float, float]:
-    """Limits of an axis from 0 to just above the largest finite one of some non-negative numbers."""
+    """Return the limits of an axis from 0 to just above the largest finite one of some non-negative numbers."""
     return 0.0, 1.06 * max(filter(math.isfinite, values), default=0.0) or 1.0
 
 
 def steps(*, most: int = 8, integer: bool = False) -> MaxNLocator:
-    """Ticks at multiples of 1, 2 or 5 times a power of ten, with at most so many steps between them."""
+    """Return ticks at multiples of 1, 2 or 5 times a power of ten, with at most so many steps between them."""
     return MaxNLocator(nbins=most, steps=[1, 2, 5, 10], integer=integer)
 
 
 def percentages() -> StrMethodFormatter:
-    """Labels such as `98 %`."""
+    """Return labels such as `98 %`."""
     return StrMethodFormatter("{x:.10g}\u00a0%")
 
 

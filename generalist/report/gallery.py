@@ -97,7 +97,7 @@ def _verdict(probabilities: Float[NDArray[np.floating], " classes"], label: int,
 
 
 def _bytes(image: Float[NDArray[np.float32], "channels height width"]) -> UInt8[NDArray[np.uint8], "height width rgb"]:
-    """Colour as colour, one channel as grey; of any other number of channels, their mean."""
+    """Return colour as colour, one channel as grey; of any other number of channels, their mean."""
     shown = image if len(image) == 3 else np.repeat(image.mean(0, keepdims=True), 3, axis=0)
     scaled: NDArray[np.uint8] = np.rint(np.clip(shown, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
     return scaled
@@ -106,7 +106,7 @@ def _bytes(image: Float[NDArray[np.float32], "channels height width"]) -> UInt8[
 def _diverging(
     change: Float[NDArray[np.float32], "channels height width"],
 ) -> UInt8[NDArray[np.uint8], "height width rgb"]:
-    """Mean change over the channels, the strongest in full colour."""
+    """Return the mean change over the channels, the strongest in full colour."""
     mean = change.mean(0)
     strength = (mean / max(float(np.abs(mean).max()), 1e-12))[..., None]
     colours = NONE + np.maximum(strength, 0) * (MORE - NONE) + np.maximum(-strength, 0) * (LESS - NONE)

@@ -29,7 +29,7 @@ class Look:
     marker: str
 
     def swatch(self, place: str) -> Markup:
-        """Its line and mark, for a legend in some place of the page."""
+        """Return its line and mark, for a legend in some place of the page."""
         style = {"color": self.colour, "linestyle": self.dash}
         mark = {"color": self.colour, "marker": self.marker, "markeredgecolor": PANEL}
         return swatch(
@@ -40,7 +40,7 @@ class Look:
 
 
 def looks(names: Iterable[str]) -> dict[str, Look]:
-    """One look per learner, by its order; colours repeat after four experts, with another dash and without end."""
+    """Return a look per learner, by its order; colours repeat after four experts, with another dash and no end."""
     experts = [name for name in dict.fromkeys(names) if name != GLOBAL]
     found = {
         name: Look(
@@ -55,7 +55,7 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """0.987 as `98.7 %`."""
+    """Return 0.987 as `98.7 %`."""
     return f"{100 * share:.{digits}f}{SPACE}%"
 
 
@@ -66,7 +66,7 @@ def interval(accuracy: Accuracy) -> str:
 
 
 def threat(written: str) -> str:
-    """`linf:8/255` as `L∞ 8/255`; anything else as it is."""
+    """Return `linf:8/255` as `L∞ 8/255`; anything else as it is."""
     norm, colon, eps = written.partition(":")
     return f"{ball_of(norm).symbol}{SPACE}{eps}" if colon and is_part("threats", norm) else written
 
@@ -78,6 +78,6 @@ def change(size: float, eps: Quantity) -> str:
 
 
 def attack_in_words(attack: AttackOptions, against: ThreatOptions) -> str:
-    """Such as `PGD with 10 steps, L∞ 8/255`."""
+    """Return words such as `PGD with 10 steps, L∞ 8/255`."""
     name = {"pgd": f"PGD with {attack.steps} steps", "fgsm": "FGSM"}.get(attack.name, f"the {attack.name} cascade")
     return f"{name}, {threat(f'{against.norm}:{against.eps.written}')}"

@@ -88,7 +88,7 @@ def _environment() -> Environment:
 
 
 def _numbers(history: History) -> dict[int, dict[str, tuple[float | None, Measured | None]]]:
-    """By epoch and learner: training loss and validation accuracies, where there are any."""
+    """Return training loss and validation accuracies by epoch and learner, where there are any."""
     found: dict[int, dict[str, tuple[float | None, Measured | None]]] = {}
     for name, records in by_expert(history).items():
         for record in records:

@@ -26,7 +26,7 @@ Path = Sequence[tuple[int, Measured]]
 def on_validation(
     history: History, chosen: RoundRecord, looks: Mapping[str, Look], *, deployed: str, attack: str
 ) -> list[Panel]:
-    """How the candidates moved: among the experts (if there are several), and close up.
+    """Return how the candidates moved: among the experts (if there are several), and close up.
 
     The path is the global learner's from round to round; where nothing is mixed, the candidates'.
     """
@@ -50,7 +50,7 @@ def on_validation(
 
 
 def on_test(evaluation: Evaluation, index: int, looks: Mapping[str, Look]) -> Panel:
-    """Every learner on the test split under one threat, with intervals both ways."""
+    """Return every learner on the test split under one threat, with intervals both ways."""
     written = evaluation.protocol.threats[index]
     label = _label(f"on the test split under {written}")
     drawn = chart(
@@ -60,7 +60,7 @@ def on_test(evaluation: Evaluation, index: int, looks: Mapping[str, Look]) -> Pa
 
 
 def final(axes: Axes, *, evaluation: Evaluation, index: int, looks: Mapping[str, Look]) -> None:
-    """Each learner's accuracies under one threat, in per cent, as a mark in a cross of intervals."""
+    """Draw each learner's accuracies under one threat, in per cent, as a mark in a cross of intervals."""
     places = {name: (one.natural, one.threats[index].cascade) for name, one in evaluation.learners.items()}
     for name, (natural, robust) in places.items():
         cross(axes, natural, robust, looks[name].colour)
@@ -72,7 +72,7 @@ def final(axes: Axes, *, evaluation: Evaluation, index: int, looks: Mapping[str,
 def among_experts(
     axes: Axes, *, history: History, chosen: RoundRecord, path: Path, looks: Mapping[str, Look], look: Look
 ) -> None:
-    """Where each expert ended (filled), where its warm-up ended (hollow), and the path of the candidates."""
+    """Draw where each expert ended (filled), where its warm-up ended (hollow), and the path of the candidates."""
     ends = {name: points[-1][1] for name, points in measured(history).items() if points and name != GLOBAL}
     starts = {name: m for name in ends if (m := _after_warm_up(history, name)) is not None}
     for name, m in ends.items():
@@ -110,7 +110,7 @@ def _path(axes: Axes, path: Path, look: Look) -> None:
 
 
 def cross(axes: Axes, natural: Accuracy, robust: Accuracy, colour: str) -> None:
-    """Both 95 % intervals. Lines rather than `errorbar`: a legend avoids lines, but not the parts of that."""
+    """Draw both 95 % intervals. Lines rather than `errorbar`: a legend avoids lines, but not the parts of that."""
     (left, bottom), (right, top) = corners(natural, robust)
     x, y = 100 * natural.value, 100 * robust.value
     for across, up in (([left, right], [y, y]), ([x, x], [bottom, top])):
@@ -118,7 +118,7 @@ def cross(axes: Axes, natural: Accuracy, robust: Accuracy, colour: str) -> None:
 
 
 def framed(axes: Axes, points: Iterable[Point]) -> None:
-    """Axes around the points, curves of equal harmonic mean behind them, and a legend where there is room."""
+    """Draw axes around the points, curves of equal harmonic mean behind them, and a legend where there is room."""
     x, y = (shares(values) for values in zip(*points, strict=True))
     axes.set(xlim=x, ylim=y, xlabel="natural accuracy →")
     axes.set_title("↑ robust accuracy", loc="left")
@@ -149,7 +149,7 @@ _SIDES: tuple[tuple[Point, dict[str, str]], ...] = (
 
 
 def _beside(axes: Axes, words: Mapping[str, Point], lines: Iterable[Sequence[Point]]) -> None:
-    """Words beside their points, on the side where they cover least of lines, and neither the legend nor each other."""
+    """Put words beside their points, where they cover least of lines, and neither the legend nor each other."""
     legend = axes.get_legend()
     taken = [] if legend is None else [legend.get_window_extent()]
     drawn = [axes.transData.transform(line) for line in lines]
@@ -186,11 +186,11 @@ def _label(where: str) -> str:
 
 
 def place(m: Measured) -> Point:
-    """Where a learner lies, in per cent."""
+    """Return where a learner lies, in per cent."""
     return 100 * m.natural.value, 100 * m.robust.value
 
 
 def corners(natural: Accuracy, robust: Accuracy) -> list[Point]:
-    """Two corners of both 95 % intervals, in per cent."""
+    """Return two corners of both 95 % intervals, in per cent."""
     (left, right), (bottom, top) = natural.interval, robust.interval
     return [(100 * left, 100 * bottom), (100 * right, 100 * top)]

@@ -77,7 +77,7 @@ def _draw(axes: Axes, *, sweep: Course, judged: Course, trained: Sequence[Measur
 
 
 def _name(axes: Axes, mixtures: Sequence[Mixture]) -> None:
-    """Labels, away from the other mixtures where there is room, and from each other."""
+    """Put labels, away from the other mixtures where there is room, and from each other."""
     halo = [withStroke(linewidth=3, foreground=PANEL)]
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     middle = sum(place(own.validation)[0] for own in mixtures) / len(mixtures)

@@ -31,7 +31,7 @@ class Stored:
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 (hex) over names, dtypes, shapes and bytes, independent of the order of names."""
+    """Return the SHA-256 (hex) over names, dtypes, shapes and bytes, independent of the order of names."""
     total = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -90,7 +90,7 @@ def _opened(path: Path) -> Any:
 
 
 def _note(file: Any) -> tuple[dict[str, Any], str]:
-    """Facts and checksum."""
+    """Return the facts and checksum."""
     note = parse_json((file.metadata() or {})[_FACTS])
     facts, expected = note["facts"], note["digest"]
     if not isinstance(facts, dict):
@@ -104,6 +104,6 @@ def _short(error: Exception) -> str:
 
 
 def _digest(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
-    """SHA-256 (hex) of everything in a file."""
+    """Return the SHA-256 (hex) of everything in a file."""
     told = json.dumps(facts, sort_keys=True)
     return hashlib.sha256(f"{tensors_digest(tensors)} {told}".encode()).hexdigest()

@@ -113,7 +113,7 @@ def _opened(url: str) -> tuple[Any, str]:
 
 @contextmanager
 def _unraised() -> Iterator[None]:
-    """Without what a file system complains of when it goes that was only half made: why is told anyhow."""
+    """Silence what a half-made file system complains of when it goes: the reason is told anyhow."""
     before, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
         yield
@@ -122,6 +122,6 @@ def _unraised() -> Iterator[None]:
 
 
 def _reason(error: Exception, url: str) -> str:
-    """In one line, without a password."""
+    """Return the reason in one line, without a password."""
     told = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
     return printable(masked(" ".join(told.split()), of=url))[:200]

@@ -55,11 +55,11 @@ class Store:
     """A folder of states under their keys. Several processes may write to it at once: a key has one content."""
 
     def __init__(self, folder: Path, remote: Remote | None = None) -> None:
-        """`remote` is a store that machines share; `folder` then holds copies of what was used here."""
+        """Open the store; `remote` is one that machines share, and `folder` then holds copies of what was used here."""
         self.folder, self.remote = folder, remote
 
     def path(self, key: str) -> Path:
-        """Where the state of a key lies on this machine."""
+        """Return where the state of a key lies on this machine."""
         return self.folder / _name(key)
 
     def __contains__(self, key: str) -> bool:
@@ -101,7 +101,7 @@ class Store:
 
     @contextmanager
     def understood(self, key: str) -> Iterator[None]:
-        """Content that the block can't make sense of is damage, too, whatever its checksum says: it is set aside.
+        """Set content aside that the block can't make sense of: that is damage, too, whatever its checksum says.
 
         Raises:
             Lost: that happened.
@@ -135,7 +135,7 @@ class Store:
             self.remote.remove(_name(key))
 
     def entries(self) -> Iterator[Entry]:
-        """All files, in the order of their names."""
+        """Yield all files, in the order of their names."""
         here = {PurePosixPath(path.relative_to(self.folder)): path for path in self._files()}
         there = set(self.remote.names()) if self.remote is not None else set()
         for name in sorted({*here, *there}):
@@ -158,7 +158,7 @@ class Store:
             self.remote.remove(entry.name)
 
     def _files(self) -> Iterator[Path]:
-        """Ours alone: two letters of the key, then its name."""
+        """Yield our files alone: two letters of the key, then its name."""
         return (path for path in self.folder.glob("??/*") if path.is_file() and _SUFFIX in path.name)
 
     def _set_aside(self, key: str) -> None:

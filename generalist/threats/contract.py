@@ -171,7 +171,7 @@ class Threat:
         return self.geometry(images, self.eps)
 
     def project(self, points: Images, reference: Images) -> Images:
-        """Points moved into the ball around the reference, then into [0, 1]; not in place."""
+        """Return points moved into the ball around the reference, then into [0, 1]; not in place."""
         return self.ball(reference).project_(points.clone())
 
     def random_start(self, images: Images, generator: torch.Generator) -> Images:

@@ -45,7 +45,7 @@ class L1Ball(Ball):
 
     @classmethod
     def steepest_ascent(cls, gradient: Images) -> Images:
-        """Among steps along the steepest twentieth of the pixels."""
+        """Return the best of the steps along the steepest twentieth of the pixels."""
         return sparse_ascent(gradient, torch.full_like(gradient[:, 0, 0, 0], cls.SHARE))
 
     def project_(self, points: Images) -> Images:
@@ -62,7 +62,7 @@ class L1Ball(Ball):
         return points.copy_(torch.where(beyond, torch.nextafter(points, self.images), points))
 
     def random_offset(self, generator: torch.Generator) -> Images:
-        """Exponential sizes over their sum and one more, random signs: uniform (Calafiore et al. 1998)."""
+        """Draw exponential sizes over their sum and one more, with random signs: uniform (Calafiore et al. 1998)."""
         sizes = exponential_like(self.images, generator=generator)
         rest = exponential_like(sizes[:, :1, :1, :1], generator=generator)
         signs = uniform_like(sizes, -1.0, 1.0, generator=generator).sign_()

@@ -66,6 +66,6 @@ class L2Ball(Ball):
         return offsets.mul_(share.mul_(self.radius).div_(self._length(offsets).clamp_min_(TINY)))
 
     def boundary_offset(self, streams: ImageStreams) -> Images:
-        """Uniform on the sphere."""
+        """Draw uniformly on the sphere."""
         offsets = streams.normal(0, *self.images.shape[1:]).to(self.images.dtype)
         return offsets.div_(self._length(offsets).clamp_min_(TINY)).mul_(self.radius)

@@ -55,7 +55,7 @@ class LinfBall(Ball):
         return uniform_like(self.images, -self.radius, self.radius, generator=generator)
 
     def boundary_offset(self, streams: ImageStreams) -> Images:
-        """Uniform in the cube, stretched until one pixel touches its face (Croce and Hein's published code)."""
+        """Draw uniformly in the cube, stretched until one pixel touches its face (Croce and Hein's published code)."""
         offsets = streams.uniform(0, *self.images.shape[1:]).to(self.images.dtype).mul_(2).sub_(1)
         largest = offsets.abs().amax(dim=(1, 2, 3), keepdim=True)
         return offsets.div_(largest.clamp_min_(TINY)).mul_(self.radius)

@@ -13,7 +13,7 @@ FALLEN = 0.5
 
 
 def alarm(earlier: Iterable[Fact], record: EpochRecord) -> str | None:
-    """Catastrophic overfitting (Wong et al., ICLR 2020, section 5): robust to one step still, to many no longer.
+    """Warn of catastrophic overfitting (Wong et al., ICLR 2020, section 5): robust to one step only, no longer to many.
 
     Args:
         earlier: what the training told before.

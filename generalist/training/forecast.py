@@ -31,7 +31,7 @@ class Work:
 
 
 def duration(work: Iterable[Work]) -> float | None:
-    """Seconds for all of it, the units of a round side by side; None where nothing like some of it was measured."""
+    """Return the seconds for all of it, a round's units side by side; None where nothing like a part was measured."""
     total = 0.0
     for _, units in groupby(work, key=lambda own: own.round.index):
         spans = [0.0 if not own.epochs else own.seconds and own.epochs * own.seconds for own in units]

@@ -55,7 +55,7 @@ class Keys:
         per_epoch: int,
         initial: str | None = None,
     ) -> None:
-        """Digests of the data set and of weights to start from; `per_epoch` is the optimizer steps of an epoch."""
+        """Take digests of the data set and of weights to start from; `per_epoch` is the optimizer steps of an epoch."""
         self._config, self._recipes, self._per_epoch = config, recipes, per_epoch
         code = training_code(plugins_of(config.model))
         self._common = [canonical(config.model), shape, config.seed, numerics, code]
@@ -71,7 +71,7 @@ class Keys:
         return Position(0, born, own, tuple(_first_share(born, course) for course in recipe.companions))
 
     def ahead(self, round_: Round, unit: Sequence[str], positions: Positions) -> dict[str, dict[int, Position]]:
-        """Each expert's position after every epoch of a round."""
+        """Return each expert's position after every epoch of a round."""
         ahead: dict[str, dict[int, Position]] = {name: {} for name in unit}
         here = {name: positions[name] for name in unit}
         if round_.coupled:  # they hand back between steps, which parts them from their companions
@@ -108,7 +108,7 @@ class Keys:
         return Position(last[name].epoch, key, last[name].share)
 
     def _epoch_of(self, name: str, epoch: int) -> list[Any]:
-        """All that decides what an expert does in an epoch, but the state it starts from."""
+        """Return all that decides what an expert does in an epoch, but the state it starts from."""
         recipe = self._recipes[name]
         options, total = recipe.options, recipe.total
         assert isinstance(options.objective, Objective)  # an `Expert` takes no other
@@ -128,7 +128,7 @@ class Keys:
         ]
 
     def _arithmetic(self, objective: Objective) -> list[Any]:
-        """How an expert's steps are computed, without what has no effect on this device or this objective."""
+        """Return how an expert's steps are computed, without what has no effect on this device or this objective."""
         engine, on_gpu = self._config.engine, self._config.training.device == "cuda"
         attacks = engine.precision == "float32" and objective.trains_against is not None
         return [
@@ -140,7 +140,7 @@ class Keys:
         ]
 
     def _course_of(self, name: str, number: int, epoch: int) -> list[Any]:
-        """How a share follows its trajectory in an epoch: an expert's own, or that of a companion, counted from 1."""
+        """Return how a share follows its trajectory in an epoch: an expert's own, or a companion's, counted from 1."""
         recipe = self._recipes[name]
         course = recipe.companions[number - 1] if number else recipe.course
         assert course is not None  # asked only where there is a share

@@ -45,7 +45,7 @@ class Measuring:
         return self._recalled(["global", shares], lambda: self._states.global_learner(positions))
 
     def any_learner(self, weights: Weights, attack: AttackOptions | EvaluationOptions) -> Measured:
-        """Any weights of this network, by an attack or by the cascade of an evaluation."""
+        """Measure any weights of this network, by an attack or by the cascade of an evaluation."""
         return self._recalled(["weights", tensors_digest(weights)], lambda: weights, attack=attack)
 
     def _recalled(
@@ -72,7 +72,7 @@ class Measuring:
 
 
 def _told(attack: AttackOptions | EvaluationOptions, threat: ThreatOptions) -> Any:
-    """All of an attack that decides a verdict."""
+    """Return all of an attack that decides a verdict."""
     if isinstance(attack, ChoiceOptions) and attack.name == "quick":
         return attack.name
     if isinstance(attack, AttackOptions):

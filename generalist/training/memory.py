@@ -41,7 +41,7 @@ def _halves(size: int) -> Iterator[int]:
 
 
 def _fits(size: int, experts: Sequence[Expert], shape: ImageShape, on: torch.device) -> bool:
-    """Whether a step of every expert succeeds with so many images."""
+    """Return whether a step of every expert succeeds with so many images."""
     try:
         images = torch.zeros(size, shape.channels, shape.height, shape.width, device=on)
         labels = torch.zeros(size, dtype=torch.int64, device=on)

@@ -29,7 +29,7 @@ class Round:
 
 
 def plan(config: Config, also: Collection[int] = ()) -> tuple[Round, ...]:
-    """All rounds of a training, in order; `also` are epochs after which states are to be stored, too."""
+    """Return all rounds of a training, in order; `also` are epochs after which states are to be stored, too."""
     every, mixing = config.training.checkpoint, config.mixing
     names = tuple(config.experts)
     rounds: list[Round] = []
@@ -58,7 +58,7 @@ def _within(epochs: Collection[int], start: int, stop: int) -> set[int]:
 
 
 def _coupled(mixing: MixingOptions, start: int, stop: int) -> bool:
-    """Whether experts meet between the steps of these epochs, so that they can only advance together."""
+    """Return whether experts meet between the steps of these epochs, so that they can only advance together."""
     if mixing.burst:
         return stop - start == 1 and stop in _meetings(mixing, stop + 1)
     return isinstance(mixing.interval, Steps) and start >= mixing.warm_up
@@ -71,7 +71,7 @@ def _meetings(mixing: MixingOptions, end: int) -> range:
 
 
 def _stops(config: Config) -> list[int]:
-    """Epochs after which rounds end."""
+    """Return epochs after which rounds end."""
     epochs, every, mixing = config.training.epochs, config.training.checkpoint, config.mixing
     if mixing is None:
         return sorted({*range(every, epochs, every), epochs})

@@ -47,7 +47,7 @@ class Averaged:
     coefficients: dict[str, float]
 
     def expert(self, name: str) -> Weights:
-        """One averaged expert; integers are copied."""
+        """Return one averaged expert; integers are copied."""
         return remixed(self, {name: 1.0})
 
 
@@ -102,7 +102,7 @@ def remixed(averaged: Averaged, factors: Mapping[str, float]) -> Weights:
 
 
 def simplex(parts: int, count: int) -> Iterator[tuple[float, ...]]:
-    """Points of a regular grid over all weights that sum to one, `count` along each edge, the corners among them.
+    """Yield points of a regular grid over all weights that sum to one, `count` along each edge, the corners among them.
 
     Raises:
         BadInput: fewer than two points.
@@ -114,7 +114,7 @@ def simplex(parts: int, count: int) -> Iterator[tuple[float, ...]]:
 
 
 def _compositions(parts: int, total: int) -> Iterator[tuple[int, ...]]:
-    """All ways to write a number as a sum of so many parts, the largest first parts first."""
+    """Yield all ways to write a number as a sum of so many parts, the largest first parts first."""
     if parts == 1:
         yield (total,)
         return
@@ -124,7 +124,7 @@ def _compositions(parts: int, total: int) -> Iterator[tuple[int, ...]]:
 
 
 def sweep(training: Training, averaged: Averaged, attack: Attack, count: int) -> list[Remixed]:
-    """Mixtures over a grid, `count` along each edge, and the global learner as it was trained, in order of weights.
+    """Return mixtures over a grid, `count` along each edge, and the global learner as trained, in order of weights.
 
     Raises:
         BadInput: fewer than two points.
@@ -139,7 +139,7 @@ def sweep(training: Training, averaged: Averaged, attack: Attack, count: int) ->
 def judged(
     training: Training, averaged: Averaged, mixtures: Sequence[Mapping[str, float]], attack: Attack
 ) -> list[Remixed]:
-    """Mixtures on the validation split by an attack; the same one is never measured twice."""
+    """Measure mixtures on the validation split by an attack; the same one is never measured twice."""
     measuring = Measuring(training.config, training.dataset, training.store, training.states)
     with engine.threads(training.config.training.threads):
         return [Remixed(dict(own), measuring.any_learner(remixed(averaged, own), attack)) for own in mixtures]

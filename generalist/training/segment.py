@@ -211,7 +211,7 @@ class Segment:
         self._means.states.save_begun(self._ends, Begun(alive.moment(), [list(own) for own in histories]))
 
     def forget(self) -> None:
-        """Nothing needs what `keep` stored any more."""
+        """Delete what `keep` stored; nothing needs it any more."""
         self._means.states.discard_begun(self._ends)
 
 

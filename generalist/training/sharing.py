@@ -26,7 +26,7 @@ class Sharing:
 def companions(
     own: dict[str, Course], alternatives: Sequence[Config], *, total: int, common: int
 ) -> dict[str, tuple[Course, ...]]:
-    """By expert, the courses of the alternatives that differ from its own, and from each other, in the first steps.
+    """Return by expert the courses of alternatives that differ from its own, and each other, in the first steps.
 
     Args:
         own: each expert's course.

@@ -14,7 +14,7 @@ class Speeds:
     """Seconds by what took them; kept in the store, apart for each machine."""
 
     def __init__(self, store: Store, about: Any) -> None:
-        """`about` is what all of it depends on: model, device, threads and the like."""
+        """Remember speeds; `about` is what all of it depends on: model, device, threads and the like."""
         self._store, self._about = store, [about, platform.node()]
 
     def note(self, what: Any, seconds: float) -> None:

@@ -66,7 +66,7 @@ class States:
         return state, list(history)
 
     def weights(self, key: Key) -> Weights:
-        """Weights that lie under a key of their own: a share, or a candidate.
+        """Return the weights that lie under a key of their own: a share, or a candidate.
 
         Raises:
             Lost: the file is missing, truncated, altered, or of another network.
@@ -77,11 +77,11 @@ class States:
         return tensors
 
     def complete(self, position: Position) -> bool:
-        """Whether a state is there with the shares of all its companions."""
+        """Return whether a state is there with the shares of all its companions."""
         return position in self and len(self.companions(position)) == len(position.companions)
 
     def companions(self, position: Position) -> list[int]:
-        """Which of a position's companions have a share in the store."""
+        """Return which of a position's companions have a share in the store."""
         return [index for index, key in enumerate(position.companions) if key in self._store]
 
     def save_begun(self, ends: Sequence[Position], begun: Begun) -> None:
@@ -97,7 +97,7 @@ class States:
         self._store.save(_way_to(ends), "begun", tensors, facts)
 
     def has_begun(self, ends: Sequence[Position]) -> bool:
-        """Whether there is something of a unit on its way to the end of a round."""
+        """Return whether there is something of a unit on its way to the end of a round."""
         return _way_to(ends) in self._store
 
     def load_begun(self, ends: Sequence[Position]) -> Begun | None:

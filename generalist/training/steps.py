@@ -71,7 +71,7 @@ class Training:
     def __init__(
         self, config: Config, dataset: Dataset, store: Store, *, root: Path = Path(), sharing: Sharing | None = None
     ) -> None:
-        """Relative paths in the configuration are below `root`; `sharing` is given where others train beside it.
+        """Take relative paths in the configuration as below `root`; give `sharing` where others train beside it.
 
         Raises:
             BadInput: `training.initial` names no weights of this network, `engine.compile` needs a compiler, or a
@@ -138,7 +138,7 @@ class Training:
         return work
 
     def ends(self) -> dict[int, Positions]:
-        """Where all experts stand at the end of each round, by the epochs done there; nothing is read."""
+        """Return where all experts stand at the end of each round, by the epochs done there; nothing is read."""
         ends: dict[int, Positions] = {}
         positions: Positions = {name: self._keys.start(name) for name in self._recipes}
         for round_ in self.rounds:
@@ -196,7 +196,7 @@ class Training:
         return self._measuring.any_learner(self.weights(candidate), attack)
 
     def learners(self, positions: Positions) -> dict[str, Weights]:
-        """Each expert's own learner where it stands, in the configuration's order, whoever was done first."""
+        """Return each expert's own learner where it stands, in the configuration's order, whichever was done first."""
         return {name: self.states.learner(positions[name]) for name in self._recipes}
 
     def _segment(self, round_: Round, unit: Sequence[str], positions: Positions) -> Segment:
@@ -248,14 +248,14 @@ class Training:
         return onward
 
     def _handed_back(self, last: Positions) -> dict[str, Position]:
-        """Where the experts stand after a hand-back."""
+        """Return where the experts stand after a hand-back."""
         return {name: self._keys.handed_back(name, last, self._factors(last)) for name in last}
 
     def _factors(self, last: Positions) -> list[float]:
         return list(self._mixing_weights(next(iter(last.values())).epoch).values())
 
     def _mixing_weights(self, epoch: int) -> dict[str, float]:
-        """Each expert's weight in the mixture after an epoch's last step; empty where nothing is mixed."""
+        """Return each expert's weight in the mixture after an epoch's last step; empty where nothing is mixed."""
         step = epoch * self._per_epoch
         return {
             name: float(recipe.course.weight[step])

@@ -157,7 +157,7 @@ def merge(
 
 
 def _unit(pixels: "NDArray[Any]") -> "Tensor":
-    """Images of either kind as float32 in [0, 1]."""
+    """Return images of either kind as float32 in [0, 1]."""
     import torch
 
     from generalist.tensors import to_unit
@@ -167,7 +167,7 @@ def _unit(pixels: "NDArray[Any]") -> "Tensor":
 
 
 def _images(data: Path | None) -> "tuple[NDArray[Any], NDArray[Any], str]":
-    """Images [n, C, H, W] of either kind, labels int64 [n], and their digest."""
+    """Return images [n, C, H, W] of either kind, labels int64 [n], and their digest."""
     import hashlib
 
     from generalist.data import load

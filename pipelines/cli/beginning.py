@@ -56,7 +56,7 @@ def code() -> None:
 
 
 def _carried() -> Path:
-    """Where a project's files are: inside the package when installed from a wheel, at the root of a checkout."""
+    """Return where a project's files are: inside the package when installed from a wheel, at the root of a checkout."""
     package = Path(__file__).parent.parent
     return package / "project" if (package / "project").is_dir() else package.parent
 

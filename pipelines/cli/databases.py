@@ -34,7 +34,7 @@ def relocate() -> None:
 
 @contextmanager
 def being_made(workspace: "Workspace") -> Iterator[None]:
-    """Beside the block, make what is missing; whoever needs it inside the block waits for it.
+    """Make what is missing beside the block; what needs it inside the block waits for it.
 
     A database that is half made when the block ends is left out: the next command makes it.
     """

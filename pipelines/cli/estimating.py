@@ -20,7 +20,7 @@ _CASCADES = {"quick": 400, "rand": 4_000, "standard": 2_000, "plus": 8_000}  # t
 
 
 def training_seconds(training: Training, work: list[Work]) -> float:
-    """Seconds for what is left; on a CPU experts go side by side, a GPU is shared."""
+    """Return the seconds for what is left; on a CPU experts go side by side, a GPU is shared."""
     spans, one = dict.fromkeys(training.config.experts, 0.0), _pass_seconds(training)
     for part in work:
         for name in part.unit:
@@ -33,7 +33,7 @@ def training_seconds(training: Training, work: list[Work]) -> float:
 
 
 def evaluation_seconds(training: Training) -> float:
-    """Seconds for the attacks on all learners."""
+    """Return the seconds for the attacks on all learners."""
     config, options = training.config, training.config.evaluation
     learners = len(config.experts) + (config.mixing is not None)
     passes = _CASCADES[options.attack] + _ATTACK * options.pgd.steps
@@ -42,12 +42,12 @@ def evaluation_seconds(training: Training) -> float:
 
 
 def basis(training: Training) -> str:
-    """On what an estimate rests."""
+    """Return what an estimate rests on."""
     return f"an estimate from counted work, as {_LIKE[training.config.training.device]} does it"
 
 
 def _pass_seconds(training: Training) -> float:
-    """Of a forward pass of one image."""
+    """Return the seconds of a forward pass of one image."""
     config, operations = training.config, _forward(training.config, training.dataset.shape)
     small, large = _SPEEDS[config.training.device]
     if operations < _SMALL:
@@ -56,7 +56,7 @@ def _pass_seconds(training: Training) -> float:
 
 
 def _forward(config: Config, shape: ImageShape) -> float:
-    """Operations of a forward pass of one image, counted without computing anything."""
+    """Count the operations of a forward pass of one image, without computing anything."""
     network = build(config.model, shape).to("meta").eval()
     with FlopCounterMode(display=False) as counter:
         network(zeros(1, shape.channels, shape.height, shape.width, device="meta"))

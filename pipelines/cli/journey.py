@@ -192,7 +192,7 @@ def _needs(config: "Config") -> str:
 
 
 def _stage(workspace: "Workspace") -> AbstractContextManager[None]:
-    """Others know from the start that a stage of DVC's is under way."""
+    """Let others know from the start that a stage of DVC's is under way."""
     return workspace.stage() if _by_dvc() else nullcontext()
 
 

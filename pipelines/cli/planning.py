@@ -16,7 +16,7 @@ _SAMPLES = 1000  # of a mixing weight over the warm-up, whose knots may lie anyw
 
 
 def planned(config: Config, workspace: Workspace) -> Iterator[str]:
-    """Lines for people: a line for each round, what it comes to, then what is worth knowing."""
+    """Yield lines for people: a line for each round, what it comes to, then what is worth knowing."""
     training = _training(config, workspace)
     work = training.forecast() if isinstance(training, Training) else []
     for round_ in plan(config):
@@ -55,7 +55,7 @@ def _training(config: Config, workspace: Workspace) -> Training | BadInput:
 
 
 def _state(work: list[Work]) -> str:
-    """Of one round."""
+    """Return the state of one round."""
     if all(part.stored == part.round.start and not part.begun for part in work):
         return "to do"
     if not any(part.epochs for part in work):

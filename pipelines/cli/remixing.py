@@ -73,7 +73,7 @@ def remix(
 
 
 def _table(found: "Look", mixtures: "Sequence[Remixed]", *, by: str) -> "Table":
-    """Weights and accuracies on the validation split."""
+    """Return the weights and accuracies on the validation split."""
     from rich.table import Table
 
     table = Table(caption=f"validation split, robust by {by}", box=None, pad_edge=False, caption_justify="left")

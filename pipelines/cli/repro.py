@@ -26,7 +26,7 @@ ENDS_WITHIN = 10.0  # seconds: a stage ends within five, and DVC after it
 
 
 def run_command() -> str:
-    """How this program's `run` was called."""
+    """Return how this program's `run` was called."""
     return "make run" if os.environ.get("MAKELEVEL") else "generalist run"
 
 

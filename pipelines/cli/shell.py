@@ -93,7 +93,7 @@ def starting(what: str) -> None:
 
 
 def told_by_parent() -> bool:
-    """Whether the command that runs this one as a stage says at the end what came of it."""
+    """Return whether the command that runs this one as a stage says at the end what came of it."""
     return os.environ.get(GO_ON) == ""
 
 
@@ -119,7 +119,7 @@ def leave(code: int | str | None) -> NoReturn:
 
 @contextmanager
 def going_on(command: str, *, within: float | None = None) -> Iterator[None]:
-    """Whatever ends the work inside but wrong input, say which command goes on with it.
+    """Say which command resumes the work inside, whatever ends it but wrong input.
 
     Ctrl-C and SIGTERM end it within seconds, also while threads of it compute: what they were writing is written
     whole or not at all, so nothing is lost by not waiting for them.

@@ -47,7 +47,7 @@ def closing(workspace: Workspace, results: Results, registration: Registration) 
 
 
 def accuracies(evaluation: Evaluation) -> Table:
-    """Every learner on the test split: natural accuracy, and under each threat PGD and the cascade."""
+    """Return every learner on the test split: natural accuracy, and under each threat PGD and the cascade."""
     protocol = evaluation.protocol
     table = Table(caption=f"{protocol.split} split, 95 % Wilson intervals; the deployed learner: {evaluation.deployed}")
     table.add_column("learner")
@@ -72,7 +72,7 @@ def _stronger(evaluation: Evaluation) -> bool:
 
 
 def _cells(threat: ThreatEvaluation) -> list[str]:
-    """Robust accuracies under one threat; doubtful ones are marked."""
+    """Return robust accuracies under one threat; doubtful ones are marked."""
     doubt = f" (doubtful: {'; '.join(threat.flags)})" if threat.flags else ""
     cells = [str(threat.pgd), f"{threat.cascade}{doubt}"]
     return cells if threat.strongest is None else [*cells, f"{threat.strongest}{doubt}"]

@@ -87,7 +87,7 @@ def prune(
 
 
 def _kept(kind: str, days: float) -> float:
-    """Seconds since its last use for which a file is kept."""
+    """Return the seconds since its last use for which a file is kept."""
     return {"damaged": 0.0, "left over": _IN_USE}.get(kind, days * _DAY)
 
 

@@ -47,7 +47,7 @@ def quiet(workspace: Workspace) -> None:
 
 
 def answers(url: str, *, within: float) -> bool:
-    """Whether a Prefect API answers at `url` within some seconds."""
+    """Return whether a Prefect API answers at `url` within some seconds."""
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=within):  # noqa: S310  the user's own address
             return True

@@ -25,7 +25,7 @@ _BYTES = 32
 
 @contextmanager
 def secured() -> Iterator[str]:
-    """Inside, servers that are started ask for a string, and clients have it; gives the string.
+    """Let servers that are started inside ask for a string, and clients have it; give the string.
 
     It is the user's own where the environment has one, else a new one.
     """
@@ -86,7 +86,7 @@ def check_admitted(url: str) -> None:
 
 @contextmanager
 def kept(string: str, file: Path) -> Iterator[None]:
-    """Inside, a file that only this user can read holds the string, for other shells.
+    """Keep the string inside in a file that only this user can read, for other shells.
 
     Raises:
         BadInput: it can't be written.

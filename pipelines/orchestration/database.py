@@ -12,7 +12,7 @@ _DATABASE_URL = "PREFECT_API_DATABASE_CONNECTION_URL"
 
 
 def home() -> Path:
-    """Where Prefect keeps its database, by its own settings."""
+    """Return where Prefect keeps its database, by its own settings."""
     import prefect.settings
 
     return prefect.settings.get_current_settings().home

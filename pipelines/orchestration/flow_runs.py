@@ -72,7 +72,7 @@ def announced(workspace: Workspace) -> Iterator[None]:
 
 
 def untagged() -> AbstractContextManager[object]:
-    """Tasks inside don't take on the tags of their flow run."""
+    """Keep tasks inside from taking on the tags of their flow run."""
     return TagsContext(current_tags=set())
 
 

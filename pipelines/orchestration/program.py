@@ -18,7 +18,7 @@ _ENDS_WITHIN = 5.0  # seconds
 
 
 def _application(*, temporary: bool) -> Any:
-    """Prefect's own, behind the guard; its database is there afterwards."""
+    """Return Prefect's own application, behind the guard; its database is there afterwards."""
     with uncollected():
         import uvicorn  # noqa: F401  beside what else takes long
         from prefect.server.api.server import create_app

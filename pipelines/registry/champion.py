@@ -87,7 +87,7 @@ def _digests(client: MlflowClient, present: Version, folder: Path) -> Mapping[st
 def _fetched(
     client: MlflowClient, present: Version, place: str, names: Iterable[str], digests: Mapping[str, str], folder: Path
 ) -> Results:
-    """Files that a version's run keeps at a place among its artifacts, fetched into a folder and compared."""
+    """Return files that a version's run keeps at a place among its artifacts, fetched into a folder and compared."""
     folder.mkdir(exist_ok=True)
     for name in names:
         try:

@@ -71,7 +71,7 @@ def _verdicts(results: Results, evaluation: Evaluation) -> dict[str, NDArray[Any
 
 
 def _agree(learner: LearnerEvaluation, arrays: Mapping[str, NDArray[Any]]) -> bool:
-    """Whether verdicts have the accuracies that an evaluation tells, and no mistake is robust."""
+    """Return whether verdicts have the accuracies that an evaluation tells, and no mistake is robust."""
     labels, said, n = arrays["label"], arrays[f"{learner.name}/prediction"], learner.natural.n
     if any(array.shape != (n,) or array.dtype.kind not in "iu" or array.min(initial=0) < 0 for array in (labels, said)):
         return False
@@ -102,12 +102,12 @@ def parity(found: Parity) -> str | None:
 
 
 def doubt(candidate: Evaluation) -> str | None:
-    """Nothing may make its robust accuracy doubtful."""
+    """Require that nothing makes its robust accuracy doubtful."""
     return f"its robust accuracy is doubtful ({'; '.join(candidate.flags)})" if candidate.flags else None
 
 
 def same_protocol(candidate: Evaluation, champion: Evaluation) -> str | None:
-    """Only what was measured alike, on the same data, compares."""
+    """Require that it was measured alike, on the same data: only that compares."""
     own, other = candidate.protocol.model_dump(), champion.protocol.model_dump()
     differing = [name for name, value in own.items() if value != other[name]]
     return f"the champion was evaluated by another protocol ({', '.join(differing)})" if differing else None

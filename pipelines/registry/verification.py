@@ -62,7 +62,7 @@ def _check_lineage(results: Results, lineage: Lineage, evidence: Evidence, confi
 def _check_predictions(
     results: Results, runtime: Runtime, evidence: Evidence, config: Config, dataset: Dataset
 ) -> None:
-    """Predictions must be those of the verdicts, but for a few within ties.
+    """Check that predictions are those of the verdicts, but for a few within ties.
 
     Parity lets each logit be off by the tolerance, so two of them by twice as much.
     """

@@ -176,7 +176,7 @@ def _aliases(client: MlflowClient, name: str) -> dict[str, str]:
 
 
 def _graph(client: MlflowClient, version: Version) -> str | None:
-    """Digest of the graph and the weights in a version's file; None where that is gone or was changed."""
+    """Return the digest of the graph and the weights in a version's file; None where that is gone or was changed."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             file = _fetched(client, version, Path(folder))

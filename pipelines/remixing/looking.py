@@ -73,7 +73,7 @@ class Look:
     finalists: tuple[Remixed, ...]
 
     def is_trained(self, mixture: Remixed) -> bool:
-        """Whether it is the learner as it was trained."""
+        """Return whether it is the learner as it was trained."""
         return mixture.factors == self.averaged.coefficients
 
     @property
@@ -115,7 +115,7 @@ class Look:
 
 
 def words(factors: Mapping[str, float]) -> str:
-    """Such as `natural 0.3, robust 0.7`."""
+    """Return words such as `natural 0.3, robust 0.7`."""
     return ", ".join(f"{name} {factor:.3g}" for name, factor in factors.items())
 
 
@@ -153,7 +153,7 @@ def look(workspace: Workspace, run: Results, *, natural_at_least: float | None, 
 
 
 def place(workspace: Workspace, found: Look, named: Path | None) -> Results:
-    """Where the results go: the folder that was named, or one of the mixture's own.
+    """Return where the results go: the folder that was named, or one of the mixture's own.
 
     Raises:
         BadInput: those of the training lie there.

@@ -83,7 +83,7 @@ def _history(run: Results) -> History:
 
 
 def _verdicts(found: Look, outcome: Outcome) -> dict[str, Verdicts]:
-    """Of every learner; what the training's evaluation tells of its experts is not found out again."""
+    """Return every learner's verdicts; what the training's evaluation tells of its experts is not found out again."""
     training, verdicts = found.training, {}
     for name, weights in outcome.learners.items():
         known = None if name == "global" else _known(found, name, weights)

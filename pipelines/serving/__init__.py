@@ -193,7 +193,7 @@ def _end(running: list[Process], api: str) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C and SIGTERM raise KeyboardInterrupt once; the second leaves ending, which is under way, alone."""
+    """Raise KeyboardInterrupt once on Ctrl-C or SIGTERM; the second leaves ending, which is under way, alone."""
 
     def stop(_number: int, _frame: FrameType | None) -> NoReturn:
         for again in before:

@@ -22,7 +22,7 @@ _UNDER_WAY = ["PENDING", "RUNNING", "CANCELLING"]
 
 
 def polled_since(api: str, since: datetime) -> bool:
-    """Whether something has asked for runs of each deployment since then: they are being served."""
+    """Return whether something has asked for runs of each deployment since then: they are being served."""
     try:
         polled = [_asked(f"{api}/deployments/name/{own}/{name}")["last_polled"] for name, own in DEPLOYMENTS.items()]
     except _NO_ANSWER:

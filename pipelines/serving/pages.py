@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def announcement(*, prefect: str, mlflow: str, logs: Path, string: Path) -> str:
-    """Lines for people: the pages, and what to type in a second shell.
+    """Return lines for people: the pages, and what to type in a second shell.
 
     Args:
         prefect: address of Prefect's pages, whose API is below it.

@@ -72,7 +72,7 @@ class Process:
             self._process.stdin.close()
 
     def _is_gone(self, *, within: float) -> bool:
-        """Whether nothing of its group is left, after at most some seconds."""
+        """Return whether nothing of its group is left, after at most some seconds."""
         until = time.monotonic() + within
         while time.monotonic() < until:
             self._process.poll()
@@ -85,7 +85,7 @@ class Process:
 
 
 def answers(url: str) -> bool:
-    """Whether something answers at `url` at once, and well."""
+    """Return whether something answers at `url` at once, and well."""
     try:
         with urllib.request.urlopen(url, timeout=2):  # noqa: S310  an address of ours
             return True

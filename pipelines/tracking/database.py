@@ -106,12 +106,12 @@ def experiment_id(workspace: Workspace, client: MlflowClient) -> str:
 
 
 def has_server(uri: str) -> bool:
-    """Whether an address is that of a server, which also decides where files are kept."""
+    """Return whether an address is that of a server, which also decides where files are kept."""
     return uri.startswith(("http://", "https://"))
 
 
 def _is_made(database: Path) -> bool:
-    """Whether the file is there; an empty one is none."""
+    """Return whether the file is there; an empty one is none."""
     try:
         with opened(database) as file:
             start = file.read(len(_SQLITE))

@@ -34,12 +34,12 @@ def run_name(config: Config) -> str:
 
 
 def params(config: Config) -> dict[str, str]:
-    """Every option by its dotted path, no longer than MLflow takes."""
+    """Return every option by its dotted path, no longer than MLflow takes."""
     return {path: _cut(value, LONGEST_PARAM) for path, value in flattened(config).items()}
 
 
 def origin(config: Config, *, data_digest: str, code: CodeVersion) -> dict[str, str]:
-    """Tags that say what a run was made from; what is not known is left out."""
+    """Return tags that say what a run was made from; what is not known is left out."""
     known = {
         "params_digest": params_digest(config),
         "data_digest": data_digest,
@@ -51,7 +51,7 @@ def origin(config: Config, *, data_digest: str, code: CodeVersion) -> dict[str, 
 
 
 def outcome(evaluation: Evaluation) -> dict[str, str]:
-    """Tags that say what came of a run."""
+    """Return tags that say what came of a run."""
     return {
         WEIGHTS_SHA256: evaluation.headline.digest,
         "protocol_digest": evaluation.protocol.digest(),
@@ -60,7 +60,7 @@ def outcome(evaluation: Evaluation) -> dict[str, str]:
 
 
 def summary(evaluation: Evaluation) -> str:
-    """One sentence on the deployed learner, every number with its interval and n."""
+    """Return one sentence on the deployed learner, every number with its interval and n."""
     learner, chosen = evaluation.headline, evaluation.chosen.validation
     robust = "; ".join(f"{threat.threat} {threat.cascade}" for threat in learner.threats)
     return _cut(
@@ -139,5 +139,5 @@ def _cut(text: str, longest: int) -> str:
 
 
 def tags_of(given: Mapping[str, str]) -> dict[str, str]:
-    """Tags of a caller, no longer than MLflow takes."""
+    """Return the tags of a caller, no longer than MLflow takes."""
     return {key: _cut(value, LONGEST_TAG) for key, value in given.items()}

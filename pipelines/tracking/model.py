@@ -75,7 +75,7 @@ def stored_file(client: MlflowClient, location: str, folder: Path) -> Path:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 (hex) of a file.
+    """Return the SHA-256 (hex) of a file.
 
     Raises:
         BadInput: it can't be read.
@@ -107,7 +107,7 @@ def _schema(values: list[onnx.ValueInfoProto]) -> Schema:
 
 
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
-    """Name, type and shape of a tensor; sizes that are free are -1."""
+    """Return name, type and shape of a tensor; sizes that are free are -1."""
     tensor = value.type.tensor_type
     shape = tuple(size.dim_value if size.HasField("dim_value") else -1 for size in tensor.shape.dim)
     return TensorSpec(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)), shape, value.name)

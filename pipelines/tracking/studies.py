@@ -178,7 +178,7 @@ def _children(client: MlflowClient, parent: Run) -> list[Run]:
 
 
 def _log(client: MlflowClient, run_id: str, params: Mapping[str, str], points: Sequence[Metric]) -> None:
-    """As few requests as MLflow's limits allow; one, but for a whole configuration and very long curves."""
+    """Log in as few requests as MLflow allows: one, but for a whole configuration and very long curves."""
     told = [Param(path, value) for path, value in params.items()]
     while told or points:
         some, told = told[:_PARAMS_A_CALL], told[_PARAMS_A_CALL:]

@@ -15,7 +15,7 @@ STATUS: dict[State, str] = {"complete": "FINISHED", "pruned": "KILLED", "failed"
 
 
 def run_name(trial: TrialRecord) -> str:
-    """Such as `trial 7`, or `trial 8 (pruned)`: MLflow's list has the same sign for pruned and failed ones."""
+    """Return a name such as `trial 7` or `trial 8 (pruned)`: MLflow's list shows pruned and failed ones alike."""
     return f"trial {trial.number}" + (f" ({trial.state})" if trial.state != "complete" else "")
 
 
@@ -39,7 +39,7 @@ def tags(trial: TrialRecord) -> dict[str, str]:
 
 
 def curve(trial: TrialRecord) -> Iterator[tuple[int, dict[str, float]]]:
-    """Epochs and what was measured then, under the names that a training's run has for it."""
+    """Yield epochs and what was measured then, under the names that a training's run has for it."""
     for point in trial.curve:
         record = GlobalRecord(epoch=point.epoch, validation=point.validation)
         yield point.epoch, facts.metrics(record, deployed="global")
@@ -107,7 +107,7 @@ def study_tags(record: StudyRecord) -> dict[str, str]:
 
 
 def summary(record: StudyRecord) -> str:
-    """Two sentences: what was found, and what it cost."""
+    """Return two sentences: what was found, and what it cost."""
     states = [trial.state for trial in record.trials]
     counts = ", ".join(f"{states.count(state)} {state}" for state in STATUS if state in states)
     asked, trained = sum(t.epochs_asked for t in record.trials), sum(t.epochs_trained for t in record.trials)

@@ -77,7 +77,7 @@ def target(record: StudyRecord, index: int) -> Any:
 
 
 def _escaped(spec: Any, key: str = "") -> Any:
-    """Texts for plotly.js, which takes some HTML in them for its own."""
+    """Return texts for plotly.js, which takes some HTML in them for its own."""
     match spec:
         case dict():
             return {name: _escaped(value, name) for name, value in spec.items()}

@@ -53,7 +53,7 @@ def intermediate(study: optuna.Study, record: StudyRecord) -> Group:
 
 
 def front(study: optuna.Study, record: StudyRecord) -> Group:
-    """Two objectives against each other."""
+    """Return two objectives against each other."""
     note = "Orange trials are on the front: no other is better in one objective without being worse in the other."
     if not complete(study):
         return Group("front", "Pareto front", note, excuse="No trial is complete yet.")

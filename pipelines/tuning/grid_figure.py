@@ -83,7 +83,7 @@ def _points(axes: Axes, trials: Sequence[TrialRecord], name: str, *, labelled: b
 
 
 def _values(trials: Sequence[TrialRecord], path: str) -> list[str]:
-    """In the order of numbers where they are numbers, else in that of the grid."""
+    """Return values in the order of numbers where they are numbers, else in that of the grid."""
     found = list(dict.fromkeys(str(trial.params[path]) for trial in trials))
     try:
         return sorted(found, key=float)

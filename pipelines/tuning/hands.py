@@ -20,7 +20,7 @@ class Hand(Protocol):
     """One worker."""
 
     def poll(self) -> int | None:
-        """Its exit code, 0 where `end` stopped it; None while it works."""
+        """Return its exit code, 0 where `end` stopped it; None while it works."""
 
     def end(self) -> None:
         """Stop it; what it was at goes on from the store."""

@@ -22,7 +22,7 @@ class Objective:
             self.names = ("harmonic mean",)
 
     def values(self, measured: Measured) -> tuple[float, ...]:
-        """One or two."""
+        """Return one or two values."""
         if self._wanted == "pareto":
             return measured.natural.value, measured.robust.value
         return (self.value(measured),)

@@ -57,7 +57,7 @@ _ENDED = ("complete", "pruned", "failed")
 
 
 def ranked(record: StudyRecord) -> list[TrialRecord]:
-    """Complete trials, the best first: by value, or the front by its first objective before all others.
+    """Return complete trials, the best first: by value, or the front by its first objective before all others.
 
     Finalists come in their own order at the top, as they were judged by the stronger attack.
     """
@@ -88,7 +88,7 @@ def path(name: str) -> Markup:
 
 
 def duration(seconds: float) -> str:
-    """Such as `42 s`, `3 min 5 s` or `2 h 10 min`."""
+    """Return words such as `42 s`, `3 min 5 s` or `2 h 10 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"

@@ -26,7 +26,7 @@ _LONGEST, _WORD = 26, 16  # letters of a path, and of a choice, beside an axis
 
 
 def importances(study: optuna.Study) -> dict[str, float]:
-    """How much each parameter parts the best trials from all; they sum to one. Empty where nothing can be said.
+    """Return how much each parameter parts the best trials from all; they sum to one. Empty where nothing can be said.
 
     PED-ANOVA (Watanabe et al. 2023, arXiv:2304.10255) draws no random numbers, and knows conditional parameters.
     """
@@ -127,7 +127,7 @@ def short(name: str) -> str:
 
 
 def _parameters(trials: Iterable[FrozenTrial]) -> list[str]:
-    """All parameters that any of the trials has, in alphabetical order."""
+    """Return all parameters that any of the trials has, in alphabetical order."""
     return sorted({name for trial in trials for name in trial.params})
 
 
@@ -136,13 +136,13 @@ def _values(trials: Sequence[FrozenTrial], name: str) -> set[Any]:
 
 
 def _choices(trials: Sequence[FrozenTrial], name: str) -> list[Any]:
-    """All choices that a parameter has, in any of the trials; none where it is a number."""
+    """Return all choices that a parameter has, in any of the trials; none where it is a number."""
     kinds = [trial.distributions[name] for trial in trials if name in trial.distributions]
     return list(dict.fromkeys(c for kind in kinds if isinstance(kind, CategoricalDistribution) for c in kind.choices))
 
 
 def _unquote(figure: go.Figure, trials: Sequence[FrozenTrial], name: str) -> None:
-    """Choices as they are called: Optuna's slices write them as Python would."""
+    """Write choices as they are called: Optuna's slices write them as Python would."""
     called = {repr(choice): str(choice) for choice in _choices(trials, name)}
     if called:
         for trace in figure.data:
@@ -152,7 +152,7 @@ def _unquote(figure: go.Figure, trials: Sequence[FrozenTrial], name: str) -> Non
 
 
 def _name_choices(axis: go.layout.XAxis | go.layout.YAxis, trials: Sequence[FrozenTrial], name: str) -> None:
-    """Choices with long names take no more room than others; the whole name shows where one points at a mark."""
+    """Give choices with long names no more room than others; the whole name shows when pointing at a mark."""
     called = [str(choice) for choice in _choices(trials, name)]
     if called:
         axis.tickvals = called

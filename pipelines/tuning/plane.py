@@ -19,7 +19,7 @@ _HOVER = "%{text}<br>natural %{x:.1%}, robust %{y:.1%}<extra></extra>"
 
 
 def plane(record: StudyRecord) -> Group:
-    """All complete trials, the front among them, their best mixtures, and the finalists as they were judged anew."""
+    """Return all complete trials, the front among them, their best mixtures, and the finalists as judged anew."""
     trials = [trial for trial in record.trials if trial.state == "complete" and trial.validation is not None]
     if not trials:
         return Group("plane", "The trade-off plane", "", excuse="No trial has been measured to its end yet.")
@@ -104,7 +104,7 @@ def _marks(
 
 
 def _moves(figure: go.Figure, trials: Sequence[TrialRecord]) -> None:
-    """From each trial to its best mixture."""
+    """Draw a line from each trial to its best mixture."""
     x: list[float | None] = []
     y: list[float | None] = []
     for trial in trials:
@@ -118,7 +118,7 @@ def _moves(figure: go.Figure, trials: Sequence[TrialRecord]) -> None:
 
 
 def _equal_means(figure: go.Figure, x: tuple[float, float], y: tuple[float, float]) -> None:
-    """Curves of equal harmonic mean h: robust = h · natural / (2 · natural - h)."""
+    """Draw curves of equal harmonic mean h: robust = h · natural / (2 · natural - h)."""
     low, high = (2 * a * b / (a + b) if a + b else 0.0 for a, b in zip(x, y, strict=True))
     step = next((step for step in _STEPS if (high - low) / step <= _LEVELS), _STEPS[-1])
     for level in (step * count for count in range(math.ceil(low / step), math.floor(high / step) + 1)):

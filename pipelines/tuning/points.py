@@ -21,7 +21,7 @@ class Untried:
         self.space, self._trials = space, trials
 
     def left(self, trial: FrozenTrial, chosen: Mapping[str, Any]) -> bool:
-        """Whether a point that no other trial has agrees with what a trial has chosen so far, and now.
+        """Return whether a point that no other trial has agrees with what a trial has chosen so far, and now.
 
         It looks at one point more than trials have, at most.
         """

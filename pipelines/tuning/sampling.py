@@ -72,7 +72,7 @@ class Keyed(BaseSampler):
         self._own.after_trial(study, trial, state, values)
 
     def reseed_rng(self) -> None:
-        """Nothing to do: whoever draws, draws by the trial's number."""
+        """Do nothing: numbers are drawn by the trial's number."""
 
     def _at(self, number: int) -> BaseSampler:
         return _SAMPLERS[self._options.sampler](self._seed(number), self._options.startup)

@@ -65,7 +65,7 @@ class Files:
 
 
 def files_of(workspace: Workspace, search: Search) -> Files:
-    """Where a search puts its files down."""
+    """Return where a search puts its files down."""
     return Files(workspace.tuning / search.name)
 
 
@@ -199,7 +199,7 @@ def _measured(training: Shared, attack: EvaluationOptions) -> Measured:
 
 
 def ranked(search: Search, record: StudyRecord) -> list[TrialRecord]:
-    """Complete trials, the best first; of two objectives, by their harmonic mean."""
+    """Return complete trials, the best first; of two objectives, by their harmonic mean."""
     complete = [trial for trial in record.trials if trial.state == "complete" and trial.validation is not None]
     return sorted(complete, key=lambda own: -search.objective.value(own.validation) if own.validation else 0.0)
 

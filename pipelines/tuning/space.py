@@ -77,7 +77,7 @@ class Space:
         return overridden(self.config, self.overrides(point))
 
     def grid(self) -> list[Point]:
-        """All points.
+        """Return all points.
 
         Raises:
             BadInput: a dimension has no end of values.
@@ -88,7 +88,7 @@ class Space:
         return [dict(point) for point in self.points({})]
 
     def points(self, begun: Point) -> Iterator[Mapping[str, Any]]:
-        """All points that agree with a part of one, one by one; None stands for any number of a range without end."""
+        """Yield all points that agree with a part of one; None stands for any number of a range without end."""
         return self._points(begun, {}, self._order)
 
     def _points(
@@ -134,11 +134,11 @@ class Space:
         return [{"decay": own.decay, "weights": own.weights} for own in mixings if own is not None]
 
     def described(self) -> dict[str, str]:
-        """Each dimension for people."""
+        """Return each dimension for people."""
         return {path: _described(dimension) for path, dimension in self.dimensions.items()}
 
     def endless(self) -> list[str]:
-        """Dimensions of which trials hardly ever have the same value, so that they share no work."""
+        """Return dimensions of which trials hardly ever have the same value, so that they share no work."""
         return [path for path in self.dimensions if self.values(path) is None]
 
     def _value(self, path: str, given: float | int | str) -> Any:
@@ -151,7 +151,7 @@ class Space:
         return list(dimension.named) if isinstance(dimension, Choices) else dimension.values
 
     def _asked(self, path: str, point: Mapping[str, Any]) -> bool:
-        """Whether a dimension is searched where the others are."""
+        """Return whether a dimension is searched where the others are."""
         conditions = self.dimensions[path].when.items()
         return all(other in point and str(point[other]) in _names(wanted) for other, wanted in conditions)
 
@@ -175,7 +175,7 @@ class Space:
                     raise BadInput(f"tuning.space: {path} depends on {other} being '{name}', which it can't be; {hint}")
 
     def _sorted(self) -> list[str]:
-        """Whatever a dimension depends on, and whatever it lies inside of, comes before it."""
+        """Sort so that what a dimension depends on, and what it lies inside of, comes before it."""
         before = {
             path: {*dimension.when, *(other for other in self.dimensions if path.startswith(f"{other}."))}
             for path, dimension in self.dimensions.items()
@@ -187,7 +187,7 @@ class Space:
             raise BadInput(f"tuning.space: conditions go round in a circle: {circle}; take one of them away") from None
 
     def _check_values(self, path: str) -> None:
-        """Every choice, or both ends, in the place where it would stand."""
+        """Check every choice, or both ends, in the place where it would stand."""
         dimension = self.dimensions[path]
         if isinstance(dimension, Range):
             values: Iterable[Any] = (dimension.low, dimension.high)
@@ -202,7 +202,7 @@ class Space:
                     raise BadInput(f"tuning.space: {override} is wrong: {_first(error)}") from None
 
     def _ways_to(self, path: str) -> Iterator[Point]:
-        """Points of what a dimension depends on, one for each way in which it comes to be searched."""
+        """Yield points of what a dimension depends on, one for each way in which it comes to be searched."""
         needed = self._needs(path)
         ways = [_names(wanted) for wanted in needed.values()]
         for names in product(*ways):
@@ -217,7 +217,7 @@ class Space:
 
 
 def _override(path: str, value: Any) -> str:
-    """As it is written on a command line; JSON is YAML."""
+    """Return it as written on a command line; JSON is YAML."""
     shown = value.written if isinstance(value, Quantity) else value
     return f"{path}={shown if isinstance(shown, str) else json.dumps(shown)}"
 

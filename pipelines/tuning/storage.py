@@ -22,7 +22,7 @@ _DRIVER = "postgresql+psycopg"
 
 
 def address_of(workspace: Workspace, given: str | None) -> str:
-    """Where searches are remembered: as given, or as the environment says, or in the project's own journal."""
+    """Return where searches are remembered: as given, or as the environment says, or in the project's own journal."""
     named = (given or os.environ.get(STORAGE, "")).strip()
     if not named:
         return str(workspace.work / "tuning" / "journal.log")

@@ -64,7 +64,7 @@ class Search:
         return str(self.study.study_name)
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
-        """Trials in some states, or all, in the order of their numbers."""
+        """Return trials in some states, or all, in the order of their numbers."""
         return self.study.get_trials(deepcopy=False, states=states or None)
 
     def queue(self, points: Sequence[Point]) -> None:
@@ -91,7 +91,7 @@ class Search:
         return None
 
     def left(self) -> bool:
-        """Whether a trial has not ended yet."""
+        """Return whether a trial has not ended yet."""
         return bool(self.trials(TrialState.WAITING, TrialState.RUNNING))
 
     def take_back(self) -> list[int]:
@@ -213,7 +213,7 @@ def _about(config: Config) -> str:
 
 
 def _of_search(config: Config) -> dict[str, Any]:
-    """How it is searched; how many trials and finalists there are may change."""
+    """Return how it is searched; how many trials and finalists there are may change."""
     options = canonical(config.tuning)
     return {key: own for key, own in options.items() if key not in ("trials", "finalists", "seeds")}
 

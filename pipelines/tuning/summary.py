@@ -63,7 +63,7 @@ def short(path: str) -> str:
 
 
 def told(measured: Measured) -> str:
-    """Accuracies with intervals and n."""
+    """Return the accuracies with intervals and n."""
     return (
         f"natural {measured.natural}, robust {measured.robust}, harmonic mean {100 * measured.harmonic:.1f} %"
         f" (validation, n = {measured.natural.n})"
@@ -71,22 +71,22 @@ def told(measured: Measured) -> str:
 
 
 def states(record: StudyRecord) -> dict[str, int]:
-    """How many trials are in which state."""
+    """Return how many trials are in which state."""
     return dict(Counter(trial.state for trial in record.trials))
 
 
 def asked(record: StudyRecord) -> int:
-    """Epochs of experts that the trials went through."""
+    """Return how many epochs of experts the trials went through."""
     return sum(trial.epochs_asked for trial in record.trials)
 
 
 def trained(record: StudyRecord) -> int:
-    """Those of them that were trained."""
+    """Return how many of them were trained."""
     return sum(trial.epochs_trained for trial in record.trials)
 
 
 def overhead(record: StudyRecord) -> float:
-    """Seconds a trial beside training and measuring: the workers', and the processor's for whoever leads them."""
+    """Return seconds a trial beside training and measuring: the workers', and the processor's for what leads them."""
     ended = [trial.overhead for trial in record.trials if trial.seconds]
     return (sum(ended) + record.leading) / len(ended) if ended else 0.0
 

@@ -101,7 +101,7 @@ class Shared(InProcess):
 
     @contextmanager
     def _claimed(self, start: str) -> Iterator[bool]:
-        """Whether nobody else trains from a state now, and until the end of the block.
+        """Claim a state to train from, until the end of the block; give whether nothing else trains from it now.
 
         Claims share few files: whoever meets a stranger there waits in vain, but not for long.
         """
@@ -135,7 +135,7 @@ def shared(space: Space, config: Config, dataset: Dataset, store: Store, root: P
 
 
 def as_trained(config: Config) -> Config:
-    """In this process, and with states where trials meet alone; neither has an effect on bits."""
+    """Return the configuration for this process, storing states only where trials meet; no bits change."""
     alone = config.mixing is None or isinstance(config.mixing.interval, Steps)  # their rounds end at checkpoints
     every = config.training.checkpoint if alone else config.training.epochs
     training = config.training.model_copy(update={"processes": "one", "checkpoint": every})
@@ -143,7 +143,7 @@ def as_trained(config: Config) -> Config:
 
 
 def _cuts(space: Space, config: Config) -> frozenset[int]:
-    """Epochs after which another trial of the space may hand back where this one does not."""
+    """Return epochs after which another trial of the space may hand back where this one does not."""
     if config.mixing is None:
         return frozenset()
     warm_ups = space.values("mixing.warm_up") or []

@@ -70,7 +70,7 @@ class _Data:
 
     @classmethod
     def read(cls, config: Config, workspace: Workspace) -> Self:
-        """All of it; with the digests of the code, which every training asks for, and which take a moment at first."""
+        """Read all of it, and the digests of the code, which every training asks for and which take a moment first."""
         training_code(plugins_of(config.model))
         protocol(config, dataset := steps.dataset(config, workspace))
         return cls(dataset, steps.opened_store(workspace), workspace.here)
@@ -108,7 +108,7 @@ class _Told:
 
 
 def _tried(search: Search, trial: optuna.Trial, worker: Worker, known: _Data) -> None:
-    """One trial, from its point to its values, or to the reason why it has none."""
+    """Try one trial, from its point to its values, or to the reason why it has none."""
     told = _Told(search, trial)
     training: Shared | None = None
     overrides: tuple[str, ...] = ()
@@ -218,13 +218,13 @@ def attack_of(config: Config) -> ChoiceOptions:
 
 
 def _tell(search: Search, trial: optuna.Trial, state: TrialState, values: tuple[float, ...] | None = None) -> None:
-    """Unless somebody who took the trial for forsaken was faster, with the same values."""
+    """Tell the values, unless another worker that took the trial for forsaken was faster, with the same values."""
     search.study.tell(trial, values=values, state=state, skip_if_finished=True)
 
 
 @contextmanager
 def _alive(search: Search, trial: optuna.Trial, worker: Worker) -> Iterator[None]:
-    """Signs of life, as long as the block lasts."""
+    """Give signs of life, as long as the block lasts."""
     over = threading.Event()
 
     def sign() -> None:
@@ -255,7 +255,7 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
 
 
 def _end_with_parent() -> None:
-    """No worker goes on by itself when whoever started it was killed."""
+    """End with the parent: no worker goes on by itself when what started it was killed."""
     parent = os.getppid()
 
     def watch() -> None:

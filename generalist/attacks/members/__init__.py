@@ -14,7 +14,7 @@ GRADIENT_FREE = ("square",)
 
 
 def member_names() -> list[str]:
-    """All attacks that a cascade may have."""
+    """Return all attacks that a cascade may have."""
     return [name.replace("_", "-") for name in part_names("attacks.members")]
 
 

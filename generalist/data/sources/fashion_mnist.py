@@ -28,7 +28,7 @@ class FashionMnist(TorchvisionSource):
         return dict(self._reader().resources)
 
     def place(self, path: Path) -> Path:
-        """`path` itself where the files lie there, else where torchvision puts them."""
+        """Return `path` itself where the files lie there, else where torchvision puts them."""
         itself = any((path / name).is_file() for name in self.official())
         return path if itself else path / "FashionMNIST" / "raw"
 

@@ -93,7 +93,7 @@ class _Images:
     remarks: list[str] = field(default_factory=list)
 
     def read(self, listing: Listing) -> _Pairs:
-        """Images uint8 [channels, height, width] with their labels; the unreadable are noted."""
+        """Return images uint8 [channels, height, width] with their labels; the unreadable are noted."""
         pairs: _Pairs = []
         for label, files in enumerate(listing.values()):
             for file in files:
@@ -120,7 +120,7 @@ def _split(pairs: _Pairs) -> Split:
 
 
 def _classes(found: Found, split: Parts) -> Listing:
-    """Image files by class; what lies beside the classes is noted as left out.
+    """Return image files by class; what lies beside the classes is noted as left out.
 
     Raises:
         BadInput: there are no images, only one class, or a class without images.

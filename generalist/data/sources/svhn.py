@@ -36,10 +36,10 @@ class Svhn(TorchvisionSource):
         return torchvision.datasets.SVHN
 
     def _listed(self) -> list[tuple[str, str, str]]:
-        """Address, name and MD5 of each file."""
+        """Return address, name and MD5 of each file."""
         return [tuple(self._reader().split_list[name]) for name in _SPLITS]
 
 
 def _split(read: Any) -> Split:
-    """torchvision's arrays are NCHW, and the digit 0 has label 0."""
+    """Return a split of torchvision's arrays, which are NCHW; the digit 0 has label 0."""
     return Split(np.ascontiguousarray(read.data), read.labels)

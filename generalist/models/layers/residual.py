@@ -31,7 +31,7 @@ class BasicBlock(nn.Module):
             self.shortcut = nn.Sequential(convolution(inputs, outputs, size=1, stride=stride), nn.BatchNorm2d(outputs))
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """[batch, inputs, height, width] to [batch, outputs, height / stride, width / stride], rounded up."""
+        """Map [batch, inputs, height, width] to [batch, outputs, height / stride, width / stride], rounded up."""
         residual = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(hidden)))))
         return F.relu(residual + self.shortcut(hidden))
 
@@ -54,7 +54,7 @@ class PreActivationBlock(nn.Module):
             self.shortcut = convolution(inputs, outputs, size=1, stride=stride)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """[batch, inputs, height, width] to [batch, outputs, height / stride, width / stride], rounded up."""
+        """Map [batch, inputs, height, width] to [batch, outputs, height / stride, width / stride], rounded up."""
         active = F.relu(self.bn1(hidden))
         passed: Tensor = hidden if self.shortcut is None else self.shortcut(active)
         residual: Tensor = self.conv2(F.relu(self.bn2(self.conv1(active))))
@@ -62,7 +62,7 @@ class PreActivationBlock(nn.Module):
 
 
 def stages(block: Block, stem: int, *, widths: tuple[int, ...], blocks: int) -> nn.Sequential:
-    """Stages of `blocks` blocks each; every stage but the first halves height and width.
+    """Return the stages of `blocks` blocks each; every stage but the first halves height and width.
 
     Args:
         block: makes one block.
@@ -80,7 +80,7 @@ def stages(block: Block, stem: int, *, widths: tuple[int, ...], blocks: int) -> 
 
 
 def check_size(name: str, shape: ImageShape, *, halvings: int) -> None:
-    """Each halving must have at least two pixels to halve.
+    """Check that each halving has at least two pixels to halve.
 
     Raises:
         BadInput: the images are smaller.

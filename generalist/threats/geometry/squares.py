@@ -53,14 +53,14 @@ class Pattern(ABC):
         """Draw some queries for which `side` is the same."""
 
     def window(self, name: str, queries: range, size: int) -> tuple[Tensor, Tensor]:
-        """Top row and left column of a window per query and image: int64 [queries, batch]."""
+        """Return the top row and left column of a window per query and image: int64 [queries, batch]."""
         height, width = self.images.shape[2:]
         tops = self.streams.child(name, "top").integers(queries, below=height - size + 1)
         lefts = self.streams.child(name, "left").integers(queries, below=width - size + 1)
         return tops.t().contiguous(), lefts.t().contiguous()  # a query's numbers beside each other
 
     def within(self, edges: Tensor, size: int, length: int) -> Tensor:
-        """1 where a row (or column) lies in a window and 0 elsewhere: [queries, batch, length]."""
+        """Return 1 where a row (or column) lies in a window and 0 elsewhere: [queries, batch, length]."""
         offsets = torch.arange(length, device=edges.device) - edges[..., None]
         return ((offsets >= 0) & (offsets < size)).to(self.images.dtype)
 
@@ -69,7 +69,7 @@ class Corners(Pattern):
     """Linf (algorithm 2 there): every pixel at a face of the ball, squares set to one sign per channel."""
 
     def start(self) -> Images:
-        """Vertical stripes of random sign."""
+        """Return vertical stripes of random sign."""
         channels, _, width = self.images.shape[1:]
         return self.ball.project_(self.images + 2 * self.streams.child("stripes").signs(0, channels, 1, width))
 
@@ -95,7 +95,7 @@ class Bumps(Pattern):
     fall = 2  # of the bumps: the k-th rectangle adds 1 / k^fall
 
     def start(self) -> Images:
-        """Tiles of a fifth of the image's shorter side, each a bump of random sign."""
+        """Return tiles of a fifth of the image's shorter side, each a bump of random sign."""
         channels, height, width = self.images.shape[1:]
         size = max(min(height, width) // 5, 1)
         rows, inside_rows, row_tiles = _tiled(height, size, self.images.device)
@@ -127,7 +127,7 @@ class Bumps(Pattern):
         return candidates
 
     def moved(self, rows: Labels, points: Images, bump: Images, gain: Tensor, touched: Tensor) -> Images:
-        """Points of some images with a bump in one window, its budget what lay in both windows and what no pixel uses.
+        """Return some images' points with a bump in one window, paid by both windows' budgets and what no pixel uses.
 
         `gain` is 1 in the window of the bump and `touched` in either of them: [batch, 1, height, width].
         """
@@ -142,7 +142,7 @@ class Bumps(Pattern):
         return ball.project_((offsets - in_both).add_(fresh).add_(ball.images))
 
     def bumps(self, tops: Tensor, lefts: Tensor, turned: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Where each pixel finds its part of a bump, or of its transpose.
+        """Return where each pixel finds its part of a bump, or of its transpose.
 
         Returns:
             Two tables [2, places]: the bump and its transpose one after the other, each framed by zeros; and 1 for
@@ -158,7 +158,7 @@ class Bumps(Pattern):
         return functional.pad(tables, (1, 1, 1, 1)).view(2, -1), rows, columns
 
     def norms(self, offsets: Images) -> Tensor:
-        """Norms per channel, kept from 0 so that 0 / 0 becomes 0: [batch, channels, 1, 1].
+        """Return the norms per channel, kept from 0 so that 0 / 0 becomes 0: [batch, channels, 1, 1].
 
         `vector_norm` computes each row by itself; a sum of squares may be split over threads where there is one row
         only.
@@ -167,7 +167,7 @@ class Bumps(Pattern):
         return norms.clamp_min_(1e-30)[..., None, None]
 
     def bump(self, size: int) -> Tensor:
-        """Two opposite halves of nested rectangles, of norm 1: [size, size] (η in section 3.4 there)."""
+        """Return two opposite halves of nested rectangles, of norm 1: [size, size] (η in section 3.4 there)."""
         upper = size // 2
         bump = torch.cat([_pyramid(upper, size, self.fall), -_pyramid(size - upper, size, self.fall)])
         return bump.div_(torch.linalg.vector_norm(bump, ord=self.order)).to(self.images)
@@ -181,7 +181,7 @@ class Peaks(Bumps):
 
 
 def _tiled(length: int, size: int, device: torch.device) -> tuple[Tensor, Tensor, int]:
-    """Positions counted from the first of the centred tiles, clamped to them; 1 where a tile is; how many there are."""
+    """Return positions from the first centred tile on, clamped to the tiles; 1 where a tile is; how many there are."""
     count = length // size
     positions = torch.arange(length, device=device) - (length - count * size) // 2
     inside = (positions >= 0) & (positions < count * size)
@@ -189,7 +189,7 @@ def _tiled(length: int, size: int, device: torch.device) -> tuple[Tensor, Tensor
 
 
 def _pyramid(height: int, width: int, fall: int) -> Tensor:
-    """Rectangles around the middle, the k-th one smallest counted from 1 adding 1 / k^fall; norm 1, or empty."""
+    """Return rectangles around the middle, the k-th one smallest counted from 1 adding 1 / k^fall; norm 1, or empty."""
     pyramid = torch.zeros(height, width, dtype=torch.float64)
     for k in range(max(height, width) // 2 + 1):
         top, left = height // 2 - k, width // 2 - k
