@@ -23,7 +23,7 @@ def prepared(config: Config, name: str) -> Dataset:
 
 
 def finished(config: Config, dataset: Dataset) -> Outcome:
-    """A training, run to its end."""
+    """Run a training to its end."""
     return run(config, dataset, Store(FOLDER / "store"))
 
 

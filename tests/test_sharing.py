@@ -19,7 +19,7 @@ DECAYS = (0.3, 0.6)
 
 
 def _trained(config: Config, dataset: Dataset, store: Path, sharing: Sharing) -> tuple[int, Outcome]:
-    """A training among others: how many epochs of experts were trained, and what came of it."""
+    """Train among others; return how many epochs of experts were trained, and what came of it."""
     training, facts = Training(config, dataset, Store(store), sharing=sharing), Facts(unheard)
     counting = Counting(training, facts)
     found = drive(training, counting, facts)

@@ -55,7 +55,7 @@ class Ball(ABC):
     @staticmethod
     @abstractmethod
     def whole_range(pixels: float) -> float:
-        """The radius from which every image of so many numbers in [0, 1] is allowed, whatever it is around."""
+        """Return the radius from which every image of so many numbers in [0, 1] is allowed, whatever it is around."""
 
     @abstractmethod
     def rounded_in(self, eps: float, unit: float) -> float:
@@ -74,7 +74,7 @@ class Ball(ABC):
     @staticmethod
     @abstractmethod
     def fill(steepness: Rows, room: Rows, missing: Each) -> Rows:
-        """The least offset along all slopes that gains what is missing, or else all room; see `geometry.planes`."""
+        """Return the least offset along all slopes that gains what is missing, else all room; see `geometry.planes`."""
 
     @classmethod
     @abstractmethod
@@ -167,7 +167,7 @@ class Threat:
         return ball_of(self.norm)
 
     def ball(self, images: Images) -> Ball:
-        """The points allowed around these images; made once, it projects faster than `project`."""
+        """Return the points allowed around these images; made once, it projects faster than `project`."""
         return self.geometry(images, self.eps)
 
     def project(self, points: Images, reference: Images) -> Images:
@@ -185,7 +185,7 @@ class Threat:
         return ball.project_(ball.boundary_offset(streams).add_(images))
 
     def steepest_ascent(self, gradient: Images) -> Images:
-        """The step of length 1 in this norm that gains most by the gradient (its sign; itself over its length)."""
+        """Return the step of length 1 in this norm that gains most by the gradient."""
         return self.geometry.steepest_ascent(gradient)
 
     def distance(self, points: Images, reference: Images) -> Float64[Tensor, " batch"]:

@@ -95,7 +95,7 @@ def drive(training: Training, own: Runner, facts: Facts, *, tell: Callable[[str]
 
 
 def _outcome(training: Training, facts: Facts, ends: Sequence[RoundEnd]) -> Outcome:
-    """The history, the choice, the weights."""
+    """Gather the history, the choice, the weights."""
     chosen = training.choose([end.candidate for end in ends])
     name = training.config.deploy.removeprefix("expert:")
     learners = training.learners(ends[-1].last)

@@ -118,14 +118,18 @@ class Segment:
                 keeper.forget()
             else:
                 keeper.keep_if_due()
-            try:
-                for name, own in zip(self._unit, begun.histories, strict=True):
-                    tell(self._told(name, own[-1]))
-            except BaseException:  # whoever listens wants no more of it now, and may go on later
-                if epoch not in self._round.cuts:
-                    keeper.keep()
-                raise
+            self._tell_last(begun.histories, tell, keeper)
         means.speeds.note(self._alike, (time.perf_counter() - since) / (self._round.stop + 1 - first))
+
+    def _tell_last(self, histories: Histories, tell: Tell, keeper: "_Keeper") -> None:
+        """Tell the records of an epoch that has just ended."""
+        try:
+            for name, own in zip(self._unit, histories, strict=True):
+                tell(self._told(name, own[-1]))
+        except BaseException:  # whoever listens wants no more of it now, and may go on later
+            if histories[0][-1].epoch not in self._round.cuts:
+                keeper.keep()
+            raise
 
     def _revived(self, moment: Moment, on: torch.device) -> Unit:
         means = self._means

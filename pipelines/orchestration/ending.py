@@ -16,7 +16,7 @@ _TERMINATED = 128 + signal.SIGTERM
 
 
 def end_in_time(tell: Callable[[], None]) -> None:
-    """Called in a flow, let signals end its process within seconds; until the flow's end, when Prefect puts them back.
+    """Let signals end the process of a flow within seconds; until the flow's end, when Prefect puts them back.
 
     Prefect's own handler stops the flow, which then waits for the tasks in its threads: minutes, in an evaluation. What
     they were writing is written whole or not at all. A command that has a handler for Ctrl-C takes SIGTERM by the same.

@@ -193,7 +193,7 @@ def _finalists(
 
 
 def _measured(training: Shared, attack: EvaluationOptions) -> Measured:
-    """A trial's candidate, trained again where the store has lost it."""
+    """Measure a trial's candidate, which is trained again where the store has lost it."""
     own = training.training
     return own.measured(own.choose([end.candidate for end in training.rounds()]), attack)
 

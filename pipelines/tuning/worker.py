@@ -175,7 +175,7 @@ def _why(search: Search, at: Point) -> str:
 
 
 def _judged(search: Search, training: Shared, ends: list[RoundEnd]) -> dict[str, Any]:
-    """The chosen candidate by the attack that counts, and the best that re-mixing would make of it."""
+    """Measure the chosen candidate by the attack that counts, and the best that re-mixing would make of it."""
     with training.work.timed(), engine.threads(search.space.config.training.threads):
         chosen = training.training.choose([end.candidate for end in ends])
         validation = _measured(search, training, chosen)

@@ -13,7 +13,7 @@ from generalist.attacks.waves import aimed_ascent
 
 
 def waves(setting: Setting) -> Iterator[Wave]:
-    """The runs of this attack."""
+    """Yield the runs of this attack."""
     sparse = setting.threat.geometry.sparse
     fewer = replace(setting, targets=min(setting.targets, 5)) if sparse else setting
     for name, own in fewer.each_view():

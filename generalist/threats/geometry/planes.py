@@ -19,7 +19,7 @@ Fill = Callable[[Rows, Rows, Each], Rows]
 
 
 def to_plane(fill: Fill, points: Rows, normals: Rows, offsets: Float[Tensor, " rows"]) -> Rows:
-    """The offset d of least norm with normals · (points + d) = offsets and points + d in [0, 1].
+    """Return the offset d of least norm with normals · (points + d) = offsets and points + d in [0, 1].
 
     Where the range does not reach the plane, d leads to the corner that comes nearest to it. Precision is that
     of the arguments; a row's result does not depend on the other rows.
