@@ -54,7 +54,7 @@ check: setup ## lint, format, types, import contracts
 serve: setup ## Prefect's server, its two deployments and MLflow's pages, until Ctrl-C
 	@$(BIN)/generalist serve
 
-table: setup ## the README's table of results on digits
+table: setup ## measure the README's table of results on digits, and write it there and into the presets' headers
 	@$(BIN)/python benchmarks/digits_table.py
 
 setup: $(SETUP) ## .venv with the pinned dependencies

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -153,21 +152,3 @@ def test_quick_presets_are_quick_by_counting(name: str) -> None:
         model(torch.zeros(1, 3, 32, 32))
     assert work < 700_000
     assert work * counter.get_total_flops() / 2 < 6e12
-
-
-@pytest.mark.parametrize(
-    ("row", "name"),
-    [
-        ("natural training", "digits-natural"),
-        ("PGD-AT", "digits-pgd-at"),
-        ("TRADES, beta 6", "digits-trades"),
-        ("Generalist, global learner", "digits"),
-    ],
-)
-def test_headers_have_the_figures_of_the_readme(row: str, name: str) -> None:
-    """They are those of one command on one day."""
-    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-    line = next(line for line in readme.splitlines() if line.startswith(f"| {row} |"))
-    day = re.search(r"\(`make table`, ([\d-]+),", readme)
-    assert day is not None and f"`make table`, {day[1]}:" in header(name)["source"]
-    assert re.findall(r"[\d.]+ ± [\d.]+", header(name)["expected"]) == re.findall(r"[\d.]+ ± [\d.]+", line)
