@@ -87,7 +87,7 @@ class Table(Record):
         return self.protocol.threats[0].replace(":", " ").capitalize()
 
     def markdown(self) -> str:
-        """The table with what it means above, and where it is from below."""
+        """Render the table with what it means above, and where it is from below."""
         trained = [own for row in self.rows for own in row.trained]
         minutes = sum(own.training_seconds + own.evaluation_seconds for own in trained) / 60
         meaning = (
@@ -102,7 +102,7 @@ class Table(Record):
         return "\n\n".join((meaning, machine.table(["training", "natural", *self.attacks], cells), source))
 
     def header(self, row: Row) -> dict[str, str]:
-        """The fields of a preset's header that tell what was measured."""
+        """Render the fields of a preset's header that tell what was measured."""
         training = statistics.mean(own.training_seconds for own in row.trained)
         evaluation = statistics.mean(own.evaluation_seconds for own in row.trained)
         figures = zip(("natural", *self.attacks), row.figures(), strict=True)
@@ -116,7 +116,7 @@ class Table(Record):
 
 
 def read(path: Path = FILE) -> Table:
-    """What is recorded.
+    """Read what is recorded.
 
     Raises:
         BadInput: the file is none of `make table`.
@@ -157,7 +157,7 @@ def _page(path: Path, table: Table) -> str:
 
 
 def _yaml(path: Path, table: Table) -> str:
-    """A preset's file, or another configuration as it is, which `params.yaml` may be."""
+    """Find a preset's file, or another configuration as it is, which `params.yaml` may be."""
     text = path.read_text(encoding="utf-8")
     used = re.search(r"^# command: +generalist config use (\S+) ", text, re.MULTILINE)
     for row in table.rows:

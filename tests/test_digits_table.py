@@ -19,7 +19,7 @@ RENDERED = re.compile(f"{BEGIN}.*{END}|# time:.*?# source: [^\n]*", re.DOTALL)
 
 
 def shown_in(root: Path) -> dict[str, str]:
-    """The places as they are."""
+    """Read the places as they are."""
     return {name: (root / name).read_text(encoding="utf-8") for name in SHOWN}
 
 
