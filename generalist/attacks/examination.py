@@ -87,7 +87,7 @@ def examine_gradients(
     """
     pixels = math.prod(images.shape[1:])
     mismatch, passes = _mismatch(network, precise, images, labels, streams.child("nudge"))
-    everything = Threat(threat.norm, threat.geometry.whole_range(pixels))
+    everything = Threat(threat.norm, threat.geometry.whole_range(float(pixels)))
     starts = images + everything.ball(images).boundary_offset(streams)
     run = apgd(network, images, labels, everything, start=starts, loss=lambda z, y: -margin(z, y), steps=_HUGE_STEPS)
     doubts = {"gradient mismatch": mismatch, "robust at a huge eps": ~run.broken}

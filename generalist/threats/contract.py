@@ -152,7 +152,7 @@ class Threat:
         Raises:
             BadInput: it is such a radius, as 8 in place of 8/255.
         """
-        if self.eps < self.geometry.whole_range(pixels):
+        if self.eps < self.geometry.whole_range(float(pixels)):
             return
         written = str(self).partition(":")[2]
         hint = f"did you mean {self.norm}:{written}/255" if "/" not in written else "choose a smaller one"
