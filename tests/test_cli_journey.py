@@ -228,7 +228,7 @@ def test_with_wrong_input_run_starts_nothing(project: Path) -> None:
     said, errors = child.communicate(timeout=120)
     assert child.returncode == 2
     begun, sentence = errors.splitlines()
-    assert said == "" and begun.startswith("running all") and "unknown key 'epoch'" in sentence
+    assert said == "" and begun.startswith("running the pipeline") and "unknown key 'epoch'" in sentence
 
 
 def test_stopping_run_stops_dvc(project: Path) -> None:
@@ -261,7 +261,7 @@ def test_stopping_run_before_dvc_begins_says_one_line(project: Path) -> None:
     said, errors = child.communicate(timeout=30)
     assert child.returncode == 130
     begun, farewell = errors.splitlines()
-    assert said == "" and begun.startswith("running all") and farewell == "go on with: generalist run"
+    assert said == "" and begun.startswith("running the pipeline") and farewell == "go on with: generalist run"
 
 
 def test_a_dvc_that_does_not_stop_is_killed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
