@@ -1,5 +1,6 @@
 """Runs whose process was killed: the next start ends them in Prefect, tasks too."""
 
+import signal
 import sqlite3
 import subprocess
 import sys
