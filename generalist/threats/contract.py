@@ -20,7 +20,6 @@ from generalist.threats.geometry.squares import Pattern
 
 TINY = 1e-30
 """Keeps 0 / 0 at 0; far below any length that float32 pixels give."""
-Sieve = tuple[tuple[int, float], ...]
 Scale = Float[Tensor, "batch 1 1 1"]
 """One number per image, ready to multiply images with."""
 
@@ -36,7 +35,7 @@ class Ball(ABC):
     """The norm for readers, such as L2."""
     squares: ClassVar[type[Pattern]]
     """What Square Attack tries in it."""
-    hopeless_squares: ClassVar[Sieve] = ()
+    hopeless_squares: ClassVar[tuple[tuple[int, float], ...]] = ()
     """After which query, and from which share of the margin at the start on, no run of Square was seen to break its
     image (docs/decisions.md)."""
     sparse: ClassVar[bool] = False

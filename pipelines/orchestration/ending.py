@@ -30,12 +30,12 @@ def end_in_time(tell: Callable[[], None]) -> None:
     context = contextvars.copy_context()  # a thread's own knows nothing of Prefect's settings
 
     def by_command(number: int, frame: FrameType | None) -> None:
-        _later(_TOLD_AFTER, context.run, tell)
+        _later(_TOLD_AFTER, context.copy().run, tell)
         if callable(ctrl_c):
             ctrl_c(number, frame)
 
     def alone(number: int, frame: FrameType | None) -> None:
-        _later(_TOLD_AFTER, context.run, tell)
+        _later(_TOLD_AFTER, context.copy().run, tell)
         _later(WITHIN, os._exit, _TERMINATED)
         if callable(prefect):
             prefect(number, frame)
