@@ -57,7 +57,7 @@ def steps(bench: Bench) -> int:
 def attacked(ours: Ours, batch: Batch, count: int) -> torch.Tensor:
     """Return images [batch, channels, height, width] after so many steps of PGD from the clean ones."""
     with engine.arithmetic(ours.on, tf32=ours.config.engine.tf32):
-        return pgd(ours.attackable, batch.images, batch.labels, THREAT, steps=count, random_start=False)
+        return pgd(ours.frozen, batch.images, batch.labels, THREAT, steps=count, random_start=False)
 
 
 def training_pass(ours: Ours, batch: Batch) -> None:
@@ -71,18 +71,18 @@ def pgd_speed(bench: Bench, way: str, batch: Batch, *overrides: str) -> Speed:
     """Measure PGD's loop by one of `WAYS`, with more overrides, beside the eager loop."""
     override, repeated = WAYS[way]
     ours, eager = bench.ours(override, *overrides), bench.ours("engine.compile=false", *overrides)
-    eager.attackable.graphs = None
+    eager.frozen.graphs = None
     if not repeated:
-        ours.attackable.graphs = None
+        ours.frozen.graphs = None
     expected, warned = attacked(eager, batch, steps(bench)), len(bench.part.warnings)
 
     def call() -> torch.Tensor:
         return attacked(ours, batch, steps(bench))
 
     ready = machine.wall_seconds(lambda: [call() for _ in range(3)], bench.on)
-    taken = not repeated or ours.attackable.graphs.recordings > 0
+    taken = not repeated or ours.frozen.graphs.recordings > 0
     if override == "engine.compile=true":
-        taken = taken and vars(ours.attackable.network)["forward"].taken
+        taken = taken and vars(ours.frozen.network)["forward"].taken
     equal = float(((call() - expected).abs() <= 1e-4).float().mean())
     seconds = statistics.median(machine.seconds(call, bench.on) for _ in range(TURNS))
     refused = None if taken else _reason(bench, warned)
@@ -96,7 +96,7 @@ def _reason(bench: Bench, known: int) -> str:
 
 def graph_part(bench: Bench) -> None:
     """Measure PGD eager and by a CUDA graph, at a training batch and at one that keeps the device busy."""
-    if bench.ours("engine.compile=false").attackable.graphs is None:
+    if bench.ours("engine.compile=false").frozen.graphs is None:
         bench.part.note = "needs CUDA"
         return
     size = bench.case.config().training.batch_size

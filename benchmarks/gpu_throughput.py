@@ -104,7 +104,7 @@ def _pair(bench: Bench, override: str) -> tuple[Ours, Ours]:
 def _slopes(ours: Ours, batch: Batch) -> Tensor:
     """Return the images' gradients [batch, channels, height, width], on the CPU."""
     with engine.arithmetic(ours.on, tf32=ours.config.engine.tf32):
-        return slope(ours.attackable, batch.images, batch.labels, cross_entropy).cpu()
+        return slope(ours.frozen, batch.images, batch.labels, cross_entropy).cpu()
 
 
 def _apart(found: Tensor, expected: Tensor) -> float:

@@ -117,14 +117,14 @@ class Ours:
         return Expert(recipe, state, config.model, self.shape, self.on)
 
     @property
-    def attackable(self) -> Any:
+    def frozen(self) -> Any:
         """The network that attacks see."""
-        return self.robust.learner.attackable
+        return self.robust.learner.frozen
 
     def slope(self, batch: Batch) -> torch.Tensor:
         """Return the attack's gradient, without TF32."""
         with engine.arithmetic(self.on):
-            return slope(self.attackable, batch.images, batch.labels, cross_entropy)
+            return slope(self.frozen, batch.images, batch.labels, cross_entropy)
 
     def attacked(self, batch: Batch, iterations: int) -> object:
         """Attack a batch as a step does, in so many iterations."""
@@ -132,7 +132,7 @@ class Ours:
         attack = attack_from(self.objective.attack.model_copy(update={"steps": iterations}), threat)
         draw = torch.Generator(self.on).manual_seed(0)
         with engine.arithmetic(self.on, tf32=self.config.engine.tf32):
-            return attack(self.attackable, batch.images, batch.labels, generator=draw)
+            return attack(self.frozen, batch.images, batch.labels, generator=draw)
 
     def side(self, batch: Batch, iterations: int | None) -> Side:
         """Return what is timed; where the attack is cut to some iterations, its training pass is taken as natural."""

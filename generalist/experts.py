@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from generalist import engine
 from generalist.config import EngineOptions, ExpertOptions, ModelOptions
 from generalist.mixing import Average, Course, ramped
 from generalist.models import build
-from generalist.objectives import Learner, Objective
+from generalist.objectives import Context, Learner, Objective
 from generalist.perturbations import Perturbation
 from generalist.randomness import generator
 from generalist.tensors import Batch, ImageShape, Weights
@@ -35,6 +35,7 @@ class State:
         share: its share of the global learner, where there is one.
         companions: what its share would be with other decays or mixing weights; see `Recipe.companions`.
         rate: factor on its learning rate, below 1 after it diverged and went back (`training.divergence`).
+        tables: the objective's own memory.
     """
 
     epoch: int
@@ -44,6 +45,7 @@ class State:
     share: Weights | None
     rate: float = 1.0
     companions: tuple[Weights, ...] = ()
+    tables: Weights = field(default_factory=dict)
 
     @property
     def learner(self) -> Weights:
@@ -62,6 +64,7 @@ class Recipe:
         engine: how steps are computed.
         companions: courses of other trainings that share this trajectory up to their first hand-back; their shares are
             accumulated beside the expert's own, so that none of them has to train for it again.
+        begin, end: the steps before its first one, and before it stands still; by default all are its own.
     """
 
     options: ExpertOptions
@@ -71,14 +74,31 @@ class Recipe:
     total: int
     engine: EngineOptions
     companions: tuple[Course, ...] = ()
+    begin: int = 0
+    end: int | None = None
+
+    @property
+    def steps(self) -> int:
+        """How many steps it trains."""
+        return (self.total if self.end is None else self.end) - self.begin
+
+    def progress(self, step: int) -> float:
+        """Return how far its own training is, in [0, 1), before a step that is counted from 1 over all epochs."""
+        return (step - 1 - self.begin) / self.steps
 
 
-def initial_state(weights: Weights, recipe: Recipe) -> State:
+def initial_state(weights: Weights, recipe: Recipe, tables: Weights | None = None) -> State:
     """Return the state before the first step; the shares of all experts sum to the common initial weights."""
     share = None if recipe.course is None else _first_share(weights, recipe.course)
     companions = tuple(_first_share(weights, course) for course in recipe.companions)
     average = None if recipe.options.averaging is False else {name: own.clone() for name, own in weights.items()}
-    return State(epoch=0, weights=weights, optimizer={}, average=average, share=share, companions=companions)
+    return State(0, weights, {}, average, share, companions=companions, tables=tables or {})
+
+
+def started(state: State, weights: Weights) -> State:
+    """Return the expert's state where it begins to train, at another expert's weights."""
+    average = None if state.average is None else {name: own.clone() for name, own in weights.items()}
+    return replace(state, weights=weights, average=average)
 
 
 def handed_back(state: State, weights: Weights, *, reset_momentum: bool) -> State:
@@ -97,7 +117,13 @@ class Expert:
     """A state brought to life on a device."""
 
     def __init__(
-        self, recipe: Recipe, state: State, model_options: ModelOptions, shape: ImageShape, on: torch.device
+        self,
+        recipe: Recipe,
+        state: State,
+        model_options: ModelOptions,
+        shape: ImageShape,
+        on: torch.device,
+        teacher: Weights | None = None,
     ) -> None:
         self.recipe, self.epoch, self._rate = recipe, state.epoch, state.rate
         objective = recipe.options.objective
@@ -112,23 +138,30 @@ class Expert:
         model.load_state_dict(state.weights)
         for parameter in model.parameters():
             parameter.data = self._laid(parameter.data)
-        attackable = engine.AttackNetwork(model, recipe.engine)  # asks no other process
+        self.average = self._alive(state.average, on)
+        # Frozen networks ask no other process.
+        frozen = engine.FrozenNetwork(model, recipe.engine)
+        taught = None if teacher is None else engine.FrozenNetwork(model, recipe.engine, self._placed(teacher, on))
+        averaged = None
+        if self.average is not None and "averaging" in objective.needs:
+            averaged = engine.FrozenNetwork(model, recipe.engine, self.average.weights)
         self._group = engine.group()
-        self.learner = Learner(engine.synchronised(model, self._group).train(), attackable)
+        self.learner = Learner(engine.synchronised(model, self._group).train(), frozen, averaged, taught)
         if engine.compiles(model, recipe.engine, on, self._group):
-            engine.compile_attacks(attackable, batch_size=recipe.batch_size)
+            engine.compile_attacks(frozen, batch_size=recipe.batch_size)
         self.weights: Weights = model.state_dict()
         self._named = dict(model.named_parameters())
         self._parameters = list(self._named.values())
         self.optimizer = self._optimizer(state.optimizer)
-        self.average = self._alive(state.average, on)
         self.share = self._alive(state.share, on)
         self.companions = [
-            (course, Average({name: self._laid(tensor.to(on)) for name, tensor in own.items()}))
+            (course, Average(self._placed(own, on)))
             for course, own in zip(recipe.companions, state.companions, strict=True)
         ]
+        self._tables = {name: own.to(on, copy=True) for name, own in state.tables.items()}
+        self._moved: dict[str, Tensor] = {}
         averaging = recipe.options.averaging
-        self._averaging = None if averaging is False else ramped(averaging, recipe.total)
+        self._averaging = None if averaging is False else ramped(averaging, recipe.steps)
 
     def _optimizer(self, tensors: Mapping[str, Tensor]) -> torch.optim.Optimizer:
         settings = self.recipe.options.optimizer.model_dump(exclude={"name"}, context={"canonical": True})
@@ -143,47 +176,61 @@ class Expert:
         return optimizer
 
     def step(self, batch: Batch, step: int, batch_index: int) -> tuple[Tensor, Tensor]:
-        """Take one optimizer step; `step` counts from 1 over the training, `batch_index` from 0 in the epoch.
+        """Take one optimizer step: `differentiate`, then `update`."""
+        seen = self.differentiate(batch, step, batch_index)
+        self.update(step)
+        return seen
 
-        Returns the summed loss and the number of correct predictions, both without waiting for the device.
+    def differentiate(self, batch: Batch, step: int, batch_index: int) -> tuple[Tensor, Tensor]:
+        """Attack the batch and take the gradients of the loss, where a perturbation leads if there is one.
+
+        Args:
+            batch: of all processes that share it.
+            step: counts from 1 over the training.
+            batch_index: counts from 0 in the epoch.
+
+        Returns:
+            The summed loss and the number of correct predictions, both without waiting for the device.
         """
-        draw = generator(self.recipe.seed, "attack", self.epoch, batch_index, device=batch.images.device)
+        on, progress = batch.images.device, self.recipe.progress(step)
+        draw = generator(self.recipe.seed, "attack", self.epoch, batch_index, device=on)
         own, draw = self._group.part(batch, draw)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(step)
-        on = batch.images.device
+        context = Context(draw, self.epoch, self._tables, self._group, progress)
         with engine.arithmetic(on, tf32=self.recipe.engine.tf32):
             with self._autocast(on):
-                attacked = self.objective.attacked(self.learner, own, draw)
+                attacked = self.objective.attacked(context, self.learner, own)
 
-            def differentiate() -> tuple[Tensor, Tensor]:
+            def gradients() -> tuple[Tensor, Tensor]:
                 self.optimizer.zero_grad()
                 with self._autocast(on):
-                    loss = self.objective.loss(self.learner.model, own, attacked)
+                    loss = self.objective.loss(context, self.learner, own, attacked)
                 loss.value.backward(self._group.share(own, batch))
                 correct = (loss.logits.detach().argmax(dim=1) == own.labels).sum()
                 return self._group.sums(self._parameters, loss.value.detach() * len(own), correct)
 
-            seen = self._updated(differentiate, (step - 1) / self.recipe.total)
-            self._follow(step)
-        return seen
+            if self._perturbation is not None and self._perturbation.strength(progress):
+                with _statistics_kept(self.learner.model):
+                    gradients()
+                self._moved = self._perturbation.ascent(self._named, progress)
+                self._shift(1.0)
+            return gradients()
 
-    def _updated(self, differentiate: Callable[[], tuple[Tensor, Tensor]], progress: float) -> tuple[Tensor, Tensor]:
-        """Move the weights by gradients that are taken where a perturbation leads, if there is one."""
-        added: dict[str, Tensor] = {}
-        if self._perturbation is not None and self._perturbation.strength(progress):
-            with _statistics_kept(self.learner.model):
-                differentiate()
-            added = self._perturbation.ascent(self._named, progress)
-        self._shift(added, 1.0)
-        seen = differentiate()
+    def update(self, step: int) -> None:
+        """Take the optimizer's step by the gradients that were taken, and the perturbation back."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(step)
         self.optimizer.step()
-        self._shift(added, -1.0)
-        return seen
+        self._shift(-1.0)
+        self._moved = {}
+        self._follow(step)
+
+    def stand_still(self, step: int) -> None:
+        """Let a step go by in which others train: its weights stay, and its share of the global learner follows."""
+        self._follow_share(step)
 
     @torch.no_grad()
-    def _shift(self, added: Mapping[str, Tensor], times: float) -> None:
-        for name, own in added.items():
+    def _shift(self, times: float) -> None:
+        for name, own in self._moved.items():
             self._named[name].add_(own, alpha=times)
 
     def _autocast(self, on: torch.device) -> torch.autocast:
@@ -191,7 +238,10 @@ class Expert:
         return torch.autocast(on.type, torch.bfloat16, enabled=self.recipe.engine.precision == "bfloat16")
 
     def _alive(self, weights: Weights | None, on: torch.device) -> Average | None:
-        return None if weights is None else Average({name: self._laid(own.to(on)) for name, own in weights.items()})
+        return None if weights is None else Average(self._placed(weights, on))
+
+    def _placed(self, weights: Weights, on: torch.device) -> Weights:
+        return {name: self._laid(own.to(on)) for name, own in weights.items()}
 
     def _laid(self, tensor: Tensor) -> Tensor:
         """Lay it out as weights lie in memory: averages and momenta then move in one pass, to the same bits."""
@@ -199,14 +249,17 @@ class Expert:
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of a step, counted from 1."""
-        factor = self.recipe.options.schedule.at((step - 1) / self.recipe.total)
+        factor = self.recipe.options.schedule.at(self.recipe.progress(step))
         return float(self.recipe.options.optimizer.lr) * factor * self._rate
 
     def _follow(self, step: int) -> None:
         """Move the expert's own average, then its share of the global learner."""
         if self.average is not None and self._averaging is not None:
-            keep = float(self._averaging[step])
+            keep = float(self._averaging[step - self.recipe.begin])
             self.average.update(self.weights, keep, 1.0 - keep)
+        self._follow_share(step)
+
+    def _follow_share(self, step: int) -> None:
         if self.share is not None and self.recipe.course is not None:
             for course, share in [(self.recipe.course, self.share), *self.companions]:
                 keep, weight = float(course.decay[step]), float(course.weight[step])
@@ -229,7 +282,12 @@ class Expert:
         """Return whether every number of it is finite, those of its optimizer, averages and shares among them."""
         averages = [own for own in (self.average, self.share, *(share for _, share in self.companions)) if own]
         kept = [value for entry in self.optimizer.state.values() for value in entry.values()]
-        tensors = [*self.weights.values(), *kept, *(own for average in averages for own in average.weights.values())]
+        tensors = [
+            *self.weights.values(),
+            *self._tables.values(),
+            *kept,
+            *(own for average in averages for own in average.weights.values()),
+        ]
         return all(bool(own.isfinite().all()) for own in tensors if isinstance(own, Tensor))
 
     def state(self) -> State:
@@ -248,6 +306,7 @@ class Expert:
             share=None if self.share is None else _copied(self.share.weights),
             rate=self._rate,
             companions=tuple(_copied(share.weights) for _, share in self.companions),
+            tables=_copied(self._tables),
         )
 
 

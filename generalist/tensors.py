@@ -13,6 +13,8 @@ Pixels = Float[Tensor, "batch pixels"]
 Labels = Int[Tensor, " batch"]
 """Class indices, int64."""
 Logits = Float[Tensor, "batch classes"]
+Features = Float[Tensor, "batch features"]
+"""What a network's last linear layer gets."""
 PerImage = Float[Tensor, " batch"]
 """One number per image."""
 Mask = Bool[Tensor, " batch"]

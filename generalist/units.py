@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -13,7 +13,7 @@ from generalist.data import Samples, steps_per_epoch
 from generalist.data import epoch as batches_of_epoch
 from generalist.experts import Expert, Recipe, State
 from generalist.mixing import combined
-from generalist.tensors import Batch, ImageShape
+from generalist.tensors import Batch, ImageShape, Weights
 
 
 @dataclass(frozen=True)
@@ -131,11 +131,17 @@ class Unit:
         on: torch.device,
         coupled: bool,
         begun: Moment | None = None,
+        teachers: Sequence[Weights | None],
     ) -> Self:
         """Bring states to life on a device; `coupled` units hand back between steps."""
         experts = [
-            Expert(recipe, state, config.model, shape, on) for recipe, state in zip(recipes, states, strict=True)
+            Expert(recipe, state, config.model, shape, on, teacher)
+            for recipe, state, teacher in zip(recipes, states, teachers, strict=True)
         ]
+        if config.coupled:
+            networks = [expert.learner.frozen for expert in experts]
+            for index, expert in enumerate(experts):
+                expert.learner = replace(expert.learner, peers=(*networks[:index], *networks[index + 1 :]))
         return cls(experts, config.mixing if coupled else None, begun)
 
     @staticmethod
@@ -160,12 +166,22 @@ class Unit:
         together = zip(*(_batches(expert, data, first) for expert in self.experts), strict=True)
         for index, batches in enumerate(together, start=first):
             for expert, batch, notes in zip(self.experts, batches, self._notes, strict=True):
-                loss, correct = expert.step(batch, done + index + 1, index)
+                loss, correct = expert.differentiate(batch, done + index + 1, index)
                 notes.add(loss, correct, _gradient_norm(expert), len(batch))
+            for expert in self.experts:  # all have been read
+                expert.update(done + index + 1)
             self._hand_back_between_steps(done + index + 1, per_epoch)
             if between is not None and index + 1 < per_epoch:
                 between()
         return self._ended(done + per_epoch)
+
+    def stand_still(self, images: int) -> None:
+        """Let an epoch of so many images go by in which others train."""
+        for expert in self.experts:
+            steps = steps_per_epoch(images, expert.recipe.batch_size)
+            for step in range(expert.epoch * steps + 1, (expert.epoch + 1) * steps + 1):
+                expert.stand_still(step)
+            expert.epoch += 1
 
     def moment(self) -> Moment:
         """Return where the unit stands, in the middle of an epoch."""

@@ -178,7 +178,7 @@ def test_steps_are_as_configured_and_validation_is_float32(
 ) -> None:
     """Every attack of a training under `engine.tf32`, every one of a measurement without it."""
     seen: dict[str, set[bool]] = {"training": set(), "validation": set()}
-    forward, logits_of = engine.AttackNetwork.forward, measuring.logits_of
+    forward, logits_of = engine.FrozenNetwork.forward, measuring.logits_of
 
     def trained(self, images):  # type: ignore[no-untyped-def]
         seen["training"].add(asked[-1])
@@ -188,7 +188,7 @@ def test_steps_are_as_configured_and_validation_is_float32(
         seen["validation"].add(asked[-1])
         return logits_of(network, images)
 
-    monkeypatch.setattr(engine.AttackNetwork, "forward", trained)
+    monkeypatch.setattr(engine.FrozenNetwork, "forward", trained)
     monkeypatch.setattr(measuring, "logits_of", validated)
     finish(small("training.epochs=2", "mixing.warm_up=1", f"engine.tf32={tf32}"), dataset, tmp_path / "store")
     assert seen == {"training": {tf32}, "validation": {False}}

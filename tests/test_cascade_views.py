@@ -94,8 +94,11 @@ class Folding(Classifier):
         super().__init__(ImageShape(1, 6, 6, 4, mean=(0.0,), std=(1.0,)))
         self.network = conv_net((1, 6, 6), classes=8, seed=2)
 
-    def features(self, normalised: Tensor) -> Tensor:
+    def embed(self, normalised: Tensor) -> Tensor:
         return self.network(normalised)
+
+    def outputs(self, features: Tensor) -> Tensor:
+        return features
 
     def decision(self, raw: Tensor) -> Tensor:
         return nn.functional.one_hot(raw.argmax(1) % 4, 4).float()

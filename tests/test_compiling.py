@@ -51,10 +51,9 @@ class NormedNetwork(Classifier):
         self.norm = nn.BatchNorm2d(3)
         self.linear = nn.Linear(3 * (shape.height - 2) * (shape.width - 2), shape.classes)
 
-    def features(self, normalised: Images) -> Tensor:
-        """Logits."""
-        logits: Tensor = self.linear(F.relu(self.norm(self.conv(normalised))).flatten(1))
-        return logits
+    def embed(self, normalised: Images) -> Tensor:
+        """One convolution."""
+        return F.relu(self.norm(self.conv(normalised))).flatten(1)
 
 
 @pytest.fixture(autouse=True)
@@ -116,8 +115,8 @@ def same(found: Weights, expected: Weights) -> bool:
 
 def taken(expert: Expert) -> bool:
     """Whether attacks were computed by compiled code."""
-    assert isinstance(expert.learner.attackable, engine.AttackNetwork)
-    forward = vars(expert.learner.attackable.network)["forward"]
+    assert isinstance(expert.learner.frozen, engine.FrozenNetwork)
+    forward = vars(expert.learner.frozen.network)["forward"]
     assert isinstance(forward, compiling.CompiledForward)
     return forward.taken
 
@@ -236,9 +235,9 @@ def test_only_whole_batches_are_compiled(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_compiled_network_is_the_same_object(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its names stay, and a copy of it is computed plainly: its own weights, not those of the first."""
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
-    attackable = experts(Normed(), "engine.compile=true")[1].learner.attackable
-    assert isinstance(attackable, engine.AttackNetwork)
-    network = attackable.network
+    frozen = experts(Normed(), "engine.compile=true")[1].learner.frozen
+    assert isinstance(frozen, engine.FrozenNetwork)
+    network = frozen.network
     assert list(network.state_dict()) == list(Normed().build(GREY).state_dict())
     twin = copy.deepcopy(network)
     with torch.no_grad():

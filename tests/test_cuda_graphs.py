@@ -56,18 +56,18 @@ def model() -> Classifier:
     return model
 
 
-def attackable(
+def frozen(
     model: Classifier, record: Callable[[Callable[[], Tensor]], Callable[[], Tensor]] | None
-) -> engine.AttackNetwork:
+) -> engine.FrozenNetwork:
     """Return the network that attacks see, repeating them by this."""
-    network = engine.AttackNetwork(model, EngineOptions())
+    network = engine.FrozenNetwork(model, EngineOptions())
     assert network.graphs is None
     network.graphs = None if record is None else GraphCache(record)
     return network
 
 
 def attacked(
-    network: engine.AttackNetwork, seed: int, *, images: int = 6, threat: Threat = LINF, loss: Loss = cross_entropy
+    network: engine.FrozenNetwork, seed: int, *, images: int = 6, threat: Threat = LINF, loss: Loss = cross_entropy
 ) -> Tensor:
     """Three steps on images that differ by seed."""
     pixels = numbers(images, seed=seed)
@@ -85,7 +85,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_repeated_attacks_find_what_others_find(model: Classifier, norm: str, loss: Loss) -> None:
     """To the bit, at the first call, at the second and after; what was found before stays as it is."""
-    plain, repeating, threat = attackable(model, None), attackable(model, Asked(rerun)), Threat(norm, 0.2)
+    plain, repeating, threat = frozen(model, None), frozen(model, Asked(rerun)), Threat(norm, 0.2)
     found = [attacked(repeating, seed, threat=threat, loss=loss) for seed in range(4)]
     expected = [attacked(plain, seed, threat=threat, loss=loss) for seed in range(4)]
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
@@ -95,10 +95,10 @@ def test_repeated_attacks_find_what_others_find(model: Classifier, norm: str, lo
 
 def test_a_repeated_attack_takes_the_present_weights(model: Classifier) -> None:
     """Nobody tells a graph that they changed: it reads them where they lie."""
-    repeating = attackable(model, rerun)
+    repeating = frozen(model, rerun)
     before = [attacked(repeating, 0) for _ in range(3)][-1]
     settle(model, seed=5)
-    now = attacked(attackable(model, None), 0)
+    now = attacked(frozen(model, None), 0)
     assert not torch.equal(before, now)
     assert torch.equal(attacked(repeating, 0), now)
 
@@ -106,7 +106,7 @@ def test_a_repeated_attack_takes_the_present_weights(model: Classifier) -> None:
 def test_each_shape_and_each_attack_is_recorded_by_itself(model: Classifier) -> None:
     """The last batch of an epoch is smaller."""
     record = Asked(rerun)
-    plain, repeating = attackable(model, None), attackable(model, record)
+    plain, repeating = frozen(model, None), frozen(model, record)
     for seed in range(3):
         for images, threat in ((6, LINF), (4, LINF), (6, Threat("l2", 0.5))):
             found = attacked(repeating, seed, images=images, threat=threat)
@@ -121,9 +121,9 @@ def test_what_cannot_be_recorded_is_computed_as_it_is(model: Classifier, caplog:
         done()
         raise RuntimeError("operation not permitted when stream is capturing\nand a page more")
 
-    plain, asked = attackable(model, None), [Asked(failing), Asked(failing)]
+    plain, asked = frozen(model, None), [Asked(failing), Asked(failing)]
     for record in asked:
-        repeating = attackable(model, record)
+        repeating = frozen(model, record)
         for seed in range(4):
             assert torch.equal(attacked(repeating, seed), attacked(plain, seed))
     assert [record.times for record in asked] == [1, 1]
@@ -140,7 +140,7 @@ def test_a_recording_that_gives_other_images_is_refused(
     def record(done: Callable[[], Tensor]) -> Callable[[], Tensor]:
         return lambda: wrong(done())
 
-    plain, repeating = attackable(model, None), attackable(model, record)
+    plain, repeating = frozen(model, None), frozen(model, record)
     for seed in range(4):
         assert torch.equal(attacked(repeating, seed), attacked(plain, seed))
     assert repeating.graphs is not None
@@ -151,7 +151,7 @@ def test_a_recording_that_gives_other_images_is_refused(
 def test_losses_made_anew_each_time_are_not_collected(model: Classifier, caplog: pytest.LogCaptureFixture) -> None:
     """They are computed as they are, which is told: what is remembered has an end."""
     record = Asked(rerun)
-    repeating = attackable(model, record)
+    repeating = frozen(model, record)
     for seed in range(40):
         attacked(repeating, seed, loss=lambda logits, labels: cross_entropy(logits, labels))
     assert record.times == 0

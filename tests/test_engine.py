@@ -70,7 +70,7 @@ def test_the_attack_network_follows_its_model_without_gradients_of_its_own() -> 
     model = build(options, SHAPE)
     model.load_state_dict(engine.initial_weights(options, SHAPE, 0))
     model.train()
-    shadow = engine.AttackNetwork(model, EngineOptions())
+    shadow = engine.FrozenNetwork(model, EngineOptions())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     images = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     for _ in range(2):

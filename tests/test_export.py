@@ -140,9 +140,9 @@ class _TwoHeads(Classifier):
         self.bn = nn.BatchNorm2d(1)
         self.linear = nn.Linear(64, 8)
 
-    def features(self, normalised: Tensor) -> Tensor:
-        outputs: Tensor = self.linear(self.bn(normalised).flatten(1))
-        return outputs
+    def embed(self, normalised: Tensor) -> Tensor:
+        hidden: Tensor = self.bn(normalised).flatten(1)
+        return hidden
 
     def decision(self, raw: Tensor) -> Tensor:
         return torch.maximum(raw[:, :4], raw[:, 4:])

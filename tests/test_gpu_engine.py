@@ -28,7 +28,7 @@ def test_a_cuda_graph_finds_what_single_steps_find(loss: Loss) -> None:
     """On a GPU: it is recorded, follows the weights, and stays in the ball."""
     model = made("resnet18", RGB, width=64).to(CUDA).eval()
     twin = made("resnet18", RGB, width=64)
-    network = engine.AttackNetwork(model, EngineOptions())
+    network = engine.FrozenNetwork(model, EngineOptions())
     assert network.graphs is not None
     graphs = network.graphs
     images, labels = numbers(6, RGB).to(CUDA), LABELS.to(CUDA)
@@ -70,9 +70,9 @@ def test_on_a_gpu_compiled_attacks_are_recorded(precision: str, caplog: pytest.L
                 loss, _ = expert.step(Batch(numbers(8).to(CUDA), labels, labels), index + 1, index)
             losses[name] = float(loss)
             if name == "robust":
-                assert isinstance(expert.learner.attackable, engine.AttackNetwork)
-                assert expert.learner.attackable.graphs is not None
-                losses["recordings"] = expert.learner.attackable.graphs.recordings
+                assert isinstance(expert.learner.frozen, engine.FrozenNetwork)
+                assert expert.learner.frozen.graphs is not None
+                losses["recordings"] = expert.learner.frozen.graphs.recordings
 
     threads = [threading.Thread(target=work, args=(name,)) for name in config.experts]
     for thread in threads:

@@ -324,7 +324,7 @@ def with_graphs(own: Bench, record: RecordWork, monkeypatch: pytest.MonkeyPatch)
 
     def ours(*overrides: str) -> Ours:
         made = Ours(own.case, own.on, *overrides)
-        made.attackable.graphs = GraphCache(record)
+        made.frozen.graphs = GraphCache(record)
         return made
 
     monkeypatch.setattr(own, "ours", ours)

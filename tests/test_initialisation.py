@@ -95,8 +95,8 @@ def test_a_constant_must_name_its_device() -> None:
             self.register_buffer("kept", torch.ones(2, device="cpu"), persistent=False)
             self.register_buffer("lost", torch.ones(2), persistent=False)
 
-        def features(self, normalised: Tensor) -> Tensor:
-            return normalised
+        def embed(self, normalised: Tensor) -> Tensor:
+            return normalised.flatten(1)
 
     class Options(type(options("small_cnn"))):  # type: ignore[misc]
         def build(self, shape: ImageShape) -> Classifier:

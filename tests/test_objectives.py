@@ -1,5 +1,6 @@
 """Objectives: their losses at points where they are known, and what each one keeps."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -11,7 +12,8 @@ from generalist import engine
 from generalist.config import EngineOptions
 from generalist.config.section import part, part_names
 from generalist.models import Classifier, build
-from generalist.objectives import Learner, Loss, Objective
+from generalist.objectives import Context, Learner, Loss, Objective
+from generalist.randomness import normal_like
 from generalist.tensors import Batch, Images, ImageShape
 from generalist.threats import threat_from
 from tests.training_factory import small
@@ -22,8 +24,11 @@ THREAT = {"threat": {"norm": "linf", "eps": 0.1}, "attack": {"steps": 3}}
 
 def objective(**options: Any) -> Objective:
     """Return the objective that the configuration would name."""
-    tree = small().model_dump(mode="json")
+    tree = small("mixing=null", "deploy=expert:robust", "training.epochs=4").model_dump(mode="json")
     tree["experts"]["robust"]["objective"] = options
+    if options["name"] == "anchored":
+        tree["experts"]["natural"]["sequence"] = {"stop": 2}
+        tree["experts"]["robust"]["sequence"] = {"start": 2, "start_from": "natural", "teacher": "natural"}
     from generalist.config import check
 
     found = check(tree).experts["robust"].objective
@@ -37,7 +42,13 @@ def learner() -> Learner:
     options = small().model
     model = build(options, SHAPE)
     model.load_state_dict(engine.initial_weights(options, SHAPE, 0))
-    return Learner(model.train(), engine.AttackNetwork(model, EngineOptions()))
+    frozen, other = engine.FrozenNetwork(model, EngineOptions()), engine.initial_weights(options, SHAPE, 1)
+    return Learner(model.train(), frozen, teacher=engine.FrozenNetwork(model, EngineOptions(), other))
+
+
+def context(seed: int = 0) -> Context:
+    """Return a step with fresh random numbers."""
+    return Context(torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture
@@ -50,8 +61,8 @@ def batch() -> Batch:
 
 def loss(own: Objective, learner: Learner, batch: Batch, seed: int = 0) -> Loss:
     """Its loss with fresh random numbers."""
-    attacked = own.attacked(learner, batch, torch.Generator().manual_seed(seed))
-    return own.loss(learner.model, batch, attacked)
+    attacked = own.attacked(context(seed), learner, batch)
+    return own.loss(context(seed), learner, batch, attacked)
 
 
 def test_natural_is_the_mean_cross_entropy(learner: Learner, batch: Batch) -> None:
@@ -116,10 +127,70 @@ def test_mart_is_its_formula(learner: Learner, batch: Batch, beta: int) -> None:
     """BCE on the attacked image, and the divergence weighed by how doubtful the clean one is."""
     own = objective(name="mart", beta=beta, **THREAT)
     model = learner.model.eval()  # as the slow formula takes images one by one
-    attacked = own.attacked(learner, batch, torch.Generator().manual_seed(0))
+    attacked = own.attacked(context(), learner, batch)
     assert (attacked - batch.images).abs().max() <= 0.1 + 1e-6
     expected = slow_mart(model, batch, attacked, beta)
-    assert own.loss(model, batch, attacked).value.item() == pytest.approx(expected, rel=2e-4)
+    assert own.loss(context(), learner, batch, attacked).value.item() == pytest.approx(expected, rel=2e-4)
+
+
+def slow_features(model: Classifier, images: Images) -> torch.Tensor:
+    """Return penultimate features of the small network as its two convolutions are written, in float64."""
+    weights = {name: own.double() for name, own in model.state_dict().items()}
+    hidden = F.pixel_unshuffle((images.double() - model.mean.double()) / model.std.double(), 2)
+    for layer in ("conv1", "conv2"):
+        hidden = F.conv2d(hidden, weights[f"{layer}.weight"], weights[f"{layer}.bias"], padding=1).relu()
+    return hidden.flatten(1)
+
+
+def slow_anchored(learner: Learner, batch: Batch, start: Images, *, eps: float, steps: int) -> tuple[Images, float]:
+    """Return attacked images and loss of the manuscript, image by image in float64: Linf, steps of 2.5 eps / steps."""
+    assert learner.teacher is not None
+    student, teacher = learner.model, learner.teacher.network
+
+    def distance(image: Images, i: int) -> torch.Tensor:
+        anchor = slow_features(teacher, batch.images[i : i + 1])
+        return ((slow_features(student, image) - anchor) ** 2).sum()
+
+    def gradient(image: Images, i: int) -> Images:
+        leaf = image.detach().requires_grad_()
+        return torch.autograd.grad(distance(leaf, i), leaf)[0]
+
+    images = batch.images.double().split(1)
+    steep = [gradient(image, i).norm().item() for i, image in enumerate(images)]
+    clipped = [min(max(sum(steep) / len(steep) / own, 0.5), 1.5) for own in steep]
+    points, total = [], 0.0
+    for i, (image, own) in enumerate(zip(images, clipped, strict=True)):
+        radius = eps * own / (sum(clipped) / len(clipped))
+        point = (image + (start[i : i + 1].double() - image).clamp(-radius, radius)).clamp(0, 1)
+        for _ in range(steps):
+            point = point + 2.5 * radius / steps * gradient(point, i).sign()
+            point = (image + (point - image).clamp(-radius, radius)).clamp(0, 1)
+        points.append(point)
+        total += distance(point, i).item()
+    return torch.cat(points), total / len(batch)
+
+
+def test_anchored_is_its_formula(learner: Learner, batch: Batch) -> None:
+    """Features of the attacked image against the teacher's of the clean one, within a ball of the image's own."""
+    own, step = objective(name="anchored", **THREAT), context()
+    start = batch.images + normal_like(batch.images, std=0.001, generator=torch.Generator().manual_seed(0))
+    expected, value = slow_anchored(learner, batch, start, eps=0.1, steps=3)
+    attacked = own.attacked(step, learner, batch)
+    far = (attacked - expected).abs() > 1e-5
+    assert far.float().mean() < 0.01  # where a sign hangs on rounding
+    assert own.loss(step, learner, batch, expected.float()).value.item() == pytest.approx(value, rel=1e-4)
+    assert own.loss(step, learner, batch, attacked).value.item() == pytest.approx(value, rel=1e-2)
+    moved = (attacked - batch.images).abs().flatten(1).amax(1)
+    assert 0.05 - 1e-6 <= moved.min() < 0.1 < moved.max() <= 0.3
+
+
+def test_a_student_that_is_its_teacher_takes_the_whole_ball(learner: Learner, batch: Batch) -> None:
+    """Its gradients are 0: every image has the same share, and its loss begins at 0."""
+    own, same = objective(name="anchored", **THREAT), dataclasses.replace(learner, teacher=learner.frozen)
+    attacked = own.attacked(context(), same, batch)
+    assert ((attacked - batch.images).abs().flatten(1).amax(1) <= 0.1).all()
+    learner.model.eval()
+    assert own.loss(context(), same, batch, batch.images).value.item() == 0
 
 
 # --- what every objective keeps -----------------------------------------------------------------------
@@ -139,7 +210,10 @@ def test_a_step_depends_on_its_own_random_numbers_alone(
     first, again = loss(any_objective, learner, batch), loss(any_objective, learner, batch)
     assert torch.equal(first.value, again.value)
     first.value.backward()
-    assert all(parameter.grad is not None for parameter in learner.model.parameters())
+    trained = [name for name, parameter in learner.model.named_parameters() if parameter.grad is not None]
+    last = () if any_objective.needs == {"teacher", "start_from"} else ("linear.weight", "linear.bias")
+    assert {*trained, "linear.weight", "linear.bias"} == {name for name, _ in learner.model.named_parameters()}
+    assert set(last) <= set(trained)
     assert learner.model.training
 
 
@@ -147,27 +221,32 @@ def test_attacked_images_are_allowed_and_without_a_threat_clean(
     learner: Learner, batch: Batch, any_objective: Objective
 ) -> None:
     """Within the ball and the pixel range; the loss may be asked for again and says the same."""
-    attacked = any_objective.attacked(learner, batch, torch.Generator().manual_seed(0))
+    attacked = any_objective.attacked(context(), learner, batch)
     if any_objective.trains_against is None:
         assert attacked is batch.images
     else:
         threat = threat_from(any_objective.trains_against)
-        torch.testing.assert_close(threat.project(attacked, batch.images), attacked)
+        if any_objective.name != "anchored":  # whose balls are of its own sizes
+            torch.testing.assert_close(threat.project(attacked, batch.images), attacked)
+        assert attacked.amin() >= 0
+        assert attacked.amax() <= 1
         assert not torch.equal(attacked, batch.images)
     assert not attacked.requires_grad
-    model = learner.model.eval()
-    once, twice = (any_objective.loss(model, batch, attacked).value for _ in range(2))
+    learner.model.eval()
+    once, twice = (any_objective.loss(context(), learner, batch, attacked).value for _ in range(2))
     assert torch.equal(once, twice)
 
 
 def test_the_loss_is_a_mean_over_images(learner: Learner, batch: Batch, any_objective: Objective) -> None:
     """Without BatchNorm in training, that of a batch is the mean of those of its images."""
-    model = learner.model.eval()
-    attacked = any_objective.attacked(learner, batch, torch.Generator().manual_seed(0))
+    learner.model.eval()
+    attacked = any_objective.attacked(context(), learner, batch)
+    one = [Batch(batch.images[i : i + 1], batch.labels[i : i + 1], batch.ids[i : i + 1]) for i in range(len(batch))]
     singles = [
-        any_objective.loss(model, Batch(batch.images[i : i + 1], batch.labels[i : i + 1], batch.ids[i : i + 1]), image)
-        for i, image in enumerate(attacked.split(1))
+        any_objective.loss(context(), learner, own, image) for own, image in zip(one, attacked.split(1), strict=True)
     ]
     mean = torch.stack([own.value for own in singles]).mean()
-    torch.testing.assert_close(any_objective.loss(model, batch, attacked).value, mean, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        any_objective.loss(context(), learner, batch, attacked).value, mean, rtol=1e-4, atol=1e-5
+    )
     assert torch.cat([own.logits for own in singles]).shape == (len(batch), SHAPE.classes)

@@ -25,8 +25,11 @@ class _Linear(Classifier):
         super().__init__(ImageShape(CHANNELS, *size, CLASSES, mean=(0.0,) * CHANNELS, std=(1.0,) * CHANNELS))
         self.register_buffer("weight", torch.tensor(weight))
 
-    def features(self, normalised: Tensor) -> Tensor:
-        return normalised.flatten(1) @ self.get_buffer("weight")
+    def embed(self, normalised: Tensor) -> Tensor:
+        return normalised.flatten(1)
+
+    def outputs(self, features: Tensor) -> Tensor:
+        return features @ self.get_buffer("weight")
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from generalist.config.section import part_names
 from generalist.data import Dataset
 from generalist.errors import BadInput
 from generalist.experts import Expert, Recipe, initial_state
+from generalist.objectives import Context
 from generalist.randomness import generator
 from generalist.tensors import Batch, ImageShape
 from tests.training_factory import digests, finish, small
@@ -52,7 +53,7 @@ def test_a_step_of_awp_is_the_papers(batch: Batch) -> None:
     other = expert()
     before = {name: value.detach().clone() for name, value in own.learner.model.named_parameters()}
     draw = generator(0, "attack", 0, 0)
-    attacked = own.objective.attacked(own.learner, batch, draw)
+    attacked = own.objective.attacked(Context(draw), own.learner, batch)
     ascent = gradients(own, batch, attacked)
     moved = {
         name: value + gamma * value.norm() * ascent[name] / ascent[name].norm() if value.ndim > 1 else value

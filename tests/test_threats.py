@@ -87,6 +87,18 @@ def test_starts_are_allowed_points(pixels, threat, seed):
     assert_allowed(threat.boundary_start(pixels, ImageStreams.of(pixels, labels, seed=seed)), pixels, threat)
 
 
+@given(images(), threats(), seeds)
+def test_a_radius_of_its_own_is_that_of_the_image_alone(pixels, threat, seed):
+    """With a scale per image, each projection and each random point is that in a ball of that size."""
+    scale = 0.2 + 2 * torch.rand(len(pixels), generator=generator(seed))
+    ball, points = threat.ball(pixels, scale), far_from(pixels, seed)
+    together, drawn = ball.project_(points.clone()), ball.project_(pixels + ball.random_offset(generator(seed)))
+    for i, own in enumerate(scale.tolist()):
+        alone = Threat(threat.norm, own * float(threat.eps))
+        assert_close(together[i : i + 1], alone.project(points[i : i + 1], pixels[i : i + 1]), atol=1e-5, rtol=0)
+        assert_allowed(drawn[i : i + 1], pixels[i : i + 1], alone)
+
+
 def test_the_random_start_is_uniform_in_the_linf_ball():
     """Each tenth of [-eps, eps] gets a tenth of the pixels."""
     grey = torch.full((100, 1, 20, 20), 0.5)

@@ -12,7 +12,7 @@ from generalist.attacks.losses import Loss, Network, Reference, cross_entropy
 from generalist.attacks.tiles import answer, plain
 from generalist.config import AttackOptions
 from generalist.errors import BadInput
-from generalist.tensors import Images
+from generalist.tensors import Images, PerImage
 from generalist.threats import Ball, Threat
 
 
@@ -44,6 +44,7 @@ def pgd(
     loss: Loss = cross_entropy,
     generator: torch.Generator | None = None,
     start: Images | None = None,
+    scale: PerImage | None = None,
 ) -> Images:
     """Attack by projected gradient ascent (Madry et al., ICLR 2018): exactly `steps` gradients, to the last point.
 
@@ -54,7 +55,7 @@ def pgd(
         network: from images to logits, differentiable.
         images: float [batch, channels, height, width] in [0, 1]; this and the other tensors may need gradients, be
             views, or come from inference mode.
-        labels: int64 [batch], or what else the loss compares logits with.
+        labels: int64 [batch], or what else the loss compares the network's outputs with, one row per image.
         threat: the ball to stay in.
         steps: gradients to take.
         step_size: pixel units, by default 2.5 eps / steps.
@@ -62,6 +63,7 @@ def pgd(
         loss: what to raise, one number per image.
         generator: random numbers of the start, on the device of the images.
         start: begin at these points, projected, instead.
+        scale: factor on eps and on the step size of each image, 1 by default.
 
     Raises:
         BadInput: no steps, or a random start without a generator; a network that fails, or gives no logits.
@@ -72,7 +74,7 @@ def pgd(
         raise BadInput("a random start needs a generator: pass generator=… or random_start=False")
     images, labels = plain(images), plain(labels)
     size = 2.5 * threat.eps / steps if step_size is None else float(step_size)
-    ball = threat.ball(images)
+    ball = threat.ball(images, scale)
     if start is not None:
         points = ball.project_(start.detach().clone())
     elif random_start and generator is not None:
@@ -81,17 +83,20 @@ def pgd(
         points = images.clone()
 
     # A network of ours is trusted, as thousands of its passes may be one graph; another one may do anything.
-    asked = network if isinstance(network, engine.AttackNetwork) else functools.partial(answer, network)
+    asked = network if isinstance(network, engine.FrozenNetwork) else functools.partial(answer, network)
 
-    def ascend(points: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        return _ascended(asked, points, threat.ball(images), labels, loss, steps, size)
+    def ascend(points: Tensor, images: Tensor, labels: Tensor, scale: Tensor | None = None) -> Tensor:
+        sizes = size if scale is None else scale.view(-1, 1, 1, 1) * size
+        return _ascended(asked, points, threat.ball(images, scale), labels, loss, steps, sizes)
 
     def agrees(found: Tensor, expected: Tensor) -> bool:
-        inside = (threat.distance(found, images) <= float(threat.eps) + _APART).all()
+        farthest = float(threat.eps) * (1 if scale is None else scale)
+        inside = (threat.distance(found, images) <= farthest + _APART).all()
         equal = (found - expected).abs() <= _APART
         return bool(inside & (found.amin() >= 0) & (found.amax() <= 1) & (equal.float().mean() >= _EQUAL))
 
-    return engine.repeated(network, ("pgd", loss, threat, steps, size), ascend, (points, images, labels), agrees)
+    inputs = (points, images, labels) if scale is None else (points, images, labels, scale)
+    return engine.repeated(network, ("pgd", loss, threat, steps, size), ascend, inputs, agrees)
 
 
 _APART, _EQUAL = 1e-4, 0.99
@@ -99,13 +104,15 @@ _APART, _EQUAL = 1e-4, 0.99
 
 
 def _ascended(
-    network: Network, points: Images, ball: Ball, labels: Reference, loss: Loss, steps: int, size: float
+    network: Network, points: Images, ball: Ball, labels: Reference, loss: Loss, steps: int, size: float | Tensor
 ) -> Images:
     """Return the points after so many steps of a size, moved in place."""
     with torch.no_grad():
         for _ in range(steps):
             gradient = slope(network, points, labels, loss)
-            ball.project_(points.add_(ball.steepest_ascent(gradient), alpha=size))
+            step = ball.steepest_ascent(gradient)
+            points = points.add_(step * size) if isinstance(size, Tensor) else points.add_(step, alpha=size)
+            ball.project_(points)
     return points
 
 

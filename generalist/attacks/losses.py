@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from generalist.tensors import Images, Labels, Logits, Mask, PerImage
+from generalist.tensors import Features, Images, Labels, Logits, Mask, PerImage
 
 Network = Callable[[Images], Logits]
 """A deterministic function from images in [0, 1] to logits, each image on its own."""
-Reference = Labels | Logits
-"""What a loss compares logits with: labels, or log-probabilities, as the divergence of TRADES does."""
+Reference = Labels | Logits | Features
+"""What a loss compares outputs with: labels, log-probabilities (as the divergence of TRADES does), or features."""
 Loss = Callable[..., PerImage]
 """What gradient attacks raise: `loss(logits, reference)`, or `loss(logits, labels, targets)` if it aims at a class."""
 
@@ -27,6 +27,11 @@ def cross_entropy(logits: Logits, labels: Labels) -> PerImage:
 def divergence(logits: Logits, reference: Logits) -> PerImage:
     """Return KL(p || softmax z), where the reference is log p: how far from it a prediction is (Zhang et al. 2019)."""
     return F.kl_div(F.log_softmax(logits, dim=1), reference, reduction="none", log_target=True).sum(dim=1)
+
+
+def squared_distance(features: Features, reference: Features) -> PerImage:
+    """Return ||f - f_ref||^2, summed over dimensions."""
+    return (features - reference).square().sum(dim=1)
 
 
 def scaled_cross_entropy(logits: Logits, labels: Labels) -> PerImage:

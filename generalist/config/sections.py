@@ -4,7 +4,7 @@ import importlib
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, SerializeAsAny, Tag, model_validator
 from pydantic_core import PydanticCustomError
@@ -15,6 +15,15 @@ from generalist.config.section import Plugin, Section, is_part, nearest, part_na
 
 Positive = Annotated[Quantity, Field(gt=0, le=1e6)]
 NonNegative = Annotated[Quantity, Field(ge=0, le=1e6)]
+
+
+def _never_negative(schedule: Schedule) -> Schedule:
+    if schedule.extremes()[0] < 0:
+        raise PydanticCustomError("schedule", "it must not fall below 0")
+    return schedule
+
+
+NonNegativeSchedule = Annotated[Schedule, AfterValidator(_never_negative)]
 Fraction = Annotated[Quantity, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 """With an upper bound of the field's own: of two upper bounds pydantic would take one, without a word."""
@@ -119,7 +128,14 @@ class ModelOptions(Plugin):
 
 
 class ObjectiveOptions(Plugin):
-    """What an expert minimises; each objective adds its own options."""
+    """What an expert minimises; each objective adds its own options.
+
+    Attributes:
+        needs: what of the expert's options it can't do without: "averaging", "teacher", "start_from"; or "peers", the
+            other experts.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
 
 
 class PerturbationOptions(Plugin):
@@ -157,6 +173,21 @@ class AdamW(Adam):
 Optimizer = Annotated[Sgd | Adam | AdamW, Field(discriminator="name")]
 
 
+class SequenceOptions(Section):
+    """The part of the training in which an expert trains, and which other one it follows."""
+
+    start: int = Field(0, ge=0, le=100_000, description="epochs of the training before its first one")
+    stop: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+        None, description="epochs of the training after which it stands still; null for the training's end"
+    )
+    start_from: Name | None = Field(
+        None, description="another expert, whose weights it takes when it starts; null for the common initial ones"
+    )
+    teacher: Name | None = Field(
+        None, description="another expert, which has stopped before, for objectives that need a teacher"
+    )
+
+
 class ExpertOptions(Section):
     """One expert: its own objective, data augmentation, optimizer, schedule and averaging."""
 
@@ -177,6 +208,19 @@ class ExpertOptions(Section):
     averaging: Schedule | Literal[False] = Field(
         False, description="decay of the expert's own weight average, which is then what is mixed; false for none"
     )
+    sequence: SequenceOptions | None = Field(
+        None, description="when it trains, as in {start: 10, start_from: natural, teacher: natural}; null for always"
+    )
+
+    @property
+    def start_from(self) -> str | None:
+        """The expert whose weights it takes when it starts."""
+        return None if self.sequence is None else self.sequence.start_from
+
+    @property
+    def teacher(self) -> str | None:
+        """The expert that is its teacher."""
+        return None if self.sequence is None else self.sequence.teacher
 
     @model_validator(mode="after")
     def _ranges(self) -> "ExpertOptions":

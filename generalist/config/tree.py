@@ -17,6 +17,7 @@ from generalist.config.sections import (
     MixingOptions,
     ModelOptions,
     Name,
+    Steps,
 )
 from generalist.config.training import EngineOptions, TrainingOptions
 from generalist.config.tuning import TuningOptions
@@ -56,6 +57,8 @@ class Config(Section):
                 "deploy is '{deploy}', but this configuration has only: {learners}",
                 {"deploy": self.deploy, "learners": ", ".join(learners)},
             )
+        _check_sequence(self)
+        _check_peers(self)
         if "global" in names:
             raise PydanticCustomError(
                 "experts", "experts: 'global' is the name of the mixture; name the expert otherwise"
@@ -68,6 +71,18 @@ class Config(Section):
             return {}
         given = self.mixing.weights
         return {name: Weight(given.get(name), tuple(given.values())) for name in self.experts}
+
+    @property
+    def coupled(self) -> bool:
+        """Whether experts read each other at every step, because an objective needs peers."""
+        return any("peers" in expert.objective.needs for expert in self.experts.values())
+
+    def active(self, name: str) -> range:
+        """Return the epochs in which an expert trains, counted from 0."""
+        sequence = self.experts[name].sequence
+        if sequence is None:
+            return range(self.training.epochs)
+        return range(sequence.start, sequence.stop or self.training.epochs)
 
 
 class Weight:
@@ -90,6 +105,86 @@ class Weight:
         for schedule in self._given:
             others = others + schedule.along(progress)
         return 1.0 - others
+
+
+def _check_sequence(config: Config) -> None:
+    """Check who trains when, and what it begins with."""
+    epochs, mixing = config.training.epochs, config.mixing
+    for name, expert in config.experts.items():
+        active = config.active(name)
+        if not active or active.stop > epochs:
+            raise PydanticCustomError(
+                "sequence",
+                "experts.{name}.sequence goes from epoch {start} to {stop} of {epochs}: let start be below stop, and"
+                " that at most training.epochs",
+                {"name": name, "start": active.start, "stop": active.stop, "epochs": epochs},
+            )
+        if len(active) < epochs and mixing is not None and (mixing.burst or isinstance(mixing.interval, Steps)):
+            raise PydanticCustomError(
+                "sequence",
+                "experts.{name} trains in a part of the epochs only, so experts can't meet between steps: give"
+                " mixing.interval in epochs, and set mixing.burst to false",
+                {"name": name},
+            )
+        for key, other in (("start_from", expert.start_from), ("teacher", expert.teacher)):
+            if other is not None:
+                _check_predecessor(config, name, key, other)
+        given = {key for key in ("averaging", "teacher", "start_from") if getattr(expert, key) not in (None, False)}
+        given |= {"peers"} if len(config.experts) > 1 else set()
+        needs = expert.objective.needs
+        for key in sorted((needs - given) | ({"teacher"} & (given - needs))):
+            raise PydanticCustomError(
+                "needs",
+                "experts.{name}.{key} is needed by the objective {objective}: give it"
+                if key in needs
+                else "experts.{name}.{key} is without effect on the objective {objective}: leave it out",
+                {
+                    "name": name,
+                    "key": f"sequence.{key}" if key in ("teacher", "start_from") else key,
+                    "objective": expert.objective.name,
+                },
+            )
+
+
+def _check_peers(config: Config) -> None:
+    """Check that experts which read each other at every step all train, at weights that are their own."""
+    if not config.coupled:
+        return
+    for name, expert in config.experts.items():
+        for key in ("sequence", "perturbation"):
+            if getattr(expert, key) is not None:
+                raise PydanticCustomError(
+                    "peers",
+                    "experts.{name}.{key} can't be had where experts learn from each other at every step: set it to"
+                    " null",
+                    {"name": name, "key": key},
+                )
+
+
+def _check_predecessor(config: Config, name: str, key: str, other: str) -> None:
+    """Check that an expert can begin with another one: with its weights, or with it as a teacher that has ended."""
+    if other == name or other not in config.experts:
+        others = ", ".join(sorted(set(config.experts) - {name})) or "none"
+        raise PydanticCustomError(
+            "sequence",
+            "experts.{name}.sequence.{key} names '{other}', but the other experts are: {others}",
+            {"name": name, "key": key, "other": other, "others": others},
+        )
+    start, before = config.active(name).start, config.active(other)
+    if start < (before.stop if key == "teacher" else before.start + 1):
+        raise PydanticCustomError(
+            "sequence",
+            "experts.{name} begins after {start} epochs, but {other}, its {key}, {does} after {epochs}: raise"
+            " experts.{name}.sequence.start",
+            {
+                "name": name,
+                "start": start,
+                "other": other,
+                "key": key,
+                "does": "ends" if key == "teacher" else "begins",
+                "epochs": before.stop if key == "teacher" else before.start,
+            },
+        )
 
 
 def _check_mixing(mixing: MixingOptions, names: list[str], epochs: int) -> None:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from generalist.config import EngineOptions
-from generalist.engine.attack_network import AttackNetwork, wide
 from generalist.engine.falling_back import ALONE, brief, warned
+from generalist.engine.frozen_network import FrozenNetwork, wide
 from generalist.engine.parallel import Group
 from generalist.errors import BadInput
 from generalist.numerics import has_compiler
@@ -52,13 +52,13 @@ def compiles(model: nn.Module, options: EngineOptions, on: torch.device, group: 
     return True
 
 
-def compile_attacks(attackable: AttackNetwork, *, batch_size: int) -> None:
+def compile_attacks(frozen: FrozenNetwork, *, batch_size: int) -> None:
     """Let the network that attacks see be computed by compiled code.
 
     It stays the object that it is, with its parameters and names. Only batches of `batch_size` images, or of a
     multiple of it, are compiled: each shape costs minutes, and an epoch's last batch comes once.
     """
-    vars(attackable.network)["forward"] = CompiledForward(attackable.network, batch_size)
+    vars(frozen.network)["forward"] = CompiledForward(frozen.network, batch_size)
 
 
 class CompiledForward:

@@ -3,7 +3,7 @@
 import torch
 
 from generalist.config import ModelOptions
-from generalist.engine.attack_network import memory_format
+from generalist.engine.frozen_network import memory_format
 from generalist.models import Classifier, build, initialise
 from generalist.randomness import generator
 from generalist.tensors import ImageShape, Weights

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from generalist.config import ModelOptions
 from generalist.errors import BadInput
-from generalist.tensors import Images, ImageShape, Labels, Logits
+from generalist.tensors import Features, Images, ImageShape, Labels, Logits
 
 Role = Literal["natural", "adversarial"]
 
@@ -26,6 +26,7 @@ class Classifier(nn.Module):
 
     mean: Tensor
     std: Tensor
+    linear: nn.Linear
 
     def __init__(self, shape: ImageShape) -> None:
         super().__init__()
@@ -37,11 +38,20 @@ class Classifier(nn.Module):
 
     def forward(self, images: Images, condition: Tensor | None = None) -> Tensor:
         """Return raw outputs [batch, outputs] for images [batch, channels, height, width] in [0, 1]."""
-        return self.features((images - self.mean) / self.std)
+        return self.outputs(self.features(images))
+
+    def features(self, images: Images) -> Features:
+        """Return penultimate features for images in [0, 1]: what the last linear layer gets."""
+        return self.embed((images - self.mean) / self.std)
 
     @abstractmethod
-    def features(self, normalised: Images) -> Tensor:
-        """Return raw outputs for normalised images."""
+    def embed(self, normalised: Images) -> Features:
+        """Return penultimate features for normalised images."""
+
+    def outputs(self, features: Features) -> Tensor:
+        """Return raw outputs for penultimate features, which the last layer, `linear`, makes of them."""
+        raw: Tensor = self.linear(features)
+        return raw
 
     def decision(self, raw: Tensor) -> Logits:
         """Turn raw outputs into the [batch, classes] logits of the deployed rule."""

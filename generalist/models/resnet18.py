@@ -3,13 +3,13 @@
 from typing import Literal
 
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from generalist.config.sections import Count
 from generalist.models.contract import Architecture, Classifier
 from generalist.models.layers.residual import BasicBlock, check_size, convolution, stages
-from generalist.tensors import Images, ImageShape
+from generalist.tensors import Features, Images, ImageShape
 
 
 class ResNet18(Architecture):
@@ -34,7 +34,6 @@ class _Network(Classifier):
         self.blocks = stages(BasicBlock, width, widths=(width, 2 * width, 4 * width, 8 * width), blocks=2)
         self.linear = nn.Linear(8 * width, shape.classes)
 
-    def features(self, normalised: Images) -> Tensor:
-        hidden = self.blocks(F.relu(self.bn(self.stem(normalised))))
-        logits: Tensor = self.linear(hidden.mean(dim=(2, 3)))
-        return logits
+    def embed(self, normalised: Images) -> Features:
+        hidden: Features = self.blocks(F.relu(self.bn(self.stem(normalised)))).mean(dim=(2, 3))
+        return hidden

@@ -3,12 +3,12 @@
 from typing import Literal
 
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from generalist.config.sections import Count
 from generalist.models.contract import Architecture, Classifier
-from generalist.tensors import Images, ImageShape
+from generalist.tensors import Features, Images, ImageShape
 
 
 class SmallCnn(Architecture):
@@ -34,8 +34,7 @@ class _Network(Classifier):
         self.conv2 = nn.Conv2d(width, width, kernel_size=3, padding=1)
         self.linear = nn.Linear(width * height * columns, shape.classes)
 
-    def features(self, normalised: Images) -> Tensor:
+    def embed(self, normalised: Images) -> Features:
         blocks = F.pixel_unshuffle(F.pad(normalised, self.padding), 2)
         hidden = F.relu(self.conv2(F.relu(self.conv1(blocks))))
-        logits: Tensor = self.linear(hidden.flatten(1))
-        return logits
+        return hidden.flatten(1)

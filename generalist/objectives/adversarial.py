@@ -2,13 +2,11 @@
 
 from typing import Literal
 
-import torch
 from torch.nn import functional as F
 
 from generalist.attacks import attack_from
-from generalist.models import Classifier
 from generalist.objectives.attacked import Attacked
-from generalist.objectives.contract import Learner, Loss
+from generalist.objectives.contract import Context, Learner, Loss
 from generalist.tensors import Batch, Images
 from generalist.threats import threat_from
 
@@ -18,11 +16,12 @@ class Adversarial(Attacked):
 
     name: Literal["adversarial"]
 
-    def attacked(self, learner: Learner, batch: Batch, generator: torch.Generator) -> Images:
+    def attacked(self, context: Context, learner: Learner, batch: Batch) -> Images:
         attack = attack_from(self.attack, threat_from(self.threat))
-        return attack(learner.attackable, batch.images, batch.labels, generator=generator)
+        return attack(learner.frozen, batch.images, batch.labels, generator=context.generator)
 
-    def loss(self, model: Classifier, batch: Batch, attacked: Images) -> Loss:
+    def loss(self, context: Context, learner: Learner, batch: Batch, attacked: Images) -> Loss:
         """Return the mean cross-entropy on the attacked images."""
+        model = learner.model
         raw = model(attacked)
         return Loss(F.cross_entropy(raw, model.targets(batch.labels, "adversarial")), model.decision(raw))

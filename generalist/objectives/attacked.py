@@ -3,17 +3,17 @@
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from torch import Tensor
 
 from generalist.attacks import attack_from
 from generalist.attacks.losses import Loss as AttackLoss
-from generalist.attacks.losses import Reference
+from generalist.attacks.losses import Network
 from generalist.config import AttackOptions, ThreatOptions
-from generalist.objectives.contract import Learner, Objective
+from generalist.objectives.contract import Context, Objective
 from generalist.randomness import normal_like
-from generalist.tensors import Images
+from generalist.tensors import Images, PerImage
 from generalist.threats import threat_from
 
 _START_NOISE = 0.001
@@ -45,10 +45,17 @@ class AttackedFromBeside(Attacked):
         return options
 
     def from_beside(
-        self, learner: Learner, images: Images, reference: Reference, generator: torch.Generator, *, raising: AttackLoss
+        self,
+        context: Context,
+        network: Network,
+        images: Images,
+        reference: Tensor,
+        *,
+        raising: AttackLoss,
+        scale: PerImage | None = None,
     ) -> Images:
-        """Return the images attacked by raising a loss against a reference."""
+        """Return the images attacked by raising a loss against a reference; `scale` is that of `pgd`."""
         threat = threat_from(self.threat)
-        noise = normal_like(images, std=_START_NOISE, generator=generator)
-        start = threat.project(images + noise, images)
-        return attack_from(self.attack, threat)(learner.attackable, images, reference, loss=raising, start=start)
+        start = images + normal_like(images, std=_START_NOISE, generator=context.generator)
+        start = threat.ball(images, scale).project_(start)
+        return attack_from(self.attack, threat)(network, images, reference, loss=raising, start=start, scale=scale)

@@ -1,8 +1,8 @@
 """What an objective gets and gives."""
 
 from abc import abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,23 +10,64 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from generalist.config import ObjectiveOptions, ThreatOptions, canonical
+from generalist import engine
+from generalist.config import ObjectiveOptions, Schedule, ThreatOptions, canonical
 from generalist.models import Classifier
-from generalist.tensors import Batch, Images, Logits
+from generalist.tensors import Batch, Images, Logits, PerImage
 
 
 @dataclass(frozen=True)
 class Learner:
-    """What an objective trains.
+    """What an objective trains, and the fixed networks that it may compare it with.
 
     Attributes:
         model: in training mode, differentiable in its weights.
-        attackable: the same weights as a function from images to logits, in eval mode and
-            differentiable in the images alone; valid until the next optimizer step.
+        frozen: the same weights in eval mode, differentiable in the images alone; its `view` says as what function.
+            Valid until the next optimizer step.
+        average: the same of the expert's own weight average, where the objective needs "averaging".
+        teacher: the same of another expert as it ended, where the objective needs "teacher".
+        peers: the same of the other experts, in the configuration's order, where an objective needs "peers": all of
+            them are read before any of them steps.
     """
 
     model: Classifier
-    attackable: Callable[[Images], Logits]
+    frozen: engine.FrozenNetwork
+    average: engine.FrozenNetwork | None = None
+    teacher: engine.FrozenNetwork | None = None
+    peers: tuple[engine.FrozenNetwork, ...] = ()
+
+
+@dataclass(frozen=True)
+class Context:
+    """One optimizer step, as an objective sees it.
+
+    How far the training is reaches an objective through its schedules alone: these are resolved step by step in the
+    keys of states, so that trainings that share a state agree in all that led to it.
+
+    Attributes:
+        generator: random numbers of this step; draw by `randomness.normal_like` and its sisters, which give every
+            process the numbers of its own images.
+        epoch: epochs of the training before this one.
+        tables: the objective's own memory, see `Objective.tables`; to be changed in place, by `attacked` alone.
+        group: the processes that share the batch.
+    """
+
+    generator: torch.Generator
+    epoch: int = 0
+    tables: Mapping[str, Tensor] = field(default_factory=dict)
+    group: engine.Group = field(default_factory=engine.Group)
+    _progress: float = 0.0
+
+    def at(self, schedule: Schedule) -> float:
+        """Return the value of a schedule at this step."""
+        return schedule.at(self._progress)
+
+    def batch_mean(self, values: PerImage) -> Tensor:
+        """Return the mean over the whole batch, those images included that other processes hold: float32 []."""
+        own = torch.stack((values.sum(), torch.full_like(values[0], len(values))))
+        total, count = engine.in_order(self.group.gathered(own))
+        mean: Tensor = total / count
+        return mean
 
 
 @dataclass(frozen=True)
@@ -54,14 +95,21 @@ class Objective(ObjectiveOptions):
         options: dict[str, Any] = canonical(self, progress)
         return options
 
-    def attacked(self, learner: Learner, batch: Batch, generator: torch.Generator) -> Images:
+    def tables(self, classes: int, images: int) -> dict[str, Tensor]:
+        """Return what it remembers from step to step, as it begins: per class, or per training image (`Batch.ids`).
+
+        Tables are a part of the expert's state. Several processes can't share the batches of an objective that has
+        some.
+        """
+        return {}
+
+    def attacked(self, context: Context, learner: Learner, batch: Batch) -> Images:
         """Return what an attack on the present weights makes of the batch: the inner maximisation, once a step.
 
         Args:
+            context: of this step.
             learner: what is trained.
             batch: images in [0, 1] on the learner's device.
-            generator: random numbers of this step; draw by `randomness.normal_like` and its sisters, which give
-                every process the numbers of its own images.
 
         Returns:
             float32 [batch, C, H, W]; the clean images where nothing is attacked.
@@ -69,15 +117,16 @@ class Objective(ObjectiveOptions):
         return batch.images
 
     @abstractmethod
-    def loss(self, model: Classifier, batch: Batch, attacked: Images) -> Loss:
+    def loss(self, context: Context, learner: Learner, batch: Batch, attacked: Images) -> Loss:
         """Return the mean loss on a batch: the outer minimisation.
 
-        It may be asked for more than once a step, at other weights, so it draws no random numbers. The mean is over
-        the batch's images, and nothing but a BatchNorm in training joins them: processes that share a batch weigh
-        their means by images.
+        It may be asked for more than once a step, at other weights, so it draws no random numbers and leaves tables as
+        they are. The mean is over the batch's images, and nothing but a BatchNorm in training joins them: processes
+        that share a batch weigh their means by images.
 
         Args:
-            model: in training mode, differentiable in its weights.
+            context: of this step.
+            learner: `learner.model` is differentiable in its weights.
             batch: images in [0, 1] on the model's device.
             attacked: what `attacked` gave.
         """

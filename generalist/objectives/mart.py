@@ -7,11 +7,10 @@ from pydantic import Field
 from torch.nn import functional as F
 
 from generalist.attacks.losses import cross_entropy, divergence
-from generalist.config import Quantity
-from generalist.config.sections import NonNegative
-from generalist.models import Classifier
+from generalist.config import Schedule
+from generalist.config.sections import NonNegativeSchedule
 from generalist.objectives.attacked import AttackedFromBeside
-from generalist.objectives.contract import Learner, Loss
+from generalist.objectives.contract import Context, Learner, Loss
 from generalist.tensors import Batch, Images
 
 _ABOVE_ONE, _ABOVE_WEIGHT = 1.0001, 1.0000001
@@ -26,13 +25,14 @@ class Mart(AttackedFromBeside):
     """
 
     name: Literal["mart"]
-    beta: NonNegative = Field(Quantity(5), description="weight of the divergence")
+    beta: NonNegativeSchedule = Field(Schedule.model_validate(5), description="weight of the divergence")
 
-    def attacked(self, learner: Learner, batch: Batch, generator: torch.Generator) -> Images:
-        return self.from_beside(learner, batch.images, batch.labels, generator, raising=cross_entropy)
+    def attacked(self, context: Context, learner: Learner, batch: Batch) -> Images:
+        return self.from_beside(context, learner.frozen, batch.images, batch.labels, raising=cross_entropy)
 
-    def loss(self, model: Classifier, batch: Batch, attacked: Images) -> Loss:
+    def loss(self, context: Context, learner: Learner, batch: Batch, attacked: Images) -> Loss:
         """Return the mean of both terms; training accuracy is that on the attacked images."""
+        model = learner.model
         raw, raw_attacked = model(batch.images), model(attacked)
         labels = batch.labels[:, None]
         others = raw_attacked.softmax(dim=1).scatter(1, labels, 0.0).amax(dim=1)
@@ -40,4 +40,4 @@ class Mart(AttackedFromBeside):
         boosted = boosted - torch.log(_ABOVE_ONE - others).mean()
         doubted = _ABOVE_WEIGHT - raw.softmax(dim=1).gather(1, labels).squeeze(1)
         moved = divergence(raw_attacked, F.log_softmax(raw, dim=1))
-        return Loss(boosted + self.beta * (moved * doubted).mean(), model.decision(raw_attacked))
+        return Loss(boosted + context.at(self.beta) * (moved * doubted).mean(), model.decision(raw_attacked))

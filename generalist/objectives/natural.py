@@ -6,8 +6,7 @@ from pydantic import Field
 from torch.nn import functional as F
 
 from generalist.config import Quantity
-from generalist.models import Classifier
-from generalist.objectives.contract import Loss, Objective
+from generalist.objectives.contract import Context, Learner, Loss, Objective
 from generalist.tensors import Batch, Images
 
 
@@ -17,8 +16,9 @@ class Natural(Objective):
     name: Literal["natural"]
     label_smoothing: Annotated[Quantity, Field(ge=0, lt=1)] = Quantity(0)
 
-    def loss(self, model: Classifier, batch: Batch, attacked: Images) -> Loss:
+    def loss(self, context: Context, learner: Learner, batch: Batch, attacked: Images) -> Loss:
         """Return the mean cross-entropy on the clean images."""
+        model = learner.model
         raw = model(batch.images)
         target = model.targets(batch.labels, "natural")
         return Loss(F.cross_entropy(raw, target, label_smoothing=self.label_smoothing), model.decision(raw))

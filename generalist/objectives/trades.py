@@ -7,11 +7,10 @@ from pydantic import Field
 from torch.nn import functional as F
 
 from generalist.attacks.losses import divergence
-from generalist.config import Quantity
-from generalist.config.sections import NonNegative
-from generalist.models import Classifier
+from generalist.config import Schedule
+from generalist.config.sections import NonNegativeSchedule
 from generalist.objectives.attacked import AttackedFromBeside
-from generalist.objectives.contract import Learner, Loss
+from generalist.objectives.contract import Context, Learner, Loss
 from generalist.tensors import Batch, Images
 
 
@@ -22,18 +21,19 @@ class Trades(AttackedFromBeside):
     """
 
     name: Literal["trades"]
-    beta: NonNegative = Field(Quantity(6), description="weight of the divergence")
+    beta: NonNegativeSchedule = Field(Schedule.model_validate(6), description="weight of the divergence")
 
-    def attacked(self, learner: Learner, batch: Batch, generator: torch.Generator) -> Images:
+    def attacked(self, context: Context, learner: Learner, batch: Batch) -> Images:
         with torch.no_grad():
-            clean = F.log_softmax(learner.attackable(batch.images), dim=1)
-        return self.from_beside(learner, batch.images, clean, generator, raising=divergence)
+            clean = F.log_softmax(learner.frozen(batch.images), dim=1)
+        return self.from_beside(context, learner.frozen, batch.images, clean, raising=divergence)
 
-    def loss(self, model: Classifier, batch: Batch, attacked: Images) -> Loss:
+    def loss(self, context: Context, learner: Learner, batch: Batch, attacked: Images) -> Loss:
         """Return the sum of both terms; training accuracy is that on the attacked images."""
+        model = learner.model
         raw, raw_attacked = model(batch.images), model(attacked)
         natural = F.cross_entropy(raw, model.targets(batch.labels, "natural"))
         robust = F.kl_div(
             F.log_softmax(raw_attacked, dim=1), F.log_softmax(raw, dim=1), reduction="batchmean", log_target=True
         )
-        return Loss(natural + self.beta * robust, model.decision(raw_attacked))
+        return Loss(natural + context.at(self.beta) * robust, model.decision(raw_attacked))

@@ -14,7 +14,7 @@ from generalist.config import Quantity, ThreatOptions
 from generalist.config.section import is_part, nearest, part, part_names
 from generalist.errors import BadInput
 from generalist.randomness import ImageStreams
-from generalist.tensors import Images
+from generalist.tensors import Images, PerImage
 from generalist.threats.geometry.planes import Each, Rows
 from generalist.threats.geometry.squares import Pattern
 
@@ -22,13 +22,14 @@ TINY = 1e-30
 """Keeps 0 / 0 at 0; far below any length that float32 pixels give."""
 Scale = Float[Tensor, "batch 1 1 1"]
 """One number per image, ready to multiply images with."""
+Radius = float | Scale
 
 
 class Ball(ABC):
     """All points that a threat allows: within eps of the images by one norm, and in the pixel range [0, 1].
 
     Rounding never leads out of the ball: a radius is smaller than eps by what the last operations of
-    `project_` may add (about 1e-7 in float32).
+    `project_` may add (about 1e-7 in float32). Both are one number, or one per image.
     """
 
     symbol: ClassVar[str]
@@ -41,9 +42,11 @@ class Ball(ABC):
     sparse: ClassVar[bool] = False
     """Whether points that fool change few pixels: APGD then comes from outside of the ball, from more starts."""
 
-    def __init__(self, images: Images, eps: float) -> None:
-        self.images, self.eps = images, float(eps)
-        self.radius = max(self.rounded_in(float(eps), torch.finfo(images.dtype).eps), 0.0)
+    def __init__(self, images: Images, eps: Radius) -> None:
+        unit = torch.finfo(images.dtype).eps
+        self.images, self.eps = images, eps if isinstance(eps, Tensor) else float(eps)
+        rounded = self.rounded_in(self.eps, unit)
+        self.radius = rounded.clamp_min(0) if isinstance(rounded, Tensor) else max(rounded, 0.0)
 
     def of(self, rows: Tensor) -> Self:
         """Return the balls around some of the images, by indices."""
@@ -57,7 +60,7 @@ class Ball(ABC):
         """Return the radius from which every image of so many numbers in [0, 1] is allowed, whatever it is around."""
 
     @abstractmethod
-    def rounded_in(self, eps: float, unit: float) -> float:
+    def rounded_in(self, eps: Radius, unit: float) -> Radius:
         """Return the radius whose rounded points lie within `eps`; `unit` is the gap between 1 and the next number."""
 
     @staticmethod
@@ -165,9 +168,14 @@ class Threat:
         """All that attacks need to know of the norm."""
         return ball_of(self.norm)
 
-    def ball(self, images: Images) -> Ball:
-        """Return the points allowed around these images; made once, it projects faster than `project`."""
-        return self.geometry(images, self.eps)
+    def ball(self, images: Images, scale: PerImage | None = None) -> Ball:
+        """Return the points allowed around these images; made once, it projects faster than `project`.
+
+        Args:
+            images: the centres.
+            scale: factor on the radius of each image, 1 by default.
+        """
+        return self.geometry(images, self.eps if scale is None else scale.view(-1, 1, 1, 1) * float(self.eps))
 
     def project(self, points: Images, reference: Images) -> Images:
         """Return points moved into the ball around the reference, then into [0, 1]; not in place."""

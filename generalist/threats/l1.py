@@ -6,7 +6,7 @@ from torch import Tensor
 
 from generalist.randomness import ImageStreams, exponential_like, uniform_like
 from generalist.tensors import Images
-from generalist.threats.contract import Ball
+from generalist.threats.contract import Ball, Radius
 from generalist.threats.geometry.planes import Each, Rows, steepest_first
 from generalist.threats.geometry.squares import Peaks
 
@@ -28,7 +28,7 @@ class L1Ball(Ball):
     def whole_range(pixels: float) -> float:
         return float(pixels)
 
-    def rounded_in(self, eps: float, unit: float) -> float:
+    def rounded_in(self, eps: Radius, unit: float) -> Radius:
         return eps  # `project_` rounds towards the images
 
     @staticmethod
@@ -54,7 +54,8 @@ class L1Ball(Ball):
         wanted = points.double().sub_(images)
         room = torch.where(wanted > 0, 1 - images, images)
         size = wanted.abs()
-        threshold = _threshold(size.flatten(1), room.flatten(1), self.radius).view(-1, 1, 1, 1)
+        radius = self.radius.flatten(1) if isinstance(self.radius, Tensor) else self.radius
+        threshold = _threshold(size.flatten(1), room.flatten(1), radius).view(-1, 1, 1, 1)
         offsets = torch.minimum((size - threshold).clamp_min_(0), room).mul_(wanted.sign_())
         points.copy_(images + offsets)
         # Half a unit of each pixel adds up in this norm, so rounding goes towards the image.
@@ -84,7 +85,7 @@ def sparse_ascent(gradient: Images, shares: Float[Tensor, " batch"]) -> Images:
 
 
 def _threshold(
-    size: Float64[Tensor, "batch pixels"], room: Float64[Tensor, "batch pixels"], radius: float
+    size: Float64[Tensor, "batch pixels"], room: Float64[Tensor, "batch pixels"], radius: float | Tensor
 ) -> Float64[Tensor, "batch 1"]:
     """Return the least λ >= 0 with Σ min(max(size - λ, 0), room) <= radius.
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from generalist.randomness import ImageStreams, normal_like, uniform_like
 from generalist.tensors import Images
-from generalist.threats.contract import TINY, Ball, Scale
+from generalist.threats.contract import TINY, Ball, Radius, Scale
 from generalist.threats.geometry.planes import Each, Rows, in_step
 from generalist.threats.geometry.squares import Bumps
 
@@ -27,7 +27,7 @@ class L2Ball(Ball):
     def whole_range(pixels: float) -> float:
         return math.sqrt(pixels)
 
-    def rounded_in(self, eps: float, unit: float) -> float:
+    def rounded_in(self, eps: Radius, unit: float) -> Radius:
         # The scaling errs by some units relative to eps, each of the pixels by a quarter of one at most.
         return eps * (1 - 4 * unit) - math.sqrt(math.prod(self.images.shape[1:])) * unit / 4
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from generalist.randomness import ImageStreams, uniform_like
 from generalist.tensors import Images
-from generalist.threats.contract import TINY, Ball
+from generalist.threats.contract import TINY, Ball, Radius
 from generalist.threats.geometry.planes import Each, Rows, in_step
 from generalist.threats.geometry.squares import Corners
 
@@ -18,7 +18,7 @@ class LinfBall(Ball):
     squares = Corners
     hopeless_squares = ((1000, 0.3), (2000, 0.12))
 
-    def __init__(self, images: Images, eps: float) -> None:
+    def __init__(self, images: Images, eps: Radius) -> None:
         super().__init__(images, eps)
         self.low = (images - self.radius).clamp_(0, 1)
         self.high = (images + self.radius).clamp_(0, 1)
@@ -28,7 +28,7 @@ class LinfBall(Ball):
         del pixels  # each has the same range
         return 1.0
 
-    def rounded_in(self, eps: float, unit: float) -> float:
+    def rounded_in(self, eps: Radius, unit: float) -> Radius:
         # A pixel below 1 is rounded by a quarter of `unit` at most, and so is a radius below 1.
         return eps - unit / 2
 
@@ -52,6 +52,8 @@ class LinfBall(Ball):
         return torch.clamp(points, self.low, self.high, out=points)
 
     def random_offset(self, generator: torch.Generator) -> Images:
+        if isinstance(self.radius, Tensor):
+            return uniform_like(self.images, -1.0, 1.0, generator=generator).mul_(self.radius)
         return uniform_like(self.images, -self.radius, self.radius, generator=generator)
 
     def boundary_offset(self, streams: ImageStreams) -> Images:

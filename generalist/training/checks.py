@@ -1,13 +1,16 @@
 """What a training refuses before any work starts."""
 
+from collections.abc import Mapping
+
 import torch
 
+from generalist import engine
 from generalist.config import Config
 from generalist.data import Dataset
 from generalist.errors import BadInput
 from generalist.models import build
 from generalist.objectives import Objective
-from generalist.tensors import ImageShape
+from generalist.tensors import ImageShape, Weights
 from generalist.threats import threat_from
 
 
@@ -17,6 +20,16 @@ def check_threats(config: Config, shape: ImageShape) -> None:
     trained = [own.trains_against for own in objectives if isinstance(own, Objective)]
     for threat in [*config.evaluation.threats, *(threat for threat in trained if threat is not None)]:
         threat_from(threat).check_plausible(shape.channels * shape.height * shape.width)
+
+
+def check_tables(tables: Mapping[str, Weights]) -> None:
+    """Refuse tables of objectives where several processes share each batch, and see a part of it only."""
+    for name, own in tables.items():
+        if own and engine.group().size > 1:
+            raise BadInput(
+                f"the objective of experts.{name} remembers images from step to step, so several processes can't share"
+                " its batches: start one process, or one for each expert (training.processes)"
+            )
 
 
 def check_single_images(config: Config, dataset: Dataset) -> None:

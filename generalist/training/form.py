@@ -31,7 +31,7 @@ class Form:
         """
         if {name: (tensor.shape, tensor.dtype) for name, tensor in weights.items()} != self._weights:
             raise ValueError("weights of another network")
-        _check_finite(weights)
+        check_finite(weights)
 
     def check_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
         """Let pass tensors of an optimizer of this network by `index/name`: as large as the parameter, or one number.
@@ -43,10 +43,15 @@ class Form:
             index, _, _ = key.partition("/")
             if tensor.ndim and (tensor.shape, tensor.dtype) != self._parameters[int(index)]:
                 raise ValueError(f"{key} is {tensor.dtype} {list(tensor.shape)}")
-        _check_finite(tensors)
+        check_finite(tensors)
 
 
-def _check_finite(tensors: Mapping[str, Tensor]) -> None:
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Let pass finite numbers.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
     for name, tensor in tensors.items():
         if not bool(tensor.isfinite().all()):
             raise ValueError(f"{name} is not finite")

@@ -26,13 +26,15 @@ Key = str
 class Position:
     """Where an expert stands: epochs done, and the keys of its trajectory and of its share of the global learner.
 
-    `companions` are the keys of the shares that its recipe's companions have there.
+    `companions` are the keys of the shares that its recipe's companions have there; `teacher` is where the expert stood
+    that is its teacher.
     """
 
     epoch: int
     trajectory: Key
     share: Key | None
     companions: tuple[Key, ...] = ()
+    teacher: "Position | None" = None
 
 
 Positions = Mapping[str, Position]
@@ -53,20 +55,25 @@ class Keys:
         shape: str,
         numerics: Any,
         per_epoch: int,
+        tables: Mapping[str, str | None],
         initial: str | None = None,
     ) -> None:
-        """Take digests of the data set and of weights to start from; `per_epoch` is the optimizer steps of an epoch."""
+        """Take digests of the data set, of the experts' first tables by name, and of weights to start from.
+
+        `per_epoch` is the optimizer steps of an epoch.
+        """
         self._config, self._recipes, self._per_epoch = config, recipes, per_epoch
         code = training_code(plugins_of(config.model))
         self._common = [canonical(config.model), shape, config.seed, numerics, code]
-        self._data, self._initial = data, initial
+        self._data, self._initial, self._tables = data, initial, tables
         # The same epochs are asked for again and again, and written out they are long.
         self._epoch, self._course = cache(self._epoch_of), cache(self._course_of)
 
     def start(self, name: str) -> Position:
         """Return an expert's position before the first step."""
         recipe = self._recipes[name]
-        born = digest(["start", *self._common, recipe.options.averaging is not False, self._initial])
+        memory = [recipe.options.averaging is not False, self._tables[name]]
+        born = digest(["start", *self._common, memory, self._initial])
         own = None if recipe.course is None else _first_share(born, recipe.course)
         return Position(0, born, own, tuple(_first_share(born, course) for course in recipe.companions))
 
@@ -77,11 +84,12 @@ class Keys:
         if round_.coupled:  # they hand back between steps, which parts them from their companions
             here = {name: replace(position, companions=()) for name, position in here.items()}
         for epoch in range(round_.start, round_.stop):
-            group = self._group(unit, here, epoch) if round_.coupled else None
+            still = not round_.still.isdisjoint(unit)
+            group = self._group(unit, here, epoch, meeting=round_.coupled) if len(unit) > 1 else None
             for index, name in enumerate(unit):
-                trajectory = digest(
-                    ["epoch", here[name].trajectory, self._epoch(name, epoch), group and [group, index]]
-                )
+                done = ["still"] if still else [self._epoch(name, epoch), group and [group, index]]
+                teacher = here[name].teacher
+                trajectory = digest(["epoch", here[name].trajectory, teacher and teacher.trajectory, done])
                 here[name] = ahead[name][epoch + 1] = self._followed(name, here[name], trajectory)
         return ahead
 
@@ -94,7 +102,7 @@ class Keys:
 
         own = None if here.share is None else followed(here.share, 0)
         others = tuple(followed(share, number) for number, share in enumerate(here.companions, start=1))
-        return Position(epoch + 1, trajectory, own, others)
+        return Position(epoch + 1, trajectory, own, others, here.teacher)
 
     def handed_back(self, name: str, last: Positions, factors: Sequence[float]) -> Position:
         """Return an expert's position after a hand-back at which all experts stand at `last`."""
@@ -105,24 +113,35 @@ class Keys:
         else:
             what = [[position.trajectory for position in last.values()], list(factors)]
         key = digest(["hand back", last[name].trajectory, mixing.hand_back, what, mixing.momentum])
-        return Position(last[name].epoch, key, last[name].share)
+        return Position(last[name].epoch, key, last[name].share, (), last[name].teacher)
+
+    def begun(self, name: str, last: Positions) -> Position:
+        """Return an expert's position where it begins to train while the others stand at `last`."""
+        options, own = self._recipes[name].options, last[name]
+        teacher = None if options.teacher is None else last[options.teacher]
+        if options.start_from is None:
+            return replace(own, teacher=teacher)
+        key = digest(["start from", own.trajectory, last[options.start_from].trajectory])
+        return replace(own, trajectory=key, teacher=teacher)
 
     def _epoch_of(self, name: str, epoch: int) -> list[Any]:
         """Return all that decides what an expert does in an epoch, but the state it starts from."""
         recipe = self._recipes[name]
-        options, total = recipe.options, recipe.total
+        options = recipe.options
         assert isinstance(options.objective, Objective)  # an `Expert` takes no other
         steps = range(epoch * self._per_epoch + 1, (epoch + 1) * self._per_epoch + 1)
-        before = np.array([(step - 1) / total for step in steps])
+        before = np.array([recipe.progress(step) for step in steps])
         rates = [float(options.optimizer.lr) * options.schedule.at(progress) for progress in before]
-        averaging = [options.averaging.at(step / total) for step in steps] if options.averaging is not False else None
+        averaging = None
+        if options.averaging is not False:
+            averaging = [options.averaging.at((step - recipe.begin) / recipe.steps) for step in steps]
         written = canonical(options)
         return [
             self._data,
             canonical(self._config.training)["divergence"],
             [options.objective.effective(before), written["augment"], written["optimizer"] | {"lr": rates}],
             options.perturbation and canonical(options.perturbation, before),
-            [averaging, epoch, recipe.seed, recipe.batch_size],
+            [averaging, epoch, recipe.begin, recipe.seed, recipe.batch_size],
             self._arithmetic(options.objective),
             training_code(plugins_of(self._config.model) | plugins_of(options)),
         ]
@@ -147,10 +166,12 @@ class Keys:
         steps = slice(epoch * self._per_epoch + 1, (epoch + 1) * self._per_epoch + 1)
         return [course.weight[steps].tolist(), course.decay[steps].tolist()]
 
-    def _group(self, unit: Sequence[str], here: Positions, epoch: int) -> Key:
-        """Return what coupled experts get from each other in an epoch."""
+    def _group(self, unit: Sequence[str], here: Positions, epoch: int, *, meeting: bool) -> Key:
+        """Return what experts get from each other in an epoch: by reading each other, and by hand-backs on the way."""
+        if not meeting:
+            return digest(["peers", [[here[name].trajectory, self._epoch(name, epoch)] for name in unit]])
         mixing = self._config.mixing
-        assert mixing is not None  # only mixed experts are coupled
+        assert mixing is not None  # only mixed experts meet
         every = mixing.interval.steps if isinstance(mixing.interval, Steps) else 1
         how = [every, mixing.warm_up * self._per_epoch % every, mixing.hand_back, mixing.momentum]
         members = []

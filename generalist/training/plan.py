@@ -17,6 +17,8 @@ class Round:
         units: names of the experts that advance together.
         coupled: whether the units hand back between steps (an interval in steps, or a burst).
         hand_back: whether the experts then go on from the global learner, where they have not done so between steps.
+        still: names of the experts that stand still meanwhile: they begin later, or have ended.
+        beginning: names of those that begin to train at the end of it, from another one or with a teacher.
     """
 
     index: int
@@ -26,17 +28,24 @@ class Round:
     units: tuple[tuple[str, ...], ...]
     coupled: bool
     hand_back: bool
+    still: frozenset[str] = frozenset()
+    beginning: frozenset[str] = frozenset()
 
 
 def plan(config: Config, also: Collection[int] = ()) -> tuple[Round, ...]:
-    """Return all rounds of a training, in order; `also` are epochs after which states are to be stored, too."""
+    """Return all rounds of a training, in order; `also` are epochs after which states are to be stored, too.
+
+    A round ends where experts meet, and where one of them begins or ends.
+    """
     every, mixing = config.training.checkpoint, config.mixing
     names = tuple(config.experts)
     rounds: list[Round] = []
     start = 0
-    for stop in _stops(config):
-        together = mixing is not None and _coupled(mixing, start, stop)
-        once = mixing is not None and not mixing.burst and not together
+    met = _meeting_stops(config)
+    turns = {turn for name in names for turn in (config.active(name).start, config.active(name).stop)}
+    for stop in sorted({*met, *turns} - {0}):
+        coupled = mixing is not None and _coupled(mixing, start, stop)
+        once = mixing is not None and not mixing.burst and not coupled
         cuts = {*range(start - start % every + every, stop, every), *_within(also, start, stop), stop}
         rounds.append(
             Round(
@@ -44,9 +53,11 @@ def plan(config: Config, also: Collection[int] = ()) -> tuple[Round, ...]:
                 start=start,
                 stop=stop,
                 cuts=tuple(sorted(cuts)),
-                units=(names,) if together else tuple((name,) for name in names),
-                coupled=together,
-                hand_back=once and stop < config.training.epochs,
+                units=(names,) if coupled or config.coupled else tuple((name,) for name in names),
+                coupled=coupled,
+                hand_back=once and stop < config.training.epochs and stop in met,
+                still=frozenset(name for name in names if start not in config.active(name)),
+                beginning=frozenset(name for name in names if stop == config.active(name).start),
             )
         )
         start = stop
@@ -70,8 +81,8 @@ def _meetings(mixing: MixingOptions, end: int) -> range:
     return range(mixing.warm_up or mixing.interval, end, mixing.interval)
 
 
-def _stops(config: Config) -> list[int]:
-    """Return epochs after which rounds end."""
+def _meeting_stops(config: Config) -> list[int]:
+    """Return the epochs after which experts meet, or a single one is measured; the last of all among them."""
     epochs, every, mixing = config.training.epochs, config.training.checkpoint, config.mixing
     if mixing is None:
         return sorted({*range(every, epochs, every), epochs})

@@ -58,6 +58,7 @@ class Segment:
         ahead: Mapping[str, Mapping[int, Position]],
     ) -> None:
         self._means, self._round, self._unit = means, round_, tuple(unit)
+        self._still = not round_.still.isdisjoint(unit)
         stored = (cut for cut in round_.cuts if all(ahead[name][cut] in means.states for name in unit))
         self.done = max(stored, default=round_.start)
         here = {name: start[name] if self.done == round_.start else ahead[name][self.done] for name in unit}
@@ -72,7 +73,9 @@ class Segment:
         return {name: tuple(self.ahead[name][cut] for cut in self._round.cuts) for name in self._unit}
 
     def work(self) -> Work:
-        """Return what there is to do."""
+        """Return what there is to do; to stand still is nothing."""
+        if self._still:
+            return Work(self._round, self._unit, self._round.stop, False, None)
         begun = self.done < self._round.stop and self._means.states.has_begun(self._ends)
         return Work(self._round, self._unit, self.done, begun, self._means.speeds.of(self._alike))
 
@@ -101,6 +104,9 @@ class Segment:
                     tell(self._told(name, record))
         on, policy = engine.device(means.config.training.device), means.config.training.divergence
         alive = self._revived(begun.moment, on)
+        if self._still:
+            self._stand_still(alive, begun.histories)
+            return
         data = images_on(means.dataset.train, on, means.config.training.images)
         keeper = _Keeper(self, alive, begun.histories, minutes=float(means.config.training.checkpoint_minutes))
         since, first = time.perf_counter(), begun.moment.states[0].epoch + 1
@@ -121,6 +127,13 @@ class Segment:
             self._tell_last(begun.histories, tell, keeper)
         means.speeds.note(self._alike, (time.perf_counter() - since) / (self._round.stop + 1 - first))
 
+    def _stand_still(self, alive: Unit, histories: Histories) -> None:
+        for epoch in range(self.done + 1, self._round.stop + 1):
+            alive.stand_still(len(self._means.dataset.train))
+            if epoch in self._round.cuts:
+                for name, expert, history in zip(self._unit, alive.experts, histories, strict=True):
+                    self._means.states.save(self.ahead[name][epoch], expert.state(), history)
+
     def _tell_last(self, histories: Histories, tell: Tell, keeper: "_Keeper") -> None:
         """Tell the records of an epoch that has just ended."""
         try:
@@ -135,7 +148,18 @@ class Segment:
         means = self._means
         recipes = [self._recipe(name) for name in self._unit]
         shape, coupled = means.dataset.shape, self._round.coupled
-        return Unit.revive(means.config, recipes, moment.states, shape, on=on, coupled=coupled, begun=moment)
+        stood = [self._here[name].teacher for name in self._unit]
+        teachers = [None if position is None else means.states.learner(position) for position in stood]
+        return Unit.revive(
+            means.config,
+            recipes,
+            moment.states,
+            shape,
+            on=on,
+            coupled=coupled,
+            begun=moment,
+            teachers=teachers,
+        )
 
     def _recipe(self, name: str) -> Recipe:
         recipe = self._means.recipes[name]

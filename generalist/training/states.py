@@ -13,7 +13,7 @@ from generalist.mixing import combined
 from generalist.records import EpochRecord, Record
 from generalist.store import Store
 from generalist.tensors import Weights
-from generalist.training.form import Form
+from generalist.training.form import Form, check_finite
 from generalist.training.keys import Key, Position, Positions
 from generalist.units import Moment, checked_notes
 
@@ -149,9 +149,10 @@ class States:
         for own in (weights, average, share, *companions):
             if own is not None:
                 self._form.check(own)
-        optimizer = _below("optimizer", tensors)
+        optimizer, tables = _below("optimizer", tensors), _below("table", tensors)
         self._form.check_optimizer(optimizer)
-        return State(epoch, weights, optimizer, average, share, rate, companions)
+        check_finite(tables)
+        return State(epoch, weights, optimizer, average, share, rate, companions, tables)
 
 
 def _way_to(ends: Sequence[Position]) -> Key:
@@ -162,6 +163,7 @@ def _tensors(state: State) -> dict[str, Tensor]:
     """Return a state but for its share."""
     tensors = {f"weights/{name}": tensor for name, tensor in state.weights.items()}
     tensors |= {f"optimizer/{name}": tensor for name, tensor in state.optimizer.items()}
+    tensors |= {f"table/{name}": tensor for name, tensor in state.tables.items()}
     return tensors | {f"average/{name}": tensor for name, tensor in (state.average or {}).items()}
 
 

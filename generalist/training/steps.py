@@ -13,13 +13,14 @@ import torch
 from generalist import engine
 from generalist.config import AttackOptions, Config, EvaluationOptions, canonical, digest
 from generalist.data import Dataset, steps_per_epoch
-from generalist.experts import Recipe, handed_back, initial_state
+from generalist.experts import Recipe, handed_back, initial_state, started
 from generalist.mixing import courses
 from generalist.numerics import fingerprint
+from generalist.objectives import Objective
 from generalist.records import GlobalRecord, Measured, RoundRecord
 from generalist.store import Store, tensors_digest
 from generalist.tensors import Weights
-from generalist.training.checks import check_single_images, check_threats
+from generalist.training.checks import check_single_images, check_tables, check_threats
 from generalist.training.facts import Fact, Tell
 from generalist.training.forecast import Work
 from generalist.training.form import Form
@@ -90,13 +91,28 @@ class Training:
         self._per_epoch = steps_per_epoch(len(dataset.train), training.batch_size)
         total = self._per_epoch * training.epochs
         own = courses(config, total)
-        alternatives, common = sharing.alternatives if sharing else (), self.rounds[0].stop * self._per_epoch
+        alternatives = sharing.alternatives if sharing else ()
+        parted = (own.start if own.coupled else own.stop for own in self.rounds if own.hand_back or own.coupled)
+        common = next(parted, training.epochs) * self._per_epoch
         beside = companions(own, alternatives, total=total, common=common)
         common_options = (config.seed, training.batch_size, total, config.engine)
         self._recipes = {
-            name: Recipe(options, own.get(name), *common_options, beside.get(name, ()))
+            name: Recipe(
+                options,
+                own.get(name),
+                *common_options,
+                beside.get(name, ()),
+                config.active(name).start * self._per_epoch,
+                config.active(name).stop * self._per_epoch,
+            )
             for name, options in config.experts.items()
         }
+        self._tables = {
+            name: options.objective.tables(dataset.shape.classes, len(dataset.train))
+            for name, options in config.experts.items()
+            if isinstance(options.objective, Objective)  # an `Expert` takes no other
+        }
+        check_tables(self._tables)
         self._keys = Keys(
             config,
             self._recipes,
@@ -104,6 +120,7 @@ class Training:
             shape=repr(dataset.shape),
             numerics=numerics,
             per_epoch=self._per_epoch,
+            tables={name: tensors_digest(own) if own else None for name, own in self._tables.items()},
             initial=None if self._initial is None else tensors_digest(self._initial),
         )
         self.states = States(store, Form.of(config.model, dataset.shape))
@@ -122,7 +139,8 @@ class Training:
             if weights is None:
                 weights = engine.initial_weights(self.config.model, self.dataset.shape, self.config.seed)
             for name in missing:
-                self.states.save(positions[name], initial_state(weights, self._recipes[name]), [])
+                state = initial_state(weights, self._recipes[name], self._tables[name])
+                self.states.save(positions[name], state, [])
         return positions
 
     def forecast(self) -> list[Work]:
@@ -134,7 +152,7 @@ class Training:
             work += [segment.work() for segment in segments]
             ends = {name: own[-1] for segment in segments for name, own in segment.cuts.items()}
             last = {name: ends[name] for name in self._recipes}
-            positions = self._handed_back(last) if round_.hand_back else last
+            positions = self._onward(round_, last)
         return work
 
     def ends(self) -> dict[int, Positions]:
@@ -145,7 +163,7 @@ class Training:
             ahead = {unit: self._keys.ahead(round_, unit, positions) for unit in round_.units}
             there = {name: epochs[round_.stop] for own in ahead.values() for name, epochs in own.items()}
             last = ends[round_.stop] = {name: there[name] for name in self._recipes}
-            positions = self._handed_back(last) if round_.hand_back else last
+            positions = self._onward(round_, last)
         return ends
 
     def work(self, round_: Round, unit: Sequence[str], positions: Positions) -> Work:
@@ -179,7 +197,8 @@ class Training:
         with engine.threads(self.config.training.threads):
             course = [] if self.config.mixing is None else self._course(round_, ordered)
             candidate = self._candidate(round_, last)
-            onward = self._hand_back(last) if round_.hand_back else last
+            onward = self._onward(round_, last)
+            self._make_onward(round_, last, onward)
         return RoundEnd(round_, tuple(course), candidate, last, onward)
 
     def choose(self, candidates: Sequence[Candidate]) -> Candidate:
@@ -231,25 +250,35 @@ class Training:
         )
         return Candidate(record, key)
 
-    def _hand_back(self, last: Positions) -> dict[str, Position]:
-        mixing = self.config.mixing
-        assert mixing is not None  # the plan hands back only where there is mixing
-        onward = self._handed_back(last)
-        missing = [name for name, position in onward.items() if position not in self.states]
-        if missing:
-            if mixing.hand_back == "average":
-                weights = self.states.global_learner(last)
+    def _make_onward(self, round_: Round, last: Positions, onward: Positions) -> None:
+        """Store the states that experts go on from, where they are not those that they came to."""
+        mixing, given = self.config.mixing, None
+        for name, position in onward.items():
+            if position in self.states:
+                continue
+            state, history = self.states.load(last[name])
+            if name in round_.beginning:
+                other = self.config.experts[name].start_from
+                assert other is not None  # without, it goes on from the state that it has
+                onward_state = started(state, self.states.learner(last[other]))
             else:
-                weights = self.states.mixture(last, self._factors(last))
-            for name in missing:
-                state, history = self.states.load(last[name])
-                back = handed_back(state, weights, reset_momentum=mixing.momentum == "reset")
-                self.states.save(onward[name], back, history)
-        return onward
+                assert mixing is not None  # the plan hands back only where there is mixing
+                if given is None and mixing.hand_back == "average":
+                    given = self.states.global_learner(last)
+                elif given is None:
+                    given = self.states.mixture(last, self._factors(last))
+                onward_state = handed_back(state, given, reset_momentum=mixing.momentum == "reset")
+            self.states.save(position, onward_state, history)
 
-    def _handed_back(self, last: Positions) -> dict[str, Position]:
-        """Return where the experts stand after a hand-back."""
-        return {name: self._keys.handed_back(name, last, self._factors(last)) for name in last}
+    def _onward(self, round_: Round, last: Positions) -> dict[str, Position]:
+        """Return where the experts go on from: those that train are handed back to, others begin."""
+        onward = dict(last)
+        for name in last:
+            if round_.hand_back and round_.stop in self.config.active(name):
+                onward[name] = self._keys.handed_back(name, last, self._factors(last))
+            if name in round_.beginning:
+                onward[name] = self._keys.begun(name, last)
+        return onward
 
     def _factors(self, last: Positions) -> list[float]:
         return list(self._mixing_weights(next(iter(last.values())).epoch).values())

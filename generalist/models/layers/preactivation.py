@@ -1,11 +1,11 @@
 """The pre-activation network that PreActResNet-18 and wide ResNets are instances of."""
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from generalist.models.contract import Classifier
 from generalist.models.layers.residual import PreActivationBlock, convolution, stages
-from generalist.tensors import Images, ImageShape
+from generalist.tensors import Features, Images, ImageShape
 
 
 class PreActivationResNet(Classifier):
@@ -18,7 +18,6 @@ class PreActivationResNet(Classifier):
         self.bn = nn.BatchNorm2d(widths[-1])
         self.linear = nn.Linear(widths[-1], shape.classes)
 
-    def features(self, normalised: Images) -> Tensor:
+    def embed(self, normalised: Images) -> Features:
         hidden = F.relu(self.bn(self.blocks(self.stem(normalised))))
-        logits: Tensor = self.linear(hidden.mean(dim=(2, 3)))
-        return logits
+        return hidden.mean(dim=(2, 3))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol, Self
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.nn import functional
 
@@ -30,7 +30,7 @@ class Allowed(Protocol):
     """What squares need to know of a ball (`generalist.threats.Ball`)."""
 
     images: Images
-    eps: float
+    eps: float | Float[Tensor, "batch 1 1 1"]
 
     def of(self, rows: Tensor) -> Self: ...
     def project_(self, points: Images) -> Images: ...

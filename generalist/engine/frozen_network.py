@@ -1,8 +1,8 @@
-"""The network that attacks on training images see."""
+"""A network whose weights stand still: what attacks on training images see, and what objectives compare with."""
 
 import copy
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -10,35 +10,56 @@ from torch import Tensor, nn
 from generalist.config import EngineOptions
 from generalist.engine.cuda_graphs import GraphCache, Work, cuda_graph
 from generalist.models import Classifier
-from generalist.tensors import Images, Logits
+from generalist.tensors import Images, Weights
 
 WIDE = 64
 """Channels from which on convolutions are computed in channels_last, and on GPUs compiled; narrower ones lose by it."""
 
 
-class AttackNetwork(nn.Module):
-    """A model's weights as a frozen function from images to raw outputs, float32.
+class FrozenNetwork(nn.Module):
+    """Weights as a frozen function of images, float32: raw outputs, or what `view` says.
 
-    The copy inside is in eval mode, needs no gradients of its weights, and shares the storage of every parameter and
-    buffer: it follows each optimizer step and needs no switching of modes. Gradients lead to the images alone.
+    The copy of the model inside is in eval mode, needs no gradients of its weights, and shares the storage of every
+    parameter and buffer: it follows each optimizer step and needs no switching of modes. Gradients lead to the images
+    alone.
 
     Attributes:
         network: the copy.
         graphs: repeats whole attacks on this network, where that is possible.
+        viewed: as what function of images; see `view`.
     """
 
-    def __init__(self, model: Classifier, options: EngineOptions) -> None:
+    viewed = "raw"
+
+    def __init__(self, model: Classifier, options: EngineOptions, weights: Weights | None = None) -> None:
+        """Share the model's own weights, or others of the same form and on the same device."""
         super().__init__()
-        self.network = _frozen(model)
+        self.network = _frozen(model, weights or model.state_dict())
         self._bfloat16 = "bfloat16" in (options.precision, options.attack_precision)
         cuda = model.mean.device.type == "cuda"
         self.graphs = GraphCache(cuda_graph) if cuda and not options.plain else None
         self.eval()
 
-    def forward(self, images: Images) -> Logits:
+    def view(self, name: str) -> Self:
+        """Return the same network as another function of images.
+
+        Args:
+            name: "raw" outputs, penultimate "features", or one of the network's own `views`, such as "decision".
+        """
+        other = copy.copy(self)
+        other.viewed = name
+        return other
+
+    def forward(self, images: Images) -> Tensor:
+        network = self.network
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._bfloat16):
-            raw: Logits = self.network(images)
-        return raw.float()
+            if self.viewed == "raw":
+                found: Tensor = network(images)
+            elif self.viewed == "features":
+                found = network.features(images)
+            else:
+                found = network.views()[self.viewed](images)
+        return found.float()
 
 
 def repeated(
@@ -49,13 +70,14 @@ def repeated(
     agrees: Callable[[Tensor, Tensor], bool],
 ) -> Tensor:
     """Return the result of `work(*inputs)`: by a CUDA graph where an attacked network has them, see `GraphCache`."""
-    graphs = network.graphs if isinstance(network, AttackNetwork) else None
-    return work(*inputs) if graphs is None else graphs(key, work, inputs, agrees)
+    if not isinstance(network, FrozenNetwork) or network.graphs is None:
+        return work(*inputs)
+    return network.graphs((network.viewed, key), work, inputs, agrees)
 
 
-def _frozen(model: Classifier) -> Classifier:
+def _frozen(model: Classifier, weights: Weights) -> Classifier:
     shadow = copy.deepcopy(model)
-    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+    tensors = {**dict(model.named_buffers()), **weights}  # some buffers are constants, which are no weights
     for name, module in shadow.named_modules():
         prefix = f"{name}." if name else ""
         for key, parameter in module.named_parameters(recurse=False):
