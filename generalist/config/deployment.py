@@ -3,7 +3,6 @@
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
-from pydantic_core import PydanticCustomError
 
 from generalist.config.naming import wrong_name
 from generalist.config.quantity import Quantity
@@ -13,7 +12,7 @@ from generalist.config.sections import Fraction, Positive
 
 def _checked_name(name: str) -> str:
     if wrong := wrong_name(name):
-        raise PydanticCustomError("name", "{wrong}", {"wrong": wrong})
+        raise ValueError(wrong)
     return name
 
 

@@ -5,7 +5,7 @@ from fractions import Fraction
 from typing import Any, Self
 
 from pydantic import GetCoreSchemaHandler, SerializationInfo
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic_core import CoreSchema, core_schema
 
 _LONGEST = 64
 _HUGE = re.compile(r"[eE][+-]?_?\d[\d_]{3,}")
@@ -48,16 +48,8 @@ class Quantity(float):
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Let fields of this type take fractions; the JSON schema calls it a number or a string."""
         return core_schema.no_info_plain_validator_function(
-            _parsed,
-            serialization=core_schema.plain_serializer_function_ser_schema(_shown, info_arg=True),
+            cls, serialization=core_schema.plain_serializer_function_ser_schema(_shown, info_arg=True)
         )
-
-
-def _parsed(written: Any) -> Quantity:
-    try:
-        return Quantity(written)
-    except ValueError as error:
-        raise PydanticCustomError("quantity", "{reason}", {"reason": str(error)}) from None
 
 
 def _shown(value: float, info: SerializationInfo) -> float | str:

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, SerializationInfo, model_serializer, model_validator
-from pydantic_core import PydanticCustomError
 
 from generalist.config.quantity import Quantity
 
@@ -31,9 +30,8 @@ class Schedule(BaseModel):
             return written
         if isinstance(written, Sequence) and not isinstance(written, str):
             if not all(isinstance(knot, Sequence) and not isinstance(knot, str) and len(knot) == 2 for knot in written):
-                raise PydanticCustomError(
-                    "schedule",
-                    "a schedule is a number or a list of [progress, value] pairs, such as [[0, 1], [1, 0.1]]",
+                raise ValueError(
+                    "a schedule is a number or a list of [progress, value] pairs, such as [[0, 1], [1, 0.1]]"
                 )
             return {"knots": written}
         return {"knots": [(0, written)]}
@@ -42,9 +40,7 @@ class Schedule(BaseModel):
     def _ordered(self) -> "Schedule":
         progress = [float(p) for p, _ in self.knots]
         if not progress or min(progress) < 0 or max(progress) > 1 or any(b < a for a, b in pairwise(progress)):
-            raise PydanticCustomError(
-                "schedule", "the knots of a schedule need progress values between 0 and 1 in rising order"
-            )
+            raise ValueError("the knots of a schedule need progress values between 0 and 1 in rising order")
         return self
 
     @model_serializer

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, SerializeAsAny, Tag, model_validator
-from pydantic_core import PydanticCustomError
 
 from generalist.config.quantity import Quantity
 from generalist.config.schedule import Schedule
@@ -23,9 +22,7 @@ Many = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 def _checked_name(name: str) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise PydanticCustomError(
-            "name", "the name '{name}' must be of lower-case letters, digits and _", {"name": name}
-        )
+        raise ValueError(f"the name '{name}' must be of lower-case letters, digits and _")
     return name
 
 
@@ -34,8 +31,7 @@ Name = Annotated[str, AfterValidator(_checked_name)]
 
 def _checked_norm(norm: str) -> str:
     if not is_part("threats", norm):
-        hint = nearest(norm, part_names("threats"))
-        raise PydanticCustomError("norm", "there is no threat of norm '{norm}'; {hint}", {"norm": norm, "hint": hint})
+        raise ValueError(f"there is no threat of norm '{norm}'; {nearest(norm, part_names('threats'))}")
     return norm
 
 
@@ -54,11 +50,7 @@ class ThreatOptions(Section):
         geometry: Any = importlib.import_module("generalist.threats").ball_of(self.norm)
         if self.eps >= geometry.whole_range(math.inf):  # of most norms it hangs on the number of pixels
             hint = f"; did you mean {self.eps.written}/255?" if "/" not in str(self.eps.written) else ""
-            raise PydanticCustomError(
-                "eps",
-                "an 'eps' of {eps} allows every image, as pixels lie in [0, 1]{hint}",
-                {"eps": self.eps.written, "hint": hint},
-            )
+            raise ValueError(f"an 'eps' of {self.eps.written} allows every image, as pixels lie in [0, 1]{hint}")
         return self
 
 
@@ -73,7 +65,7 @@ class AttackOptions(Section):
     @model_validator(mode="after")
     def _one_step_is_one_step(self) -> "AttackOptions":
         if self.name == "fgsm" and "steps" in self.model_fields_set and self.steps != 1:
-            raise PydanticCustomError("fgsm", "fgsm takes one step: leave 'steps' out, or name the attack pgd")
+            raise ValueError("fgsm takes one step: leave 'steps' out, or name the attack pgd")
         return self
 
 
@@ -86,8 +78,7 @@ class ChoiceOptions(AttackOptions):
     def _quick_has_its_own_steps(self) -> "ChoiceOptions":
         given = ", ".join(sorted(self.model_fields_set - {"name"}))
         if self.name == "quick" and given:
-            message = "quick has settings of its own: leave {given} out, as in 'choice: {{name: quick}}'"
-            raise PydanticCustomError("quick", message, {"given": given})
+            raise ValueError(f"quick has settings of its own: leave {given} out, as in 'choice: {{name: quick}}'")
         return self
 
 
@@ -181,7 +172,7 @@ class ExpertOptions(Section):
     @model_validator(mode="after")
     def _ranges(self) -> "ExpertOptions":
         if self.schedule.extremes()[0] < 0:
-            raise PydanticCustomError("schedule", "'schedule' must not fall below 0: it multiplies the learning rate")
+            raise ValueError("'schedule' must not fall below 0: it multiplies the learning rate")
         if self.averaging is not False:
             _check_decay("averaging", self.averaging)
         return self
@@ -226,10 +217,9 @@ class MixingOptions(Section):
     def _ranges(self) -> "MixingOptions":
         _check_decay("decay", self.decay)
         if self.burst and isinstance(self.interval, Steps):
-            raise PydanticCustomError(
-                "burst",
+            raise ValueError(
                 "mixing.burst hands back after every batch of each c-th epoch, so give mixing.interval in epochs, such"
-                " as 5, or set mixing.burst to false",
+                " as 5, or set mixing.burst to false"
             )
         return self
 
@@ -273,6 +263,4 @@ class EvaluationOptions(Section):
 def _check_decay(key: str, schedule: Schedule) -> None:
     low, high = schedule.extremes()
     if low < 0 or high >= 1:
-        raise PydanticCustomError(
-            "decay", "'{key}' must lie in [0, 1): it is the share of the old average kept at each step", {"key": key}
-        )
+        raise ValueError(f"'{key}' must lie in [0, 1): it is the share of the old average kept at each step")

@@ -5,7 +5,6 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
-from pydantic_core import PydanticCustomError
 
 from generalist.config.deployment import ExportOptions, RegistryOptions
 from generalist.config.schedule import Schedule
@@ -51,15 +50,9 @@ class Config(Section):
             _check_mixing(self.mixing, names, self.training.epochs)
         learners = [f"expert:{name}" for name in names] + (["global"] if self.mixing is not None else [])
         if self.deploy not in learners:
-            raise PydanticCustomError(
-                "deploy",
-                "deploy is '{deploy}', but this configuration has only: {learners}",
-                {"deploy": self.deploy, "learners": ", ".join(learners)},
-            )
+            raise ValueError(f"deploy is '{self.deploy}', but this configuration has only: {', '.join(learners)}")
         if "global" in names:
-            raise PydanticCustomError(
-                "experts", "experts: 'global' is the name of the mixture; name the expert otherwise"
-            )
+            raise ValueError("experts: 'global' is the name of the mixture; name the expert otherwise")
         return self
 
     def mixing_weights(self) -> dict[str, "Weight"]:
@@ -94,24 +87,17 @@ class Weight:
 
 def _check_mixing(mixing: MixingOptions, names: list[str], epochs: int) -> None:
     if mixing.warm_up >= epochs:
-        raise PydanticCustomError(
-            "mixing",
-            "mixing.warm_up is {warm_up}, but training.epochs is {epochs}: the warm-up must end before the last epoch",
-            {"warm_up": mixing.warm_up, "epochs": epochs},
+        raise ValueError(
+            f"mixing.warm_up is {mixing.warm_up}, but training.epochs is {epochs}: the warm-up must end before the last"
+            " epoch"
         )
     unknown = sorted(set(mixing.weights) - set(names))
     if unknown:
-        raise PydanticCustomError(
-            "mixing",
-            "mixing.weights names '{unknown}', but the experts are: {names}",
-            {"unknown": unknown[0], "names": ", ".join(names)},
-        )
+        raise ValueError(f"mixing.weights names '{unknown[0]}', but the experts are: {', '.join(names)}")
     left_out = len(names) - len(mixing.weights)
     if left_out > 1:
-        raise PydanticCustomError(
-            "mixing",
-            "mixing.weights leaves out {left_out} experts; one at most may be left out, and takes the rest",
-            {"left_out": left_out},
+        raise ValueError(
+            f"mixing.weights leaves out {left_out} experts; one at most may be left out, and takes the rest"
         )
     _check_simplex(mixing.weights, complete=left_out == 0)
 
@@ -123,9 +109,7 @@ def _check_simplex(weights: dict[str, Schedule], *, complete: bool) -> None:
         values = [schedule.at(progress) for schedule in weights.values()]
         total = sum(values)
         if min(values, default=0.0) < 0 or total > 1 + 1e-6 or (complete and abs(total - 1) > 1e-6):
-            raise PydanticCustomError(
-                "mixing",
-                "mixing.weights must not be negative and must sum to one; at progress {progress} they sum to {total}"
-                " (leave one expert out and it takes the rest)",
-                {"total": round(total, 6), "progress": round(progress, 6)},
+            raise ValueError(
+                f"mixing.weights must not be negative and must sum to one; at progress {round(progress, 6)} they sum to"
+                f" {round(total, 6)} (leave one expert out and it takes the rest)"
             )
