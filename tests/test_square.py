@@ -237,7 +237,7 @@ def test_an_image_is_searched_alike_in_any_company(seed, norm, random):
     together = square(victim, pixels, labels, threat, streams(pixels, labels), queries=60)
     for count in (1, 40):
         rows = torch.tensor(random.sample(range(90), count))
-        victim, fewer_cost = Victim(network).counted(rows)
+        victim, fewer_cost = Victim(network).counted(pixels[rows])
         fewer = square(victim, pixels[rows], labels[rows], threat, streams(pixels, labels)[rows], queries=60)
         assert torch.equal(fewer.broken, together.broken[rows])
         assert torch.equal(fewer.adversarial, together.adversarial[rows])

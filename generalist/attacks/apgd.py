@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from generalist.attacks.losses import Loss, Network, cross_entropy
 from generalist.attacks.tiles import plain
@@ -108,7 +109,7 @@ def apgd(
     return found
 
 
-def _noted(found: Ascent, ended: Mask, runs: Trajectories, broken: Mask) -> bool:
+def _noted(found: Ascent, ended: Tensor, runs: Trajectories, broken: Mask) -> bool:
     """Take note of the runs' points, and of the images that they break; returns whether there are any."""
     found.best[runs.rows], found.best_loss[runs.rows] = runs.best, runs.best_loss
     if not bool(broken.any()):

@@ -141,7 +141,7 @@ def _starts(threat: Threat, images: Images, streams: ImageStreams, draws: Sequen
 
 
 def _diversified(
-    victim: Victim, images: Images, labels: Labels, threat: Threat, starts: Tensor, directions: Logits
+    victim: Victim, images: Images, labels: Labels, threat: Threat, starts: Tensor, directions: Tensor
 ) -> Tensor:
     """Return where some steps of length eps lead that raise directions · logits (Tashiro et al., NeurIPS 2020: ODI)."""
     owners = _owners(images, len(starts) // len(images))
