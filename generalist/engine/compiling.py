@@ -72,7 +72,8 @@ class CompiledForward:
         self._model = weakref.ref(model)  # which holds this
         self._batch_size = batch_size
         tensors = [*model.parameters(), *model.buffers()]
-        self._fast = _compiled(type(model), tuple((own.shape, own.dtype, own.device) for own in tensors))
+        kind: Hashable = type(model), tuple((own.shape, own.dtype, own.device) for own in tensors)
+        self._fast = _compiled(kind)
         self._passed: set[Hashable] = set()
         self._failed = False
 
@@ -142,7 +143,7 @@ def _forward(model: nn.Module, *inputs: Any) -> Tensor:
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled(*kind: Hashable) -> Callable[..., Any]:
+def _compiled(kind: Hashable) -> Callable[..., Any]:
     """Return a copy of `_forward`, compiled without gaps, so that it works as a whole or fails; one a kind of network.
 
     torch counts how often one code was compiled, over all networks of a process, and after eight times refuses.
