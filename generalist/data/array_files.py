@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,8 +157,8 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> NDAr
     return array
 
 
-def _header(file: IO[bytes], limit: int) -> _Header:
-    """Return the header of an array."""
+def _header(file: Any, limit: int) -> _Header:
+    """Return the header of an array, of a file or a member of a zip file."""
     start = io.BytesIO(file.read(_HEADER))
     try:
         with warnings.catch_warnings(action="ignore"):  # of Python's, about how the text is written
@@ -178,7 +178,7 @@ _READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 """By version; 3.0 is for names of records."""
 
 
-def _array(file: IO[bytes], header: _Header) -> NDArray[Any]:
+def _array(file: Any, header: _Header) -> NDArray[Any]:
     """Return the numbers of an array."""
     file.seek(0)
     with warnings.catch_warnings(action="ignore"):
