@@ -30,7 +30,8 @@ from benchmarks.sides import RGB, Case, Ours, batch_of
 from generalist.attacks import Standing
 from generalist.config import load
 from generalist.data import load as load_data
-from generalist.engine import GraphCache, falling_back
+from generalist.engine import falling_back
+from generalist.engine.cuda_graphs import GraphCache
 from generalist.engine.cuda_graphs import Record as RecordWork
 
 ROOT = Path(__file__).parent.parent

@@ -1,27 +1,15 @@
 """Attacks: what a loss and a threat make of an image, one file each, and the cascade of them."""
 
-from generalist.attacks.apgd import apgd
-from generalist.attacks.cascade import autoattack
-from generalist.attacks.fab import fab
-from generalist.attacks.gradient import attack_from, fgsm, pgd
-from generalist.attacks.losses import cross_entropy, fooled, margin
-from generalist.attacks.square import square
-from generalist.attacks.verdicts import Cascade, Standing, merge
-from generalist.attacks.versions import VERSIONS
-
-__all__ = [
-    "VERSIONS",
-    "Cascade",
-    "Standing",
-    "apgd",
-    "attack_from",
-    "autoattack",
-    "cross_entropy",
-    "fab",
-    "fgsm",
-    "fooled",
-    "margin",
-    "merge",
-    "pgd",
-    "square",
-]
+from generalist.attacks.apgd import apgd as apgd
+from generalist.attacks.cascade import autoattack as autoattack
+from generalist.attacks.fab import fab as fab
+from generalist.attacks.gradient import attack_from as attack_from
+from generalist.attacks.gradient import pgd as pgd
+from generalist.attacks.losses import cross_entropy as cross_entropy
+from generalist.attacks.losses import fooled as fooled
+from generalist.attacks.losses import margin as margin
+from generalist.attacks.members import VERSIONS as VERSIONS
+from generalist.attacks.square import square as square
+from generalist.attacks.verdicts import Cascade as Cascade
+from generalist.attacks.verdicts import Standing as Standing
+from generalist.attacks.verdicts import merge as merge

@@ -1,4 +1,4 @@
-"""FGSM and PGD: one loop of projected gradient ascent, the inner loop of adversarial training."""
+"""PGD, and FGSM as its single step: one loop of projected gradient ascent, the inner loop of adversarial training."""
 
 import functools
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from generalist.attacks.tiles import answer, plain
 from generalist.config import AttackOptions
 from generalist.errors import BadInput
 from generalist.tensors import Images, PerImage
-from generalist.threats import Ball, Threat
+from generalist.threats import Threat
 
 
 def slope(network: Network, images: Images, labels: Reference, loss: Loss) -> Images:
@@ -74,10 +74,10 @@ def pgd(
         raise BadInput("a random start needs a generator: pass generator=… or random_start=False")
     images, labels = plain(images), plain(labels)
     size = 2.5 * threat.eps / steps if step_size is None else float(step_size)
-    ball = threat.ball(images, scale)
     if start is not None:
-        points = ball.project_(start.detach().clone())
+        points = threat.ball(images, scale).project_(start.detach().clone())
     elif random_start and generator is not None:
+        ball = threat.ball(images, scale)
         points = ball.project_(ball.random_offset(generator).add_(images))
     else:
         points = images.clone()
@@ -86,8 +86,15 @@ def pgd(
     asked = network if isinstance(network, engine.FrozenNetwork) else functools.partial(answer, network)
 
     def ascend(points: Tensor, images: Tensor, labels: Tensor, scale: Tensor | None = None) -> Tensor:
-        sizes = size if scale is None else scale.view(-1, 1, 1, 1) * size
-        return _ascended(asked, points, threat.ball(images, scale), labels, loss, steps, sizes)
+        ball = threat.ball(images, scale)
+        with torch.no_grad():
+            for _ in range(steps):
+                step = ball.steepest_ascent(slope(asked, points, labels, loss))
+                if scale is None:
+                    ball.project_(points.add_(step, alpha=size))
+                else:
+                    ball.project_(points.add_(step * (scale.view(-1, 1, 1, 1) * size)))
+        return points
 
     def agrees(found: Tensor, expected: Tensor) -> bool:
         farthest = float(threat.eps) * (1 if scale is None else scale)
@@ -101,39 +108,6 @@ def pgd(
 
 _APART, _EQUAL = 1e-4, 0.99
 """Where a sign hangs on the last bits of a gradient, a repeated attack may go another way; this share must not."""
-
-
-def _ascended(
-    network: Network, points: Images, ball: Ball, labels: Reference, loss: Loss, steps: int, size: float | Tensor
-) -> Images:
-    """Return the points after so many steps of a size, moved in place."""
-    with torch.no_grad():
-        for _ in range(steps):
-            gradient = slope(network, points, labels, loss)
-            step = ball.steepest_ascent(gradient)
-            points = points.add_(step * size) if isinstance(size, Tensor) else points.add_(step, alpha=size)
-            ball.project_(points)
-    return points
-
-
-def fgsm(
-    network: Network,
-    images: Images,
-    labels: Reference,
-    threat: Threat,
-    *,
-    step_size: float | None = None,
-    loss: Loss = cross_entropy,
-    generator: torch.Generator | None = None,
-    start: Images | None = None,
-) -> Images:
-    """Attack by the fast gradient sign method (Goodfellow et al., ICLR 2015): one step of size eps from the images.
-
-    The arguments are those of `pgd`; nothing is drawn from the generator.
-    """
-    del generator  # for the sake of callers that take either attack
-    size = float(threat.eps if step_size is None else step_size)
-    return pgd(network, images, labels, threat, steps=1, step_size=size, random_start=False, loss=loss, start=start)
 
 
 @dataclass(frozen=True)

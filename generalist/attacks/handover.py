@@ -1,13 +1,17 @@
-"""How a model is handed to attacks: in eval mode, by its decision, through its views; and put back as it was."""
+"""How a model and images are handed to attacks: checked, in eval mode, by the decision, through views, put back after.
+
+Models that draw random numbers give each pass numbers of its own, and their expectation is attacked.
+"""
 
 import copy
+import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from generalist import engine
 from generalist.attacks.losses import Network
@@ -18,7 +22,9 @@ from generalist.models import Classifier
 from generalist.tensors import Images, Logits
 
 Precision = Literal["float32", "tf32", "bfloat16"]
-_SLACK = {"float32": 0.0, "tf32": 0.02, "bfloat16": 0.1}  # of the spread of logits, by which a view may differ
+_SLACK = {"float32": 0.0, "tf32": 0.02, "bfloat16": 0.1}
+"""Of the spread of logits, by which a view may differ. Ours: TF32 moves those of ResNet-18 by up to 7e-3 of the largest
+(docs/decisions.md), and bfloat16, whose mantissa is three bits shorter, by 8 times as much."""
 
 
 @contextmanager
@@ -68,7 +74,7 @@ def in_float64(model: nn.Module | Network) -> Network | None:
 
 def in_float32(decision: Network, on: torch.device) -> Network:
     """Return the decision in float32 also where TF32 is allowed around it: verdicts are float32."""
-    if not _has_tf32(on):
+    if on.type != "cuda":
         return decision
 
     def exact(points: Images) -> Logits:
@@ -99,7 +105,7 @@ def searched(
     if precision not in _SLACK:
         raise BadInput(f"there is no precision '{precision}' of searches; use one of {', '.join(_SLACK)}")
     on = images.device
-    if precision == "float32" or (precision == "tf32" and not _has_tf32(on)):
+    if precision == "float32" or (precision == "tf32" and on.type != "cuda"):
         return Victim(decision)
     if precision == "bfloat16" and not isinstance(model, nn.Module):
         raise BadInput("searches in bfloat16 need a torch.nn.Module; hand one over, or use float32")
@@ -120,5 +126,87 @@ def searched(
     return Victim(exact, view, slack) if bool((difference <= slack).all()) else Victim(exact, slack=math.inf)
 
 
-def _has_tf32(on: torch.device) -> bool:
-    return on.type == "cuda"
+class Drawn:
+    """A network whose n-th pass since `begin` draws numbers that depend on the seed, the purpose, the place and n."""
+
+    def __init__(self, network: Network, seed: int, purpose: str) -> None:
+        self.network, self.seed, self.purpose = network, seed, purpose
+        self.begin("")
+
+    def begin(self, place: str) -> None:
+        """Start numbering passes anew, for one place of an evaluation."""
+        self.key, self.passes = f"{self.seed} {self.purpose} {place}", 0
+
+    def __call__(self, images: Images) -> Logits:
+        with _numbers(f"{self.key} {self.passes}", images.device):
+            self.passes += 1
+            return self.network(images)
+
+
+class Expectation:
+    """log of the mean softmax over some draws: what an attack on the expected answer climbs (Athalye et al. 2018)."""
+
+    def __init__(self, network: Network, draws: int, seed: int) -> None:
+        self.drawn, self.draws = Drawn(network, seed, "search"), draws
+
+    def __call__(self, images: Images) -> Logits:
+        logs = torch.stack([self.drawn(images).float().log_softmax(1) for _ in range(self.draws)])
+        return logs.logsumexp(0) - math.log(self.draws)
+
+
+@contextmanager
+def _numbers(key: str, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generators by a key, and put them back."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        seed = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=7).digest(), "little")
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        yield
+
+
+def check_images(images: Tensor, labels: Tensor) -> None:
+    """Refuse what can't be attacked, before any pass.
+
+    Raises:
+        BadInput: images are not float32 [n, channels, height, width] in [0, 1], or labels not int64 [n] from 0 up on
+            the same device.
+    """
+    for name, given in (("images", images), ("labels", labels)):
+        if not isinstance(given, Tensor):
+            raise BadInput(f"{name} must be a torch.Tensor, not {type(given).__name__}: convert them first")
+    if images.dtype != torch.float32 or images.ndim != 4 or (len(images) and not images.numel()):
+        raise BadInput(
+            f"images must be float32 [n, channels, height, width], not {_described(images)}: convert them first"
+        )
+    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        raise BadInput(f"labels must be int64 [{len(images)}], one class per image, not {_described(labels)}")
+    if labels.device != images.device:
+        raise BadInput(f"labels are on {labels.device}, but images on {images.device}: move them to one device")
+    if not len(images):
+        return
+    if not bool(((images >= 0) & (images <= 1)).all()):
+        low, high = images.min().item(), images.max().item()
+        raise BadInput(f"pixels must lie in [0, 1], but they span [{low:.4g}, {high:.4g}]: scale them first")
+    if int(labels.min()) < 0:
+        raise BadInput(f"label {int(labels.min())} is no class: classes are counted from 0")
+
+
+def check_logits(logits: Tensor, labels: Tensor) -> None:
+    """Refuse logits [n, classes] that can't be judged by these labels.
+
+    Raises:
+        BadInput: there are fewer than two classes or fewer than the labels name, or a logit is not a number.
+    """
+    classes = logits.shape[1]
+    if classes < 2:
+        raise BadInput(f"the model has {classes} outputs; a verdict needs logits of two classes at least")
+    if int(labels.max()) >= classes:
+        raise BadInput(f"label {int(labels.max())} is out of range: the model has {classes} classes, counted from 0")
+    broken = int(logits.isnan().any(dim=1).sum())
+    if broken:
+        raise BadInput(f"the model gave NaN logits for {broken} of {len(logits)} images; mend the model first")
+
+
+def _described(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"

@@ -1,80 +1,36 @@
 """The typed tree of `params.yaml`: reading, checking, showing."""
 
-from generalist.config.quantity import Quantity
-from generalist.config.reading import (
-    canonical,
-    check,
-    digest,
-    flattened,
-    leaves,
-    load,
-    overridden,
-    params_digest,
-    preset_names,
-    preset_path,
-    to_yaml,
-    with_effect,
-)
-from generalist.config.schedule import Schedule
-from generalist.config.section import Plugin, Section
-from generalist.config.sections import (
-    Adam,
-    AdamW,
-    AttackOptions,
-    ChoiceOptions,
-    DataOptions,
-    EvaluationOptions,
-    ExpertOptions,
-    MixingOptions,
-    ModelOptions,
-    ObjectiveOptions,
-    PerturbationOptions,
-    Sgd,
-    Steps,
-    ThreatOptions,
-)
-from generalist.config.training import EngineOptions, GoBack, TrainingOptions
-from generalist.config.tree import Config, Weight
-from generalist.config.tuning import Choices, NaturalAtLeast, Range, TuningOptions
-
-__all__ = [
-    "Adam",
-    "AdamW",
-    "AttackOptions",
-    "ChoiceOptions",
-    "Choices",
-    "Config",
-    "DataOptions",
-    "EngineOptions",
-    "EvaluationOptions",
-    "ExpertOptions",
-    "GoBack",
-    "MixingOptions",
-    "ModelOptions",
-    "NaturalAtLeast",
-    "ObjectiveOptions",
-    "PerturbationOptions",
-    "Plugin",
-    "Quantity",
-    "Range",
-    "Schedule",
-    "Section",
-    "Sgd",
-    "Steps",
-    "ThreatOptions",
-    "TrainingOptions",
-    "TuningOptions",
-    "Weight",
-    "canonical",
-    "check",
-    "digest",
-    "flattened",
-    "leaves",
-    "load",
-    "overridden",
-    "params_digest",
-    "preset_names",
-    "preset_path",
-    "to_yaml",
-    "with_effect",
-]
+from generalist.config.quantity import Quantity as Quantity
+from generalist.config.quantity import Schedule as Schedule
+from generalist.config.reading import canonical as canonical
+from generalist.config.reading import check as check
+from generalist.config.reading import digest as digest
+from generalist.config.reading import flattened as flattened
+from generalist.config.reading import leaves as leaves
+from generalist.config.reading import load as load
+from generalist.config.reading import overridden as overridden
+from generalist.config.reading import params_digest as params_digest
+from generalist.config.reading import preset_names as preset_names
+from generalist.config.reading import preset_path as preset_path
+from generalist.config.reading import to_yaml as to_yaml
+from generalist.config.reading import with_effect as with_effect
+from generalist.config.section import Plugin as Plugin
+from generalist.config.section import Section as Section
+from generalist.config.sections import AttackOptions as AttackOptions
+from generalist.config.sections import ChoiceOptions as ChoiceOptions
+from generalist.config.sections import DataOptions as DataOptions
+from generalist.config.sections import EvaluationOptions as EvaluationOptions
+from generalist.config.sections import ExpertOptions as ExpertOptions
+from generalist.config.sections import MixingOptions as MixingOptions
+from generalist.config.sections import ModelOptions as ModelOptions
+from generalist.config.sections import ObjectiveOptions as ObjectiveOptions
+from generalist.config.sections import PerturbationOptions as PerturbationOptions
+from generalist.config.sections import Steps as Steps
+from generalist.config.sections import ThreatOptions as ThreatOptions
+from generalist.config.training import EngineOptions as EngineOptions
+from generalist.config.training import GoBack as GoBack
+from generalist.config.tree import Config as Config
+from generalist.config.tuning import Choices as Choices
+from generalist.config.tuning import NaturalAtLeast as NaturalAtLeast
+from generalist.config.tuning import Range as Range
+from generalist.config.tuning import TuningOptions as TuningOptions

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, model_validator
-from pydantic_core import PydanticCustomError
 
 Kind = TypeVar("Kind")
 
@@ -25,16 +24,10 @@ class Section(BaseModel):
         known = list(cls.model_fields)
         for key in written:
             if key not in cls.model_fields:
-                raise PydanticCustomError(
-                    "unknown_key", "unknown key '{key}'; {hint}", {"key": str(key), "hint": nearest(str(key), known)}
-                )
+                raise ValueError(f"unknown key '{key}'; {nearest(str(key), known)}")
         for key, field in cls.model_fields.items():
             if field.is_required() and key not in written:
-                raise PydanticCustomError(
-                    "missing_key",
-                    "'{key}' is missing: {description}",
-                    {"key": key, "description": field.description or "add it"},
-                )
+                raise ValueError(f"'{key}' is missing: {field.description or 'add it'}")
         return written
 
 
@@ -98,10 +91,8 @@ def plugin(kind: str, written: Any) -> Any:
         return written
     known = part_names(kind)
     if not isinstance(written, Mapping) or "name" not in written:
-        raise PydanticCustomError("plugin", "'name' is missing: one of {known}", {"known": ", ".join(known)})
+        raise ValueError(f"'name' is missing: one of {', '.join(known)}")
     name = written["name"]
     if name not in known:
-        raise PydanticCustomError(
-            "plugin", "unknown name '{name}'; {hint}", {"name": str(name), "hint": nearest(str(name), known)}
-        )
+        raise ValueError(f"unknown name '{name}'; {nearest(str(name), known)}")
     return part(kind, name, Plugin).model_validate(written)

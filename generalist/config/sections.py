@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, SerializeAsAny, Tag, model_validator
-from pydantic_core import PydanticCustomError
 
-from generalist.config.quantity import Quantity
-from generalist.config.schedule import Schedule
+from generalist.config.quantity import Quantity, Schedule
 from generalist.config.section import Plugin, Section, is_part, nearest, part_names, plugin
 
 Positive = Annotated[Quantity, Field(gt=0, le=1e6)]
@@ -19,7 +17,7 @@ NonNegative = Annotated[Quantity, Field(ge=0, le=1e6)]
 
 def _never_negative(schedule: Schedule) -> Schedule:
     if schedule.extremes()[0] < 0:
-        raise PydanticCustomError("schedule", "it must not fall below 0")
+        raise ValueError("it must not fall below 0")
     return schedule
 
 
@@ -32,9 +30,7 @@ Many = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 def _checked_name(name: str) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise PydanticCustomError(
-            "name", "the name '{name}' must be of lower-case letters, digits and _", {"name": name}
-        )
+        raise ValueError(f"the name '{name}' must be of lower-case letters, digits and _")
     return name
 
 
@@ -43,8 +39,7 @@ Name = Annotated[str, AfterValidator(_checked_name)]
 
 def _checked_norm(norm: str) -> str:
     if not is_part("threats", norm):
-        hint = nearest(norm, part_names("threats"))
-        raise PydanticCustomError("norm", "there is no threat of norm '{norm}'; {hint}", {"norm": norm, "hint": hint})
+        raise ValueError(f"there is no threat of norm '{norm}'; {nearest(norm, part_names('threats'))}")
     return norm
 
 
@@ -63,11 +58,7 @@ class ThreatOptions(Section):
         geometry: Any = importlib.import_module("generalist.threats").ball_of(self.norm)
         if self.eps >= geometry.whole_range(math.inf):  # of most norms it hangs on the number of pixels
             hint = f"; did you mean {self.eps.written}/255?" if "/" not in str(self.eps.written) else ""
-            raise PydanticCustomError(
-                "eps",
-                "an 'eps' of {eps} allows every image, as pixels lie in [0, 1]{hint}",
-                {"eps": self.eps.written, "hint": hint},
-            )
+            raise ValueError(f"an 'eps' of {self.eps.written} allows every image, as pixels lie in [0, 1]{hint}")
         return self
 
 
@@ -82,7 +73,7 @@ class AttackOptions(Section):
     @model_validator(mode="after")
     def _one_step_is_one_step(self) -> "AttackOptions":
         if self.name == "fgsm" and "steps" in self.model_fields_set and self.steps != 1:
-            raise PydanticCustomError("fgsm", "fgsm takes one step: leave 'steps' out, or name the attack pgd")
+            raise ValueError("fgsm takes one step: leave 'steps' out, or name the attack pgd")
         return self
 
 
@@ -95,8 +86,7 @@ class ChoiceOptions(AttackOptions):
     def _quick_has_its_own_steps(self) -> "ChoiceOptions":
         given = ", ".join(sorted(self.model_fields_set - {"name"}))
         if self.name == "quick" and given:
-            message = "quick has settings of its own: leave {given} out, as in 'choice: {{name: quick}}'"
-            raise PydanticCustomError("quick", message, {"given": given})
+            raise ValueError(f"quick has settings of its own: leave {given} out, as in 'choice: {{name: quick}}'")
         return self
 
 
@@ -225,7 +215,7 @@ class ExpertOptions(Section):
     @model_validator(mode="after")
     def _ranges(self) -> "ExpertOptions":
         if self.schedule.extremes()[0] < 0:
-            raise PydanticCustomError("schedule", "'schedule' must not fall below 0: it multiplies the learning rate")
+            raise ValueError("'schedule' must not fall below 0: it multiplies the learning rate")
         if self.averaging is not False:
             _check_decay("averaging", self.averaging)
         return self
@@ -270,10 +260,9 @@ class MixingOptions(Section):
     def _ranges(self) -> "MixingOptions":
         _check_decay("decay", self.decay)
         if self.burst and isinstance(self.interval, Steps):
-            raise PydanticCustomError(
-                "burst",
+            raise ValueError(
                 "mixing.burst hands back after every batch of each c-th epoch, so give mixing.interval in epochs, such"
-                " as 5, or set mixing.burst to false",
+                " as 5, or set mixing.burst to false"
             )
         return self
 
@@ -317,6 +306,4 @@ class EvaluationOptions(Section):
 def _check_decay(key: str, schedule: Schedule) -> None:
     low, high = schedule.extremes()
     if low < 0 or high >= 1:
-        raise PydanticCustomError(
-            "decay", "'{key}' must lie in [0, 1): it is the share of the old average kept at each step", {"key": key}
-        )
+        raise ValueError(f"'{key}' must lie in [0, 1): it is the share of the old average kept at each step")

@@ -5,10 +5,8 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
-from pydantic_core import PydanticCustomError
 
-from generalist.config.deployment import ExportOptions, RegistryOptions
-from generalist.config.schedule import Schedule
+from generalist.config.quantity import Schedule
 from generalist.config.section import Section, plugin
 from generalist.config.sections import (
     DataOptions,
@@ -19,7 +17,7 @@ from generalist.config.sections import (
     Name,
     Steps,
 )
-from generalist.config.training import EngineOptions, TrainingOptions
+from generalist.config.training import EngineOptions, ExportOptions, RegistryOptions, TrainingOptions
 from generalist.config.tuning import TuningOptions
 
 
@@ -52,17 +50,11 @@ class Config(Section):
             _check_mixing(self.mixing, names, self.training.epochs)
         learners = [f"expert:{name}" for name in names] + (["global"] if self.mixing is not None else [])
         if self.deploy not in learners:
-            raise PydanticCustomError(
-                "deploy",
-                "deploy is '{deploy}', but this configuration has only: {learners}",
-                {"deploy": self.deploy, "learners": ", ".join(learners)},
-            )
+            raise ValueError(f"deploy is '{self.deploy}', but this configuration has only: {', '.join(learners)}")
         _check_sequence(self)
         _check_peers(self)
         if "global" in names:
-            raise PydanticCustomError(
-                "experts", "experts: 'global' is the name of the mixture; name the expert otherwise"
-            )
+            raise ValueError("experts: 'global' is the name of the mixture; name the expert otherwise")
         return self
 
     def mixing_weights(self) -> dict[str, "Weight"]:
@@ -113,37 +105,26 @@ def _check_sequence(config: Config) -> None:
     for name, expert in config.experts.items():
         active = config.active(name)
         if not active or active.stop > epochs:
-            raise PydanticCustomError(
-                "sequence",
-                "experts.{name}.sequence goes from epoch {start} to {stop} of {epochs}: let start be below stop, and"
-                " that at most training.epochs",
-                {"name": name, "start": active.start, "stop": active.stop, "epochs": epochs},
+            raise ValueError(
+                f"experts.{name}.sequence goes from epoch {active.start} to {active.stop} of {epochs}: let start be"
+                " below stop, and that at most training.epochs"
             )
         if len(active) < epochs and mixing is not None and (mixing.burst or isinstance(mixing.interval, Steps)):
-            raise PydanticCustomError(
-                "sequence",
-                "experts.{name} trains in a part of the epochs only, so experts can't meet between steps: give"
-                " mixing.interval in epochs, and set mixing.burst to false",
-                {"name": name},
+            raise ValueError(
+                f"experts.{name} trains in a part of the epochs only, so experts can't meet between steps: give"
+                " mixing.interval in epochs, and set mixing.burst to false"
             )
         for key, other in (("start_from", expert.start_from), ("teacher", expert.teacher)):
             if other is not None:
                 _check_predecessor(config, name, key, other)
         given = {key for key in ("averaging", "teacher", "start_from") if getattr(expert, key) not in (None, False)}
         given |= {"peers"} if len(config.experts) > 1 else set()
-        needs = expert.objective.needs
+        needs, objective = expert.objective.needs, expert.objective.name
         for key in sorted((needs - given) | ({"teacher"} & (given - needs))):
-            raise PydanticCustomError(
-                "needs",
-                "experts.{name}.{key} is needed by the objective {objective}: give it"
-                if key in needs
-                else "experts.{name}.{key} is without effect on the objective {objective}: leave it out",
-                {
-                    "name": name,
-                    "key": f"sequence.{key}" if key in ("teacher", "start_from") else key,
-                    "objective": expert.objective.name,
-                },
-            )
+            where = f"experts.{name}.sequence.{key}" if key in ("teacher", "start_from") else f"experts.{name}.{key}"
+            if key in needs:
+                raise ValueError(f"{where} is needed by the objective {objective}: give it")
+            raise ValueError(f"{where} is without effect on the objective {objective}: leave it out")
 
 
 def _check_peers(config: Config) -> None:
@@ -153,11 +134,9 @@ def _check_peers(config: Config) -> None:
     for name, expert in config.experts.items():
         for key in ("sequence", "perturbation"):
             if getattr(expert, key) is not None:
-                raise PydanticCustomError(
-                    "peers",
-                    "experts.{name}.{key} can't be had where experts learn from each other at every step: set it to"
-                    " null",
-                    {"name": name, "key": key},
+                raise ValueError(
+                    f"experts.{name}.{key} can't be had where experts learn from each other at every step: set it to"
+                    " null"
                 )
 
 
@@ -165,48 +144,29 @@ def _check_predecessor(config: Config, name: str, key: str, other: str) -> None:
     """Check that an expert can begin with another one: with its weights, or with it as a teacher that has ended."""
     if other == name or other not in config.experts:
         others = ", ".join(sorted(set(config.experts) - {name})) or "none"
-        raise PydanticCustomError(
-            "sequence",
-            "experts.{name}.sequence.{key} names '{other}', but the other experts are: {others}",
-            {"name": name, "key": key, "other": other, "others": others},
-        )
+        raise ValueError(f"experts.{name}.sequence.{key} names '{other}', but the other experts are: {others}")
     start, before = config.active(name).start, config.active(other)
-    if start < (before.stop if key == "teacher" else before.start + 1):
-        raise PydanticCustomError(
-            "sequence",
-            "experts.{name} begins after {start} epochs, but {other}, its {key}, {does} after {epochs}: raise"
-            " experts.{name}.sequence.start",
-            {
-                "name": name,
-                "start": start,
-                "other": other,
-                "key": key,
-                "does": "ends" if key == "teacher" else "begins",
-                "epochs": before.stop if key == "teacher" else before.start,
-            },
+    does, epoch = ("ends", before.stop) if key == "teacher" else ("begins", before.start)
+    if start < epoch + (key != "teacher"):
+        raise ValueError(
+            f"experts.{name} begins after {start} epochs, but {other}, its {key}, {does} after {epoch}: raise"
+            f" experts.{name}.sequence.start"
         )
 
 
 def _check_mixing(mixing: MixingOptions, names: list[str], epochs: int) -> None:
     if mixing.warm_up >= epochs:
-        raise PydanticCustomError(
-            "mixing",
-            "mixing.warm_up is {warm_up}, but training.epochs is {epochs}: the warm-up must end before the last epoch",
-            {"warm_up": mixing.warm_up, "epochs": epochs},
+        raise ValueError(
+            f"mixing.warm_up is {mixing.warm_up}, but training.epochs is {epochs}: the warm-up must end before the last"
+            " epoch"
         )
     unknown = sorted(set(mixing.weights) - set(names))
     if unknown:
-        raise PydanticCustomError(
-            "mixing",
-            "mixing.weights names '{unknown}', but the experts are: {names}",
-            {"unknown": unknown[0], "names": ", ".join(names)},
-        )
+        raise ValueError(f"mixing.weights names '{unknown[0]}', but the experts are: {', '.join(names)}")
     left_out = len(names) - len(mixing.weights)
     if left_out > 1:
-        raise PydanticCustomError(
-            "mixing",
-            "mixing.weights leaves out {left_out} experts; one at most may be left out, and takes the rest",
-            {"left_out": left_out},
+        raise ValueError(
+            f"mixing.weights leaves out {left_out} experts; one at most may be left out, and takes the rest"
         )
     _check_simplex(mixing.weights, complete=left_out == 0)
 
@@ -218,9 +178,7 @@ def _check_simplex(weights: dict[str, Schedule], *, complete: bool) -> None:
         values = [schedule.at(progress) for schedule in weights.values()]
         total = sum(values)
         if min(values, default=0.0) < 0 or total > 1 + 1e-6 or (complete and abs(total - 1) > 1e-6):
-            raise PydanticCustomError(
-                "mixing",
-                "mixing.weights must not be negative and must sum to one; at progress {progress} they sum to {total}"
-                " (leave one expert out and it takes the rest)",
-                {"total": round(total, 6), "progress": round(progress, 6)},
+            raise ValueError(
+                f"mixing.weights must not be negative and must sum to one; at progress {round(progress, 6)} they sum to"
+                f" {round(total, 6)} (leave one expert out and it takes the rest)"
             )

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, SerializerFunctionWrapHandler, Tag, model_serializer, model_validator
-from pydantic_core import PydanticCustomError
 
 from generalist.config.quantity import Quantity
 from generalist.config.section import Section
@@ -56,10 +55,9 @@ class Range(_Dimension):
     @model_validator(mode="after")
     def _makes_sense(self) -> "Range":
         if self.low >= self.high:
-            message = "low is {low} and high is {high}, but low must be the smaller one"
-            raise PydanticCustomError("range", message, {"low": str(self.low), "high": str(self.high)})
+            raise ValueError(f"low is {self.low} and high is {self.high}, but low must be the smaller one")
         if self.log and (self.step is not None or self.low <= 0):
-            raise PydanticCustomError("range", "log needs a low above 0, and no step")
+            raise ValueError("log needs a low above 0, and no step")
         return self
 
     @property

@@ -7,60 +7,39 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from generalist.data.augmentation import augment
-    from generalist.data.batches import Resident, Samples, epoch, last_batch, steps_per_epoch
-    from generalist.data.contract import Dataset, Raw, Source, Split
-    from generalist.data.freshness import changed_since, check_watched
-    from generalist.data.loading import load
-    from generalist.data.manifest import Manifest, request_digest
-    from generalist.data.mapped import Mapped
-    from generalist.data.placing import images_on
-    from generalist.data.preparation import prepare
+    from generalist.data.augmentation import augment as augment
+    from generalist.data.batches import Resident as Resident
+    from generalist.data.batches import Samples as Samples
+    from generalist.data.batches import epoch as epoch
+    from generalist.data.batches import last_batch as last_batch
+    from generalist.data.batches import steps_per_epoch as steps_per_epoch
+    from generalist.data.contract import Dataset as Dataset
+    from generalist.data.contract import Raw as Raw
+    from generalist.data.contract import Source as Source
+    from generalist.data.contract import Split as Split
+    from generalist.data.loading import changed_since as changed_since
+    from generalist.data.loading import check_watched as check_watched
+    from generalist.data.loading import load as load
+    from generalist.data.manifest import Manifest as Manifest
+    from generalist.data.manifest import request_digest as request_digest
+    from generalist.data.mapped import Mapped as Mapped
+    from generalist.data.mapped import images_on as images_on
+    from generalist.data.preparation import prepare as prepare
 
-_HOME = {
-    "Dataset": "contract",
-    "Manifest": "manifest",
-    "Mapped": "mapped",
-    "Raw": "contract",
-    "Resident": "batches",
-    "Samples": "batches",
-    "Source": "contract",
-    "Split": "contract",
-    "augment": "augmentation",
-    "changed_since": "freshness",
-    "check_watched": "freshness",
-    "epoch": "batches",
-    "images_on": "placing",
-    "last_batch": "batches",
-    "load": "loading",
-    "prepare": "preparation",
-    "request_digest": "manifest",
-    "steps_per_epoch": "batches",
+_NAMES = {
+    "augmentation": "augment",
+    "batches": "Resident Samples epoch last_batch steps_per_epoch",
+    "contract": "Dataset Raw Source Split",
+    "loading": "changed_since check_watched load",
+    "manifest": "Manifest request_digest",
+    "mapped": "Mapped images_on",
+    "preparation": "prepare",
 }
-
-__all__ = [
-    "Dataset",
-    "Manifest",
-    "Mapped",
-    "Raw",
-    "Resident",
-    "Samples",
-    "Source",
-    "Split",
-    "augment",
-    "changed_since",
-    "check_watched",
-    "epoch",
-    "images_on",
-    "last_batch",
-    "load",
-    "prepare",
-    "request_digest",
-    "steps_per_epoch",
-]
+"""What each module gives."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__} has no attribute {name}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    for module, names in _NAMES.items():
+        if name in names.split():
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__} has no attribute {name}")

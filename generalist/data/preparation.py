@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from generalist.config import DataOptions, canonical
 from generalist.data.contract import SPLITS, Raw, Source, Split, Uint8
-from generalist.data.copies import count_copies, without_copies
 from generalist.data.manifest import (
     ARRAYS,
     MANIFEST,
@@ -19,10 +18,10 @@ from generalist.data.manifest import (
     digest_of_test,
     request_digest,
 )
-from generalist.data.splitting import few, hold_back
+from generalist.data.splitting import count_copies, counts, few, hold_back, without_copies
 from generalist.errors import BadInput
 from generalist.gate import file_sha256
-from generalist.writing import part_of, rename, write_atomically
+from generalist.writing import check_writable, part_of, rename, write_atomically
 
 
 def prepare(options: DataOptions, target: Path, *, root: Path) -> Manifest:
@@ -76,10 +75,7 @@ def _check_target(target: Path) -> None:
             raise BadInput(f"{target} holds {what}, so it is not prepared data to replace; name another folder")
     elif target.exists():
         raise BadInput(f"{target} is a file, but prepared data needs a folder; remove it or name another place")
-    above = next(folder for folder in target.parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        what = "no folders can be made in it" if above.is_dir() else "it is a file"
-        raise BadInput(f"{target} can't be made below {above}, because {what}; name another folder")
+    check_writable(target.parent)
 
 
 def _write(target: Path, splits: dict[str, Split], raw: Raw, options: Source) -> Manifest:
@@ -117,17 +113,15 @@ def _manifest(folder: Path, splits: dict[str, Split], raw: Raw, options: Source)
         shape=shape,
         mean=mean,
         std=std,
-        counts={name: _counts(split, raw.class_names) for name, split in splits.items()},
+        counts={
+            name: dict(zip(raw.class_names, counts(split, raw.class_names).tolist(), strict=True))
+            for name, split in splits.items()
+        },
         copies=count_copies(splits),
         files=files,
         digest=digest_of_content(files, raw.class_names, shape, mean, std),
         test_digest=digest_of_test(files, raw.class_names),
     )
-
-
-def _counts(split: Split, class_names: tuple[str, ...]) -> dict[str, int]:
-    counts = np.bincount(split.labels, minlength=len(class_names))
-    return {name: int(count) for name, count in zip(class_names, counts, strict=True)}
 
 
 def pixel_moments(images: Uint8) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -7,47 +7,33 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from generalist.export.agreement import Parity, parity
-    from generalist.export.graph import export
-    from generalist.export.lineage import Lineage, evaluation_digest
-    from generalist.export.predictor import Prediction, Predictor
-    from generalist.export.seal import graph_digest, read_metadata, verify
-    from generalist.export.weights import read_classifier, shape_of, write_weights
+    from generalist.export.agreement import Parity as Parity
+    from generalist.export.agreement import parity as parity
+    from generalist.export.graph import export as export
+    from generalist.export.lineage import Lineage as Lineage
+    from generalist.export.lineage import evaluation_digest as evaluation_digest
+    from generalist.export.predictor import Prediction as Prediction
+    from generalist.export.predictor import Predictor as Predictor
+    from generalist.export.seal import graph_digest as graph_digest
+    from generalist.export.seal import read_metadata as read_metadata
+    from generalist.export.seal import verify as verify
+    from generalist.export.weights import read_classifier as read_classifier
+    from generalist.export.weights import shape_of as shape_of
+    from generalist.export.weights import write_weights as write_weights
 
-_HOME = {
-    "Lineage": "lineage",
-    "Parity": "agreement",
-    "Prediction": "predictor",
-    "Predictor": "predictor",
-    "evaluation_digest": "lineage",
-    "export": "graph",
-    "graph_digest": "seal",
-    "parity": "agreement",
-    "read_classifier": "weights",
-    "read_metadata": "seal",
-    "shape_of": "weights",
-    "verify": "seal",
-    "write_weights": "weights",
+_NAMES = {
+    "agreement": "Parity parity",
+    "graph": "export",
+    "lineage": "Lineage evaluation_digest",
+    "predictor": "Prediction Predictor",
+    "seal": "graph_digest read_metadata verify",
+    "weights": "read_classifier shape_of write_weights",
 }
-
-__all__ = [
-    "Lineage",
-    "Parity",
-    "Prediction",
-    "Predictor",
-    "evaluation_digest",
-    "export",
-    "graph_digest",
-    "parity",
-    "read_classifier",
-    "read_metadata",
-    "shape_of",
-    "verify",
-    "write_weights",
-]
+"""What each module gives."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__} has no attribute {name}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    for module, names in _NAMES.items():
+        if name in names.split():
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__} has no attribute {name}")

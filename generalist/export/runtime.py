@@ -9,11 +9,10 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from generalist.errors import BadInput
-from generalist.export.interface import REFUSALS, Where, of_others, of_ours, session
+from generalist.export.interface import REFUSALS, of_others, of_ours, session
+from generalist.export.interface import Where as Where
 from generalist.export.seal import first_line, from_anywhere, intact
 from generalist.export.trial import tried
-
-__all__ = ["LIMIT", "TILE", "Float32", "Runtime", "Where"]
 
 Float32 = NDArray[np.float32]
 

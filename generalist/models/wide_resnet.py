@@ -3,12 +3,10 @@
 from typing import Literal
 
 from pydantic import Field, field_validator
-from pydantic_core import PydanticCustomError
 
 from generalist.config.sections import Count
 from generalist.models.contract import Architecture, Classifier
-from generalist.models.layers.preactivation import PreActivationResNet
-from generalist.models.layers.residual import check_size
+from generalist.models.layers.residual import PreActivationResNet, check_size
 from generalist.tensors import ImageShape
 
 
@@ -27,7 +25,7 @@ class WideResNet(Architecture):
     @classmethod
     def _whole_blocks(cls, depth: int) -> int:
         if depth < 10 or (depth - 4) % 6:
-            raise PydanticCustomError("wide_resnet_depth", "it should be 6 n + 4, such as 10, 16, 22, 28 or 34")
+            raise ValueError(f"{depth} is not 6 n + 4, such as 10, 16, 22, 28 or 34")
         return depth
 
     def build(self, shape: ImageShape) -> Classifier:

@@ -5,7 +5,6 @@ from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 from torch import Tensor
 
 from generalist.config import Schedule
@@ -30,7 +29,7 @@ class Awp(Perturbation):
     def _within_range(self) -> "Awp":
         low, high = self.gamma.extremes()
         if low < 0 or high > 1:
-            raise PydanticCustomError("gamma", "'gamma' must lie between 0 and 1: a share of the weights' norm")
+            raise ValueError("'gamma' must lie between 0 and 1: a share of the weights' norm")
         return self
 
     def strength(self, progress: float) -> float:

@@ -1,17 +1,11 @@
 """States under the hash of all that decides them, and the checksummed files in which they lie."""
 
-from generalist.store.files import Stored, read_tensors, tensors_digest, write_tensors
-from generalist.store.remote import Remote
-from generalist.store.states import Entry, Lost, Store, set_aside
-
-__all__ = [
-    "Entry",
-    "Lost",
-    "Remote",
-    "Store",
-    "Stored",
-    "read_tensors",
-    "set_aside",
-    "tensors_digest",
-    "write_tensors",
-]
+from generalist.store.files import Stored as Stored
+from generalist.store.files import read_tensors as read_tensors
+from generalist.store.files import tensors_digest as tensors_digest
+from generalist.store.files import write_tensors as write_tensors
+from generalist.store.remote import Remote as Remote
+from generalist.store.states import Entry as Entry
+from generalist.store.states import Lost as Lost
+from generalist.store.states import Store as Store
+from generalist.store.states import set_aside as set_aside

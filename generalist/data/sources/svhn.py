@@ -1,13 +1,13 @@
 """SVHN, cropped digits: 73,257 + 26,032 colour images of 32×32 pixels in 10 classes."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from generalist.data.contract import Split
-from generalist.data.torchvision_source import TorchvisionSource, download
+from generalist.data.torchvision_source import TorchvisionSource
 
 _SPLITS = ("train", "test")
 
@@ -15,29 +15,17 @@ _SPLITS = ("train", "test")
 class Svhn(TorchvisionSource):
     """Netzer et al. 2011, http://ufldl.stanford.edu/housenumbers/; its `extra` images are not used."""
 
+    reads: ClassVar[str] = "SVHN"
+
     name: Literal["svhn"]
     path: str = Field("data/raw/svhn", description="the folder of train_32x32.mat and test_32x32.mat")
 
-    def official(self) -> dict[str, str]:
-        return {name: md5 for _, name, md5 in self._listed()}
-
-    def fetch(self, path: Path) -> None:
-        for url, name, md5 in self._listed():
-            if not (path / name).exists():
-                download(url, path / name, md5=md5)
-
     def decode(self, folder: Path) -> tuple[Split, Split, tuple[str, ...]]:
-        train, test = (self._reader()(root=str(folder), split=name) for name in _SPLITS)
+        train, test = (self.reader()(root=str(folder), split=name) for name in _SPLITS)
         return _split(train), _split(test), tuple(str(digit) for digit in range(10))
 
-    def _reader(self) -> Any:
-        from generalist.torchvision_compat import torchvision
-
-        return torchvision.datasets.SVHN
-
-    def _listed(self) -> list[tuple[str, str, str]]:
-        """Return address, name and MD5 of each file."""
-        return [tuple(self._reader().split_list[name]) for name in _SPLITS]
+    def listed(self) -> list[tuple[str, str, str]]:
+        return [tuple(self.reader().split_list[name]) for name in _SPLITS]
 
 
 def _split(read: Any) -> Split:
