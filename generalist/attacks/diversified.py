@@ -1,5 +1,8 @@
 """Output-diversified starts (Tashiro et al., NeurIPS 2020): ascend a random direction of the logits first."""
 
+from jaxtyping import Float
+from torch import Tensor
+
 from generalist.attacks.tiles import slopes_of
 from generalist.attacks.victim import Victim
 from generalist.tensors import Images, Labels, Logits, PerImage
@@ -30,5 +33,5 @@ def odi_start(
     return points
 
 
-def _along(logits: Logits, _: Labels, directions: Logits) -> PerImage:
-    return (logits * directions).sum(1)
+def _along(logits: Float[Tensor, "batch outputs"], _: Labels, directions: Logits) -> PerImage:
+    return (logits[:, : directions.shape[1]] * directions).sum(1)  # a view may have more than the classes
