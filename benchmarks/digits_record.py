@@ -49,7 +49,10 @@ class Row(Record):
 
     def figures(self) -> list[str]:
         """Mean and standard deviation in percent: natural, PGD, AutoAttack."""
-        columns = zip(*((own.natural, own.headline.pgd, own.headline.cascade) for own in self.trained), strict=True)
+        columns = zip(
+            *((own.natural, own.headline.columns["pgd"], own.headline.columns["cascade"]) for own in self.trained),
+            strict=True,
+        )
         return [_spread([100 * accuracy.value for accuracy in column]) for column in columns]
 
 

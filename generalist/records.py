@@ -1,6 +1,7 @@
 """Facts that travel: what training and evaluation report, as JSON and to people. No torch here."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import NormalDist, harmonic_mean
 from typing import Any, Self
@@ -12,10 +13,6 @@ from generalist.gate import parse_json, read
 
 Z = NormalDist().inv_cdf(0.975)
 """95 % of a normal distribution lie within so many standard deviations of its mean."""
-
-
-STRONGER = ("odi-t",)
-"""The attacks that `evaluation.stronger` adds after the cascade."""
 
 
 class Record(BaseModel):
@@ -159,21 +156,34 @@ class RoundRecord(Record):
     digest: str
 
 
+_ONCE = ("pgd", "cascade", "strongest")
+"""The three columns that records named before 2026-11-28, the cascade's being the headline."""
+
+
 class ThreatEvaluation(Record):
-    """One learner under one threat: robust accuracy by attack, and what makes it doubtful.
+    """One learner under one threat: robust accuracy by column, and what makes it doubtful.
 
     Attributes:
         threat: such as `linf:8/255`.
-        pgd, cascade: robust accuracy against either.
-        strongest: against the cascade and a stronger attack after it, where that was asked for.
+        columns: against each attack of the protocol by its name, after `VIEW/` where it went through a view of the
+            model other than its decision.
+        worst: on images that stand in every column; the headline.
         flags: see `generalist.attacks.verdicts.FLAGS`.
     """
 
     threat: str
-    pgd: Accuracy
-    cascade: Accuracy
-    strongest: Accuracy | None = None
+    columns: dict[str, Accuracy] = Field(min_length=1)
+    worst: Accuracy
     flags: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_three_columns(cls, written: Any) -> Any:
+        if not isinstance(written, Mapping) or "cascade" not in written:
+            return written
+        told = {name: written[name] for name in _ONCE if written.get(name) is not None}
+        columns = {name: Accuracy.model_validate(accuracy) for name, accuracy in told.items()}
+        return {**written, "columns": columns, "worst": min(columns.values(), key=lambda own: own.correct)}
 
 
 class LearnerEvaluation(Record):
@@ -184,7 +194,7 @@ class LearnerEvaluation(Record):
         epoch: epochs done by these weights.
         natural: accuracy on clean images.
         threats: in the order of the configuration; the first is the headline.
-        per_class: natural accuracy and robust accuracy (headline threat, cascade) by class name.
+        per_class: natural accuracy and worst robust accuracy under the first threat, by class name.
         digest: SHA-256 (hex) of its weights.
     """
 
@@ -198,9 +208,9 @@ class LearnerEvaluation(Record):
     @model_validator(mode="after")
     def _attacks_win_nothing(self) -> Self:
         for threat in self.threats:
-            _check_attacked(threat.pgd, self.natural)
-            _check_attacked(threat.cascade, self.natural)
-            _check_attacked(threat.strongest, threat.cascade)
+            for column in threat.columns.values():
+                _check_attacked(column, self.natural)
+                _check_attacked(threat.worst, column)
         return self
 
 
@@ -211,7 +221,7 @@ class Protocol(Record):
         split, n: the images.
         chosen: which of the split they are.
         threats: such as `linf:8/255`; the first is the headline.
-        pgd, cascade: the attacks with their settings.
+        attacks: by the names of their columns, with their settings; up to a comma, these are a title.
         seed: of their random numbers.
         test_digest: of the images and labels.
         validation: what rounds were chosen by.
@@ -222,12 +232,29 @@ class Protocol(Record):
     n: int
     chosen: str = "the first"
     threats: tuple[str, ...]
-    pgd: str
-    cascade: str
+    attacks: dict[str, str]
     seed: int
     test_digest: str
     validation: str
     code: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_three_columns(cls, written: Any) -> Any:
+        if not isinstance(written, Mapping) or "cascade" not in written:
+            return written
+        return {**written, "attacks": {name: written[name] for name in _ONCE if name in written}}
+
+    def title(self, column: str) -> str:
+        """Return what people call a column of `ThreatEvaluation`: an attack, and the view that it went through."""
+        view, _, attack = column.rpartition("/")
+        title = self.attacks.get(attack, attack).partition(",")[0]
+        return f"{title} through {view}" if view else title
+
+    @property
+    def headline(self) -> str:
+        """What robust accuracies are quoted by, such as `worst of PGD and standard`."""
+        return f"worst of {' and '.join(map(self.title, self.attacks))}"
 
     def digest(self) -> str:
         """Return the SHA-256 (hex) of the protocol."""
@@ -253,6 +280,8 @@ class Evaluation(Record):
             threats = tuple(threat.threat for threat in learner.threats)
             if learner.name != name or learner.natural.n != self.protocol.n or threats != self.protocol.threats:
                 raise ValueError(f"learner {name} was not evaluated by the protocol")
+            if any(not self.protocol.attacks.keys() <= threat.columns.keys() for threat in learner.threats):
+                raise ValueError(f"learner {name} lacks attacks of the protocol")
         return self
 
     @property

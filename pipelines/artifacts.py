@@ -6,7 +6,7 @@ from pathlib import Path
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
 from generalist.gate import code, markdown, printable
-from generalist.records import STRONGER, Evaluation, RoundRecord
+from generalist.records import Evaluation, RoundRecord
 from generalist.training import Fact
 from pipelines.results import Results
 
@@ -37,10 +37,8 @@ def final(evaluation: Evaluation) -> None:
         row: dict[str, str | int] = {"learner": name, "epoch": learner.epoch, "n": learner.natural.n}
         row["natural"] = str(learner.natural)
         for threat in learner.threats:
-            row[f"PGD, {threat.threat}"] = str(threat.pgd)
-            row[f"{protocol.cascade}, {threat.threat}"] = str(threat.cascade) + (" (doubtful)" if threat.flags else "")
-            if threat.strongest is not None:
-                row[f"and {' and '.join(STRONGER)}, {threat.threat}"] = str(threat.strongest)
+            row |= {f"{protocol.title(name)}, {threat.threat}": str(own) for name, own in threat.columns.items()}
+            row[f"worst, {threat.threat}"] = str(threat.worst) + (" (doubtful)" if threat.flags else "")
         table.append(row)
     create_table_artifact(key="evaluation", table=table, description=f"Test split, n = {protocol.n}, 95 % intervals")
 

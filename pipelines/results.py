@@ -142,7 +142,10 @@ def metrics_json(evaluation: Evaluation) -> bytes:
         "chosen": {"epoch": evaluation.chosen.epoch, "harmonic": evaluation.chosen.validation.harmonic}
     }
     for name, learner in evaluation.learners.items():
-        robust = {t.threat: {"pgd": t.pgd.value, "cascade": t.cascade.value} for t in learner.threats}
+        robust = {
+            threat.threat: {name: own.value for name, own in (*threat.columns.items(), ("worst", threat.worst))}
+            for threat in learner.threats
+        }
         tree[name] = {"natural": learner.natural.value, **robust}
     return (json.dumps(tree, indent=2) + "\n").encode()
 

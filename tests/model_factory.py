@@ -3,21 +3,35 @@
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from generalist.config import ModelOptions
-from generalist.config.section import plugin
-from generalist.models import Classifier, build, initialise
+from generalist.config.section import part, part_names, plugin
+from generalist.models import Architecture, Classifier, build, initialise
 from generalist.tensors import ImageShape
 
-TINY: dict[str, dict[str, Any]] = {
-    "small_cnn": {"width": 3},
-    "resnet18": {"width": 2},
-    "preact_resnet18": {"width": 2},
-    "wide_resnet": {"depth": 10, "widen": 2, "width": 2},
-}
 RGB = ImageShape(3, 32, 32, 10, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 GREY = ImageShape(1, 8, 8, 10, mean=(0.3,), std=(0.4,))
+
+
+def tiny(name: str) -> dict[str, Any]:
+    """Return the smallest sizes that an architecture takes, from 2 on: a network that loses nothing by its first relu."""
+    kind, found = part("models", name, Architecture), {}  # type: ignore[type-abstract]
+    for key, field in kind.model_fields.items():
+        if isinstance(field.default, int):
+            for size in range(2, field.default + 1):
+                try:
+                    kind.model_validate({"name": name, key: size})
+                except ValidationError:
+                    continue
+                found[key] = size
+                break
+    return found
+
+
+TINY = {name: tiny(name) for name in part_names("models")}
+"""Options of every architecture there is."""
 
 
 def options(name: str, **own: Any) -> ModelOptions:

@@ -138,8 +138,11 @@ def evaluation(
             threats=tuple(
                 ThreatEvaluation(
                     threat=threat,
-                    pgd=accuracy(robust + 0.02 + 0.05 * index),
-                    cascade=accuracy(robust + 0.05 * index),
+                    columns={
+                        "pgd": accuracy(robust + 0.02 + 0.05 * index),
+                        "cascade": accuracy(robust + 0.05 * index),
+                    },
+                    worst=accuracy(robust + 0.05 * index),
                     flags=flags if name == deployed and not index else (),
                 )
                 for index, threat in enumerate(threats)
@@ -157,8 +160,7 @@ def evaluation(
             split="test",
             n=450,
             threats=threats,
-            pgd="pgd, 50 steps",
-            cascade="standard",
+            attacks={"pgd": "PGD, 50 steps", "cascade": "standard"},
             seed=0,
             test_digest=digest("test"),
             validation="pgd, 10 steps",

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from generalist.attacks import autoattack, fooled, margin
 from generalist.attacks.members import member_names
-from generalist.models import Classifier
+from generalist.models import Classifier, Head
 from generalist.tensors import ImageShape
 from generalist.threats import Threat
 from tests.strategies import conv_net, problem
@@ -87,28 +87,28 @@ def test_views_take_nothing_from_the_decision_s_own_search():
     assert torch.equal(more.adversarial[~alone.robust], alone.adversarial[~alone.robust])
 
 
-class Folding(Classifier):
-    """Twice the classes, folded by a vote without slopes; the sum of both halves is a view with slopes."""
-
-    def __init__(self) -> None:
-        super().__init__(ImageShape(1, 6, 6, 4, mean=(0.0,), std=(1.0,)))
-        self.network = conv_net((1, 6, 6), classes=8, seed=2)
-
-    def embed(self, normalised: Tensor) -> Tensor:
-        return self.network(normalised)
-
-    def outputs(self, features: Tensor) -> Tensor:
-        return features
+class Voted(Head):
+    """Twice the classes, folded by a vote without slopes; the larger of both halves is a view with slopes."""
 
     def decision(self, raw: Tensor) -> Tensor:
         return nn.functional.one_hot(raw.argmax(1) % 4, 4).float()
 
     def views(self) -> dict[str, Any]:
-        def largest(images: Tensor) -> Tensor:
-            raw = self(images)
-            return torch.maximum(raw[:, :4], raw[:, 4:])
+        return {**super().views(), "largest": lambda raw: torch.maximum(raw[:, :4], raw[:, 4:])}
 
-        return {**super().views(), "largest": largest}
+
+class Folding(Classifier):
+    """Of eight outputs."""
+
+    def __init__(self) -> None:
+        super().__init__(ImageShape(1, 6, 6, 4, mean=(0.0,), std=(1.0,)), Voted(4))
+        self.network = conv_net((1, 6, 6), classes=8, seed=2)
+
+    def embed(self, normalised: Tensor) -> Tensor:
+        return self.network(normalised)
+
+    def raw_outputs(self, features: Tensor) -> Tensor:
+        return features
 
 
 def test_a_classifier_brings_its_views():

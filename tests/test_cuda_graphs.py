@@ -11,6 +11,7 @@ from generalist import engine
 from generalist.attacks import pgd
 from generalist.attacks.losses import Loss, cross_entropy, divergence
 from generalist.config import EngineOptions
+from generalist.config.section import part_names
 from generalist.engine import falling_back
 from generalist.engine.cuda_graphs import GraphCache, cuda_graph
 from generalist.models import Classifier
@@ -82,7 +83,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.mark.parametrize("loss", [cross_entropy, divergence])
-@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("norm", part_names("threats"))
 def test_repeated_attacks_find_what_others_find(model: Classifier, norm: str, loss: Loss) -> None:
     """To the bit, at the first call, at the second and after; what was found before stays as it is."""
     plain, repeating, threat = frozen(model, None), frozen(model, Asked(rerun)), Threat(norm, 0.2)

@@ -36,7 +36,9 @@ def other_table() -> Table:
     rows = [
         row.model_copy(
             update={
-                "trained": tuple(own.model_copy(update={"natural": own.headline.pgd}) for own in row.trained),
+                "trained": tuple(
+                    own.model_copy(update={"natural": own.headline.columns["pgd"]}) for own in row.trained
+                ),
             }
         )
         for row in TABLE.rows

@@ -12,7 +12,7 @@ from generalist import engine
 from generalist.attacks import Cascade, Standing
 from generalist.config import ThreatOptions
 from generalist.data import Dataset, Split
-from generalist.evaluation import Verdicts, attack_shard, cuts, evaluate, measure, protocol, shards
+from generalist.evaluation import Verdicts, attack_shard, cuts, evaluate, judging, measure, protocol
 from generalist.evaluation.measuring import TILE
 from generalist.evaluation.shards import joined
 from generalist.models import Classifier
@@ -49,25 +49,27 @@ def test_accuracies_are_the_means_of_the_verdicts(model: Classifier, dataset: Da
     assert result.natural.correct == natural.sum()
     assert result.natural.n == 60
     threat = result.threats[0]
-    assert threat.cascade.correct == arrays[f"it/{threat.threat}/cascade"].sum()
-    assert threat.pgd.correct == arrays[f"it/{threat.threat}/pgd"].sum()
+    held = {name: arrays[f"it/{threat.threat}/{name}"] for name in threat.columns}
+    assert list(held) == ["pgd", "cascade"]
+    assert all(threat.columns[name].correct == own.sum() for name, own in held.items())
+    assert threat.worst.correct == (held["pgd"] & held["cascade"]).sum()
     assert not (arrays[f"it/{threat.threat}/cascade"] & ~natural).any()
     assert ((arrays[f"it/{threat.threat}/fooled_by"] == "") == arrays[f"it/{threat.threat}/cascade"]).all()
     assert sum(own.natural.n for own in result.per_class.values()) == 60
-    assert sum(own.robust.correct for own in result.per_class.values()) == threat.cascade.correct
+    assert sum(own.robust.correct for own in result.per_class.values()) == threat.worst.correct
 
 
 def test_a_mistake_is_not_robust_whatever_the_cascade_says(
     model: Classifier, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In batches of another size the last bit of a logit may decide differently which image is right."""
-    original = shards.autoattack
+    original = judging.autoattack
 
     def lenient(*given: Any, **named: Any) -> Cascade:
         found = original(*given, **named)
         return replace(found, robust=torch.ones_like(found.robust), fooled_by=[None] * len(found.fooled_by))
 
-    monkeypatch.setattr(shards, "autoattack", lenient)
+    monkeypatch.setattr(judging, "autoattack", lenient)
     split = Split(dataset.test.images[:40], (dataset.test.labels[:40] + (np.arange(40) < 5)) % 10)
     found = evaluated(model, split, dataset)
     natural = found.arrays["it/prediction"] == found.arrays["label"]
@@ -184,9 +186,8 @@ def test_a_stronger_attack_has_a_column_of_its_own(model: Classifier, dataset: D
     split = first(dataset.test, 60)
     plain, more = (evaluated(model, split, dataset, *own) for own in ((), ("evaluation.stronger=true",)))
     threat, own = plain.evaluation.threats[0], more.evaluation.threats[0]
-    assert threat.strongest is None
-    assert own.strongest is not None
-    assert own.strongest.correct <= own.cascade.correct == threat.cascade.correct
+    assert own.columns.keys() - threat.columns.keys() == {"strongest"}
+    assert own.columns["strongest"].correct <= own.columns["cascade"].correct == threat.columns["cascade"].correct
 
 
 def test_every_attack_is_told_from_its_beginning_to_its_verdicts(model: Classifier, dataset: Dataset) -> None:

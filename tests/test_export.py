@@ -27,9 +27,10 @@ from generalist.errors import BadInput
 from generalist.export import Predictor, export, graph_digest, parity, verify
 from generalist.export.runtime import Runtime
 from generalist.export.seal import sealed
-from generalist.models import Classifier, build, initialise
+from generalist.models import Classifier, Head, build, initialise
 from generalist.tensors import ImageShape, to_unit
 from tests import onnx_models
+from tests.model_factory import TINY
 
 GREY = ImageShape(1, 8, 8, 4, mean=(0.3,), std=(0.4,))
 METADATA = {"class_names": '["cat","dog","owl","yak"]', "git_commit": "0" * 40}
@@ -132,11 +133,18 @@ def test_exporting_changes_nothing_of_the_model(exported: Exported) -> None:
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), fresh.state_dict().values(), strict=True))
 
 
-class _TwoHeads(Classifier):
-    """Two outputs a class, of which the decision takes the larger; BatchNorm that tells training from evaluation."""
+class _Larger(Head):
+    """Two outputs a class, of which the decision takes the larger."""
+
+    def decision(self, raw: Tensor) -> Tensor:
+        return torch.maximum(raw[:, :4], raw[:, 4:])
+
+
+class _TwoOutputsAClass(Classifier):
+    """With BatchNorm, which tells training from evaluation."""
 
     def __init__(self) -> None:
-        super().__init__(GREY)
+        super().__init__(GREY, _Larger(4))
         self.bn = nn.BatchNorm2d(1)
         self.linear = nn.Linear(64, 8)
 
@@ -144,13 +152,10 @@ class _TwoHeads(Classifier):
         hidden: Tensor = self.bn(normalised).flatten(1)
         return hidden
 
-    def decision(self, raw: Tensor) -> Tensor:
-        return torch.maximum(raw[:, :4], raw[:, 4:])
-
 
 def test_the_file_is_the_deployed_rule(tmp_path: Path) -> None:
     """The decision is inside, in eval mode; drawing nothing from the global generator."""
-    model, path = _TwoHeads(), tmp_path / "model.onnx"
+    model, path = _TwoOutputsAClass(), tmp_path / "model.onnx"
     initialise(model, torch.Generator().manual_seed(0))
     with torch.no_grad():
         model.train()(torch.tensor(3 * floats(20)))
@@ -163,15 +168,11 @@ def test_the_file_is_the_deployed_rule(tmp_path: Path) -> None:
     np.testing.assert_allclose(Runtime(path)(images), np.maximum(raw[:, :4], raw[:, 4:]), atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("options", "opset"),
-    [({"name": "resnet18", "width": 2}, 18), ({"name": "wide_resnet", "depth": 10, "widen": 1, "width": 2}, 21)],
-    ids=["resnet18", "wide_resnet"],
-)
-def test_architectures_keep_their_predictions(options: dict[str, Any], opset: int, tmp_path: Path) -> None:
-    """Every kind of block, on colour images, with statistics from training, agrees with torch."""
+@pytest.mark.parametrize(("name", "opset"), [*((name, 18) for name in TINY), ("wide_resnet", 21)])
+def test_architectures_keep_their_predictions(name: str, opset: int, tmp_path: Path) -> None:
+    """Every one, on colour images, with statistics from training, agrees with torch."""
     shape = ImageShape(3, 8, 8, 4, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
-    model, path, images = made(options, shape=shape), tmp_path / "model.onnx", pictures(30, shape)
+    model, path, images = made({"name": name, **TINY[name]}, shape=shape), tmp_path / "model.onnx", pictures(30, shape)
     with torch.no_grad():
         for _ in range(5):
             model.train()(to_unit(torch.tensor(images)))

@@ -19,7 +19,9 @@ from pipelines.registry import gates
 from pipelines.registry.gates import Evidence
 
 AGREEING = Parity(n=100, max_difference=1e-7, largest_logit=9.0, disagreements=0, tolerance=1e-4)
-OTHER_PROTOCOL = factory.PROTOCOL.model_copy(update={"cascade": "standard, 100 queries", "seed": 1})
+OTHER_PROTOCOL = factory.PROTOCOL.model_copy(
+    update={"attacks": {"pgd": "PGD, 50 steps", "cascade": "standard, 100 queries"}, "seed": 1}
+)
 
 
 def evidence(model: factory.Model, folder: Path) -> Evidence:
@@ -60,7 +62,7 @@ def test_only_equal_protocols_compare() -> None:
     model = factory.Model()
     assert gates.same_protocol(model.evaluation(), model.evaluation()) is None
     told = gates.same_protocol(replace(model, protocol=OTHER_PROTOCOL).evaluation(), model.evaluation())
-    assert told == "the champion was evaluated by another protocol (cascade, seed)"
+    assert told == "the champion was evaluated by another protocol (attacks, seed)"
 
 
 @pytest.mark.parametrize(
@@ -161,7 +163,7 @@ def test_verdicts_of_another_evaluation_are_refused(tmp_path: Path) -> None:
         ("global/linf:8/255/pgd", np.arange(100) >= 40),
         ("global/linf:8/255/cascade", (np.arange(100) < 60).astype(np.int64)),
         ("global/linf:8/255/cascade", np.arange(99) < 60),
-        ("global/linf:8/255/strongest", np.arange(100) < 60),  # which the evaluation doesn't have
+        ("global/linf:8/255/pgd", np.arange(100) % 2 == 0),
         ("global/prediction", (np.arange(100) >= 90) * -1),
         ("global/prediction", (np.arange(100) >= 90) * 1.0),
         ("label", np.zeros((100, 1), dtype=np.int64)),

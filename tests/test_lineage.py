@@ -24,7 +24,11 @@ ACCURACIES = st.integers(1, 1000).flatmap(
     lambda n: st.builds(Accuracy, correct=st.integers(0, n), n=st.just(n)),
 )
 THREATS = st.builds(
-    ThreatEvaluation, threat=TEXT, pgd=ACCURACIES, cascade=ACCURACIES, flags=st.lists(TEXT, max_size=2).map(tuple)
+    ThreatEvaluation,
+    threat=TEXT,
+    columns=st.dictionaries(TEXT.filter(bool), ACCURACIES, min_size=1, max_size=3),
+    worst=ACCURACIES,
+    flags=st.lists(TEXT, max_size=2).map(tuple),
 )
 LINEAGES = st.builds(
     Lineage,
@@ -46,7 +50,9 @@ LINEAGES = st.builds(
 def evaluation(**changes: Any) -> Evaluation:
     """Return an evaluation of two learners, of which the global one is deployed."""
     half = Measured(natural=Accuracy(correct=3, n=4), robust=Accuracy(correct=2, n=4))
-    threat = ThreatEvaluation(threat="linf:8/255", pgd=half.robust, cascade=half.robust, flags=("zero-grad",))
+    threat = ThreatEvaluation(
+        threat="linf:8/255", columns={"pgd": half.robust}, worst=half.robust, flags=("zero-grad",)
+    )
 
     def learner(name: str) -> LearnerEvaluation:
         return LearnerEvaluation(
@@ -54,7 +60,7 @@ def evaluation(**changes: Any) -> Evaluation:
         )
 
     protocol = Protocol(
-        split="test", n=4, threats=("linf:8/255",), pgd="p", cascade="c", seed=0, test_digest="t", validation="v"
+        split="test", n=4, threats=("linf:8/255",), attacks={"pgd": "p"}, seed=0, test_digest="t", validation="v"
     )
     chosen = RoundRecord(round=0, epoch=2, weights={}, handed_back=False, validation=half, digest="d")
     values: dict[str, Any] = {
@@ -93,7 +99,7 @@ def test_accuracies_are_written_with_n_and_interval() -> None:
     natural, (threat,) = json.loads(metadata["natural"]), json.loads(metadata["threats"])
     assert (natural["correct"], natural["n"], natural["value"]) == (3, 4, 0.75)
     assert natural["interval"] == list(Accuracy(correct=3, n=4).interval)
-    assert (threat["threat"], threat["flags"], threat["cascade"]["value"]) == ("linf:8/255", ["zero-grad"], 0.5)
+    assert (threat["threat"], threat["flags"], threat["worst"]["value"]) == ("linf:8/255", ["zero-grad"], 0.5)
     assert metadata["class_names"] == '["cat","dög"]'
     assert (metadata["learner"], metadata["weights_digest"]) == ("global", "weights of global")
     assert (metadata["git_commit"], metadata["dirty"]) == ("abc", "true")

@@ -10,18 +10,12 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from generalist.config.section import part_names
 from generalist.errors import BadInput
 from generalist.models import build, initialise
 from generalist.models.layers.residual import BasicBlock, PreActivationBlock
 from generalist.tensors import ImageShape
 from generalist.torchvision_compat import torchvision
 from tests.model_factory import RGB, TINY, made, numbers, options, settle
-
-
-def test_the_architectures_are_those_of_the_issue() -> None:
-    """Each file of the package is one architecture, and shared parts are none."""
-    assert part_names("models") == sorted(TINY)
 
 
 @pytest.mark.parametrize(

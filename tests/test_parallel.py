@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from generalist import engine
+from generalist.config.section import part_names
 from generalist.data import Dataset
 from generalist.errors import BadInput
 from generalist.experts import Expert
@@ -182,13 +183,13 @@ def test_a_batch_with_fewer_images_than_processes_is_refused(tmp_path: Path) -> 
     [
         *(
             lambda own, numbers, norm=norm: Threat(norm, 0.3).random_start(own, numbers)
-            for norm in ("linf", "l2", "l1")
+            for norm in part_names("threats")
         ),
         lambda own, numbers: normal_like(own, std=0.1, generator=numbers),
         lambda own, numbers: uniform_like(own, -1.0, 2.0, generator=numbers),
         lambda own, numbers: exponential_like(own, generator=numbers),
     ],
-    ids=["linf", "l2", "l1", "normal", "uniform", "exponential"],
+    ids=[*part_names("threats"), "normal", "uniform", "exponential"],
 )
 def test_parts_of_a_batch_draw_what_the_whole_draws(draw: Callable[[Images, torch.Generator], Images]) -> None:
     """To the bit, and in the same order where several are drawn."""

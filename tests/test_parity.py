@@ -28,7 +28,7 @@ class _Linear(Classifier):
     def embed(self, normalised: Tensor) -> Tensor:
         return normalised.flatten(1)
 
-    def outputs(self, features: Tensor) -> Tensor:
+    def raw_outputs(self, features: Tensor) -> Tensor:
         return features @ self.get_buffer("weight")
 
 

@@ -63,7 +63,7 @@ def test_the_results_are_those_of_the_records(usual: str) -> None:
     for one in evaluation.learners.values():
         row = next(row for row in rows if "epoch" in row and one.name in row)
         expected = []
-        for accuracy in (one.natural, one.threats[0].pgd, one.threats[0].cascade):
+        for accuracy in (one.natural, *one.threats[0].columns.values(), one.threats[0].worst):
             low, high = accuracy.interval
             value = f"{100 * accuracy.value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
             expected.append(f"{value} {accuracy.correct} of {accuracy.n}")

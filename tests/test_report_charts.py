@@ -136,7 +136,7 @@ def test_the_test_plane_has_a_cross_of_intervals_for_each_learner(axes: Axes) ->
     final(axes, evaluation=EVALUATION, index=0, looks=LOOKS)
     found = [line.get_xydata().round(9).tolist() for line in axes.lines]
     for name, one in EVALUATION.learners.items():
-        natural, robust = one.natural, one.threats[0].cascade
+        natural, robust = one.natural, one.threats[0].worst
         (left, right), (bottom, top) = np.multiply(100, [natural.interval, robust.interval])
         x, y = 100 * natural.value, 100 * robust.value
         assert np.round([(left, y), (right, y)], 9).tolist() in found

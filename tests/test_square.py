@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from generalist.attacks import margin, square
 from generalist.attacks.victim import Victim
+from generalist.config.section import part_names
 from generalist.errors import BadInput
 from generalist.randomness import ImageStreams
 from generalist.threats import Threat
@@ -191,7 +192,7 @@ def test_trying_ahead_changes_nothing(monkeypatch, seed, norm):
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("norm", part_names("threats"))
 def test_only_what_lowers_the_margin_is_kept(seed, norm, one_by_one):
     """So the margin of what is returned is the lowest that was seen, and no success is given up."""
     network, seen = conv_net((1, 6, 6), seed=seed), []

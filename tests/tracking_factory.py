@@ -147,8 +147,7 @@ PROTOCOL = Protocol(
     split="test",
     n=N,
     threats=(THREAT,),
-    pgd="pgd, 50 steps",
-    cascade="standard, 5000 queries",
+    attacks={"pgd": "PGD, 50 steps", "cascade": "standard, 5000 queries"},
     seed=0,
     test_digest=DATA.test_digest,
     validation="pgd, 10 steps",
@@ -162,7 +161,7 @@ class Model:
     Attributes:
         seed: of its weights; another seed, another file.
         natural: test images 0 to `natural` are classified correctly.
-        robust: test images 0 to `robust` stand against the cascade.
+        robust: test images 0 to `robust` stand against every attack.
         validation: correct images of 20 on the validation split, natural and robust.
         flags: what makes its robust accuracy doubtful.
         disagreements: of the ONNX file with torch.
@@ -199,8 +198,8 @@ class Model:
                 threats=tuple(
                     ThreatEvaluation(
                         threat=threat,
-                        pgd=Accuracy(correct=self.robust, n=N),
-                        cascade=Accuracy(correct=self.robust, n=N),
+                        columns=dict.fromkeys(self.protocol.attacks, Accuracy(correct=self.robust, n=N)),
+                        worst=Accuracy(correct=self.robust, n=N),
                         flags=self.flags,
                     )
                     for threat in self.protocol.threats
@@ -271,7 +270,8 @@ class Model:
         for name in evaluation.learners:
             arrays[f"{name}/prediction"] = (images >= self.natural).astype(np.int64)
             for threat in self.protocol.threats:
-                arrays[f"{name}/{threat}/cascade"] = images < self.robust
+                for attack in self.protocol.attacks:
+                    arrays[f"{name}/{threat}/{attack}"] = images < self.robust
         return arrays
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from generalist.attacks.apgd import HOPELESS as HOPELESS_LOSS
@@ -153,8 +154,8 @@ def _diversified(
     return points
 
 
-def _along(logits: Logits, _: Labels, directions: Logits) -> PerImage:
-    return (logits * directions).sum(1)
+def _along(logits: Float[Tensor, "batch outputs"], _: Labels, directions: Logits) -> PerImage:
+    return (logits[:, : directions.shape[1]] * directions).sum(1)  # a view may have more than the classes
 
 
 def _aims(victim: Victim, images: Images, labels: Labels, ranks: Sequence[int]) -> Tensor:

@@ -12,7 +12,7 @@ from generalist.attacks import VERSIONS, Standing, attack_from, autoattack, fool
 from generalist.attacks.tiles import logits_of
 from generalist.config import AttackOptions, EvaluationOptions, ThreatOptions
 from generalist.data import Split
-from generalist.models import Classifier
+from generalist.models import DECISION, Classifier
 from generalist.randomness import generator
 from generalist.records import Accuracy, Measured
 from generalist.tensors import Images, Labels, Logits, to_unit
@@ -42,7 +42,7 @@ def measure(
         natural, robust, _ = attacked(model, split, threat, attack, seed=0)
     else:
         images, labels = whole(split, device(model))
-        verdicts = autoattack(model, images, labels, threat_from(threat), **_settings(attack))
+        verdicts = autoattack(model, images, labels, threat_from(threat), **cascade_settings(attack))
         natural, robust = verdicts.clean.cpu().numpy(), verdicts.robust.cpu().numpy()
     one_step = attacked(model, split, threat, AttackOptions(name="fgsm", steps=1), seed=0)[1] if fgsm else None
     return Measured(
@@ -50,7 +50,7 @@ def measure(
     )
 
 
-def _settings(attack: AttackOptions | EvaluationOptions) -> dict[str, Any]:
+def cascade_settings(attack: AttackOptions | EvaluationOptions) -> dict[str, Any]:
     """Return the settings of the cascade that is meant, by the names of its arguments."""
     if isinstance(attack, AttackOptions):
         return {"version": attack.name, "batch_size": TILE}
@@ -76,7 +76,7 @@ def whole(split: Split, on: torch.device) -> tuple[Images, Labels]:
 def decision(model: Classifier) -> Network:
     """Return the deployed function of a learner, in eval mode and without gradients of its weights."""
     model.eval().requires_grad_(requires_grad=False)
-    return model.views()["decision"]
+    return model.views()[DECISION]
 
 
 def device(model: Classifier) -> torch.device:
@@ -99,6 +99,7 @@ def attacked(
     *,
     seed: int,
     first: int = 0,
+    view: str = DECISION,
     watch: Callable[[Standing], None] | None = None,
 ) -> tuple[Flags, Flags, Float32]:
     """Return which images are right, clean and after the attack, and where it ended; a mistake isn't robust.
@@ -110,9 +111,11 @@ def attacked(
         attack: of those that train.
         seed: of its random numbers.
         first: place of the first image in the whole split, a multiple of `TILE`.
+        view: of the learner, that the attack goes through.
         watch: told how far it is, before the first batch and after each.
     """
     network, on = decision(model), device(model)
+    searched = model.views()[view]
     run = attack_from(attack, threat_from(threat))
     natural, robust = [np.zeros(0, dtype=np.bool_)], [np.zeros(0, dtype=np.bool_)]
     ends = [np.zeros((0, *split.images.shape[1:]), dtype=np.float32)]
@@ -125,7 +128,7 @@ def attacked(
     tell(0)
     for index, (images, labels) in enumerate(tiles(split, on), start=first // TILE):
         with engine.arithmetic(on):
-            found = run(network, images, labels, generator=generator(seed, "evaluation", index, device=on))
+            found = run(searched, images, labels, generator=generator(seed, "evaluation", index, device=on))
             clean = logits_of(network, images).argmax(1) == labels
             held = clean & ~fooled(logits_of(network, found), labels)
         natural.append(clean.cpu().numpy())

@@ -8,30 +8,30 @@ import numpy as np
 from generalist.attacks import VERSIONS
 from generalist.attacks.members import member_module, member_names
 from generalist.code_digest import evaluation_code, plugins_of
-from generalist.config import AttackOptions, Config, EvaluationOptions, ModelOptions, ThreatOptions
+from generalist.config import Config, EvaluationOptions, ModelOptions, ThreatOptions
 from generalist.data import Dataset, Split
 from generalist.data.contract import Int64
 from generalist.data.splitting import stratified
-from generalist.records import STRONGER, Protocol
+from generalist.evaluation.columns import STRONGER, attacks, described
+from generalist.records import Protocol
 from generalist.threats import threat_from
 
 
 def protocol(config: Config, dataset: Dataset) -> Protocol:
     """Return what the robust accuracies of a configuration mean."""
     options = config.evaluation
-    attacks = [options.attack, options.choice.name, *(STRONGER if options.stronger else ())]
+    names = [options.attack, options.choice.name, *(STRONGER if options.stronger else ())]
     threats = tuple(str(threat_from(threat)) for threat in options.threats)
     return Protocol(
         split="test",
         n=len(chosen(dataset.test, options)),
         chosen="all" if options.images == "all" else f"stratified by class, seed {options.seed}",
         threats=threats,
-        pgd=_described(options.pgd),
-        cascade=_cascade_described(options),
+        attacks=attacks(options),
         seed=options.seed,
         test_digest=dataset.test_digest,
-        code=code_behind(options.threats, attacks),
-        validation=f"{threats[0]} {_described(options.choice)} on {dataset.digest}",
+        code=code_behind(options.threats, names),
+        validation=f"{threats[0]} {described(options.choice)} on {dataset.digest}",
     )
 
 
@@ -48,19 +48,6 @@ def code_behind(threats: Iterable[ThreatOptions], attacks: Iterable[str], networ
     for section in (*threats, *([network] if network else [])):
         plugins |= plugins_of(section)
     return evaluation_code(plugins)
-
-
-def _cascade_described(options: EvaluationOptions) -> str:
-    by_queries = "square" in VERSIONS[options.attack].members
-    told = f"{options.attack}, {options.square_queries} queries" if by_queries else options.attack
-    return told if options.precision == "float32" else f"{told}, searched in {options.precision}"
-
-
-def _described(attack: AttackOptions) -> str:
-    if attack.name != "pgd":
-        return attack.name
-    size = "2.5 eps / steps" if attack.step_size is None else str(attack.step_size.written)
-    return f"pgd, {attack.steps} steps of {size}, {'random start' if attack.random_start else 'no random start'}"
 
 
 def subset(split: Split, options: EvaluationOptions) -> Split:

@@ -1,6 +1,5 @@
 """The attacks on some of the images of a split: a whole evaluation, or a shard of one."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -8,18 +7,18 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from generalist import engine
-from generalist.attacks import Cascade, Standing, autoattack
-from generalist.attacks.tiles import logits_of
+from generalist.attacks import Standing
 from generalist.config import EvaluationOptions
 from generalist.data import Split
-from generalist.evaluation.measuring import TILE, Float32, attacked, decision, device, tiles, whole
-from generalist.models import Classifier
-from generalist.records import STRONGER
-from generalist.store import Lost, set_aside
-from generalist.threats import Threat, threat_from
+from generalist.evaluation.columns import columns
+from generalist.evaluation.judging import Judge
+from generalist.evaluation.measuring import TILE, Float32
+from generalist.models import DECISION, Classifier
+from generalist.tensors import to_unit
+from generalist.threats import threat_from
 
 Watch = Callable[[str, Standing], None]
 """Told a threat, and how far an attack in it is."""
@@ -30,13 +29,15 @@ class Shard:
     """What became of each image.
 
     Attributes:
-        arrays: per-image arrays, `label`, `prediction`, and under `THREAT/` their verdicts.
+        arrays: per-image arrays, `label`, `prediction`, and under `THREAT/` their verdicts by column, and more.
+        columns: names of the columns under each threat.
         doubts: by threat, how many images give reason to each flag.
-        adversarial: float32 [n, C, H, W], under the first threat: what the cascade found, and where it found
-            nothing, where PGD ended.
+        adversarial: float32 [n, C, H, W], under the first threat: where the last column that broke the image ended;
+            where none did, where the first one ended; a mistake is left as it is.
     """
 
     arrays: dict[str, NDArray[np.generic]]
+    columns: tuple[str, ...]
     doubts: dict[str, Mapping[str, int]]
     adversarial: Float32
 
@@ -58,7 +59,7 @@ def attack_shard(
     states: Path | None = None,
     watch: Watch | None = None,
 ) -> Shard:
-    """Clean predictions, PGD and the cascade on some images.
+    """Clean predictions, and the verdicts of every column, on some images.
 
     Args:
         model: the learner.
@@ -68,36 +69,22 @@ def attack_shard(
         states: a folder for the states of the cascades, so that a killed evaluation goes on.
         watch: told the threat, and how far each attack is.
     """
-    part = Split(np.asarray(split.images)[rows.start : rows.stop], np.asarray(split.labels)[rows.start : rows.stop])
-    network, on = decision(model), device(model)
-    with engine.arithmetic(on):
-        predictions = [logits_of(network, images).argmax(1).cpu().numpy() for images, _ in tiles(part, on)]
-    arrays: dict[str, NDArray[np.generic]] = {
-        "label": part.labels,
-        "prediction": np.concatenate([np.zeros(0, dtype=np.int64), *predictions]),
-    }
-    right = arrays["prediction"] == part.labels
+    judge, asked = Judge(model, split, rows, options, states), columns(options, model)
+    arrays: dict[str, NDArray[np.generic]] = {"label": judge.split.labels, "prediction": judge.predictions}
     doubts: dict[str, Mapping[str, int]] = {}
-    adversarial: list[Float32] = []
-    for written in options.threats:
-        key = str(threat_from(written))
-        tell = None if watch is None else partial(watch, key)
-        _, pgd, ends = attacked(model, part, written, options.pgd, seed=options.seed, first=rows.start, watch=tell)
-        found = _cascade(model, part, threat_from(written), options, None, states, rows, tell)
-        # A mistake is not robust, also where the last bit of a logit decided differently in a batch of another size.
-        robust = found.robust.cpu().numpy() & right
-        arrays |= {f"{key}/pgd": pgd, f"{key}/cascade": robust, f"{key}/margin": found.margins.cpu().numpy()}
-        fooled_by = ["" if held else attack or "clean" for held, attack in zip(robust, found.fooled_by, strict=True)]
-        arrays[f"{key}/fooled_by"] = np.array(fooled_by, dtype=np.str_)
-        if options.stronger:
-            survivors = Split(part.images[robust], part.labels[robust])
-            held = robust.copy()
-            again = _cascade(model, survivors, threat_from(written), options, STRONGER, states, rows, tell)
-            held[robust] = again.robust.cpu().numpy()
-            arrays[f"{key}/strongest"] = held
-        doubts[key] = found.doubts
-        adversarial.append(np.where(robust[:, None, None, None], ends, found.adversarial.cpu().numpy()))
-    return Shard(arrays, doubts, adversarial[0])
+    adversarial, right = to_unit(torch.from_numpy(np.array(judge.split.images))).numpy(), judge.right
+    for column in asked:
+        threat = str(threat_from(column.threat))
+        through = threat if column.view == DECISION else f"{threat} through {column.view}"
+        found = judge(column, None if watch is None else partial(watch, through))
+        arrays |= {f"{threat}/{column.name}": found.robust}
+        arrays |= {f"{threat}/{name}": array for name, array in found.arrays.items()}
+        if found.doubts is not None:
+            doubts[threat] = found.doubts
+        if column.threat == asked[0].threat:
+            moved = right if column == asked[0] else right & ~found.robust
+            adversarial = np.where(moved[:, None, None, None], found.ends, adversarial)
+    return Shard(arrays, tuple(dict.fromkeys(column.name for column in asked)), doubts, adversarial)
 
 
 def joined(shards: Sequence[Shard]) -> Shard:
@@ -105,47 +92,10 @@ def joined(shards: Sequence[Shard]) -> Shard:
     names, threats = shards[0].arrays, shards[0].doubts
     return Shard(
         {name: np.concatenate([shard.arrays[name] for shard in shards]) for name in names},
+        shards[0].columns,
         {
             threat: {name: sum(shard.doubts[threat][name] for shard in shards) for name in threats[threat]}
             for threat in threats
         },
         np.concatenate([shard.adversarial for shard in shards]),
     )
-
-
-def _cascade(
-    model: Classifier,
-    split: Split,
-    threat: Threat,
-    options: EvaluationOptions,
-    attacks: tuple[str, ...] | None,
-    states: Path | None,
-    rows: range,
-    watch: Callable[[Standing], None] | None,
-) -> Cascade:
-    images, labels = whole(split, device(model))
-    name = hashlib.sha256(repr((attacks, str(threat), rows)).encode()).hexdigest()[:16]
-    state = None if states is None else states / f"{name}.safetensors"
-
-    def found() -> Cascade:
-        return autoattack(
-            model,
-            images,
-            labels,
-            threat,
-            version=options.attack,
-            attacks=attacks,
-            seed=options.seed,
-            batch_size=options.batch_size,
-            square_queries=options.square_queries,
-            precision=options.precision,
-            state=state,
-            watch=watch,
-        )
-
-    try:
-        return found()
-    except Lost:
-        assert state is not None  # which was damaged, or that of another evaluation
-        set_aside(state)
-        return found()

@@ -1,6 +1,6 @@
 """The evaluation of one learner, from the verdicts on every image."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,7 @@ class Verdicts:
     Attributes:
         evaluation: the accuracies.
         arrays: per-image arrays by name, as `verdicts.npz` holds them; see `docs/architecture.md`.
-        adversarial: float32 [n, C, H, W], under the headline threat: what the cascade found, and where it
-            found nothing, where PGD ended.
+        adversarial: float32 [n, C, H, W], under the headline threat, see `Shard`.
     """
 
     evaluation: LearnerEvaluation
@@ -68,27 +67,31 @@ def gathered(shards: Sequence[Shard], *, class_names: tuple[str, ...], name: str
     arrays: dict[str, Any] = whole.arrays
     labels: NDArray[np.int64] = arrays["label"]
     natural: Flags = arrays["prediction"] == labels
-    n = len(labels)
-    threats = [
-        ThreatEvaluation(
-            threat=threat,
-            pgd=accuracy(arrays[f"{threat}/pgd"]),
-            cascade=accuracy(arrays[f"{threat}/cascade"]),
-            strongest=accuracy(arrays[f"{threat}/strongest"]) if f"{threat}/strongest" in arrays else None,
-            flags=flags(doubts, n),
-        )
-        for threat, doubts in whole.doubts.items()
-    ]
+    worst = {threat: _worst(arrays, threat, whole.columns) for threat in whole.doubts}
     evaluation = LearnerEvaluation(
         name=name,
         epoch=epoch,
         natural=accuracy(natural),
-        threats=tuple(threats),
-        per_class=_per_class(labels, class_names, natural, arrays[f"{threats[0].threat}/cascade"]),
+        threats=tuple(
+            ThreatEvaluation(
+                threat=threat,
+                columns={column: accuracy(arrays[f"{threat}/{column}"]) for column in whole.columns},
+                worst=accuracy(worst[threat]),
+                flags=flags(doubts, len(labels)),
+            )
+            for threat, doubts in whole.doubts.items()
+        ),
+        per_class=_per_class(labels, class_names, natural, next(iter(worst.values()))),
         digest=digest,
     )
     named = {key if key == "label" else f"{name}/{key}": array for key, array in arrays.items()}
     return Verdicts(evaluation, named, whole.adversarial)
+
+
+def _worst(arrays: Mapping[str, Any], threat: str, columns: Sequence[str]) -> Flags:
+    """Return which images stand in every column."""
+    worst: Flags = np.logical_and.reduce([arrays[f"{threat}/{column}"] for column in columns])
+    return worst
 
 
 def _per_class(

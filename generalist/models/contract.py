@@ -5,7 +5,9 @@ import os
 import threading
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, Literal
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,29 +18,65 @@ from generalist.tensors import Features, Images, ImageShape, Labels, Logits
 
 Role = Literal["natural", "adversarial"]
 
+DECISION = "decision"
+"""The name of the deployed rule among the views of a head."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """What the raw outputs of a network mean, for so many classes.
+
+    The methods below are those of a plain classifier, with one logit for each class. A head with dummy classes
+    overrides them, so that objectives, attacks, evaluation and export need not know.
+    """
+
+    classes: int
+
+    @property
+    def outputs(self) -> int:
+        """The number of raw outputs."""
+        return self.classes
+
+    def decision(self, raw: Tensor) -> Logits:
+        """Turn raw outputs into the [batch, classes] logits of the deployed rule."""
+        return raw
+
+    def views(self) -> dict[str, Callable[[Tensor], Logits]]:
+        """Return the differentiable functions of raw outputs that an evaluation attacks, by name.
+
+        Each has columns of its own there, and attacks on the decision try the gradients of all. Their first logits are
+        those of the classes. Verdicts are always by the decision.
+        """
+        return {DECISION: self.decision}
+
+    def targets(self, labels: Labels, role: Role) -> Tensor:
+        """Return what the raw outputs are trained towards: class indices, or probabilities [batch, outputs]."""
+        return labels
+
 
 class Classifier(nn.Module):
-    """A network from images in [0, 1] to raw outputs, with normalisation inside.
+    """A network from images in [0, 1] to raw outputs, with normalisation inside, and the head that interprets them.
 
-    The methods below are the trivial ones of a plain classifier. Models with dummy classes, a condition
-    or several widths override them, so that objectives, attacks, evaluation and export need not know.
+    Attributes:
+        shape: of images, with the number of classes.
+        head: what the raw outputs mean; it says how many the network must have.
     """
 
     mean: Tensor
     std: Tensor
     linear: nn.Linear
 
-    def __init__(self, shape: ImageShape) -> None:
+    def __init__(self, shape: ImageShape, head: Head | None = None) -> None:
         super().__init__()
-        self.shape = shape
+        self.shape, self.head = shape, head or Head(shape.classes)
         # Constants, not state: averaging them would only round them. They name their device, see `build`.
         mean, std = torch.tensor(shape.mean, device="cpu"), torch.tensor(shape.std, device="cpu")
         self.register_buffer("mean", mean.view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", std.view(1, -1, 1, 1), persistent=False)
 
-    def forward(self, images: Images, condition: Tensor | None = None) -> Tensor:
+    def forward(self, images: Images) -> Tensor:
         """Return raw outputs [batch, outputs] for images [batch, channels, height, width] in [0, 1]."""
-        return self.outputs(self.features(images))
+        return self.raw_outputs(self.features(images))
 
     def features(self, images: Images) -> Features:
         """Return penultimate features for images in [0, 1]: what the last linear layer gets."""
@@ -48,30 +86,33 @@ class Classifier(nn.Module):
     def embed(self, normalised: Images) -> Features:
         """Return penultimate features for normalised images."""
 
-    def outputs(self, features: Features) -> Tensor:
+    def raw_outputs(self, features: Features) -> Tensor:
         """Return raw outputs for penultimate features, which the last layer, `linear`, makes of them."""
         raw: Tensor = self.linear(features)
         return raw
 
     def decision(self, raw: Tensor) -> Logits:
-        """Turn raw outputs into the [batch, classes] logits of the deployed rule."""
-        return raw
-
-    def views(self) -> dict[str, Callable[[Images], Logits]]:
-        """Return the differentiable functions that an attack should try; the verdict is by the decision."""
-        return {"decision": lambda images: self.decision(self(images))}
+        """Turn raw outputs into logits, see `Head.decision`."""
+        return self.head.decision(raw)
 
     def targets(self, labels: Labels, role: Role) -> Tensor:
-        """Return what the raw outputs are trained towards: class indices, or probabilities [batch, outputs]."""
-        return labels
+        """Return what the raw outputs are trained towards, see `Head.targets`."""
+        return self.head.targets(labels, role)
 
-    def conditions(self) -> tuple[Any, ...]:
-        """Return the settings of the condition to evaluate; a plain classifier has the one setting None."""
-        return (None,)
+    def views(self) -> dict[str, Callable[[Images], Logits]]:
+        """Return the views of the head as functions of images."""
+        return {name: partial(self._seen, view) for name, view in self.head.views().items()}
+
+    def _seen(self, view: Callable[[Tensor], Logits], images: Images) -> Logits:
+        return view(self(images))
 
 
 class Architecture(ModelOptions):
     """Options of one architecture."""
+
+    def head(self, classes: int) -> Head:
+        """Return what the network's raw outputs mean."""
+        return Head(classes)
 
     @abstractmethod
     def build(self, shape: ImageShape) -> Classifier:

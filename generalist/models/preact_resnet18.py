@@ -23,4 +23,6 @@ class PreActResNet18(Architecture):
     def build(self, shape: ImageShape) -> Classifier:
         check_size(self.name, shape, halvings=3)
         width = self.width
-        return PreActivationResNet(shape, stem=width, widths=(width, 2 * width, 4 * width, 8 * width), blocks=2)
+        return PreActivationResNet(
+            shape, self.head(shape.classes), stem=width, widths=(width, 2 * width, 4 * width, 8 * width), blocks=2
+        )

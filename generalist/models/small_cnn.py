@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from generalist.config.sections import Count
-from generalist.models.contract import Architecture, Classifier
+from generalist.models.contract import Architecture, Classifier, Head
 from generalist.tensors import Features, Images, ImageShape
 
 
@@ -22,17 +22,17 @@ class SmallCnn(Architecture):
     width: Count = Field(32, le=8192, description="channels of both convolutions")
 
     def build(self, shape: ImageShape) -> Classifier:
-        return _Network(shape, self.width)
+        return _Network(shape, self.head(shape.classes), self.width)
 
 
 class _Network(Classifier):
-    def __init__(self, shape: ImageShape, width: int) -> None:
-        super().__init__(shape)
+    def __init__(self, shape: ImageShape, head: Head, width: int) -> None:
+        super().__init__(shape, head)
         height, columns = -(-shape.height // 2), -(-shape.width // 2)
         self.padding = (0, shape.width % 2, 0, shape.height % 2)
         self.conv1 = nn.Conv2d(4 * shape.channels, width, kernel_size=3, padding=1)
         self.conv2 = nn.Conv2d(width, width, kernel_size=3, padding=1)
-        self.linear = nn.Linear(width * height * columns, shape.classes)
+        self.linear = nn.Linear(width * height * columns, self.head.outputs)
 
     def embed(self, normalised: Images) -> Features:
         blocks = F.pixel_unshuffle(F.pad(normalised, self.padding), 2)

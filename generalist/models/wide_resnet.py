@@ -32,4 +32,6 @@ class WideResNet(Architecture):
         check_size(self.name, shape, halvings=2)
         first = self.width * self.widen
         blocks = (self.depth - 4) // 6
-        return PreActivationResNet(shape, stem=self.width, widths=(first, 2 * first, 4 * first), blocks=blocks)
+        return PreActivationResNet(
+            shape, self.head(shape.classes), stem=self.width, widths=(first, 2 * first, 4 * first), blocks=blocks
+        )

@@ -52,7 +52,7 @@ class Anchored(AttackedFromBeside):
         features = learner.model.features(attacked)
         value = squared_distance(features, _anchor(learner, batch)).mean()
         with torch.no_grad():
-            logits = learner.model.decision(learner.model.outputs(features))
+            logits = learner.model.decision(learner.model.raw_outputs(features))
         return Loss(value, logits)
 
 

@@ -6,7 +6,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from generalist.config import Config, to_yaml
-from generalist.records import STRONGER, Evaluation, History, Measured
+from generalist.records import Evaluation, History, Measured
 from generalist.report.curves import by_expert, curves, legend, measured
 from generalist.report.gallery import Gallery, cards
 from generalist.report.looks import attack_in_words, change, interval, looks, percent, threat
@@ -55,7 +55,6 @@ def build(
             lineage={**lineage, **{f"numerics: {name}": str(value) for name, value in evaluation.numerics.items()}},
             history=history,
             evaluation=evaluation,
-            stronger=" and ".join(STRONGER) if config.evaluation.stronger else "",
             looks=look,
             drawn={name: look[name] for name in measured(history)},
             legend=legend(history, look),

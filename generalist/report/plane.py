@@ -56,12 +56,12 @@ def on_test(evaluation: Evaluation, index: int, looks: Mapping[str, Look]) -> Pa
     drawn = chart(
         partial(final, evaluation=evaluation, index=index, looks=looks), label=label, height=HEIGHT, right=RIGHT
     )
-    return Panel(f"Test: {threat(written)}", drawn, f"{evaluation.protocol.cascade}, n = {evaluation.protocol.n}")
+    return Panel(f"Test: {threat(written)}", drawn, f"{evaluation.protocol.headline}, n = {evaluation.protocol.n}")
 
 
 def final(axes: Axes, *, evaluation: Evaluation, index: int, looks: Mapping[str, Look]) -> None:
     """Draw each learner's accuracies under one threat, in per cent, as a mark in a cross of intervals."""
-    places = {name: (one.natural, one.threats[index].cascade) for name, one in evaluation.learners.items()}
+    places = {name: (one.natural, one.threats[index].worst) for name, one in evaluation.learners.items()}
     for name, (natural, robust) in places.items():
         cross(axes, natural, robust, looks[name].colour)
     for name, (natural, robust) in places.items():

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from generalist.export import Lineage
 from generalist.masking import without_login
-from generalist.records import STRONGER, Evaluation, ThreatEvaluation
+from generalist.records import Evaluation, ThreatEvaluation
 from pipelines.cli.shell import printing
 from pipelines.registry import Registration
 from pipelines.results import Results
@@ -47,35 +47,27 @@ def closing(workspace: Workspace, results: Results, registration: Registration) 
 
 
 def accuracies(evaluation: Evaluation) -> Table:
-    """Return every learner on the test split: natural accuracy, and under each threat PGD and the cascade."""
+    """Return every learner on the test split: natural accuracy, and every column under each threat."""
     protocol = evaluation.protocol
     table = Table(caption=f"{protocol.split} split, 95 % Wilson intervals; the deployed learner: {evaluation.deployed}")
     table.add_column("learner")
     table.add_column("n", justify="right")
     table.add_column("natural")
-    for threat in protocol.threats:
-        table.add_column(f"PGD\n{threat}")
-        table.add_column(f"{protocol.cascade}\n{threat}")
-        if _stronger(evaluation):
-            table.add_column(f"and {' and '.join(STRONGER)}\n{threat}")
+    for threat in evaluation.headline.threats:
+        for title in (*map(protocol.title, threat.columns), "worst"):
+            table.add_column(f"{title}\n{threat.threat}")
     experts = [name for name in evaluation.learners if name != "global"]
     for name in [*experts, *(name for name in evaluation.learners if name == "global")]:
         learner = evaluation.learners[name]
-        cells = [cell for threat in learner.threats for cell in _cells(threat)]
+        cells = [cell for threat in learner.threats for cell in (*map(str, threat.columns.values()), _worst(threat))]
         title = "global learner" if name == "global" else f"{name} expert"
         table.add_row(title, f"{learner.natural.n}", str(learner.natural), *cells)
     return table
 
 
-def _stronger(evaluation: Evaluation) -> bool:
-    return any(threat.strongest for learner in evaluation.learners.values() for threat in learner.threats)
-
-
-def _cells(threat: ThreatEvaluation) -> list[str]:
-    """Return robust accuracies under one threat; doubtful ones are marked."""
-    doubt = f" (doubtful: {'; '.join(threat.flags)})" if threat.flags else ""
-    cells = [str(threat.pgd), f"{threat.cascade}{doubt}"]
-    return cells if threat.strongest is None else [*cells, f"{threat.strongest}{doubt}"]
+def _worst(threat: ThreatEvaluation) -> str:
+    """Return the headline of a threat; a doubtful one is marked."""
+    return f"{threat.worst} (doubtful: {'; '.join(threat.flags)})" if threat.flags else str(threat.worst)
 
 
 def lineage(metadata: Mapping[str, str], *, sha256: str) -> Table:
@@ -89,10 +81,8 @@ def lineage(metadata: Mapping[str, str], *, sha256: str) -> Table:
     table.add_row("classes", ", ".join(told.class_names))
     table.add_row("natural accuracy", f"{told.natural}, n = {told.natural.n}")
     for threat in told.threats:
-        doubt = f" (doubtful: {'; '.join(threat.flags)})" if threat.flags else ""
-        table.add_row(
-            f"under {threat.threat}", f"PGD {threat.pgd}, cascade {threat.cascade}{doubt}, n = {threat.cascade.n}"
-        )
+        columns = "".join(f"{name} {own}, " for name, own in threat.columns.items())
+        table.add_row(f"under {threat.threat}", f"{columns}worst {_worst(threat)}, n = {threat.worst.n}")
     table.add_row("git commit", (told.git_commit or "none") + (" (the code was changed since)" if told.dirty else ""))
     for title, digest in (
         ("data", told.data_digest),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from generalist.data.array_files import Unreadable, read_npz
 from generalist.errors import BadInput
 from generalist.export import Parity
-from generalist.records import Evaluation, LearnerEvaluation
+from generalist.records import Evaluation, LearnerEvaluation, ThreatEvaluation
 from generalist.significance import mcnemar
 from pipelines.results import Results
 
@@ -27,7 +27,7 @@ class Evidence:
         evaluation: the accuracies.
         labels: int [n], of the test images.
         predictions: int [n], of the learner on these images as they are.
-        robust: bool [n], which stand against the cascade under the headline threat.
+        robust: bool [n], which stand in every column under the headline threat.
     """
 
     evaluation: Evaluation
@@ -57,17 +57,21 @@ class Evidence:
         for one in evaluation.learners.values():
             if not _agree(one, arrays):
                 raise BadInput(f"{results.verdicts} is not of the evaluation beside it: make both with `dvc repro`")
-        said, held = f"{learner.name}/prediction", f"{learner.name}/{threat.threat}/cascade"
-        return cls(evaluation, arrays["label"], arrays[said], arrays[held])
+        robust = np.logical_and.reduce([arrays[name] for name in _columns(learner.name, threat)])
+        return cls(evaluation, arrays["label"], arrays[f"{learner.name}/prediction"], robust)
 
 
 def _verdicts(results: Results, evaluation: Evaluation) -> dict[str, NDArray[Any]]:
     """Return the arrays of all learners."""
     learners = evaluation.learners.values()
     said = [f"{learner.name}/prediction" for learner in learners]
-    held = [f"{learner.name}/{threat}" for learner in learners for threat in evaluation.protocol.threats]
-    also = [f"{name}/{attack}" for name in held for attack in ("pgd", "strongest")]
-    return read_npz(results.verdicts, ("label", *said, *(f"{name}/cascade" for name in held)), optional=also)
+    held = [name for own in learners for threat in own.threats for name in _columns(own.name, threat)]
+    return read_npz(results.verdicts, ("label", *said, *held))
+
+
+def _columns(learner: str, threat: ThreatEvaluation) -> list[str]:
+    """Return where the verdicts of a learner's columns are."""
+    return [f"{learner}/{threat.threat}/{column}" for column in threat.columns]
 
 
 def _agree(learner: LearnerEvaluation, arrays: Mapping[str, NDArray[Any]]) -> bool:
@@ -79,15 +83,15 @@ def _agree(learner: LearnerEvaluation, arrays: Mapping[str, NDArray[Any]]) -> bo
     if natural.sum() != learner.natural.correct:
         return False
     for threat in learner.threats:
-        name = f"{learner.name}/{threat.threat}"
-        for attack, told in (("pgd", threat.pgd), ("cascade", threat.cascade), ("strongest", threat.strongest)):
-            held = arrays.get(f"{name}/{attack}")
-            if held is None:
-                continue
-            if held.shape != (n,) or held.dtype != np.bool_ or (held & ~natural).any():
+        worst = natural
+        for name, told in zip(_columns(learner.name, threat), threat.columns.values(), strict=True):
+            held = arrays[name]
+            if held.shape != (n,) or held.dtype != np.bool_ or (held & ~natural).any() or held.sum() != told.correct:
                 return False
-            if told is None or held.sum() != told.correct:
-                return False
+            worst = worst & held
+        # Older records tell no worst, so theirs is the least of the columns, which is the most that it can be.
+        if threat.worst.correct not in (worst.sum(), min(told.correct for told in threat.columns.values())):
+            return False
     return True
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 
 from generalist.config import Config, Steps, flattened, params_digest
 from generalist.records import (
-    STRONGER,
     EpochRecord,
     Evaluation,
     GlobalRecord,
@@ -62,10 +61,10 @@ def outcome(evaluation: Evaluation) -> dict[str, str]:
 def summary(evaluation: Evaluation) -> str:
     """Return one sentence on the deployed learner, every number with its interval and n."""
     learner, chosen = evaluation.headline, evaluation.chosen.validation
-    robust = "; ".join(f"{threat.threat} {threat.cascade}" for threat in learner.threats)
+    robust = "; ".join(f"{threat.threat} {threat.worst}" for threat in learner.threats)
     return _cut(
         f"Learner {learner.name} after {learner.epoch} epochs, on {learner.natural.n} images of the"
-        f" {evaluation.protocol.split} split: natural {learner.natural}; {evaluation.protocol.cascade}: {robust}."
+        f" {evaluation.protocol.split} split: natural {learner.natural}; {evaluation.protocol.headline}: {robust}."
         f" Chosen on the validation split by {evaluation.criterion} = {chosen.by(evaluation.criterion):.4f}.",
         LONGEST_TAG,
     )
@@ -83,22 +82,15 @@ def metrics(fact: Fact, *, deployed: str) -> dict[str, float]:
             return {**weights, "mixing/round": fact.round, **dict(_validation(deployed, fact.validation))}
 
 
-def cascade_of(protocol: Protocol) -> str:
-    """Return the cascade's name, such as `standard`: part of the metrics' names, as those of two don't compare."""
-    return protocol.cascade.partition(",")[0]
-
-
 def of_learner(learner: LearnerEvaluation, protocol: Protocol) -> dict[str, float]:
     """Return the final accuracies of one learner."""
-    cascade = cascade_of(protocol)
     found = {f"test/{learner.name}/natural": learner.natural.value}
     for threat in learner.threats:
         # MLflow groups by slash: that of `linf:8/255` would tear the threat apart.
-        name = threat.threat.replace("/", "_")
-        found[f"test/{learner.name}/{name}/pgd"] = threat.pgd.value
-        found[f"test/{learner.name}/{name}/{cascade}"] = threat.cascade.value
-        if threat.strongest is not None:
-            found[f"test/{learner.name}/{name}/{'_and_'.join((cascade, *STRONGER))}"] = threat.strongest.value
+        place = f"test/{learner.name}/{threat.threat.replace('/', '_')}"
+        # Titles, not names of columns: accuracies by two cascades don't compare.
+        found |= {f"{place}/{_metric(protocol.title(name))}": own.value for name, own in threat.columns.items()}
+        found[f"{place}/worst"] = threat.worst.value
     return found
 
 
@@ -107,10 +99,14 @@ def of_choice(evaluation: Evaluation) -> dict[str, float]:
     learner, chosen = evaluation.headline, evaluation.chosen
     return {
         "test/natural": learner.natural.value,
-        f"test/robust_{cascade_of(evaluation.protocol)}": learner.threats[0].cascade.value,
+        f"test/robust_{_metric(evaluation.protocol.title('cascade'))}": learner.threats[0].worst.value,
         "chosen/epoch": chosen.epoch,
         **dict(_validation("chosen", chosen.validation)),
     }
+
+
+def _metric(title: str) -> str:
+    return title.lower().replace(" ", "_")
 
 
 def _of_epoch(record: EpochRecord) -> dict[str, float]:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from generalist.errors import BadInput
-from generalist.models.contract import Classifier
+from generalist.models.contract import Classifier, Head
 from generalist.tensors import Features, Images, ImageShape
 
 Block = Callable[[int, int, int], nn.Module]
@@ -97,12 +97,12 @@ def check_size(name: str, shape: ImageShape, *, halvings: int) -> None:
 class PreActivationResNet(Classifier):
     """A 3×3 convolution, stages of pre-activation blocks, bn, relu, mean over pixels, and a linear layer."""
 
-    def __init__(self, shape: ImageShape, *, stem: int, widths: tuple[int, ...], blocks: int) -> None:
-        super().__init__(shape)
+    def __init__(self, shape: ImageShape, head: Head, *, stem: int, widths: tuple[int, ...], blocks: int) -> None:
+        super().__init__(shape, head)
         self.stem = convolution(shape.channels, stem, size=3)
         self.blocks = stages(PreActivationBlock, stem, widths=widths, blocks=blocks)
         self.bn = nn.BatchNorm2d(widths[-1])
-        self.linear = nn.Linear(widths[-1], shape.classes)
+        self.linear = nn.Linear(widths[-1], self.head.outputs)
 
     def embed(self, normalised: Images) -> Features:
         hidden = F.relu(self.bn(self.blocks(self.stem(normalised))))

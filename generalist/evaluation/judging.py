@@ -1,0 +1,170 @@
+"""What each column of an evaluation makes of some images."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from generalist import engine
+from generalist.attacks import Cascade, Standing, autoattack, fooled
+from generalist.attacks.tiles import logits_of
+from generalist.config import EvaluationOptions
+from generalist.data import Split
+from generalist.evaluation.columns import STRONGER, Column
+from generalist.evaluation.measuring import (
+    TILE,
+    Flags,
+    Float32,
+    attacked,
+    cascade_settings,
+    decision,
+    device,
+    tiles,
+    whole,
+)
+from generalist.models import DECISION, Classifier
+from generalist.store import Lost, set_aside
+from generalist.tensors import Images, Logits
+from generalist.threats import threat_from
+
+Tell = Callable[[Standing], None]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one column makes of n images.
+
+    Attributes:
+        robust: bool [n], right as they are and after the attack.
+        ends: float32 [n, C, H, W], where the attack ended.
+        arrays: more facts about each image, by name.
+        doubts: how many images give reason to each flag, where that was looked for.
+    """
+
+    robust: Flags
+    ends: Float32
+    arrays: dict[str, NDArray[np.generic]] = field(default_factory=dict)
+    doubts: Mapping[str, int] | None = None
+
+
+class Judge:
+    """Attacks some images of a split by one column after the other.
+
+    Args:
+        model: the learner.
+        split: all images.
+        rows: which of them; they begin at a whole tile.
+        options: threats and attacks.
+        states: a folder for the states of the cascades, so that a killed evaluation goes on.
+    """
+
+    def __init__(
+        self, model: Classifier, split: Split, rows: range, options: EvaluationOptions, states: Path | None
+    ) -> None:
+        self._model, self._rows, self._options, self._states = model, rows, options, states
+        self._network, self._on = decision(model), device(model)
+        part = slice(rows.start, rows.stop)
+        self.split = Split(np.asarray(split.images)[part], np.asarray(split.labels)[part])
+        self.predictions = self._predicted()
+        self.right = self.predictions == self.split.labels
+        self._before: dict[Column, Judged] = {}
+
+    def __call__(self, column: Column, tell: Tell | None) -> Judged:
+        """Return what a column makes of the images; `tell` is told how far each attack is."""
+        attack = {"pgd": self._pgd, "cascade": self._cascade, "strongest": self._strongest}[column.attack]
+        self._before[column] = found = attack(column, tell)
+        return found
+
+    def _pgd(self, column: Column, tell: Tell | None) -> Judged:
+        options = self._options
+        _, robust, ends = attacked(
+            self._model,
+            self.split,
+            column.threat,
+            options.pgd,
+            seed=options.seed,
+            first=self._rows.start,
+            view=column.view,
+            watch=tell,
+        )
+        return Judged(robust, ends)
+
+    def _cascade(self, column: Column, tell: Tell | None) -> Judged:
+        found = self._autoattacked(column, self.split, None, tell)
+        ends = found.adversarial.cpu().numpy()
+        # A mistake is not robust, also where the last bit of a logit decided differently in a batch of another size.
+        robust = self._robust(column, found, self.split) & self.right
+        if column.view != DECISION:
+            return Judged(robust, ends)
+        fooled_by = ["" if held else attack or "clean" for held, attack in zip(robust, found.fooled_by, strict=True)]
+        arrays = {"margin": found.margins.cpu().numpy(), "fooled_by": np.array(fooled_by, dtype=np.str_)}
+        return Judged(robust, ends, arrays, found.doubts)
+
+    def _strongest(self, column: Column, tell: Tell | None) -> Judged:
+        """Attack what the cascade left."""
+        before = self._before[replace(column, attack="cascade")]
+        left, robust, ends = before.robust, before.robust.copy(), before.ends.copy()
+        survivors = Split(self.split.images[left], self.split.labels[left])
+        found = self._autoattacked(column, survivors, STRONGER, tell)
+        robust[left], ends[left] = self._robust(column, found, survivors), found.adversarial.cpu().numpy()
+        return Judged(robust, ends)
+
+    def _robust(self, column: Column, found: Cascade, split: Split) -> Flags:
+        """Return which images stand, by the decision: a cascade on another view knows when that view is broken."""
+        if column.view == DECISION:
+            return found.robust.cpu().numpy()
+        labels = torch.from_numpy(np.array(split.labels)).to(self._on)
+        parts = zip(found.adversarial.split(TILE), labels.split(TILE), strict=True)
+        with engine.arithmetic(self._on):
+            broken = [fooled(logits_of(self._network, own), their).cpu().numpy() for own, their in parts if len(own)]
+        return ~np.concatenate([np.zeros(0, dtype=np.bool_), *broken])
+
+    def _predicted(self) -> NDArray[np.int64]:
+        with engine.arithmetic(self._on):
+            found = [
+                logits_of(self._network, images).argmax(1).cpu().numpy() for images, _ in tiles(self.split, self._on)
+            ]
+        return np.concatenate([np.zeros(0, dtype=np.int64), *found])
+
+    def _autoattacked(
+        self, column: Column, split: Split, attacks: tuple[str, ...] | None, tell: Tell | None
+    ) -> Cascade:
+        threat, options = threat_from(column.threat), self._options
+        images, labels = whole(split, self._on)
+        name = hashlib.sha256(repr((attacks, str(threat), column.name, self._rows)).encode()).hexdigest()[:16]
+        state = None if self._states is None else self._states / f"{name}.safetensors"
+
+        def found() -> Cascade:
+            return autoattack(
+                self._model if column.view == DECISION else _Seen(self._model, column.view),
+                images,
+                labels,
+                threat,
+                **cascade_settings(options),
+                attacks=attacks,
+                state=state,
+                watch=tell,
+            )
+
+        try:
+            return found()
+        except Lost:
+            assert state is not None  # which was damaged, or that of another evaluation
+            set_aside(state)
+            return found()
+
+
+class _Seen(nn.Module):
+    """A learner by one view alone, which stands in for the decision."""
+
+    def __init__(self, model: Classifier, view: str) -> None:
+        super().__init__()
+        self.model, self.view = model, view
+
+    def forward(self, images: Images) -> Logits:
+        return self.model.views()[self.view](images)

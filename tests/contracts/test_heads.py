@@ -1,0 +1,139 @@
+"""A head that is defined here alone: training, evaluation and export take it as it is."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from generalist import engine
+from generalist.attacks import VERSIONS, examination, fooled, tiles
+from generalist.config import EngineOptions
+from generalist.config.section import part, part_names
+from generalist.data import Dataset, Split
+from generalist.evaluation import Verdicts, evaluate
+from generalist.export import export, parity
+from generalist.export.runtime import Runtime
+from generalist.models import Classifier, Head, Role
+from generalist.models.small_cnn import SmallCnn
+from generalist.objectives import Learner, Objective
+from generalist.records import Measured
+from generalist.tensors import Batch, to_unit
+from tests.strategies import generator
+from tests.test_objectives import THREAT, objective
+from tests.training_factory import finish, first, small
+
+N = 24
+
+
+class DummyClasses(Head):
+    """A dummy class beside each class: attacked images are trained towards it, and the larger of both decides."""
+
+    @property
+    def outputs(self) -> int:
+        return 2 * self.classes
+
+    def decision(self, raw: Tensor) -> Tensor:
+        return torch.maximum(*raw.chunk(2, dim=1))
+
+    def views(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        return {**super().views(), "raw": lambda raw: raw}
+
+    def targets(self, labels: Tensor, role: Role) -> Tensor:
+        shares = torch.tensor({"natural": [0.75, 0.25], "adversarial": [0.0, 1.0]}[role], device=labels.device)
+        return torch.kron(shares, F.one_hot(labels, self.classes).float())
+
+
+class Doubled(SmallCnn):
+    """A small network with that head."""
+
+    def head(self, classes: int) -> Head:
+        return DummyClasses(classes)
+
+
+class Trained(NamedTuple):
+    """What came of a training, and of its evaluation on the first test images."""
+
+    model: Classifier
+    images: Split
+    verdicts: Verdicts
+
+
+@pytest.fixture(scope="module")
+def trained(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """The natural expert of a small training."""
+    config = small("evaluation.stronger=true", "evaluation.threats.0.eps=0.06")
+    config = config.model_copy(update={"model": Doubled(name="small_cnn", width=8)})
+    weights = finish(config, dataset, tmp_path_factory.mktemp("store"))[1].learners["natural"]
+    model, split = (
+        engine.model_with(config.model, dataset.shape, weights, on=torch.device("cpu")),
+        first(dataset.test, N),
+    )
+    options, names = config.evaluation, dataset.class_names
+    with pytest.MonkeyPatch.context() as patch:  # a short cascade, on no more images than there are
+        patch.setattr(tiles, "_TILE", N)
+        patch.setattr(examination, "_HUGE_STEPS", 2)
+        patch.setitem(VERSIONS, "quick", replace(VERSIONS["quick"], targets=2, steps=10, fab_steps=5))
+        found = evaluate(model, split, options=options, class_names=names, name="it", epoch=5, digest="d")
+    return Trained(model, split, found)
+
+
+@pytest.mark.parametrize("name", part_names("objectives"))
+def test_objectives_train_towards_its_targets(trained: Trained, name: str) -> None:
+    """Steps down its loss reach every weight; the logits for the training accuracy are the decision's."""
+    needs = part("objectives", name, Objective).model_fields
+    own = objective(name=name, **{key: value for key, value in THREAT.items() if key in needs})
+    model = copy.deepcopy(trained.model).train().requires_grad_()
+    batch = Batch(to_unit(torch.tensor(trained.images.images)), torch.tensor(trained.images.labels), torch.arange(N))
+    attacked = own.attacked(Learner(model, engine.AttackNetwork(model, EngineOptions())), batch, generator(0))
+    loss = own.loss(model, batch, attacked)
+    assert loss.logits.shape == (N, model.shape.classes)
+    loss.value.backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
+
+
+def test_a_training_follows_the_targets(trained: Trained) -> None:
+    """Of natural images three quarters go to the class, not to its dummy, and the decision is right far above chance."""
+    clean = to_unit(torch.tensor(trained.images.images))
+    labels = torch.tensor(trained.images.labels)
+    with torch.no_grad():
+        own, dummy = trained.model(clean).gather(1, torch.stack((labels, labels + 10), dim=1)).T
+    assert trained.verdicts.evaluation.natural.correct > 0.3 * N
+    assert (own - dummy).mean() > 0
+
+
+def test_the_evaluation_has_columns_for_every_view(trained: Trained) -> None:
+    """By the decision in each; the worst is of images that stand in all; ends are where the decision is fooled."""
+    arrays, (threat,) = trained.verdicts.arrays, trained.verdicts.evaluation.threats
+    assert list(threat.columns) == ["pgd", "cascade", "strongest", "raw/pgd", "raw/cascade", "raw/strongest"]
+    held = {name: arrays[f"it/{threat.threat}/{name}"] for name in threat.columns}
+    assert all(threat.columns[name].correct == own.sum() for name, own in held.items())
+    worst = np.logical_and.reduce(list(held.values()))
+    assert threat.worst.correct == worst.sum() == sum(own.robust.correct for own in measured_classes(trained))
+    labels = torch.tensor(trained.images.labels)
+    with torch.no_grad():
+        said = trained.model.decision(trained.model(torch.tensor(trained.verdicts.adversarial)))
+    assert torch.equal(fooled(said, labels)[~worst], torch.ones(int((~worst).sum()), dtype=torch.bool))
+    # An attack that stops at the first dummy class says less than one that knows the decision.
+    assert held["cascade"].sum() <= held["raw/cascade"].sum() <= held["raw/pgd"].sum() < N
+    assert held["strongest"].sum() <= held["cascade"].sum() and held["raw/strongest"].sum() <= held["raw/cascade"].sum()
+
+
+def measured_classes(trained: Trained) -> list[Measured]:
+    """Of each class, under the first threat."""
+    return list(trained.verdicts.evaluation.per_class.values())
+
+
+def test_the_exported_file_is_the_decision(trained: Trained, tmp_path: Path) -> None:
+    """One logit a class; torch and ONNX Runtime agree on clean and on attacked images."""
+    export(trained.model, tmp_path / "model.onnx", metadata={}, opset=18)
+    images = np.asarray(trained.images.images)
+    found = parity(trained.model, tmp_path / "model.onnx", images, trained.verdicts.adversarial, tolerance=1e-4)
+    assert found.passed and found.n == 2 * N, found
+    assert Runtime(tmp_path / "model.onnx").classes == trained.model.shape.classes
