@@ -62,6 +62,11 @@ class Config(Section):
             )
         return self
 
+    @property
+    def deployed(self) -> str:
+        """The deployed learner's name: `global`, or an expert's."""
+        return self.deploy.removeprefix("expert:")
+
     def mixing_weights(self) -> dict[str, "Weight"]:
         """Return the weight of each expert in the mixture, by name, in the order of the configuration."""
         if self.mixing is None:
