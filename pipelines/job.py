@@ -1,14 +1,87 @@
-"""One run of the pipeline: what its tasks share, and who is told what happens."""
+"""One run of the pipeline: the plain values that its tasks are given, what they open by them, and who follows it."""
 
-from typing import Protocol
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol, TypedDict
+
+from pydantic import TypeAdapter
 
 from generalist.attacks import Standing
-from generalist.config import Config
+from generalist.config import check
 from generalist.records import EpochRecord, RoundRecord
-from generalist.training import Fact, Facts, InProcess, Training, alarm
-from pipelines.results import Results
+from generalist.tensors import Weights
+from generalist.training import Ending, Fact, Facts, InProcess, Tell, Training, alarm, learners
+from pipelines import steps
 from pipelines.tracking import Tracker
 from pipelines.workspace import Workspace
+
+Plain = Any
+"""Maps, lists and scalars, as in JSON; `pydantic_core.to_jsonable_python` makes them of all that travels."""
+
+
+class RunSpec(TypedDict):
+    """What a task is told of its run, in plain values alone, so that it can run in any process that sees the folders.
+
+    Attributes:
+        id: the flow run's.
+        root, here: the workspace's.
+        config: the configuration, whose device is settled.
+        data: the folder of prepared data; empty before it is known.
+        staged: the folder of results in the making.
+    """
+
+    id: str
+    root: str
+    here: str
+    config: Plain
+    data: str
+    staged: str
+
+
+def workspace_of(spec: RunSpec) -> Workspace:
+    """Return the workspace of a run."""
+    return Workspace(Path(spec["root"]), Path(spec["here"]))
+
+
+def opened(spec: RunSpec) -> Training:
+    """Return the training of a run, whose data are there; it is opened once in each process.
+
+    Raises:
+        BadInput: the data changed after they were prepared, or the configured device is not there.
+    """
+    return _opened(json.dumps(spec))
+
+
+@lru_cache(maxsize=1)
+def _opened(key: str) -> Training:
+    spec: RunSpec = json.loads(key)
+    return steps.training(check(spec["config"]), workspace_of(spec), data=Path(spec["data"]))
+
+
+def learners_of(spec: RunSpec, end: Plain) -> dict[str, Weights]:
+    """Return the weights of all learners of a finished training; they are read once in each process.
+
+    Args:
+        spec: of the run.
+        end: the `Ending`.
+
+    Raises:
+        Lost: a state in the store is damaged.
+    """
+    return _learners(json.dumps(spec), json.dumps(end))
+
+
+@lru_cache(maxsize=1)
+def _learners(key: str, end: str) -> dict[str, Weights]:
+    return learners(_opened(key), ending_of(json.loads(end)))
+
+
+def ending_of(end: Plain) -> Ending:
+    """Return where a training ended, from plain values."""
+    return TypeAdapter(Ending).validate_python(end)
 
 
 class Watch(Protocol):
@@ -28,9 +101,7 @@ class Watch(Protocol):
 
 
 class Job:
-    """A run in progress.
-
-    A plain class on purpose: Prefect looks for futures inside data classes, and there are arrays in here.
+    """A run in progress, in the process of its flow.
 
     Attributes:
         facts: what the training told so far; experts tell it from several threads.
@@ -39,17 +110,8 @@ class Job:
 
     runner: InProcess
 
-    def __init__(
-        self,
-        config: Config,
-        workspace: Workspace,
-        training: Training,
-        staged: Results,
-        tracker: Tracker,
-        watch: Watch,
-    ) -> None:
-        self.config, self.workspace, self.training = config, workspace, training
-        self.staged, self.tracker, self.watch = staged, tracker, watch
+    def __init__(self, training: Training, tracker: Tracker, watch: Watch) -> None:
+        self.config, self.training, self.tracker, self.watch = training.config, training, tracker, watch
         self.facts = Facts(self._tell)
 
     def _tell(self, fact: Fact) -> None:
@@ -74,3 +136,27 @@ class Job:
         """Pass on how far an attack on a learner is."""
         several = len(self.config.evaluation.threats) > 1
         self.watch.attack(f"{learner} ({threat})" if several else learner, standing)
+
+
+_followed: dict[str, Job] = {}
+
+
+@contextmanager
+def followed(job: Job, spec: RunSpec) -> Iterator[None]:
+    """Let the tasks of a run that run in this process find it, and tell what they do at once."""
+    _followed[spec["id"]] = job
+    try:
+        yield
+    finally:
+        del _followed[spec["id"]]
+
+
+def job_here(spec: RunSpec) -> Job | None:
+    """Return the run if its flow is in this process; elsewhere a task's result tells what happened."""
+    return _followed.get(spec["id"])
+
+
+def runner_here(spec: RunSpec, tell: Tell) -> InProcess:
+    """Return what trains: the run's own runner where its flow is in this process, else one that tells `tell`."""
+    job = job_here(spec)
+    return InProcess(opened(spec), tell) if job is None else job.runner

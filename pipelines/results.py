@@ -81,6 +81,11 @@ class Results:
         """Mixtures in the trade-off plane; only where a training was mixed again."""
         return self.folder / "remix.png"
 
+    @property
+    def adversarial(self) -> Path:
+        """Attacked test images of the deployed learner; only among results in the making."""
+        return self.folder / "adversarial.npy"
+
     def all(self) -> tuple[Path, ...]:
         """Return every file that each training has; the manifest, which tells of the others, is the last."""
         return (

@@ -187,7 +187,7 @@ def trained(
             training,
             outcome,
             name,
-            [steps.evaluate_shard(training, outcome, name, rows) for rows in steps.shards(training)],
+            [steps.evaluate_shard(training, outcome.learners, name, rows) for rows in steps.shards(training)],
         )
         for name in outcome.learners
     }

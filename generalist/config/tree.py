@@ -57,6 +57,11 @@ class Config(Section):
             raise ValueError("experts: 'global' is the name of the mixture; name the expert otherwise")
         return self
 
+    @property
+    def deployed(self) -> str:
+        """The deployed learner's name: `global`, or an expert's."""
+        return self.deploy.removeprefix("expert:")
+
     def mixing_weights(self) -> dict[str, "Weight"]:
         """Return the weight of each expert in the mixture, by name, in the order of the configuration."""
         if self.mixing is None:

@@ -6,7 +6,7 @@ from generalist.training.forecast import Work, duration
 from generalist.training.keys import Cuts, Position, Positions
 from generalist.training.plan import Round, plan
 from generalist.training.remixing import Averaged, Remixed, averaged_experts, best_remix, judged, ranked, remixed, sweep
-from generalist.training.run import Outcome, drive, history, restarted, rounds, run, runner
+from generalist.training.run import Ending, Outcome, drive, ending, history, learners, restarted, rounds, run, runner
 from generalist.training.runners import InProcess, Runner
 from generalist.training.segment import Diverged
 from generalist.training.sharing import Sharing
@@ -17,6 +17,7 @@ __all__ = [
     "Candidate",
     "Cuts",
     "Diverged",
+    "Ending",
     "Fact",
     "Facts",
     "InProcess",
@@ -36,8 +37,10 @@ __all__ = [
     "best_remix",
     "drive",
     "duration",
+    "ending",
     "history",
     "judged",
+    "learners",
     "plan",
     "ranked",
     "remixed",

@@ -14,7 +14,7 @@ from generalist.training.facts import Fact, Facts, Tell, unheard
 from generalist.training.keys import Positions
 from generalist.training.processes import Processes
 from generalist.training.runners import InProcess, Runner
-from generalist.training.steps import RoundEnd, Training
+from generalist.training.steps import Candidate, RoundEnd, Training
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,19 @@ class Outcome:
     history: History
     chosen: RoundRecord
     learners: dict[str, Weights]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Where a training ended, by the keys of its states.
+
+    Attributes:
+        chosen: the deployed learner.
+        last: where the experts stand.
+    """
+
+    chosen: Candidate
+    last: Positions
 
 
 T = TypeVar("T")
@@ -91,15 +104,32 @@ def drive(training: Training, own: Runner, facts: Facts, *, tell: Callable[[str]
     Raises:
         BadInput: an expert diverged, or the store can't be read or written.
     """
-    return restarted(training.store, lambda: _outcome(training, facts, list(rounds(training, own))), tell=tell)
+
+    def once() -> Outcome:
+        end = ending(training, own)
+        return Outcome(history(facts.all()), end.chosen.record, learners(training, end))
+
+    return restarted(training.store, once, tell=tell)
 
 
-def _outcome(training: Training, facts: Facts, ends: Sequence[RoundEnd]) -> Outcome:
-    """Gather the history, the choice, the weights."""
-    chosen = training.choose([end.candidate for end in ends])
-    name = training.config.deploy.removeprefix("expert:")
-    learners = training.learners(ends[-1].last)
-    return Outcome(history(facts.all()), chosen.record, {**learners, name: training.weights(chosen)})
+def ending(training: Training, own: Runner) -> Ending:
+    """Carry out the whole plan once, and return where it ended.
+
+    Raises:
+        BadInput: an expert diverged.
+        Lost: a state in the store is damaged; see `restarted`.
+    """
+    ends = list(rounds(training, own))
+    return Ending(training.choose([end.candidate for end in ends]), ends[-1].last)
+
+
+def learners(training: Training, end: Ending) -> dict[str, Weights]:
+    """Return the weights of each expert at the end of a training, and of the deployed learner under its name.
+
+    Raises:
+        Lost: a state in the store is damaged.
+    """
+    return {**training.learners(end.last), training.config.deployed: training.weights(end.chosen)}
 
 
 def history(facts: Sequence[Fact]) -> History:

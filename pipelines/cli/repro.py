@@ -160,7 +160,7 @@ def _stop_all(process: subprocess.Popen[bytes]) -> None:
 
 
 def _repro_when_told(descriptor: int) -> None:
-    import_all("dvc.cli", "dvc.commands.repro", "dvc.repo")
+    import_all("dvc.api")
     if not os.read(descriptor, 1):
         return
     follow_parent(descriptor)

@@ -179,7 +179,7 @@ def _send_what_is_left() -> None:
     logging.raiseExceptions = False
     if "prefect" in sys.modules:
         from prefect.events.worker import EventsWorker
-        from prefect.logging.handlers import APILogWorker
+        from prefect.logging.handlers import APILogHandler
 
-        for worker in (APILogWorker, EventsWorker):
-            worker.drain_all(timeout=_ENDS_WITHIN)
+        APILogHandler().flush()
+        EventsWorker.drain_all(timeout=_ENDS_WITHIN)  # on the way are the states of tasks

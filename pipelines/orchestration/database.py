@@ -1,10 +1,15 @@
 """Prefect's SQLite database: where it is, and how it is made whole or not at all."""
 
 import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
 from filelock import FileLock
 
+from generalist.errors import BadInput
 from generalist.writing import part_of, rename
 from pipelines.databases import check_database
 
@@ -31,7 +36,11 @@ def check(home: Path) -> None:
 def migrate(home: Path) -> None:
     """Make Prefect's SQLite database in `home` where there is none: whole or not at all, which takes some seconds.
 
-    A database whose first migration was stopped half-way might never open again, so it is made under another name.
+    A database whose first migration was stopped half-way might never open again, so it is made under another name. One
+    that another version of Prefect made is brought up to date by its server.
+
+    Raises:
+        BadInput: it can't be made.
     """
     database = home / "prefect.db"
     if database.exists() or os.environ.get(_DATABASE_URL):
@@ -46,20 +55,19 @@ def migrate(home: Path) -> None:
 
 
 def _make(database: Path) -> None:
-    import asyncio
-    import sqlite3
-
-    from prefect.server.database import provide_database_interface
-    from prefect.server.database.configurations import AioSqliteConfiguration
-    from prefect.server.database.dependencies import temporary_database_config
-    from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, temporary_settings
-
-    url = f"sqlite+aiosqlite:///{database}"
-    with (
-        temporary_settings({PREFECT_API_DATABASE_CONNECTION_URL: url}),
-        temporary_database_config(AioSqliteConfiguration(connection_url=url)),
-    ):
-        asyncio.run(provide_database_interface().create_db())
-    connection = sqlite3.connect(database)
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # everything into the one file that is renamed
-    connection.close()
+    """Let Prefect's own command make a database; it ends with this process, however that ends."""
+    environment = os.environ | {_DATABASE_URL: f"sqlite+aiosqlite:///{database}"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipelines.following", "prefect", "server", "database", "upgrade", "--yes"],
+        env=environment,
+        stdin=subprocess.PIPE,  # its end, also by our death, is the child's
+        start_new_session=True,
+    ) as process:
+        code = process.wait()
+    if code:
+        raise BadInput(
+            f"Prefect's database can't be made in {database.parent} (its command ended with code {code}, and said why"
+            " above): make that folder writable, with room on its disk"
+        )
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # everything into the one file that is renamed

@@ -48,10 +48,10 @@ def take_on(workspace: Workspace, found: Look, target: Results, *, command: str)
             verdicts = _verdicts(found, outcome)
             evaluation = steps.gathered(training, outcome, verdicts, since=since)
             adversarial = verdicts[evaluation.deployed].adversarial
-            steps.export_model(training, outcome, evaluation, adversarial, staged)
+            steps.export_model(training, weights, evaluation, adversarial, staged)
             steps.write_records(training, outcome, evaluation, verdicts, staged)
             commands = {"this mixture of its experts": command}
-            steps.write_report(training, outcome, evaluation, verdicts, staged, commands=commands)
+            steps.write_report(training, outcome, evaluation, adversarial, staged, commands=commands)
             put_down(staged, target)
             tracker.finish(target, also=[target.remix])
             return register(workspace, target, data=lambda _: training.dataset, reevaluate=steps.reevaluation(training))
@@ -88,7 +88,7 @@ def _verdicts(found: Look, outcome: Outcome) -> dict[str, Verdicts]:
     for name, weights in outcome.learners.items():
         known = None if name == "global" else _known(found, name, weights)
         if known is None:
-            parts = [steps.evaluate_shard(training, outcome, name, rows) for rows in steps.shards(training)]
+            parts = [steps.evaluate_shard(training, outcome.learners, name, rows) for rows in steps.shards(training)]
             known = steps.evaluated(training, outcome, name, parts)
         verdicts[name] = known
     return verdicts

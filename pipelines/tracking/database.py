@@ -4,7 +4,6 @@ import http.client
 import logging
 import urllib.error
 import urllib.request
-import warnings
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -17,11 +16,6 @@ from generalist.masking import masked, masked_address
 from generalist.writing import part_of, rename
 from pipelines.databases import check_database, connect_once, sentence
 from pipelines.workspace import Workspace
-
-with warnings.catch_warnings():
-    # MLflow's own use of a loader that SQLAlchemy 2.1 has deprecated; nothing of ours, and harmless.
-    warnings.filterwarnings("ignore", message="The ``noload`` loader strategy", category=DeprecationWarning)
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of each migration and each new version
 # It tells a database's failures with tracebacks, and raises them: our sentence is enough.
@@ -50,7 +44,7 @@ def migrate(workspace: Workspace) -> None:
     with workspace.one_at_a_time("migrate"):
         if _is_made(database):  # another process was faster
             return
-        _make(database, workspace.artifacts)
+        _make(database)
 
 
 def connect(workspace: Workspace) -> MlflowClient:
@@ -124,13 +118,12 @@ def _is_made(database: Path) -> bool:
     return bool(start)
 
 
-def _make(database: Path, artifacts: Path) -> None:
+def _make(database: Path) -> None:
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
         with part_of(database) as making:
             making.touch()
-            store = SqlAlchemyStore(f"sqlite:///{making}", str(artifacts))  # type: ignore[no-untyped-call]  # MLflow's has none
-            store.engine.dispose()
+            MlflowClient(tracking_uri=f"sqlite:///{making}")  # which makes an empty one whole
             rename(making, database)
     except OSError as error:
         raise BadInput(

@@ -22,7 +22,7 @@ from generalist.export import export, parity
 from generalist.export.runtime import Runtime
 from generalist.models import Classifier, Head, Role
 from generalist.models.small_cnn import SmallCnn
-from generalist.objectives import Learner, Objective
+from generalist.objectives import Context, Learner, Objective
 from generalist.records import Measured
 from generalist.tensors import Batch, to_unit
 from tests.strategies import generator
@@ -91,11 +91,15 @@ def test_objectives_train_towards_its_targets(trained: Trained, name: str) -> No
     own = objective(name=name, **{key: value for key, value in THREAT.items() if key in needs})
     model = copy.deepcopy(trained.model).train().requires_grad_()
     batch = Batch(to_unit(torch.tensor(trained.images.images)), torch.tensor(trained.images.labels), torch.arange(N))
-    attacked = own.attacked(Learner(model, engine.AttackNetwork(model, EngineOptions())), batch, generator(0))
-    loss = own.loss(model, batch, attacked)
+    other = {name: 1.1 * value for name, value in model.state_dict().items()}
+    frozen, teacher = (engine.FrozenNetwork(model, EngineOptions(), weights) for weights in (None, other))
+    learner, context = Learner(model, frozen, teacher=teacher), Context(generator(0))
+    loss = own.loss(context, learner, batch, own.attacked(context, learner, batch))
     assert loss.logits.shape == (N, model.shape.classes)
     loss.value.backward()
-    assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
+    without_labels = {model.linear.weight, model.linear.bias} if "teacher" in own.needs else set()
+    reached = set(model.parameters()) - without_labels
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in reached)
 
 
 def test_a_training_follows_the_targets(trained: Trained) -> None:

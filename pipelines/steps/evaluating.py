@@ -1,0 +1,141 @@
+"""The evaluation of a training's learners, whole or in shards, and that of an older model by the same protocol."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from generalist import engine
+from generalist.config import canonical, digest
+from generalist.config import load as load_config
+from generalist.errors import BadInput
+from generalist.evaluation import (
+    Shard,
+    Verdicts,
+    Watch,
+    attack_shard,
+    chosen,
+    cuts,
+    evaluate,
+    measure,
+    protocol,
+    subset,
+)
+from generalist.evaluation import gathered as gather_shards
+from generalist.export import shape_of
+from generalist.models import Classifier
+from generalist.numerics import fingerprint
+from generalist.records import Evaluation
+from generalist.store import read_tensors, tensors_digest
+from generalist.tensors import ImageShape, Weights
+from generalist.training import Outcome, Training
+from generalist.writing import write_atomically
+from pipelines.results import Results, verdicts_npz
+
+
+def evaluate_shard(
+    training: Training, learners: Mapping[str, Weights], name: str, rows: range, *, watch: Watch | None = None
+) -> Shard:
+    """Evaluate one learner on some images of the test split: natural accuracy, PGD, the cascade."""
+    options, weights = training.config.evaluation, learners[name]
+    with engine.threads(training.config.training.threads):
+        return attack_shard(
+            model_of(training, weights),
+            subset(training.dataset.test, options),
+            rows,
+            options=options,
+            states=_attack_states(training, weights),
+            watch=watch,
+        )
+
+
+def shards(training: Training) -> list[range]:
+    """Return the images of each task of an evaluation."""
+    options = training.config.evaluation
+    return cuts(len(chosen(training.dataset.test, options)), options.shards)
+
+
+def evaluated(training: Training, outcome: Outcome, name: str, parts: Sequence[Shard]) -> Verdicts:
+    """Return what all shards of a learner come to."""
+    config = training.config
+    return gather_shards(
+        parts,
+        class_names=training.dataset.class_names,
+        name=name,
+        epoch=outcome.chosen.epoch if name == config.deployed else config.training.epochs,
+        digest=tensors_digest(outcome.learners[name]),
+    )
+
+
+def _attack_states(training: Training, weights: Weights) -> Path:
+    """Return where an evaluation that was killed goes on; another way to evaluate has another folder."""
+    config = training.config
+    numerics = fingerprint(config.training.device, config.training.threads, evaluation=True)
+    options = config.evaluation.model_copy(update={"batch_size": 1})  # which changes no verdict
+    asked = protocol(config, training.dataset)
+    whole = [tensors_digest(weights), canonical(options), asked.test_digest, asked.code, numerics]
+    return training.store.folder / "attacks" / digest(whole)[:32]
+
+
+def gathered(training: Training, outcome: Outcome, verdicts: Mapping[str, Verdicts], *, since: float) -> Evaluation:
+    """Return the evaluation of all learners; `since` is the `time.perf_counter` at which it began."""
+    config, asked = training.config, protocol(training.config, training.dataset)
+    return Evaluation(
+        protocol=asked,
+        deployed=config.deployed,
+        chosen=outcome.chosen,
+        criterion=config.registry.criterion,
+        learners={name: own.evaluation for name, own in verdicts.items()},
+        numerics=fingerprint(config.training.device, config.training.threads, evaluation=True) | {"code": asked.code},
+        seconds=round(time.perf_counter() - since, 1),
+    )
+
+
+def reevaluation(training: Training, *, watch: Watch | None = None) -> Callable[[Results], Results]:
+    """Return what measures an older model by this training's protocol, on its data: for the gates of the registry."""
+
+    def again(older: Results) -> Results:
+        config, dataset = load_config(older.params), training.dataset
+        stored = read_tensors(older.weights, mend="promote the new model by hand")
+        shape = shape_of(stored.facts, older.weights)
+        before = older.read_evaluation()
+        names = tuple(before.headline.per_class)
+        if names != dataset.class_names or _size(shape) != _size(dataset.shape):
+            raise BadInput("its classes or image size are other ones")
+        options = training.config.evaluation
+        with engine.threads(training.config.training.threads):
+            on = engine.device(training.config.training.device)
+            model = engine.model_with(config.model, shape, stored.tensors, on=on)
+            validation = measure(model, dataset.validation, threat=options.threats[0], attack=options.choice)
+            verdicts = evaluate(
+                model,
+                subset(dataset.test, options),
+                options=options,
+                class_names=dataset.class_names,
+                name=before.deployed,
+                epoch=before.headline.epoch,
+                digest=before.headline.digest,
+                watch=watch,
+            )
+        evaluation = before.model_copy(
+            update={
+                "protocol": protocol(training.config, dataset),
+                "chosen": before.chosen.model_copy(update={"validation": validation}),
+                "learners": {before.deployed: verdicts.evaluation},
+            }
+        )
+        results = Results(older.folder / "again")
+        write_atomically(results.evaluation, evaluation.model_dump_json(indent=1).encode())
+        write_atomically(results.verdicts, verdicts_npz(verdicts.arrays))
+        return results
+
+    return again
+
+
+def _size(shape: ImageShape) -> tuple[int, int, int]:
+    return shape.channels, shape.height, shape.width
+
+
+def model_of(training: Training, weights: Weights) -> Classifier:
+    """Return a training's network with these weights, on its device."""
+    config = training.config
+    return engine.model_with(config.model, training.dataset.shape, weights, on=engine.device(config.training.device))

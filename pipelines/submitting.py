@@ -1,0 +1,106 @@
+"""Training and evaluation by Prefect's tasks: what is submitted, and what comes of it in the process of the flow."""
+
+import time
+from collections.abc import Sequence
+
+from prefect.futures import wait
+from pydantic_core import to_jsonable_python as plain
+
+from generalist.config import Config
+from generalist.records import Evaluation
+from generalist.store import Lost
+from generalist.training import Cuts, Fact, Outcome, Positions, Round, RoundEnd, ending, history, restarted, runner
+from pipelines import artifacts, steps, tasks
+from pipelines.job import Job, Plain, RunSpec, ending_of, learners_of
+from pipelines.results import Results
+
+
+def train(job: Job, spec: RunSpec) -> Plain:
+    """Carry out the plan, and return where it ended."""
+
+    def once() -> Plain:
+        end = plain(ending(job.training, _Tasks(job, spec)))
+        learners_of(spec, end)  # a state that is lost is computed again now
+        return end
+
+    with runner(job.training, job.facts) as job.runner:
+        return restarted(job.training.store, once, tell=job.watch.say)
+
+
+def evaluate(job: Job, spec: RunSpec, end: Plain, staged: Results) -> Evaluation:
+    """Evaluate all learners, and write what was recorded of them, where the next tasks read it."""
+    since = time.perf_counter()
+    training, attack = job.training, job.config.evaluation.attack
+    found = Outcome(history(job.facts.all()), ending_of(end).chosen.record, learners_of(spec, end))
+    shards = steps.shards(training)
+    learners, n = ", ".join(found.learners), shards[-1].stop
+    job.watch.say(f"evaluating {learners} on the test split ({n} images): PGD, then {attack}")
+    several = len(shards) > 1
+    futures = {
+        name: [
+            tasks.evaluate.submit(
+                f"evaluate {name} ({attack})" + (f", {tasks.images(rows)}" if several else ""), spec, end, name, index
+            )
+            for index, rows in enumerate(shards)
+        ]
+        for name in found.learners
+    }
+    verdicts = {}
+    for name, own in futures.items():
+        parts = []
+        for future in own:
+            part, told = future.result()
+            parts.append(part)
+            for standing in told:
+                job.attacked(*standing)
+        verdicts[name] = steps.evaluated(training, found, name, parts)
+    evaluation = steps.gathered(training, found, verdicts, since=since)
+    steps.write_records(training, found, evaluation, verdicts, staged)
+    steps.write_adversarial(verdicts[evaluation.deployed].adversarial, staged)
+    artifacts.final(evaluation)
+    return evaluation
+
+
+class _Tasks:
+    """A runner by Prefect: the units of a round as tasks side by side, then one that mixes."""
+
+    def __init__(self, job: Job, spec: RunSpec) -> None:
+        self._job, self._spec = job, spec
+
+    def advance(self, round_: Round, positions: Positions) -> Cuts:
+        """Train every unit to the end of a round."""
+        units = [
+            tasks.advance.submit(
+                _title(round_, unit, self._job.config), self._spec, round_.index, list(unit), plain(positions)
+            )
+            for unit in round_.units
+        ]
+        cuts: Cuts = {}
+        try:
+            for unit in units:
+                own, told = unit.result()
+                self._hear(told)
+                cuts |= own
+        except Lost:
+            wait(units)  # whoever starts over should not train beside them
+            raise
+        return cuts
+
+    def mix(self, round_: Round, cuts: Cuts) -> RoundEnd:
+        """End a round."""
+        end, told = tasks.mix(f"mix round {round_.index} (epoch {round_.stop})", self._spec, round_.index, plain(cuts))
+        self._hear(told)
+        artifacts.rounds(self._job.facts.all())
+        return end
+
+    def _hear(self, told: Sequence[Fact]) -> None:
+        for fact in told:
+            self._job.facts(fact)
+
+
+def _title(round_: Round, unit: tuple[str, ...], config: Config) -> str:
+    """Return words such as `warm up robust`, later `train robust, epochs 26 to 27`."""
+    who = " and ".join(unit)
+    if config.mixing is not None and round_.stop <= config.mixing.warm_up:
+        return f"warm up {who}"
+    return f"train {who}, epochs {round_.start + 1} to {round_.stop}"

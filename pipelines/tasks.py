@@ -1,0 +1,129 @@
+"""The tasks of the Prefect flow: they take plain values, so threads, processes or other machines can run them.
+
+Each opens what it needs by the run's specification, and returns with its result what nobody was told where it ran.
+Prefect sends a task's function by value, with the names that it uses: those are of modules, which are imported there.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from pydantic import TypeAdapter
+
+from generalist.attacks import Standing
+from generalist.config import check
+from generalist.data.array_files import map_npy
+from generalist.errors import BadInput
+from generalist.evaluation import Shard
+from generalist.export import Parity
+from generalist.records import History
+from generalist.training import Cuts, Fact, Outcome, Position, RoundEnd
+from pipelines import job, steps
+from pipelines.job import Plain, RunSpec
+from pipelines.registry import Registration, register
+from pipelines.results import Results
+
+
+def _worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
+    """Retry all but wrong input, which stays wrong: it may have been the machine, and work goes on from the store."""
+    try:
+        state.result()
+    except BadInput:
+        return False
+    except Exception:  # noqa: BLE001  whatever it was
+        return True
+    return True
+
+
+step = task(
+    task_run_name="{label}",
+    cache_policy=NO_CACHE,  # the store knows better what can be used again
+    persist_result=False,
+    retries=1,
+    retry_delay_seconds=1,
+    retry_condition_fn=_worth_retrying,
+)
+
+
+@step
+def prepare(label: str, spec: RunSpec) -> str:
+    """Verify prepared data, and return their folder."""
+    folder = str(steps.prepared(check(spec["config"]), job.workspace_of(spec)))
+    job.opened({**spec, "data": folder})
+    return folder
+
+
+@step
+def advance(label: str, spec: RunSpec, round_: int, unit: list[str], positions: Plain) -> tuple[Cuts, list[Fact]]:
+    """Train one unit of experts to the end of a round."""
+    told: list[Fact] = []
+    runner = job.runner_here(spec, told.append)
+    here = TypeAdapter(dict[str, Position]).validate_python(positions)
+    return runner.advance_unit(runner.training.rounds[round_], tuple(unit), here), told
+
+
+@step
+def mix(label: str, spec: RunSpec, round_: int, cuts: Plain) -> tuple[RoundEnd, list[Fact]]:
+    """End a round: measure the global learner, hand it back."""
+    told: list[Fact] = []
+    runner = job.runner_here(spec, told.append)
+    here = TypeAdapter(dict[str, tuple[Position, ...]]).validate_python(cuts)
+    return runner.mix(runner.training.rounds[round_], here), told
+
+
+@step
+def evaluate(
+    label: str, spec: RunSpec, end: Plain, name: str, shard: int
+) -> tuple[Shard, list[tuple[str, str, Standing]]]:
+    """Evaluate one learner on the test split, or on a shard of it."""
+    training, told = job.opened(spec), dict[tuple[str, str], Standing]()
+    shards = steps.shards(training)
+    learner = name if len(shards) == 1 else f"{name}, {images(shards[shard])}"
+
+    def keep(threat: str, standing: Standing) -> None:
+        told[threat, standing.attack] = standing  # the last is how it ended
+
+    own = job.job_here(spec)
+    watch = keep if own is None else partial(own.attacked, learner)
+    verdicts = steps.evaluate_shard(training, job.learners_of(spec, end), name, shards[shard], watch=watch)
+    return verdicts, [(learner, threat, standing) for (threat, _), standing in told.items()]
+
+
+@step
+def export(label: str, spec: RunSpec, end: Plain) -> Parity:
+    """Write the ONNX file, and compare it with torch."""
+    training, staged = job.opened(spec), Results(Path(spec["staged"]))
+    weights = job.learners_of(spec, end)[training.config.deployed]
+    adversarial = np.array(map_npy(staged.adversarial))
+    return steps.export_model(training, weights, staged.read_evaluation(), adversarial, staged)
+
+
+@step
+def report(label: str, spec: RunSpec, end: Plain) -> None:
+    """Write the report for people."""
+    training, staged = job.opened(spec), Results(Path(spec["staged"]))
+    evaluation, adversarial = staged.read_evaluation(), np.array(map_npy(staged.adversarial))
+    outcome = Outcome(History.read(staged.history), evaluation.chosen, job.learners_of(spec, end))
+    steps.write_report(training, outcome, evaluation, adversarial, staged)
+
+
+@step
+def publish(label: str, spec: RunSpec, outputs: str) -> Registration:
+    """Send the model to MLflow's registry."""
+    training, own = job.opened(spec), job.job_here(spec)
+    watch = None if own is None else partial(own.attacked, "the champion by this protocol")
+    return register(
+        job.workspace_of(spec),
+        Results(Path(outputs)),
+        data=lambda _: training.dataset,
+        reevaluate=steps.reevaluation(training, watch=watch),
+        flow_run_id=spec["id"],
+    )
+
+
+def images(rows: range) -> str:
+    """Return words such as `images 0 to 255`."""
+    return f"images {rows.start} to {rows.stop - 1}"
