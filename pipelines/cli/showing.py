@@ -2,18 +2,19 @@
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 
 from generalist.export import Lineage
 from generalist.masking import without_login
-from generalist.records import STRONGER, Evaluation, ThreatEvaluation
+from generalist.records import Evaluation
 from pipelines.cli.shell import printing
 from pipelines.registry import Registration
-from pipelines.results import Results
+from pipelines.results import Results, accuracy_rows
 from pipelines.terminal import Terminal
 from pipelines.workspace import Workspace
 
@@ -48,42 +49,24 @@ def closing(workspace: Workspace, results: Results, registration: Registration) 
 
 def accuracies(evaluation: Evaluation) -> Table:
     """Return every learner on the test split: natural accuracy, and under each threat PGD and the cascade."""
-    protocol = evaluation.protocol
-    table = Table(caption=f"{protocol.split} split, 95 % Wilson intervals; the deployed learner: {evaluation.deployed}")
-    table.add_column("learner")
-    table.add_column("n", justify="right")
-    table.add_column("natural")
-    for threat in protocol.threats:
-        table.add_column(f"PGD\n{threat}")
-        table.add_column(f"{protocol.cascade}\n{threat}")
-        if _stronger(evaluation):
-            table.add_column(f"and {' and '.join(STRONGER)}\n{threat}")
-    experts = [name for name in evaluation.learners if name != "global"]
-    for name in [*experts, *(name for name in evaluation.learners if name == "global")]:
-        learner = evaluation.learners[name]
-        cells = [cell for threat in learner.threats for cell in _cells(threat)]
-        title = "global learner" if name == "global" else f"{name} expert"
-        table.add_row(title, f"{learner.natural.n}", str(learner.natural), *cells)
+    split, deployed = evaluation.protocol.split, evaluation.deployed
+    caption = f"{split} split, 95 % Wilson intervals; the deployed learner: {deployed}"
+    return table_of(accuracy_rows(evaluation), caption=caption)
+
+
+def table_of(rows: Sequence[Mapping[str, str]], **options: Any) -> Table:
+    """Return rows by column as a table; a row may lack some columns."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    table = Table(*columns, **options)
+    for row in rows:
+        table.add_row(*(row.get(column, "") for column in columns))
     return table
-
-
-def _stronger(evaluation: Evaluation) -> bool:
-    return any(threat.strongest for learner in evaluation.learners.values() for threat in learner.threats)
-
-
-def _cells(threat: ThreatEvaluation) -> list[str]:
-    """Return robust accuracies under one threat; doubtful ones are marked."""
-    doubt = f" (doubtful: {'; '.join(threat.flags)})" if threat.flags else ""
-    cells = [str(threat.pgd), f"{threat.cascade}{doubt}"]
-    return cells if threat.strongest is None else [*cells, f"{threat.strongest}{doubt}"]
 
 
 def lineage(metadata: Mapping[str, str], *, sha256: str) -> Table:
     """Return what a sealed ONNX file says of its origin."""
     told = Lineage.from_metadata(metadata)
-    table = Table(show_header=False)
-    table.add_column()
-    table.add_column(overflow="fold")
+    table = Table("", Column(overflow="fold"), show_header=False)
     table.add_row("SHA-256", sha256)
     table.add_row("learner", f"{told.learner} ({told.model})")
     table.add_row("classes", ", ".join(told.class_names))
