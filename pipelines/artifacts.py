@@ -8,7 +8,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from generalist.gate import code, markdown, printable
 from generalist.records import Evaluation, RoundRecord
 from generalist.training import Fact
-from pipelines.results import Results
+from pipelines.results import Results, accuracy_rows
 
 
 def rounds(facts: Sequence[Fact]) -> None:
@@ -31,16 +31,8 @@ def rounds(facts: Sequence[Fact]) -> None:
 
 def final(evaluation: Evaluation) -> None:
     """Show the final table: every learner on the test split."""
-    protocol = evaluation.protocol
-    table = []
-    for name, learner in evaluation.learners.items():
-        row: dict[str, str | int] = {"learner": name, "epoch": learner.epoch, "n": learner.natural.n}
-        row["natural"] = str(learner.natural)
-        for threat in learner.threats:
-            row |= {f"{protocol.title(name)}, {threat.threat}": str(own) for name, own in threat.columns.items()}
-            row[f"worst, {threat.threat}"] = str(threat.worst) + (" (doubtful)" if threat.flags else "")
-        table.append(row)
-    create_table_artifact(key="evaluation", table=table, description=f"Test split, n = {protocol.n}, 95 % intervals")
+    what = f"Test split, n = {evaluation.protocol.n}, 95 % intervals"
+    create_table_artifact(key="evaluation", table=accuracy_rows(evaluation), description=what)
 
 
 def search(lines: Sequence[str], page: Path) -> None:

@@ -120,11 +120,10 @@ class Job:
             self.tracker.epoch(fact)
             self.watch.epoch(fact, self.config.training.epochs)
             self._heed(alarm(self.facts.all(), fact))
-        elif isinstance(fact, RoundRecord):
-            self.tracker.round(fact)
+            return
+        self.tracker.log(fact)
+        if isinstance(fact, RoundRecord):
             self.watch.round(fact)
-        else:
-            self.tracker.course(fact)
 
     def _heed(self, warning: str | None) -> None:
         """Tell of an alarm once for each expert and epoch, where people look."""

@@ -2,6 +2,7 @@
 
 import os
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -45,6 +46,39 @@ def one_at_a_time(folder: Path, what: str) -> Iterator[None]:
     """Wait until no other process or thread does `what` by these locks, then do it."""
     with FileLock(_made(folder) / f"{what}.lock"):
         yield
+
+
+@contextmanager
+def tried(path: Path) -> Iterator[bool]:
+    """Hold a lock inside unless another process or thread does; give whether it is held."""
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+class Alive:
+    """A lock of this process's own: where it is free, its process has ended, which a process id does not tell.
+
+    Attributes:
+        path: that of a file whose name is new.
+    """
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self.path = _made(folder) / f"{kind}-{uuid.uuid4().hex}.lock"
+        self._lock = FileLock(self.path, thread_local=False)  # any thread may close it
+        self._lock.acquire()
+
+    def close(self) -> None:
+        """Give it back."""
+        self._lock.release()
+        self.path.unlink(missing_ok=True)
 
 
 def busy(who: str, does: str, *, pid: int, seconds: float) -> str:

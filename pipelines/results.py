@@ -3,83 +3,47 @@
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from generalist.errors import BadInput
-from generalist.records import Evaluation
+from generalist.records import Evaluation, Record
 from generalist.writing import check_writable, made_for
 from pipelines.workspace import Workspace
 
+R = TypeVar("R", bound=Record)
 
-@dataclass(frozen=True)
+
 class Results:
-    """A folder of results; every path of it is named here and nowhere else."""
+    """A folder of results; every path of it is named here and nowhere else.
 
-    folder: Path
+    Attributes:
+        folder: of all.
+        weights: the deployed learner's weights.
+        onnx: the exported model.
+        evaluation: `generalist.records.Evaluation`.
+        verdicts: per-image verdicts.
+        history: `generalist.records.History`.
+        parity: `generalist.export.Parity`.
+        curves: the validation curves, for DVC's plots.
+        metrics: numbers alone, for DVC's metrics and experiment tables.
+        report: for people.
+        params: the whole configuration, every default written out.
+        manifest: the SHA-256 of all other files: `pipelines.manifest`.
+        remix: mixtures in the trade-off plane; only where a training was mixed again.
+    """
 
-    @property
-    def weights(self) -> Path:
-        """The deployed learner's weights."""
-        return self.folder / "global.safetensors"
-
-    @property
-    def onnx(self) -> Path:
-        """The exported model."""
-        return self.folder / "model.onnx"
-
-    @property
-    def evaluation(self) -> Path:
-        """`generalist.records.Evaluation`."""
-        return self.folder / "evaluation.json"
-
-    @property
-    def verdicts(self) -> Path:
-        """Per-image verdicts."""
-        return self.folder / "verdicts.npz"
-
-    @property
-    def history(self) -> Path:
-        """`generalist.records.History`."""
-        return self.folder / "history.json"
-
-    @property
-    def parity(self) -> Path:
-        """`generalist.export.Parity`."""
-        return self.folder / "parity.json"
-
-    @property
-    def curves(self) -> Path:
-        """The validation curves, for DVC's plots."""
-        return self.folder / "curves.csv"
-
-    @property
-    def metrics(self) -> Path:
-        """Numbers alone, for DVC's metrics and experiment tables."""
-        return self.folder / "metrics.json"
-
-    @property
-    def report(self) -> Path:
-        """The report for people."""
-        return self.folder / "report.html"
-
-    @property
-    def params(self) -> Path:
-        """The whole configuration, every default written out."""
-        return self.folder / "params.yaml"
-
-    @property
-    def manifest(self) -> Path:
-        """The SHA-256 of all other files: `pipelines.manifest`."""
-        return self.folder / "manifest.json"
-
-    @property
-    def remix(self) -> Path:
-        """Mixtures in the trade-off plane; only where a training was mixed again."""
-        return self.folder / "remix.png"
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.weights, self.onnx = folder / "global.safetensors", folder / "model.onnx"
+        self.evaluation, self.verdicts = folder / "evaluation.json", folder / "verdicts.npz"
+        self.history, self.parity = folder / "history.json", folder / "parity.json"
+        self.curves, self.metrics = folder / "curves.csv", folder / "metrics.json"
+        self.report, self.params = folder / "report.html", folder / "params.yaml"
+        self.manifest, self.remix = folder / "manifest.json", folder / "remix.png"
 
     @property
     def adversarial(self) -> Path:
@@ -88,19 +52,8 @@ class Results:
 
     def all(self) -> tuple[Path, ...]:
         """Return every file that each training has; the manifest, which tells of the others, is the last."""
-        return (
-            self.weights,
-            self.onnx,
-            self.evaluation,
-            self.verdicts,
-            self.history,
-            self.parity,
-            self.curves,
-            self.metrics,
-            self.report,
-            self.params,
-            self.manifest,
-        )
+        paths = [path for path in vars(self).values() if path not in (self.folder, self.manifest, self.remix)]
+        return (*paths, self.manifest)
 
     def read_evaluation(self) -> Evaluation:
         """Return the evaluation.
@@ -108,10 +61,18 @@ class Results:
         Raises:
             BadInput: it is missing or damaged.
         """
+        return self.read(Evaluation, self.evaluation)
+
+    def read(self, kind: type[R], path: Path) -> R:
+        """Return what one of the files records.
+
+        Raises:
+            BadInput: it is missing or damaged.
+        """
         try:
-            return Evaluation.read(self.evaluation)
+            return kind.read(path)
         except (OSError, ValueError):
-            raise BadInput(f"{self.evaluation} is missing or damaged: make it with `dvc repro`") from None
+            raise BadInput(f"{path} is missing or damaged: make it with `dvc repro`") from None
 
 
 def check_target(target: Results, workspace: Workspace) -> None:
@@ -139,6 +100,25 @@ def check_target(target: Results, workspace: Workspace) -> None:
         foreign = [name for name in names if own.isdisjoint((name, made_for(name)))]
         if foreign:
             raise BadInput(f"{sentence}: it holds other things, such as {min(foreign)}; {another}")
+
+
+def accuracy_rows(evaluation: Evaluation) -> list[dict[str, str]]:
+    """Return the accuracies on the test split for people, by column: a row a learner, the global one last."""
+    rows = []
+    for name, learner in sorted(evaluation.learners.items(), key=lambda item: item[0] == "global"):
+        row = {
+            "learner": "global learner" if name == "global" else f"{name} expert",
+            "epoch": str(learner.epoch),
+            "n": str(learner.natural.n),
+            "natural": str(learner.natural),
+        }
+        for threat in learner.threats:
+            title = evaluation.protocol.title
+            row |= {f"{title(column)}, {threat.threat}": str(own) for column, own in threat.columns.items()}
+            doubt = f" (doubtful: {'; '.join(threat.flags)})" if threat.flags else ""
+            row[f"worst, {threat.threat}"] = f"{threat.worst}{doubt}"
+        rows.append(row)
+    return rows
 
 
 def metrics_json(evaluation: Evaluation) -> bytes:

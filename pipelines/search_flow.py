@@ -2,6 +2,7 @@
 
 import time
 from functools import partial
+from signal import Signals
 from typing import Any
 from uuid import UUID
 
@@ -17,10 +18,9 @@ from generalist.errors import BadInput
 from pipelines import artifacts, boundary
 from pipelines.orchestration import flow_runs
 from pipelines.orchestration.ending import end_in_time
-from pipelines.tuning import doors, summary
+from pipelines.tuning import searching, summary
 from pipelines.tuning.hands import Process
-from pipelines.tuning.searching import files_of
-from pipelines.tuning.study import default_name
+from pipelines.tuning.study import SEARCH, default_name
 from pipelines.workspace import Workspace
 
 _GLANCE = 0.3  # seconds between two looks at a worker
@@ -43,8 +43,8 @@ class _Task(Process):
         super().__init__(workspace, name, address, number)
         self._shown: PrefectFuture[None] = work.submit(number, self)
 
-    def end(self) -> None:
-        super().end()
+    def end(self, *, ask: Signals | None = None, within: float | None = None) -> None:
+        super().end(ask=ask, within=within)
         self._shown.wait()
 
 
@@ -76,12 +76,12 @@ def search_flow(
         workspace = Workspace.find()
         flow_runs.begin(workspace, UUID(flow_run.id))
         config = boundary.configuration(workspace, params=params, preset=preset, overrides=overrides, trusted=False)
-        called = check_name(name, doors.SEARCH) if name else default_name(config)
+        called = check_name(name, SEARCH) if name else default_name(config)
         flow_runs.rename(UUID(flow_run.id), called)
-        search, record = doors.run(
+        search, record = searching.run(
             workspace, config, name=called, address=None, workers=min(workers, _MOST), tell=say, shown=_Task
         )
     except BadInput as error:
         return Failed(message=str(error), data=error)  # the sentence alone, where raising would show a traceback
-    artifacts.search(list(summary.lines(record)), files_of(workspace, search).page)
+    artifacts.search(list(summary.lines(record)), searching.files_of(workspace, search).page)
     return summary.as_json(record)

@@ -1,26 +1,23 @@
 """What a search tells of its trials, as plain values: for summaries, MLflow and pages. No Optuna here."""
 
-from typing import Literal
+from collections import Counter
+from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
-from generalist.records import Measured
+from generalist.records import Measured, Record
 
 State = Literal["complete", "pruned", "failed", "running", "waiting"]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Point(_Record):
+class Point(Record):
     """The global learner of a trial on the validation split after an epoch, by `evaluation.choice`."""
 
     epoch: int
     validation: Measured
 
 
-class Remix(_Record):
+class Remix(Record):
     """The best mixture of a trial's averaged experts, by the attack of `tuning.attack`.
 
     Attributes:
@@ -32,7 +29,7 @@ class Remix(_Record):
     validation: Measured
 
 
-class TrialRecord(_Record):
+class TrialRecord(Record):
     """One trial.
 
     Attributes:
@@ -54,7 +51,7 @@ class TrialRecord(_Record):
 
     number: int
     state: State
-    params: dict[str, float | int | str] = {}
+    params: dict[str, float | int | str] = Field(default_factory=dict)
     overrides: tuple[str, ...] = ()
     values: tuple[float, ...] = ()
     curve: tuple[Point, ...] = ()
@@ -68,7 +65,7 @@ class TrialRecord(_Record):
     reason: str | None = None
 
 
-class Finalist(_Record):
+class Finalist(Record):
     """One of the best trials, judged anew.
 
     Attributes:
@@ -84,7 +81,7 @@ class Finalist(_Record):
     values: tuple[float, ...]
 
 
-class StudyRecord(_Record):
+class StudyRecord(Record):
     """A search.
 
     Attributes:
@@ -110,3 +107,30 @@ class StudyRecord(_Record):
     seconds: float = 0.0
     leading: float = 0.0
     endless: tuple[str, ...] = ()
+
+    @property
+    def chosen(self) -> TrialRecord | None:
+        """The best trial."""
+        return next((trial for trial in self.trials if trial.number == self.best), None)
+
+    @property
+    def states(self) -> dict[State, int]:
+        """How many trials are in which state, of those that any is in."""
+        counts = Counter(trial.state for trial in self.trials)
+        return {state: counts[state] for state in get_args(State) if counts[state]}
+
+    @property
+    def epochs_asked(self) -> int:
+        """Epochs of experts that the trials went through."""
+        return sum(trial.epochs_asked for trial in self.trials)
+
+    @property
+    def epochs_trained(self) -> int:
+        """Those of them that were trained."""
+        return sum(trial.epochs_trained for trial in self.trials)
+
+    @property
+    def overhead(self) -> float:
+        """Seconds a trial beside training and measuring: the workers', and the processor's for what leads them."""
+        ended = [trial.overhead for trial in self.trials if trial.seconds]
+        return (sum(ended) + self.leading) / len(ended) if ended else 0.0

@@ -15,9 +15,9 @@ import pytest
 from generalist.config import load, to_yaml
 from generalist.errors import BadInput
 from pipelines import serving
+from pipelines.following import Child
+from pipelines.orchestration import answers
 from pipelines.serving.deployment import abandon_runs, polled_since
-from pipelines.serving.pages import announcement
-from pipelines.serving.process import Process, answers
 from tests.prefect_server import exported
 from tests.services import environment, free_port, processes_of, with_databases
 
@@ -44,10 +44,10 @@ time.sleep(600)
 """
 
 
-def started(folder: Path, source: str, *, name: str = "a part") -> Process:
+def started(folder: Path, source: str, *, name: str = "a part") -> Child:
     """Start a process that runs this source as a module."""
     (folder / "part.py").write_text(source, encoding="utf-8")
-    return Process(name, ["part"], dict(os.environ), folder / "logs" / "part.log", folder=folder)
+    return Child(name, ["part"], dict(os.environ), folder / "logs" / "part.log", folder=folder)
 
 
 def until(condition: str, reached: object, *, seconds: float = 60) -> None:
@@ -87,13 +87,13 @@ def test_a_reserved_port_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_ending_a_process_ends_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its children go too, and those that ignore SIGTERM are killed."""
-    monkeypatch.setattr("pipelines.serving.process._ENDS_WITHIN", 0.5)
+    monkeypatch.setattr("pipelines.following._ENDS_WITHIN", 0.5)
     process = started(tmp_path, STUBBORN)
     until("both run", lambda: all((tmp_path / f"ready-{who}").exists() for who in ("parent", "child")))
-    assert not process.ended
+    assert process.poll() is None
     assert len(processes_of(tmp_path)) == 2
     process.end()
-    assert process.ended
+    assert process.poll() is not None
     assert processes_of(tmp_path) == []
     process.end()  # again is no error
 
@@ -101,10 +101,10 @@ def test_ending_a_process_ends_all_of_it(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_process_that_ends_on_its_own_is_told_with_its_log(tmp_path: Path) -> None:
     """What it said is in the file that the sentence names."""
     process = started(tmp_path, "raise SystemExit('no reason')", name="MLflow")
-    until("it ends", lambda: process.ended)
+    until("it ends", lambda: process.poll() is not None)
     with pytest.raises(BadInput, match=f"MLflow ended on its own: {tmp_path}/logs/part.log says why"):
         serving._check([process])
-    assert process.log.read_text(encoding="utf-8") == "no reason\n"
+    assert process.log and process.log.read_text(encoding="utf-8") == "no reason\n"
     process.end()
 
 
@@ -126,7 +126,7 @@ def test_logs_that_can_not_be_written_are_told(tmp_path: Path) -> None:
 
 def test_without_a_server_nothing_is_polled_and_nothing_abandoned() -> None:
     """Ending goes on, whatever has ended before."""
-    assert not answers(NOWHERE)
+    assert not answers(NOWHERE, within=2.0)
     assert not polled_since(NOWHERE, datetime.now(UTC))
     assert not abandon_runs(NOWHERE)
 
@@ -136,7 +136,7 @@ def test_the_announcement_needs_one_line_to_be_copied(tmp_path: Path) -> None:
     string = tmp_path / "with a space" / "serve-auth"
     string.parent.mkdir()
     string.write_text("generalist:secret\n", encoding="utf-8")
-    text = announcement(
+    text = serving.announcement(
         prefect="http://127.0.0.1:1",
         mlflow="http://127.0.0.1:2/#/experiments/1/runs",
         logs=Path("x"),

@@ -101,7 +101,7 @@ def test_a_resumed_study_goes_on_in_its_run(workspace: Workspace, client: Mlflow
     second = opened(workspace)
     assert second.run_id == first.run_id
     assert client.get_run(first.run_id).info.status == "RUNNING"
-    second._alive.release()  # as the kernel does for a killed process
+    second._alive._lock.release()  # as the kernel does for a killed process
     other = opened(workspace, 'a study\'s "other" name')  # MLflow's queries know no way to quote both
     assert client.get_run(first.run_id).info.status == "KILLED"
     assert other.run_id != first.run_id

@@ -21,8 +21,8 @@ from pipelines.serving.deployment import abandon_runs
 from pipelines.telling import telling
 from pipelines.terminal import Terminal
 from pipelines.tracking import Tracker, start
+from pipelines.tracking.runs import end_killed
 from pipelines.tracking.studies import open_study
-from pipelines.tracking.tracker import end_killed
 from pipelines.workspace import Workspace
 from tests.services import environment, free_port, with_databases
 from tests.training_factory import small
@@ -87,8 +87,7 @@ def test_a_failure_that_mlflow_can_not_be_told_is_the_one_that_is_told(
     run = client.get_run(tracker.run_id)
     assert run.info.status == "RUNNING"
     assert end_killed(workspace, client, run.info.experiment_id) == []
-    assert tracker._alive is not None
-    tracker._alive.release()  # as the process's end does
+    tracker._alive._lock.release()  # as the process's end does
     assert end_killed(workspace, client, run.info.experiment_id) == [tracker.run_id]
 
 

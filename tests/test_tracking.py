@@ -15,7 +15,7 @@ from generalist.config import flattened, params_digest
 from generalist.errors import BadInput
 from generalist.records import RoundRecord
 from pipelines.results import Results
-from pipelines.tracking import facts, finished_runs, sha256_of, start
+from pipelines.tracking import facts, finished_runs, runs, sha256_of, start
 from pipelines.tracking import tracker as tracker_module
 from pipelines.tracking.tracker import Tracker
 from pipelines.workspace import Workspace
@@ -69,8 +69,8 @@ def test_metrics_lie_at_their_epochs(client: MlflowClient, tracker: Tracker) -> 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(tracker.epoch, [*course.epochs, *course.epochs]))
     for _ in range(2):
-        tracker.course(course.course[0])
-        tracker.round(course.rounds[0])
+        tracker.log(course.course[0])
+        tracker.log(course.rounds[0])
     assert factory.steps(client, tracker.run_id, "natural/loss") == {epoch: 1 / epoch for epoch in range(1, 7)}
     assert factory.steps(client, tracker.run_id, "other/images_per_second") == dict.fromkeys(range(1, 7), 50.0)
     assert factory.steps(client, tracker.run_id, "natural/validation_robust") == {6: 0.25}
@@ -91,12 +91,12 @@ def test_short_epochs_travel_together_and_none_is_lost(
     assert factory.steps(client, tracker.run_id, "natural/loss") == {}
     if fails:
         with monkeypatch.context() as broken:
-            broken.setattr(tracker_module, "_METRICS_A_CALL", 0)  # no request can be made
-            with pytest.raises(ValueError, match="range"):
-                tracker.round(course.rounds[0])
+            broken.setattr(runs, "_ENTITIES_A_CALL", None)  # no request can be made
+            with pytest.raises(TypeError):
+                tracker.log(course.rounds[0])
         tracker.fail()
     else:
-        tracker.round(course.rounds[0])
+        tracker.log(course.rounds[0])
     assert factory.steps(client, tracker.run_id, "natural/loss") == {epoch: 1 / epoch for epoch in range(1, 7)}
     assert factory.steps(client, tracker.run_id, "mixing/weight_other") == {4: 0.5}
 

@@ -20,13 +20,11 @@ from generalist.store import Store
 from pipelines import steps
 from pipelines.trials import StudyRecord
 from pipelines.tuning import summary
-from pipelines.tuning.doors import join
 from pipelines.tuning.objective import Objective
-from pipelines.tuning.searching import fill
 from pipelines.tuning.storage import address_of, opened
 from pipelines.tuning.study import Search, Worker, created
 from pipelines.tuning.trial import shared
-from pipelines.tuning.worker import work
+from pipelines.tuning.worker import join, work
 from pipelines.workspace import Workspace
 from tests.command_line import generalist
 from tests.processes import another_process, forking, until
@@ -97,7 +95,7 @@ def test_an_interrupted_search_makes_the_same_choices(project: Workspace, sample
             return created(config, opened(str(project.root / f"{name}.log")), project.locks, name="a")
 
         kept = fresh()
-        fill(kept, [{}] * 8)
+        kept.fill([{}] * 8)
         points = []
         for number in range(8):
             own = kept if opened_once else fresh()

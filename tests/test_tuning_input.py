@@ -91,7 +91,7 @@ def test_half_a_line_in_the_journal_is_dropped(project: Workspace) -> None:
     with Path(address_of(project, None)).open("ab") as journal:
         journal.write(b'{"op_code": 4, "wor')
     assert len(again(found, project).records()) == 2
-    again(found, project).queue([{}])
+    again(found, project).fill([{}] * 3)
     assert len(again(found, project).records()) == len(found.records()) == 3
 
 

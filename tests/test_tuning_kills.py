@@ -15,7 +15,6 @@ from optuna.trial import TrialState
 from tuning_factory import again, search, small, told
 
 from generalist.config import load
-from pipelines.tuning.searching import fill
 from pipelines.tuning.storage import address_of, opened
 from pipelines.tuning.study import RECORD, Worker, created
 from pipelines.tuning.worker import work
@@ -46,7 +45,7 @@ def test_workers_killed_at_random_lose_no_trial_and_count_none_twice(project: Wo
     assert [own.number for own in records] == list(range(6))
     assert not found.left()
     undisturbed = created(small(), opened(str(project.root / "other.log")), project.locks, name="undisturbed")
-    fill(undisturbed, [{}] * 6)
+    undisturbed.fill([{}] * 6)
     work(undisturbed, project)
     assert told(records) == told(undisturbed.records())
 

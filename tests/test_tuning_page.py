@@ -13,9 +13,8 @@ from report_parser import Parsed, section
 
 from generalist.report.looks import percent
 from pipelines.trials import StudyRecord, TrialRecord
+from pipelines.tuning.figures import importances, undominated
 from pipelines.tuning.page import build, ranked
-from pipelines.tuning.parameters import importances
-from pipelines.tuning.plane import undominated
 
 GROUPS = ("plane", "history", "importance", "slices", "contours", "intermediate")
 _DRAWN = re.compile(r'<script type="application/json" data-plot="plot-(?P<id>[^"]+)">(?P<spec>.*?)</script>', re.DOTALL)
@@ -149,7 +148,7 @@ def test_the_charts_show_the_record() -> None:
     assert places == {}
     courses = {line["name"]: line["y"] for line in drawn["intermediate-0"]["data"]}
     assert courses == {
-        f"trial {t.number}": [point.validation.harmonic for point in t.curve] for t in record.trials if t.curve
+        f"Trial{t.number}": [point.validation.harmonic for point in t.curve] for t in record.trials if t.curve
     }
     assert sum(drawn["importance-0"]["data"][0]["x"]) == pytest.approx(1)
 

@@ -12,7 +12,6 @@ import pytest
 import tuning_factory
 from tuning_factory import small
 
-from pipelines.tuning.searching import fill
 from pipelines.tuning.storage import close, opened, shown
 from pipelines.tuning.study import Search, created
 from pipelines.tuning.worker import work
@@ -48,7 +47,7 @@ def test_four_processes_share_the_trials(project: Workspace, address: str) -> No
         return created(small(*SHORT), opened(address), project.locks, name="shared")
 
     found = search()
-    fill(found, [{}] * TRIALS)
+    found.fill([{}] * TRIALS)
     with ExitStack() as stack:
         pids = [stack.enter_context(another_process(lambda: work(search(), project))) for _ in range(WORKERS)]
         time.sleep(3)

@@ -12,8 +12,7 @@ from training_factory import PARAMS
 
 from generalist.config import Config, load, overridden
 from generalist.errors import BadInput
-from pipelines.tuning.points import Untried
-from pipelines.tuning.sampling import Keyed
+from pipelines.tuning.sampling import Keyed, Untried
 from pipelines.tuning.space import Point, Space
 
 SGD, ADAM = {"name": "sgd", "lr": 0.1}, {"name": "adam", "lr": 1e-3}

@@ -11,7 +11,7 @@ from generalist.training.__main__ import main
 from generalist.writing import check_file
 from pipelines import boundary
 from pipelines.results import Results, check_target
-from pipelines.tuning import ablation, doors
+from pipelines.tuning import ablation, searching, worker
 from pipelines.workspace import Workspace
 from tests.command_line import refused
 
@@ -136,9 +136,9 @@ def test_a_search_has_a_name_that_leads_nowhere(place: Path, name: str) -> None:
     workspace = Workspace(place, place)
     before = listed(place)
     with pytest.raises(BadInput, match="is no name"):
-        doors.join(workspace, name=name, address=None)
+        worker.join(workspace, name=name, address=None)
     with pytest.raises(BadInput, match="is no name"):
-        doors.run(
+        searching.run(
             workspace, load(preset="digits"), name=name, address=None, workers=1, tell=lambda _: pytest.fail("told")
         )
     with pytest.raises(BadInput, match=r"registry\.name"):

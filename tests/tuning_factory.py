@@ -10,7 +10,6 @@ import training_factory
 
 from generalist.config import Config, to_yaml
 from pipelines.trials import TrialRecord
-from pipelines.tuning.searching import fill
 from pipelines.tuning.storage import address_of, opened
 from pipelines.tuning.study import Search, created
 from pipelines.workspace import Workspace
@@ -53,7 +52,7 @@ def search(workspace: Workspace, *overrides: str, trials: int | None = None) -> 
     """One that waits for workers."""
     config = small(*overrides)
     found = created(config, opened(address_of(workspace, None)), workspace.locks)
-    fill(found, [{}] * (config.tuning.trials if trials is None else trials))
+    found.fill([{}] * (config.tuning.trials if trials is None else trials))
     return found
 
 

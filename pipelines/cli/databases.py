@@ -1,8 +1,6 @@
 """The databases of Prefect and MLflow, made while something else is done: the first time that takes half a minute."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING
 from generalist.errors import BadInput
 from generalist.masking import masked_address
 from pipelines.cli.shell import say
+from pipelines.following import Child
 
 if TYPE_CHECKING:
     from pipelines.workspace import Workspace
@@ -42,18 +41,12 @@ def being_made(workspace: "Workspace") -> Iterator[None]:
     if (home / "prefect.db").exists():
         yield
         return
-    process = subprocess.Popen(  # noqa: S603  ourselves
-        [sys.executable, "-m", "pipelines.following", __name__],
-        stdin=subprocess.PIPE,  # its end, also by our death, is the child's
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,  # whoever needs a database tells what is wrong with it
-        start_new_session=True,
-    )
+    # Whoever needs a database tells what is wrong with it.
+    child = Child("databases", [__name__], os.environ, Path(os.devnull))
     try:
         yield
     finally:
-        process.kill()
-        process.communicate()
+        child.end(ask=None)
 
 
 def trouble(error: Exception) -> str | None:

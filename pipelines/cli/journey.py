@@ -9,8 +9,6 @@ import typer
 from pipelines.cli import options
 from pipelines.cli.shell import going_on, same_command, say, starting, tell, told_by_parent
 
-_BUSY = 30.0  # seconds in which a training of digits needs both cores; then it evaluates, mostly on one
-
 if TYPE_CHECKING:
     from generalist.config import Config
     from generalist.data import Dataset
@@ -101,7 +99,7 @@ def run() -> None:
     Runs `dvc repro`, registers the model unless it is registered already, and shows the results.
     """
     starting("running the pipeline; what is up to date is skipped")
-    from pipelines.ahead import imported, uncollected
+    from pipelines.ahead import uncollected
     from pipelines.cli import repro
     from pipelines.cli.databases import being_made
     from pipelines.workspace import Workspace, quiet_telemetry
@@ -109,14 +107,12 @@ def run() -> None:
     quiet_telemetry()
     workspace = Workspace.find()
     with going_on(repro.run_command(), within=2 * repro.ENDS_WITHIN):
-        with repro.ready(workspace) as reproduce, being_made(workspace):
-            with uncollected():
-                config = options.runnable(workspace, None, None, None)
-            repro.check_repository(workspace.here)
-            with repro.alone(workspace):
-                say(_needs(config))
-                with imported("pipelines.registry", "pipelines.cli.showing", after=_BUSY):
-                    reproduce()
+        with uncollected():
+            config = options.runnable(workspace, None, None, None)
+        repro.check_repository(workspace.here)
+        with repro.alone(workspace), being_made(workspace):
+            say(_needs(config))
+            repro.reproduce(workspace)
         from pipelines.cli.showing import closing, show
         from pipelines.results import Results
 

@@ -2,13 +2,11 @@
 
 import json
 import os
-import runpy
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
@@ -16,9 +14,8 @@ from pathlib import Path
 import typer
 
 from generalist.errors import BadInput
-from pipelines.ahead import import_all
 from pipelines.cli.shell import CODE, GO_ON
-from pipelines.following import follow_parent
+from pipelines.following import Child
 from pipelines.locks import busy
 from pipelines.workspace import Workspace
 
@@ -90,83 +87,33 @@ def _check_dvc(folder: Path) -> None:
         held.unlink(missing_ok=True)
 
 
-@contextmanager
-def ready(workspace: Workspace) -> Iterator[Callable[[], None]]:
-    """Start DVC, which reads its own code beside the block and waits for the function given: that runs `dvc repro`.
-
-    This environment's programs come first on its PATH. Where the block never calls the function, DVC does nothing.
+def reproduce(workspace: Workspace) -> None:
+    """Run `dvc repro`; this environment's programs come first on its PATH.
 
     Raises:
-        typer.Exit: from that function, a stage failed; it has said why.
+        BadInput: DVC was killed.
+        typer.Exit: a stage failed; it has said why.
     """
     programs = Path(sys.executable).parent
-    scratch = tempfile.TemporaryDirectory()
-    ended = Path(scratch.name) / "exit code"
-    own = {"PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}", GO_ON: "", CODE: str(ended)}
-    environment = os.environ | own
-    told, gate = os.pipe()
-    process = subprocess.Popen(  # noqa: S603  ourselves
-        [sys.executable, "-m", __name__, str(told)],
-        cwd=workspace.here,
-        env=environment,
-        pass_fds=[told],
-        start_new_session=True,  # however we are stopped, all of it is
-    )
-    os.close(told)
-    begun = False
+    with tempfile.TemporaryDirectory() as scratch:
+        ended = Path(scratch) / "exit code"
+        own = {"PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}", GO_ON: "", CODE: str(ended)}
+        dvc = Child("DVC", ["dvc", "repro"], os.environ | own, folder=workspace.here)
+        try:
+            from pipelines.cli import showing  # noqa: F401  what comes afterwards takes seconds: while DVC works
 
-    def reproduce() -> None:
-        nonlocal begun
-        begun = True
-        with suppress(BrokenPipeError):  # it has ended: its exit code is told below
-            os.write(gate, b"go")
-        code = process.wait()
+            code = dvc.wait()
+        except KeyboardInterrupt:
+            dvc.end(ask=signal.SIGINT, within=ENDS_WITHIN)  # as Ctrl-C would
+            raise
+        except BaseException:
+            dvc.end(ask=None)
+            raise
         if code < 0:
-            _stop_all(process)
+            dvc.end(ask=None)
             raise BadInput(
                 f"DVC was ended by signal {-code} ({signal.strsignal(-code)}), and its stage with it; go on with:"
                 f" {run_command()}"
             )
         if code:
             raise typer.Exit(int(ended.read_text(encoding="ascii")) if ended.is_file() else code)
-
-    try:
-        yield reproduce
-    except KeyboardInterrupt:
-        if begun:
-            _stop(process)
-        raise
-    finally:
-        scratch.cleanup()
-        os.close(gate)
-        if process.poll() is None:
-            _stop_all(process)
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End DVC and the stage that it runs, as Ctrl-C would."""
-    os.killpg(process.pid, signal.SIGINT)
-    try:
-        process.wait(ENDS_WITHIN)
-    except subprocess.TimeoutExpired:
-        _stop_all(process)
-
-
-def _stop_all(process: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of DVC and its stage."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def _repro_when_told(descriptor: int) -> None:
-    import_all("dvc.api")
-    if not os.read(descriptor, 1):
-        return
-    follow_parent(descriptor)
-    sys.argv = ["dvc", "repro"]
-    runpy.run_module("dvc", run_name="__main__", alter_sys=True)
-
-
-if __name__ == "__main__":
-    _repro_when_told(int(sys.argv[1]))

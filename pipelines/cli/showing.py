@@ -2,18 +2,19 @@
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 
 from generalist.export import Lineage
 from generalist.masking import without_login
-from generalist.records import Evaluation, ThreatEvaluation
+from generalist.records import Evaluation
 from pipelines.cli.shell import printing
 from pipelines.registry import Registration
-from pipelines.results import Results
+from pipelines.results import Results, accuracy_rows
 from pipelines.terminal import Terminal
 from pipelines.workspace import Workspace
 
@@ -47,42 +48,33 @@ def closing(workspace: Workspace, results: Results, registration: Registration) 
 
 
 def accuracies(evaluation: Evaluation) -> Table:
-    """Return every learner on the test split: natural accuracy, and every column under each threat."""
-    protocol = evaluation.protocol
-    table = Table(caption=f"{protocol.split} split, 95 % Wilson intervals; the deployed learner: {evaluation.deployed}")
-    table.add_column("learner")
-    table.add_column("n", justify="right")
-    table.add_column("natural")
-    for threat in evaluation.headline.threats:
-        for title in (*map(protocol.title, threat.columns), "worst"):
-            table.add_column(f"{title}\n{threat.threat}")
-    experts = [name for name in evaluation.learners if name != "global"]
-    for name in [*experts, *(name for name in evaluation.learners if name == "global")]:
-        learner = evaluation.learners[name]
-        cells = [cell for threat in learner.threats for cell in (*map(str, threat.columns.values()), _worst(threat))]
-        title = "global learner" if name == "global" else f"{name} expert"
-        table.add_row(title, f"{learner.natural.n}", str(learner.natural), *cells)
+    """Return every learner on the test split: natural accuracy, and under each threat PGD and the cascade."""
+    split, deployed = evaluation.protocol.split, evaluation.deployed
+    caption = f"{split} split, 95 % Wilson intervals; the deployed learner: {deployed}"
+    return table_of(accuracy_rows(evaluation), caption=caption)
+
+
+def table_of(rows: Sequence[Mapping[str, str]], **options: Any) -> Table:
+    """Return rows by column as a table; a row may lack some columns."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    table = Table(*columns, **options)
+    for row in rows:
+        table.add_row(*(row.get(column, "") for column in columns))
     return table
-
-
-def _worst(threat: ThreatEvaluation) -> str:
-    """Return the headline of a threat; a doubtful one is marked."""
-    return f"{threat.worst} (doubtful: {'; '.join(threat.flags)})" if threat.flags else str(threat.worst)
 
 
 def lineage(metadata: Mapping[str, str], *, sha256: str) -> Table:
     """Return what a sealed ONNX file says of its origin."""
     told = Lineage.from_metadata(metadata)
-    table = Table(show_header=False)
-    table.add_column()
-    table.add_column(overflow="fold")
+    table = Table("", Column(overflow="fold"), show_header=False)
     table.add_row("SHA-256", sha256)
     table.add_row("learner", f"{told.learner} ({told.model})")
     table.add_row("classes", ", ".join(told.class_names))
     table.add_row("natural accuracy", f"{told.natural}, n = {told.natural.n}")
     for threat in told.threats:
+        doubt = f" (doubtful: {'; '.join(threat.flags)})" if threat.flags else ""
         columns = "".join(f"{name} {own}, " for name, own in threat.columns.items())
-        table.add_row(f"under {threat.threat}", f"{columns}worst {_worst(threat)}, n = {threat.worst.n}")
+        table.add_row(f"under {threat.threat}", f"{columns}worst {threat.worst}{doubt}, n = {threat.worst.n}")
     table.add_row("git commit", (told.git_commit or "none") + (" (the code was changed since)" if told.dirty else ""))
     for title, digest in (
         ("data", told.data_digest),

@@ -1,13 +1,17 @@
-"""Who is champion, by whose word, and who was before."""
+"""Who is champion, by whose word, and who was before; and what MLflow's page of the registered model says of it."""
 
 from mlflow import MlflowClient
 
 from generalist.errors import BadInput
 from generalist.records import Record
-from pipelines.registry.describing import describe
 from pipelines.registry.versions import CHALLENGER, CHAMPION, FORMER, Version, referred, with_alias
 from pipelines.tracking import connect
 from pipelines.workspace import Workspace
+
+_WHAT = (
+    "Image classifiers, trained to be accurate and adversarially robust, as ONNX: input `images` float32 [batch,"
+    " channels, height, width] in [0, 1], output `logits` float32 [batch, classes]."
+)
 
 
 class Move(Record):
@@ -71,3 +75,24 @@ def crown(client: MlflowClient, version: Version) -> Move:
     client.set_registered_model_alias(name, CHAMPION, number)
     describe(client, name, version.version)
     return Move(name=name, before=before.version if before else None, now=version.version)
+
+
+def describe(client: MlflowClient, name: str, champion: int | None) -> None:
+    """Write the description of a registered model, unless somebody has written one of their own.
+
+    Args:
+        client: of MLflow.
+        name: of the registered model.
+        champion: its version; None where there is none.
+    """
+    if not (client.get_registered_model(name).description or _WHAT).startswith(_WHAT):
+        return
+    about = "No version is champion yet."
+    if champion is not None:
+        told = client.get_model_version(name, str(champion)).description
+        about = (
+            f"The champion is version {champion}. {told}\n\n"
+            "`generalist download --output model.onnx` copies its file, `generalist predict IMAGE` uses it; elsewhere"
+            f" `mlflow artifacts download --artifact-uri models:/{name}@champion --dst-path champion`."
+        )
+    client.update_registered_model(name, f"{_WHAT}\n\n{about}")

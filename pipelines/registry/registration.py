@@ -13,9 +13,8 @@ from generalist.export import Parity
 from generalist.records import Record
 from pipelines.manifest import check_whole
 from pipelines.registry import gates
-from pipelines.registry.aliases import crown
+from pipelines.registry.aliases import crown, describe
 from pipelines.registry.champion import Reevaluate, evidence_of
-from pipelines.registry.describing import describe
 from pipelines.registry.gates import Evidence
 from pipelines.registry.verification import check
 from pipelines.registry.versions import (
@@ -105,7 +104,7 @@ def register(
         if version is not None and _DECIDED in version.tags:
             found = _registration(version, new=False)
             return found if same else found.model_copy(update={"equal": True, "sha256": sha256, "run_id": run_id})
-        candidate, agreement = Evidence.read(results), _parity(results)
+        candidate, agreement = Evidence.read(results), results.read(Parity, results.parity)
         if check_whole(results) != manifest:
             raise BadInput(f"{results.folder} changed while it was registered: register it again")
 
@@ -170,13 +169,6 @@ def _of_file(client: MlflowClient, name: str, sha256: str) -> Version | None:
         if not other.aliases and _DECIDED not in other.tags:
             drop(client, other)
     return first
-
-
-def _parity(results: Results) -> Parity:
-    try:
-        return Parity.read(results.parity)
-    except (OSError, ValueError):
-        raise BadInput(f"{results.parity} is missing or damaged: make it with `dvc repro`") from None
 
 
 def _create(client: MlflowClient, results: Results, name: str, run_id: str, sha256: str, manifest: str) -> Version:

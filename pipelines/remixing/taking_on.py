@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalist.data.array_files import Unreadable, read_npz
-from generalist.errors import BadInput
 from generalist.evaluation import Verdicts, protocol
 from generalist.records import History, RoundRecord
 from generalist.store import tensors_digest
@@ -43,7 +42,7 @@ def take_on(workspace: Workspace, found: Look, target: Results, *, command: str)
         tracker = start(workspace, training.config, training.dataset, tags=tags)
         try:
             tracker.tag({"mlflow.runName": f"{tracker.name} · remixed: {factors}"})
-            tracker.round(outcome.chosen)
+            tracker.log(outcome.chosen)
             since = time.perf_counter()
             verdicts = _verdicts(found, outcome)
             evaluation = steps.gathered(training, outcome, verdicts, since=since)
@@ -62,7 +61,8 @@ def take_on(workspace: Workspace, found: Look, target: Results, *, command: str)
 
 def _outcome(found: Look, weights: Weights) -> Outcome:
     """Return the training's own outcome, with one candidate more, which is chosen."""
-    history, before = _history(found.run), found.run.read_evaluation()
+    run = found.run
+    history, before = run.read(History, run.history), run.read_evaluation()
     chosen = RoundRecord(
         round=len(history.rounds),
         epoch=before.chosen.epoch,
@@ -73,13 +73,6 @@ def _outcome(found: Look, weights: Weights) -> Outcome:
     )
     history = history.model_copy(update={"rounds": (*history.rounds, chosen)})
     return Outcome(history, chosen, {**found.training.learners(found.last), "global": weights})
-
-
-def _history(run: Results) -> History:
-    try:
-        return History.read(run.history)
-    except (OSError, ValueError):
-        raise BadInput(f"{run.history} is missing or damaged: make it with `generalist train`") from None
 
 
 def _verdicts(found: Look, outcome: Outcome) -> dict[str, Verdicts]:

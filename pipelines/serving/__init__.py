@@ -5,6 +5,7 @@ holds; MLflow's asks nobody.
 """
 
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -18,12 +19,11 @@ from typing import NoReturn
 
 from generalist.errors import BadInput
 from generalist.masking import without_login
-from pipelines.orchestration import check, migrate, quiet
+from pipelines.following import Child
+from pipelines.orchestration import answers, check, migrate, quiet
 from pipelines.orchestration.access import CLIENT, CORS, SERVER, URL, kept, secured
 from pipelines.orchestration.guard import allowed_hosts
 from pipelines.serving.deployment import DEPLOYMENTS, abandon_runs, polled_since
-from pipelines.serving.pages import announcement
-from pipelines.serving.process import Process, answers
 from pipelines.workspace import Workspace
 
 STRING = "serve-auth"
@@ -31,6 +31,7 @@ STRING = "serve-auth"
 _HOST = "127.0.0.1"
 _STARTS_WITHIN = 180.0  # seconds, each; ten are usual
 _LOOKS_EVERY = 0.5  # seconds
+_ANSWERS_WITHIN = 2.0  # seconds
 _WATCHERS_LISTEN = 4.0  # seconds for which `--watch` listens for more after a run's last state; three, and a little
 
 
@@ -51,7 +52,7 @@ def serve(workspace: Workspace, *, prefect_port: int, mlflow_port: int, say: Cal
         ports["--mlflow-port"] = mlflow_port
     check_ports(ports)
     quiet(workspace)
-    running: list[Process] = []
+    running: list[Child] = []
     with (
         workspace.alone("serve", "`generalist serve`", "is up in this project"),
         _interruptible(),
@@ -69,6 +70,30 @@ def serve(workspace: Workspace, *, prefect_port: int, mlflow_port: int, say: Cal
         finally:
             _end(running, f"http://{_HOST}:{prefect_port}/api")
     say("ended")
+
+
+def announcement(*, prefect: str, mlflow: str, logs: Path, string: Path) -> str:
+    """Return lines for people: the pages, and what to type in a second shell.
+
+    Args:
+        prefect: address of Prefect's pages, whose API is below it.
+        mlflow: address of the list of runs.
+        logs: folder of the logs.
+        string: the file with what Prefect's server asks for.
+    """
+    programs = shlex.quote(str(Path(sys.executable).parent))
+    read = f"cat {shlex.quote(str(string))}"
+    return f"""
+Prefect   {prefect} (asks for a password: {read})
+MLflow    {mlflow}
+logs      {logs}
+
+The deployments generalist/train and generalist-tune/search are served. In a second shell:
+  export PREFECT_API_URL={prefect}/api PREFECT_API_AUTH_STRING="$({read})" PATH={programs}:$PATH
+  prefect deployment run generalist/train --watch
+  prefect deployment run generalist/train --watch --param preset=digits --param 'overrides=["mixing.interval=3"]'
+  prefect deployment run generalist-tune/search --watch --param workers=2
+Each training writes to runs/ID, each search to tuning/NAME. Ctrl-C ends all of this, and a run that is under way."""
 
 
 def check_ports(ports: dict[str, int]) -> None:
@@ -95,7 +120,7 @@ def check_ports(ports: dict[str, int]) -> None:
 
 
 def _start(
-    workspace: Workspace, prefect_port: int, mlflow_port: int, running: list[Process], say: Callable[[str], None]
+    workspace: Workspace, prefect_port: int, mlflow_port: int, running: list[Child], say: Callable[[str], None]
 ) -> None:
     """Start the three, each when what it needs is there; `running` is in the order in which they are to end."""
     origin, logs = f"http://{_HOST}:{prefect_port}", workspace.work / "logs"
@@ -104,7 +129,7 @@ def _start(
     migrate(Path(os.environ["PREFECT_HOME"]))
     environment = _environment(origin)
     running.append(
-        Process(
+        Child(
             "Prefect's server",
             ["pipelines.orchestration.program", _HOST, str(prefect_port)],
             environment,
@@ -113,11 +138,11 @@ def _start(
         )
     )
     mlflow = _mlflow(workspace, mlflow_port, environment, running, logs)
-    _wait(running, lambda: answers(f"{api}/health"))
+    _wait(running, lambda: answers(api, within=_ANSWERS_WITHIN))
     for name, flow in DEPLOYMENTS.items():
         running.insert(
             0,
-            Process(
+            Child(
                 f"the deployment {flow}/{name}",
                 ["pipelines.serving.deployment", name],
                 environment | {"GENERALIST_MLFLOW_PAGES": mlflow.partition("/#")[0]},
@@ -126,12 +151,12 @@ def _start(
             ),
         )
     if workspace.tracking_database is not None:
-        _wait(running, lambda: answers(f"http://{_HOST}:{mlflow_port}/health"))
+        _wait(running, lambda: answers(f"http://{_HOST}:{mlflow_port}", within=_ANSWERS_WITHIN))
     _wait(running, lambda: polled_since(api, since))
     say(announcement(prefect=origin, mlflow=mlflow, logs=logs, string=workspace.work / STRING))
 
 
-def _mlflow(workspace: Workspace, port: int, environment: dict[str, str], running: list[Process], logs: Path) -> str:
+def _mlflow(workspace: Workspace, port: int, environment: dict[str, str], running: list[Child], logs: Path) -> str:
     """Start MLflow's pages, unless a server of the user's has them, and return where the runs are listed."""
     from pipelines import tracking
 
@@ -141,7 +166,7 @@ def _mlflow(workspace: Workspace, port: int, environment: dict[str, str], runnin
     command = ["mlflow", "server", "--host", _HOST, "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", workspace.tracking_uri, "--default-artifact-root", str(workspace.artifacts)]
     without = {name: value for name, value in environment.items() if name not in (CLIENT, SERVER)}
-    running.append(Process("MLflow", command, without, logs / "mlflow.log", folder=workspace.root))
+    running.append(Child("MLflow", command, without, logs / "mlflow.log", folder=workspace.root))
     return f"http://{_HOST}:{port}/#/experiments/{experiment}/runs"
 
 
@@ -166,23 +191,24 @@ def _environment(origin: str) -> dict[str, str]:
     }
 
 
-def _wait(running: list[Process], ready: Callable[[], bool]) -> None:
+def _wait(running: list[Child], ready: Callable[[], bool]) -> None:
     until = time.monotonic() + _STARTS_WITHIN
     while not ready():
         _check(running)
         if time.monotonic() > until:
-            raise BadInput(f"it did not start within {_STARTS_WITHIN:.0f} seconds; see {running[0].log.parent}")
+            logs = ", ".join(str(process.log) for process in running)
+            raise BadInput(f"it did not start within {_STARTS_WITHIN:.0f} seconds; see {logs}")
         time.sleep(_LOOKS_EVERY)
 
 
-def _check(running: list[Process]) -> None:
+def _check(running: list[Child]) -> None:
     """Refuse to go on without one of them."""
     for process in running:
-        if process.ended:
+        if process.poll() is not None:
             raise BadInput(f"{process.name} ended on its own: {process.log} says why")
 
 
-def _end(running: list[Process], api: str) -> None:
+def _end(running: list[Child], api: str) -> None:
     """End the deployments first, and their runs with them, while a server can be told of it; then the others."""
     told = time.monotonic() + _WATCHERS_LISTEN if abandon_runs(api) else 0.0
     for position, process in enumerate(running):

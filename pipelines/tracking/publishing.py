@@ -6,13 +6,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from generalist.config import load
-from generalist.errors import BadInput
 from generalist.export import Lineage, read_metadata
 from generalist.records import History
 from pipelines.results import Results
 from pipelines.tracking.database import connect, experiment_id
 from pipelines.tracking.model import sha256_of
-from pipelines.tracking.tracker import MANIFEST_SHA256, ONNX_SHA256, end_killed, open_run
+from pipelines.tracking.runs import end_killed
+from pipelines.tracking.tracker import MANIFEST_SHA256, ONNX_SHA256, open_run
 from pipelines.workspace import CodeVersion, Workspace
 
 
@@ -40,7 +40,7 @@ def finished_runs(client: MlflowClient, experiment: str, tags: Mapping[str, str]
 
 
 def _made_from(results: Results, workspace: Workspace, client: MlflowClient, experiment: str) -> str:
-    config, history = load(results.params), _history(results)
+    config, history = load(results.params), results.read(History, results.history)
     lineage = Lineage.from_metadata(read_metadata(results.onnx))
     tracker = open_run(
         workspace,
@@ -58,10 +58,3 @@ def _made_from(results: Results, workspace: Workspace, client: MlflowClient, exp
         tracker.fail()
         raise
     return tracker.run_id
-
-
-def _history(results: Results) -> History:
-    try:
-        return History.read(results.history)
-    except (OSError, ValueError):
-        raise BadInput(f"{results.history} is missing or damaged: make it with `dvc repro`") from None

@@ -2,26 +2,24 @@
 
 import threading
 import time
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Metric, Run
 
 from generalist.config import Config
 from generalist.errors import BadInput
+from pipelines.locks import Alive
 from pipelines.telling import telling
 from pipelines.tracking import facts, trial_facts
 from pipelines.tracking.database import connect, experiment_id
-from pipelines.tracking.tracker import ALIVE, end_killed
+from pipelines.tracking.runs import ALIVE, end_killed, log, tag
 from pipelines.trials import StudyRecord, TrialRecord
 from pipelines.workspace import Workspace, code_version
 
 STUDY, PARENT = "generalist.study", "mlflow.parentRunId"
 _TRIAL = "generalist.trial"
-_PARAMS_A_CALL, _ENTITIES_A_CALL = 100, 1000  # MLflow's limits
 _A_PAGE = 1000
 
 
@@ -32,7 +30,7 @@ class StudyTracker:
         run_id: MLflow's, of the parent.
     """
 
-    def __init__(self, client: MlflowClient, parent: Run, *, objective: Sequence[str], alive: FileLock) -> None:
+    def __init__(self, client: MlflowClient, parent: Run, *, objective: Sequence[str], alive: Alive) -> None:
         self.run_id, self._experiment = str(parent.info.run_id), str(parent.info.experiment_id)
         self._start = int(parent.info.start_time)
         self._client, self._objective, self._alive = client, tuple(objective), alive
@@ -57,7 +55,7 @@ class StudyTracker:
             ]
             final = trial_facts.metrics(trial, self._objective)
             points += [Metric(key, value, now, trial.epoch or 0) for key, value in final.items()]
-            _log(self._client, run.info.run_id, trial_facts.params(trial), points)
+            log(self._client, run.info.run_id, params=trial_facts.params(trial), metrics=points)
             end = now + round(1000 * trial.seconds)
             self._client.set_terminated(run.info.run_id, trial_facts.STATUS[trial.state], end)
             self._told.add(trial.number)
@@ -78,8 +76,8 @@ class StudyTracker:
             self._client.log_artifact(self.run_id, str(path))
         now = int(time.time() * 1000)
         points = [Metric(key, value, now, 0) for key, value in trial_facts.study_metrics(record).items()]
-        _log(self._client, self.run_id, {}, [*self._history(record), *points])
-        self._client.log_batch(self.run_id, tags=_tags(trial_facts.study_tags(record)))
+        log(self._client, self.run_id, metrics=[*self._history(record), *points])
+        tag(self._client, self.run_id, trial_facts.study_tags(record))
         self._end("FINISHED")
 
     def stopped(self) -> None:
@@ -106,8 +104,7 @@ class StudyTracker:
     def _end(self, status: str) -> None:
         self._client.set_terminated(self.run_id, status)
         self._ended = True
-        self._alive.release()
-        Path(self._alive.lock_file).unlink(missing_ok=True)
+        self._alive.close()
 
 
 def open_study(
@@ -117,7 +114,6 @@ def open_study(
     *,
     objective: Sequence[str],
     data_digest: str,
-    tags: Mapping[str, str] | None = None,
 ) -> StudyTracker:
     """Return the run of a search by its name: the one there is, or a new one.
 
@@ -129,7 +125,6 @@ def open_study(
         config: its configuration, which trials differ from.
         objective: what its values are, as in its record.
         data_digest: of the prepared data.
-        tags: such as the id of a flow run. Nothing secret: a storage's address stays out of MLflow.
 
     Raises:
         BadInput: MLflow can't be reached, or its database can't be opened.
@@ -137,26 +132,22 @@ def open_study(
     client = connect(workspace)
     experiment = experiment_id(workspace, client)
     end_killed(workspace, client, experiment)
-    token = f"run-{uuid.uuid4().hex}"
-    workspace.locks.mkdir(parents=True, exist_ok=True)
-    alive = FileLock(workspace.locks / f"{token}.lock", thread_local=False)  # any thread may end the run
-    alive.acquire()
+    alive = Alive(workspace.locks, "run")
     given = {
         **facts.origin(config, data_digest=data_digest, code=code_version()),
-        **facts.tags_of(tags or {}),
         STUDY: name,
         "generalist.objective": " and ".join(objective),
-        ALIVE: token,
+        ALIVE: alive.path.stem,
     }
     with workspace.one_at_a_time("open-study"):
         parent = _found(client, experiment, name)
         if parent is None:
-            parent = client.create_run(experiment, run_name=f"study {name}", tags=given)
+            parent = client.create_run(experiment, run_name=f"study {name}", tags=facts.tags_of(given))
         else:
-            client.log_batch(parent.info.run_id, tags=_tags(given))
+            tag(client, parent.info.run_id, given)
             client.update_run(parent.info.run_id, status="RUNNING")
         options = {path: value for path, value in facts.params(config).items() if path not in parent.data.params}
-        _log(client, parent.info.run_id, options, [])
+        log(client, parent.info.run_id, params=options)
     return StudyTracker(client, parent, objective=objective, alive=alive)
 
 
@@ -175,17 +166,3 @@ def _children(client: MlflowClient, parent: Run) -> list[Run]:
         token = page.token
         if not token:
             return found
-
-
-def _log(client: MlflowClient, run_id: str, params: Mapping[str, str], points: Sequence[Metric]) -> None:
-    """Log in as few requests as MLflow allows: one, but for a whole configuration and very long curves."""
-    told = [Param(path, value) for path, value in params.items()]
-    while told or points:
-        some, told = told[:_PARAMS_A_CALL], told[_PARAMS_A_CALL:]
-        room = _ENTITIES_A_CALL - len(some)
-        client.log_batch(run_id, metrics=points[:room], params=some)
-        points = points[room:]
-
-
-def _tags(tags: Mapping[str, str]) -> list[RunTag]:
-    return [RunTag(key, value) for key, value in tags.items()]

@@ -6,46 +6,32 @@ import socket
 import sys
 import threading
 import time
-import uuid
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
-from filelock import FileLock, Timeout
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Dataset as LoggedDataset
+from mlflow.entities import DatasetInput, InputTag, Metric
 
 from generalist.config import Config
+from generalist.data import Dataset
 from generalist.errors import BadInput
 from generalist.masking import without_login
-from generalist.records import EpochRecord, Evaluation, GlobalRecord, RoundRecord
+from generalist.records import EpochRecord, Evaluation
+from pipelines.locks import Alive
 from pipelines.results import Results
 from pipelines.telling import telling
 from pipelines.tracking import facts
 from pipelines.tracking.database import connect, experiment_id, has_server
 from pipelines.tracking.model import log_model, sha256_of
+from pipelines.tracking.runs import ALIVE, end_killed, log, tag
 from pipelines.workspace import CodeVersion, Workspace, code_version
 
 ONNX_SHA256 = "onnx_sha256"
 MANIFEST_SHA256 = "manifest_sha256"
 """Tag of a run and of a version: SHA-256 (hex) of the manifest among the run's files, which binds all of them."""
-ALIVE = "generalist.alive"  # tag: the name of a lock that the run's process holds
-_PARAMS_A_CALL, _METRICS_A_CALL = 100, 1000  # MLflow's limits
 _LONGEST_DIGEST = 36
 _SECOND = 1.0  # between two requests for short epochs: each is a transaction of MLflow's
-
-
-class Prepared(Protocol):
-    """What a run says of its data; `generalist.data.Dataset` has it all."""
-
-    @property
-    def train(self) -> Sized: ...
-    @property
-    def validation(self) -> Sized: ...
-    @property
-    def test(self) -> Sized: ...
-    @property
-    def digest(self) -> str: ...
 
 
 class Tracker:
@@ -56,7 +42,7 @@ class Tracker:
         name: the run's, for people.
     """
 
-    def __init__(self, client: MlflowClient, run_id: str, config: Config, *, alive: FileLock | None = None) -> None:
+    def __init__(self, client: MlflowClient, run_id: str, config: Config, *, alive: Alive) -> None:
         run = client.get_run(run_id)
         self.run_id, self.name, self._experiment = run_id, str(run.info.run_name), str(run.info.experiment_id)
         self._client, self._config, self._alive = client, config, alive
@@ -81,14 +67,6 @@ class Tracker:
         if time.monotonic() - self._sent >= _SECOND:
             self._send()
 
-    def course(self, record: GlobalRecord) -> None:
-        """Log one measurement of the global learner."""
-        self.log(record)
-
-    def round(self, record: RoundRecord) -> None:
-        """Log the end of one round."""
-        self.log(record)
-
     def log(self, *records: facts.Fact) -> None:
         """Log facts at their epochs, in one request; what was logged before is left out."""
         self._keep(records)
@@ -107,7 +85,7 @@ class Tracker:
         with self._telling:
             points, self._kept, self._sent = self._kept, [], time.monotonic()
         try:
-            _log_metrics(self._client, self.run_id, points)
+            log(self._client, self.run_id, metrics=points)
         except BaseException:
             with self._telling:  # nobody tells them again
                 self._kept = points + self._kept
@@ -115,7 +93,7 @@ class Tracker:
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Set tags, such as the id of the Prefect flow run."""
-        self._client.log_batch(self.run_id, tags=_tags(tags))
+        tag(self._client, self.run_id, tags)
 
     def finish(self, results: Results, *, also: Sequence[Path] = ()) -> None:
         """Log what a finished training put down (final metrics, files, model) and end the run; once.
@@ -183,17 +161,15 @@ class Tracker:
             Metric(key, value, now, chosen, model_id, data[0], data[1][:_LONGEST_DIGEST])
             for key, value in deployed.items()
         ]
-        _log_metrics(self._client, self.run_id, points)
+        log(self._client, self.run_id, metrics=points)
 
     def _end(self, status: str) -> None:
         self._client.set_terminated(self.run_id, status)
         self._ended = True
-        if self._alive is not None:
-            self._alive.release()
-            Path(self._alive.lock_file).unlink(missing_ok=True)
+        self._alive.close()
 
 
-def start(workspace: Workspace, config: Config, dataset: Prepared, *, tags: Mapping[str, str] | None = None) -> Tracker:
+def start(workspace: Workspace, config: Config, dataset: Dataset, *, tags: Mapping[str, str] | None = None) -> Tracker:
     """Open a run for a training; runs whose process was killed are ended first.
 
     Raises:
@@ -220,54 +196,21 @@ def open_run(
     tags: Mapping[str, str],
 ) -> Tracker:
     """Make a run with its parameters and tags; while its process lives, a lock shows that it does."""
-    token = f"run-{uuid.uuid4().hex}"
-    workspace.locks.mkdir(parents=True, exist_ok=True)
-    alive = FileLock(workspace.locks / f"{token}.lock")
-    alive.acquire()
+    alive = Alive(workspace.locks, "run")
     process = f"{os.getpid()} on {socket.gethostname()}"
     given = {**facts.origin(config, data_digest=data_digest, code=code), **facts.tags_of(tags)}
     run = client.create_run(
-        experiment, run_name=facts.run_name(config), tags={**given, ALIVE: token, "generalist.process": process}
+        experiment,
+        run_name=facts.run_name(config),
+        tags={**given, ALIVE: alive.path.stem, "generalist.process": process},
     )
-    told = [Param(path, value) for path, value in facts.params(config).items()]
-    for begin in range(0, len(told), _PARAMS_A_CALL):
-        client.log_batch(run.info.run_id, params=told[begin : begin + _PARAMS_A_CALL])
+    log(client, run.info.run_id, params=facts.params(config))
     return Tracker(client, run.info.run_id, config, alive=alive)
 
 
-def end_killed(workspace: Workspace, client: MlflowClient, experiment: str) -> list[str]:
-    """End the runs of this workspace whose process was killed, and return their ids.
-
-    A lock goes with its process, so a free one tells of its end for certain, which a process id does not.
-    Runs of other workspaces have no lock here and are left alone.
-    """
-    ended = []
-    for run in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
-        path = workspace.locks / f"{run.data.tags.get(ALIVE, 'none')}.lock"
-        if not path.is_file():
-            continue
-        try:
-            with FileLock(path, timeout=0):
-                client.set_terminated(run.info.run_id, "KILLED")
-                ended.append(str(run.info.run_id))
-        except Timeout:
-            continue
-        path.unlink(missing_ok=True)
-    return ended
-
-
-def _dataset_input(name: str, dataset: Prepared) -> DatasetInput:
+def _dataset_input(name: str, dataset: Dataset) -> DatasetInput:
     """Return the data as MLflow lists them; its digests are short, so the whole one is a tag of the run."""
     sizes = {"train": len(dataset.train), "validation": len(dataset.validation), "test": len(dataset.test)}
     digest = dataset.digest[:_LONGEST_DIGEST]
-    entity = Dataset(name, digest, "local", json.dumps({"uri": "data/prepared"}), profile=json.dumps(sizes))
+    entity = LoggedDataset(name, digest, "local", json.dumps({"uri": "data/prepared"}), profile=json.dumps(sizes))
     return DatasetInput(entity, tags=[InputTag("mlflow.data.context", "training")])
-
-
-def _log_metrics(client: MlflowClient, run_id: str, points: list[Metric]) -> None:
-    for begin in range(0, len(points), _METRICS_A_CALL):
-        client.log_batch(run_id, metrics=points[begin : begin + _METRICS_A_CALL])
-
-
-def _tags(tags: Mapping[str, str]) -> list[RunTag]:
-    return [RunTag(key, value) for key, value in facts.tags_of(tags).items()]

@@ -78,18 +78,16 @@ def value_names(objective: Sequence[str]) -> list[str]:
 
 def study_metrics(record: StudyRecord) -> dict[str, float]:
     """Return what a search cost and found."""
-    states = [trial.state for trial in record.trials]
-    asked, trained = sum(t.epochs_asked for t in record.trials), sum(t.epochs_trained for t in record.trials)
+    best, asked, trained = record.chosen, record.epochs_asked, record.epochs_trained
     found: dict[str, float] = {
-        "study/trials": len(states),
-        **{f"study/{state}": states.count(state) for state in STATUS},
+        "study/trials": len(record.trials),
+        **{f"study/{state}": record.states.get(state, 0) for state in STATUS},
         "study/epochs_asked": asked,
         "study/epochs_trained": trained,
         "study/epochs_saved": asked - trained,
         "study/seconds": record.seconds,
         "study/workers": record.workers,
     }
-    best = next((trial for trial in record.trials if trial.number == record.best), None)
     if best is None:
         return found
     own = metrics(best, record.objective)
@@ -108,11 +106,12 @@ def study_tags(record: StudyRecord) -> dict[str, str]:
 
 def summary(record: StudyRecord) -> str:
     """Return two sentences: what was found, and what it cost."""
-    states = [trial.state for trial in record.trials]
-    counts = ", ".join(f"{states.count(state)} {state}" for state in STATUS if state in states)
-    asked, trained = sum(t.epochs_asked for t in record.trials), sum(t.epochs_trained for t in record.trials)
-    cost = f"{len(states)} trials ({counts or 'none ended'}): {trained} of {asked} epochs asked for were trained."
-    best = next((trial for trial in record.trials if trial.number == record.best), None)
+    counts = ", ".join(f"{count} {state}" for state, count in record.states.items() if state in STATUS)
+    cost = (
+        f"{len(record.trials)} trials ({counts or 'none ended'}): {record.epochs_trained} of {record.epochs_asked}"
+        " epochs asked for were trained."
+    )
+    best = record.chosen
     if best is None or best.validation is None:
         return cost
     judged = best.validation

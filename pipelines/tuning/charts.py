@@ -1,19 +1,18 @@
-"""Charts for the page of a search: plotly's figures in the page's dress, or sentences that say why there are none."""
+"""Charts for the page of a search: plotly's figures by one template in the page's colours, with their titles apart."""
 
 import json
 from dataclasses import dataclass
 from typing import Any
 
-import optuna
 from markupsafe import Markup
-from optuna.trial import FrozenTrial, TrialState
 from plotly import graph_objects as go
 
-from pipelines.trials import StudyRecord
-
-INK, MUTED, RULE, PANEL = "var(--ink)", "var(--muted)", "var(--rule)", "var(--panel)"
+INK, MUTED, RULE = "var(--ink)", "var(--muted)", "var(--rule)"
 BLUE, ORANGE, GREEN = "var(--c0)", "var(--c1)", "var(--c2)"
 """The page's own colours; its script puts their values in, so that charts follow its dark mode."""
+
+_AXIS = {"gridcolor": RULE, "linecolor": MUTED, "zeroline": False, "automargin": True}
+_TEMPLATE = go.layout.Template(layout={"colorway": [BLUE, ORANGE, GREEN], "xaxis": _AXIS, "yaxis": _AXIS})
 
 _TEXTS = {"x", "y", "text", "name", "ticktext", "tickvals", "categoryarray"}
 
@@ -55,25 +54,10 @@ class Group:
 
 
 def chart(place: str, figure: go.Figure, title: str, label: str) -> Chart:
-    """Return a figure of plotly's in the page's dress."""
-    # Margins that grow with labels; names of the objectives stand above the charts, where they can wrap.
-    figure.update_layout(title=None)
-    figure.update_xaxes(gridcolor=RULE, zeroline=False, linecolor=MUTED, automargin=True)
-    figure.update_yaxes(gridcolor=RULE, zeroline=False, automargin=True, title_standoff=10)
-    spec = json.loads(figure.to_json())
-    spec["layout"].pop("template", None)  # plotly's own look
-    told = json.dumps(_escaped(spec), ensure_ascii=True, sort_keys=True).replace("<", "\\u003c")
+    """Dress a figure of plotly's: its title stands above it, where it can wrap."""
+    figure.update_layout(template=_TEMPLATE, title=None)
+    told = json.dumps(_escaped(json.loads(figure.to_json())), sort_keys=True).replace("<", "\\u003c")
     return Chart(f"plot-{place}", title, label, Markup(told))  # noqa: S704  without "<" it ends no element
-
-
-def complete(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the complete trials."""
-    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-
-
-def target(record: StudyRecord, index: int) -> Any:
-    """Return what Optuna wants for one of several objectives, and not for a single one."""
-    return None if len(record.objective) == 1 else lambda trial: trial.values[index]
 
 
 def _escaped(spec: Any, key: str = "") -> Any:

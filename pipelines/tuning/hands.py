@@ -1,14 +1,14 @@
 """The processes that work on a search, started and watched."""
 
 import os
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from signal import Signals
 
 from generalist.errors import BadInput
 from generalist.masking import masked
+from pipelines.following import Child
 from pipelines.tuning.storage import STORAGE
 from pipelines.workspace import Workspace
 
@@ -16,48 +16,29 @@ _ENDS_WITHIN = 5.0  # seconds
 _GLANCE = 0.05
 
 
-class Hand(Protocol):
-    """One worker."""
-
-    def poll(self) -> int | None:
-        """Return its exit code, 0 where `end` stopped it; None while it works."""
-
-    def end(self) -> None:
-        """Stop it; what it was at goes on from the store."""
-
-    def last_words(self) -> str:
-        """Return the last line it wrote."""
-
-
-class Process:
-    """A worker in a process of its own on this machine, which ends with ours."""
+class Process(Child):
+    """A worker on this machine."""
 
     _stopped = False
 
     def __init__(self, workspace: Workspace, name: str, address: str, number: int) -> None:
-        self._log = workspace.work / "logs" / f"tuning-{number}.log"
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(  # noqa: S603  ourselves
-                [sys.executable, "-m", "pipelines.tuning.worker", name],
-                env={**os.environ, STORAGE: address},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is for us, and we end it
-            )
+        self._words = workspace.work / "logs" / f"tuning-{number}.log"
+        module = ["pipelines.tuning.worker", name]
+        super().__init__(f"worker {number}", module, {**os.environ, STORAGE: address}, self._words)
 
     def poll(self) -> int | None:
-        code = self._process.poll()
+        """Return its exit code, 0 where `end` stopped it; None while it works."""
+        code = super().poll()
         return 0 if code is not None and self._stopped else code
 
-    def end(self) -> None:
-        if self._process.poll() is None:
-            self._stopped = True
-            self._process.kill()
-        self._process.wait(_ENDS_WITHIN)
+    def end(self, *, ask: Signals | None = None, within: float | None = None) -> None:
+        """Stop it at once: what it was at goes on from the store."""
+        self._stopped = self._stopped or self.poll() is None
+        super().end(ask=ask, within=within)
 
     def last_words(self) -> str:
-        return last_line(self._log)
+        """Return the last line it wrote."""
+        return last_line(self._words)
 
 
 def last_line(log: Path) -> str:
@@ -67,15 +48,11 @@ def last_line(log: Path) -> str:
 
 
 class Hands:
-    """So many workers, replaced where they die.
+    """So many workers, replaced where they die."""
 
-    Raises:
-        BadInput: they die again and again.
-    """
-
-    def __init__(self, start: "Start", count: int) -> None:
+    def __init__(self, start: Callable[[int], Process], count: int) -> None:
         self._start, self._count = start, count
-        self._hands: list[Hand] = []
+        self._hands: list[Process] = []
         self._deaths = 0
 
     def keep(self) -> int:
@@ -103,9 +80,3 @@ class Hands:
         """Stop all of them."""
         for hand in self._hands:
             hand.end()
-
-
-class Start(Protocol):
-    """Starts a worker."""
-
-    def __call__(self, number: int, /) -> Hand: ...

@@ -1,5 +1,6 @@
 """A search on one self-contained HTML page: the same study and record give the same bytes."""
 
+from datetime import timedelta
 from functools import cache
 
 import optuna
@@ -9,9 +10,7 @@ from plotly.offline import get_plotlyjs
 
 from generalist.report.looks import interval, percent
 from pipelines.trials import StudyRecord, TrialRecord
-from pipelines.tuning import figures, parameters
-from pipelines.tuning.plane import plane, undominated
-from pipelines.tuning.summary import overhead
+from pipelines.tuning.figures import groups, undominated
 
 BEST = 10
 """Trials that the first table shows; another one, folded, has all."""
@@ -24,36 +23,19 @@ def build(study: optuna.Study, record: StudyRecord) -> str:
         study: Optuna's; its objectives are maximised.
         record: of the same trials.
     """
-    found = parameters.importances(study)
-    groups = [
-        plane(record),
-        *([figures.front(study, record)] if len(record.objective) > 1 else []),
-        figures.history(study, record),
-        parameters.importance(study, found),
-        parameters.slices(study, record),
-        parameters.contours(study, record, found),
-        figures.intermediate(study, record),
-    ]
     return (
         _environment()
         .get_template("tuning.html.j2")
         .render(
             record=record,
-            best=next((trial for trial in record.trials if trial.number == record.best), None),
+            best=record.chosen,
             finalists={finalist.number: finalist for finalist in record.finalists},
             ranked=ranked(record)[:BEST],
             names=sorted({name for trial in record.trials for name in trial.params}),
-            states=_states(record),
-            asked=sum(trial.epochs_asked for trial in record.trials),
-            trained=sum(trial.epochs_trained for trial in record.trials),
-            overhead=overhead(record),
-            groups=groups,
+            groups=groups(study, record),
             plotly=Markup(get_plotlyjs()),  # noqa: S704  plotly's own file
         )
     )
-
-
-_ENDED = ("complete", "pruned", "failed")
 
 
 def ranked(record: StudyRecord) -> list[TrialRecord]:
@@ -72,11 +54,6 @@ def ranked(record: StudyRecord) -> list[TrialRecord]:
     return sorted(complete, key=place)
 
 
-def _states(record: StudyRecord) -> dict[str, int]:
-    states = [trial.state for trial in record.trials]
-    return {state: states.count(state) for state in (*_ENDED, "running", "waiting") if state in states}
-
-
 def number(value: object) -> str:
     """Return a parameter's value for people: `0.001`, `3`, `sgd`."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -88,14 +65,8 @@ def path(name: str) -> Markup:
 
 
 def duration(seconds: float) -> str:
-    """Return words such as `42 s`, `3 min 5 s` or `2 h 10 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
+    """Return hours, minutes and seconds: `0:03:05`."""
+    return str(timedelta(seconds=round(seconds)))
 
 
 @cache

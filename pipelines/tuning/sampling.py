@@ -1,6 +1,6 @@
-"""Optuna's samplers and pruners by name, seeded trial by trial."""
+"""Optuna's samplers and pruners by name, seeded trial by trial; no point is drawn twice as long as others are left."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from generalist.config import TuningOptions, digest
-from pipelines.tuning.points import Untried
+from pipelines.tuning.space import Point, Space
 
 _SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
     "tpe": lambda seed, startup: TPESampler(seed=seed, n_startup_trials=startup),
@@ -21,6 +21,33 @@ _SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
     "grid": lambda seed, _: RandomSampler(seed=seed),  # trials have its points before they begin
 }
 """By `tuning.sampler`, of a seed and the number of trials before they learn."""
+
+
+class Untried:
+    """What is left of a space, as trials take points."""
+
+    def __init__(self, space: Space, trials: Callable[[], Sequence[FrozenTrial]]) -> None:
+        """Keep track of what is left.
+
+        Args:
+            space: of all points.
+            trials: all there are, whatever became of them.
+        """
+        self.space, self._trials = space, trials
+
+    def left(self, trial: FrozenTrial, chosen: Mapping[str, Any]) -> bool:
+        """Return whether a point that no other trial has agrees with what a trial has chosen so far, and now.
+
+        It looks at one point more than trials have, at most.
+        """
+        taken = {_key(other.params) for other in self._trials() if other.number != trial.number}
+        begun: Point = {**trial.params, **chosen}
+        return any(None in point.values() or _key(point) not in taken for point in self.space.points(begun))
+
+
+def _key(point: Mapping[str, object]) -> frozenset[tuple[str, str]]:
+    """Return the same key for equal points; numbers of a range with a step are rounded differently here and there."""
+    return frozenset((path, f"{v:.12g}" if isinstance(v, int | float) else str(v)) for path, v in point.items())
 
 
 class Keyed(BaseSampler):

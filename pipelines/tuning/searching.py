@@ -1,14 +1,17 @@
 """A whole search: workers, what is told of them, the finalists, the best."""
 
 import json
+import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from optuna.trial import TrialState
+
 from generalist import engine
-from generalist.config import EvaluationOptions, to_yaml
+from generalist.config import Config, EvaluationOptions, to_yaml
+from generalist.config.naming import check_name
 from generalist.data import Dataset
 from generalist.records import Measured
 from generalist.store import Store
@@ -18,9 +21,9 @@ from pipelines import steps
 from pipelines.telling import telling
 from pipelines.tracking import StudyTracker, open_study
 from pipelines.trials import Finalist, StudyRecord, TrialRecord
-from pipelines.tuning.hands import Hands, Start
-from pipelines.tuning.space import Point
-from pipelines.tuning.study import ENDED, Search, best_config, record_of
+from pipelines.tuning.hands import Hands, Process
+from pipelines.tuning.storage import address_of, opened
+from pipelines.tuning.study import ENDED, SEARCH, Search, best_config, created, record_of
 from pipelines.tuning.summary import as_json, short
 from pipelines.tuning.trial import Shared, shared
 from pipelines.workspace import Workspace
@@ -32,36 +35,21 @@ _GLANCE = 0.4  # seconds between two looks at the trials
 Tell = Callable[[str], None]
 
 
-@dataclass(frozen=True)
 class Files:
-    """What a search puts down, in a folder of its own."""
+    """What a search puts down, in a folder of its own.
 
-    folder: Path
+    Attributes:
+        folder: that.
+        page: for people.
+        record: all trials.
+        best: the best trial's configuration: a preset for every door.
+        table, picture: of an ablation.
+    """
 
-    @property
-    def page(self) -> Path:
-        """For people."""
-        return self.folder / "tuning.html"
-
-    @property
-    def record(self) -> Path:
-        """All trials."""
-        return self.folder / "tuning.json"
-
-    @property
-    def best(self) -> Path:
-        """The best trial's configuration: a preset for every door."""
-        return self.folder / "best.yaml"
-
-    @property
-    def table(self) -> Path:
-        """Of an ablation, as CSV."""
-        return self.folder / "ablation.csv"
-
-    @property
-    def picture(self) -> Path:
-        """Of an ablation."""
-        return self.folder / "ablation.png"
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.page, self.record, self.best = folder / "tuning.html", folder / "tuning.json", folder / "best.yaml"
+        self.table, self.picture = folder / "ablation.csv", folder / "ablation.png"
 
 
 def files_of(workspace: Workspace, search: Search) -> Files:
@@ -69,35 +57,55 @@ def files_of(workspace: Workspace, search: Search) -> Files:
     return Files(workspace.tuning / search.name)
 
 
-def fill(search: Search, points: Sequence[Point]) -> None:
-    """Let so many trials be there as there are points; those that are there count from the front."""
-    search.queue(points[len(search.trials()) :])
-
-
-def searched(workspace: Workspace, search: Search, *, start: Start, workers: int, tell: Tell) -> StudyRecord:
-    """Work through all trials that wait, choose the best and put everything down.
+def run(
+    workspace: Workspace,
+    config: Config,
+    *,
+    name: str | None,
+    address: str | None,
+    workers: int | None,
+    tell: Tell,
+    shown: type[Process] = Process,
+) -> tuple[Search, StudyRecord]:
+    """Begin a search or go on with one, until all trials have ended; choose the best, and put everything down.
 
     Args:
         workspace: where.
-        search: what.
-        start: starts a worker.
-        workers: how many.
+        config: what is varied, and how; all of `tuning`.
+        name: of the search; by default one that follows from the configuration.
+        address: of the storage; by default the project's own journal.
+        workers: how many work at once; by default as many as there are CPU cores.
         tell: is told, line by line, what happens.
+        shown: what a worker is here: a process, and perhaps something by which people see it.
 
     Raises:
-        BadInput: workers die again and again, or MLflow can't be reached.
+        BadInput: the name is none, the space is wrong, the storage or MLflow can't be used, somebody leads this search
+            already, or workers die again and again.
     """
-    config = search.space.config
-    dataset = steps.dataset(config, workspace)
-    names = search.objective.names
+    if name is not None:
+        check_name(name, SEARCH)
+    where = address_of(workspace, address)
+    search = created(config, opened(where), workspace.locks, name=name)
+    with workspace.lock(files_of(workspace, search).folder):
+        search.fill(search.space.grid() if config.tuning.sampler == "grid" else [{}] * config.tuning.trials)
+        waiting = len(search.trials(TrialState.WAITING, TrialState.RUNNING))
+        workers = max(1, min(workers or os.cpu_count() or 1, waiting))  # without work they only start and end
+        tell(f"search {search.name}: {len(search.trials())} trials, {waiting} of them to do, workers: {workers}")
+        hands = Hands(partial(shown, workspace, search.name, where), workers)
+        return search, _searched(workspace, search, hands, workers, tell)
+
+
+def _searched(workspace: Workspace, search: Search, hands: Hands, workers: int, tell: Tell) -> StudyRecord:
+    config, files = search.space.config, files_of(workspace, search)
+    dataset, names = steps.dataset(config, workspace), search.objective.names
     tracker = open_study(workspace, search.name, config, objective=names, data_digest=dataset.digest)
     try:
-        _worked(search, tracker, start=start, workers=workers, tell=tell)
+        _worked(search, tracker, hands, tell)
         record = _record(search, workers)
         last = _finalists(search, record, dataset, steps.opened_store(workspace), workspace.here, tell)
         record = record.model_copy(update={"finalists": last, "best": _best(search, record, last)})
-        put_down(files_of(workspace, search), search, record)
-        tracker.finish(record, [path for path in _all(files_of(workspace, search)) if path.exists()])
+        put_down(files, search, record)
+        tracker.finish(record, [path for path in (files.page, files.record, files.best) if path.exists()])
     except BaseException:
         tracker.stopped()
         raise
@@ -116,15 +124,10 @@ def put_down(files: Files, search: Search, record: StudyRecord) -> None:
         write_atomically(files.best, (f"# trial {record.best} of the search {search.name}\n" + to_yaml(best)).encode())
 
 
-def _all(files: Files) -> tuple[Path, ...]:
-    return files.page, files.record, files.best
-
-
-def _worked(search: Search, tracker: StudyTracker, *, start: Start, workers: int, tell: Tell) -> None:
+def _worked(search: Search, tracker: StudyTracker, hands: Hands, tell: Tell) -> None:
     before = {name: float(search.study.user_attrs.get(name, 0.0)) for name in (SECONDS, LEADING)}
     since, used = time.perf_counter(), time.process_time()
     told = {trial.number for trial in search.trials(*ENDED)}
-    hands = Hands(start, workers)
     try:
         while search.left():
             if hands.keep():

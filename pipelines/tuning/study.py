@@ -10,20 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from generalist.config import Config, canonical, check, digest, leaves, overridden, params_digest, with_effect
 from generalist.errors import BadInput
+from pipelines.locks import Alive, tried
 from pipelines.trials import State, TrialRecord
 from pipelines.tuning.objective import Objective
-from pipelines.tuning.points import Untried
-from pipelines.tuning.sampling import Keyed, pruner
+from pipelines.tuning.sampling import Keyed, Untried, pruner
 from pipelines.tuning.space import Point, Space
 
 CONFIG, ABOUT, RECORD, WORKER = "config", "about", "record", "worker"
 """Attributes: of a study, its configuration and what must stay the same; of a trial, what it tells, and whose it is."""
+
+SEARCH = "the search's name"
+"""Whose name it is, for whoever gave a wrong one."""
 
 SILENT = 60.0
 """Seconds without a sign of life after which a worker on another machine counts as dead."""
@@ -67,9 +70,12 @@ class Search:
         """Return trials in some states, or all, in the order of their numbers."""
         return self.study.get_trials(deepcopy=False, states=states or None)
 
-    def queue(self, points: Sequence[Point]) -> None:
-        """Let trials wait for workers; an empty point leaves the choice to the sampler, when its turn comes."""
-        for point in points:
+    def fill(self, points: Sequence[Point]) -> None:
+        """Let so many trials wait for workers as there are points, those that are there counted from the front.
+
+        An empty point leaves the choice to the sampler, when its turn comes.
+        """
+        for point in points[len(self.trials()) :]:
             self.study.enqueue_trial(point)
 
     def next(self, worker: "Worker") -> optuna.Trial | None:
@@ -120,27 +126,22 @@ class Search:
             started = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
             return time.time() - started > SILENT
         if sign["host"] == socket.gethostname() and Path(sign["lock"]).parent == self.locks:
-            return not Path(sign["lock"]).exists() or _is_free(Path(sign["lock"]))
+            if not (lock := Path(sign["lock"])).exists():
+                return True
+            with tried(lock) as free:
+                return free
         return time.time() - float(sign["alive"]) > SILENT
 
 
-class Worker:
-    """A process that works on trials. Its lock goes with it, which tells of its end for certain."""
+class Worker(Alive):
+    """A process that works on trials."""
 
     def __init__(self, search: Search) -> None:
-        search.locks.mkdir(parents=True, exist_ok=True)
-        self._path = search.locks / f"{os.getpid()}-{time.time_ns():x}.lock"
-        self._lock = FileLock(self._path)
-        self._lock.acquire()
+        super().__init__(search.locks, "worker")
 
     def sign(self) -> dict[str, str | float | int]:
         """Return a sign of life."""
-        return {"host": socket.gethostname(), "process": os.getpid(), "lock": str(self._path), "alive": time.time()}
-
-    def close(self) -> None:
-        """Release its lock."""
-        self._lock.release()
-        self._path.unlink(missing_ok=True)
+        return {"host": socket.gethostname(), "process": os.getpid(), "lock": str(self.path), "alive": time.time()}
 
 
 def created(config: Config, storage: BaseStorage, locks: Path, *, name: str | None = None) -> Search:
@@ -226,14 +227,6 @@ def _differing(begun: Any, config: Config) -> str:
         return "version of generalist"
     keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     return ", ".join(keys) or "version of generalist"
-
-
-def _is_free(path: Path) -> bool:
-    try:
-        with FileLock(path, timeout=0):
-            return True
-    except Timeout:
-        return False
 
 
 def best_config(search: Search, record: TrialRecord) -> Config:

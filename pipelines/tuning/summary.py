@@ -1,24 +1,23 @@
 """What a search comes to: for people, and as JSON."""
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from generalist.records import Measured
-from pipelines.trials import StudyRecord, TrialRecord
+from pipelines.trials import StudyRecord
 
 
 def as_json(record: StudyRecord) -> dict[str, Any]:
     """Return the facts that `generalist tune --json` writes."""
-    best = chosen(record)
+    best = record.chosen
     return {
         "name": record.name,
         "trials": len(record.trials),
-        "states": states(record),
-        "epochs_asked": asked(record),
-        "epochs_trained": trained(record),
+        "states": record.states,
+        "epochs_asked": record.epochs_asked,
+        "epochs_trained": record.epochs_trained,
         "seconds": record.seconds,
-        "overhead_seconds_a_trial": overhead(record),
+        "overhead_seconds_a_trial": record.overhead,
         "workers": record.workers,
         "best": None
         if best is None
@@ -33,9 +32,9 @@ def as_json(record: StudyRecord) -> dict[str, Any]:
 
 def lines(record: StudyRecord) -> Iterator[str]:
     """Yield the same facts for people."""
-    counts = ", ".join(f"{count} {state}" for state, count in sorted(states(record).items()))
+    counts = ", ".join(f"{count} {state}" for state, count in record.states.items())
     yield f"{len(record.trials)} trials ({counts}) in {record.seconds:.0f} s, workers: {record.workers}"
-    whole, own = asked(record), trained(record)
+    whole, own = record.epochs_asked, record.epochs_trained
     if whole:
         yield (
             f"epochs of experts: {whole} asked for, {own} trained ({100 * own / whole:.0f} %), {whole - own} saved by"
@@ -43,8 +42,8 @@ def lines(record: StudyRecord) -> Iterator[str]:
         )
     for path in record.endless:
         yield f"{path} has values without end: hardly two trials agree in it, so they re-use little of their work"
-    yield f"beside training and measuring: {overhead(record):.2f} s a trial"
-    best = chosen(record)
+    yield f"beside training and measuring: {record.overhead:.2f} s a trial"
+    best = record.chosen
     if best is None:
         yield "no trial came to its end"
         return
@@ -68,29 +67,3 @@ def told(measured: Measured) -> str:
         f"natural {measured.natural}, robust {measured.robust}, harmonic mean {100 * measured.harmonic:.1f} %"
         f" (validation, n = {measured.natural.n})"
     )
-
-
-def states(record: StudyRecord) -> dict[str, int]:
-    """Return how many trials are in which state."""
-    return dict(Counter(trial.state for trial in record.trials))
-
-
-def asked(record: StudyRecord) -> int:
-    """Return how many epochs of experts the trials went through."""
-    return sum(trial.epochs_asked for trial in record.trials)
-
-
-def trained(record: StudyRecord) -> int:
-    """Return how many of them were trained."""
-    return sum(trial.epochs_trained for trial in record.trials)
-
-
-def overhead(record: StudyRecord) -> float:
-    """Return seconds a trial beside training and measuring: the workers', and the processor's for what leads them."""
-    ended = [trial.overhead for trial in record.trials if trial.seconds]
-    return (sum(ended) + record.leading) / len(ended) if ended else 0.0
-
-
-def chosen(record: StudyRecord) -> TrialRecord | None:
-    """Return the best trial."""
-    return next((trial for trial in record.trials if trial.number == record.best), None)

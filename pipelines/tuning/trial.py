@@ -2,16 +2,15 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from generalist.config import Config, Steps
 from generalist.data import Dataset
 from generalist.store import Store
 from generalist.training import Cuts, InProcess, Positions, Round, RoundEnd, Sharing, Training, rounds, unheard
+from pipelines.locks import tried
 from pipelines.trials import Point
 from pipelines.tuning.space import Space
 
@@ -99,24 +98,14 @@ class Shared(InProcess):
         with self.work.timed():
             return super().mix(round_, cuts)
 
-    @contextmanager
-    def _claimed(self, start: str) -> Iterator[bool]:
+    def _claimed(self, start: str) -> AbstractContextManager[bool]:
         """Claim a state to train from, until the end of the block; give whether nothing else trains from it now.
 
         Claims share few files: whoever meets a stranger there waits in vain, but not for long.
         """
         folder = self.training.store.folder / "claims"
         folder.mkdir(parents=True, exist_ok=True)
-        claim = FileLock(folder / f"{start[:2]}.lock", timeout=0)
-        try:
-            claim.acquire()
-        except Timeout:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            claim.release()
+        return tried(folder / f"{start[:2]}.lock")
 
 
 def points(end: RoundEnd) -> list[Point]:

@@ -1,15 +1,14 @@
 """A worker of a search: takes trials, trains them, tells what came of them; alone in its process.
 
-    GENERALIST_TUNING=ADDRESS python -m pipelines.tuning.worker NAME
+    GENERALIST_TUNING=ADDRESS python -m pipelines.following pipelines.tuning.worker NAME
 
 The address is in the environment, as it may hold a password and command lines can be read by everybody.
 """
 
-import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,18 +20,18 @@ from optuna.trial import TrialState
 from generalist import engine
 from generalist.code_digest import plugins_of, training_code
 from generalist.config import ChoiceOptions, Config
+from generalist.config.naming import check_name
 from generalist.data import Dataset
 from generalist.errors import BadInput
 from generalist.evaluation import protocol
 from generalist.records import Measured
 from generalist.store import Lost, Store
-from generalist.training import Candidate, Diverged, RoundEnd, restarted
+from generalist.training import Diverged, RoundEnd, restarted
 from generalist.training.remixing import best_remix
 from pipelines import steps
 from pipelines.trials import Point, Remix, TrialRecord
-from pipelines.tuning.space import Point as SpacePoint
-from pipelines.tuning.storage import STORAGE, opened
-from pipelines.tuning.study import RECORD, WORKER, Search, Worker, joined
+from pipelines.tuning.storage import address_of, close, opened
+from pipelines.tuning.study import RECORD, SEARCH, WORKER, Search, Worker, joined
 from pipelines.tuning.trial import Shared, points, shared
 from pipelines.workspace import Workspace, quiet_telemetry
 
@@ -79,8 +78,8 @@ class _Data:
 class _Told:
     """What a trial tells, kept in the storage as it grows, so that an interrupted one goes on counting."""
 
-    def __init__(self, search: Search, trial: optuna.Trial) -> None:
-        self._search, self._trial = search, trial
+    def __init__(self, trial: optuna.Trial) -> None:
+        self._trial = trial
         self._since = self._kept = time.perf_counter()
         self.before = TrialRecord(number=trial.number, state="running", **trial.user_attrs.get(RECORD, {}))
 
@@ -109,35 +108,25 @@ class _Told:
 
 def _tried(search: Search, trial: optuna.Trial, worker: Worker, known: _Data) -> None:
     """Try one trial, from its point to its values, or to the reason why it has none."""
-    told = _Told(search, trial)
-    training: Shared | None = None
-    overrides: tuple[str, ...] = ()
+    told = _Told(trial)
     with _alive(search, trial, worker):
+        point = search.space.suggest(trial)
+        overrides = search.space.overrides(point)
         try:
-            point = search.space.suggest(trial)
-            overrides = search.space.overrides(point)
-            config = _fitting(search, point)
-            training = one = shared(search.space, config, known.dataset, known.store, known.root)
-            found = restarted(known.store, lambda: _carried_out(search, trial, one, told, overrides))
-            told.keep(training, overrides=overrides, **found)
-            if "reason" in found:
-                _tell(search, trial, TrialState.PRUNED)
-            else:
-                _tell(search, trial, TrialState.COMPLETE, search.objective.values(found["validation"]))
-        except (Diverged, _Unfit) as error:  # its own fault; what else goes wrong would go wrong with every trial
-            told.keep(training, overrides=overrides, reason=str(error))
+            config = search.space.at(point)
+        except BadInput as error:  # its values don't go together
+            told.keep(None, overrides=overrides, reason=str(error))
             _tell(search, trial, TrialState.FAIL)
-
-
-class _Unfit(BadInput):
-    """Values that don't go together."""
-
-
-def _fitting(search: Search, point: SpacePoint) -> Config:
-    try:
-        return search.space.at(point)
-    except BadInput as error:
-        raise _Unfit(str(error)) from None
+            return
+        training = shared(search.space, config, known.dataset, known.store, known.root)
+        try:
+            found = restarted(known.store, lambda: _carried_out(search, trial, training, told, overrides))
+            state = TrialState.PRUNED if "reason" in found else TrialState.COMPLETE
+        except Diverged as error:  # its own fault; what else goes wrong would go wrong with every trial
+            found, state = {"reason": str(error)}, TrialState.FAIL
+        told.keep(training, overrides=overrides, **found)
+        whole = state is TrialState.COMPLETE
+        _tell(search, trial, state, search.objective.values(found["validation"]) if whole else None)
 
 
 def _carried_out(
@@ -178,16 +167,12 @@ def _judged(search: Search, training: Shared, ends: list[RoundEnd]) -> dict[str,
     """Measure the chosen candidate by the attack that counts, and the best that re-mixing would make of it."""
     with training.work.timed(), engine.threads(search.space.config.training.threads):
         chosen = training.training.choose([end.candidate for end in ends])
-        validation = _measured(search, training, chosen)
+        validation = training.training.measured(chosen, attack_of(search.space.config))
         return {
             "epoch": chosen.record.epoch,
             "validation": validation,
             "remix": _remix(search, training, {end.round.stop: end for end in ends}[chosen.record.epoch], validation),
         }
-
-
-def _measured(search: Search, training: Shared, chosen: Candidate) -> Measured:
-    return training.training.measured(chosen, attack_of(search.space.config))
 
 
 def _remix(search: Search, training: Shared, end: RoundEnd, validation: Measured) -> Remix | None:
@@ -241,30 +226,30 @@ def _alive(search: Search, trial: optuna.Trial, worker: Worker) -> Iterator[None
         thread.join()
 
 
-def main(words: list[str], environment: Mapping[str, str]) -> int:
+def join(workspace: Workspace, *, name: str, address: str | None) -> int:
+    """Work at a search until it ends; how many trials were worked at.
+
+    Raises:
+        BadInput: there is none of that name, or it can't be one, or the storage can't be used.
+    """
+    check_name(name, SEARCH)
+    storage = opened(address_of(workspace, address))
+    try:
+        return work(joined(name, storage, workspace.locks), workspace)
+    finally:
+        close(storage)
+
+
+def main(words: list[str]) -> int:
     """Run the program."""
     quiet_telemetry()
-    workspace = Workspace.find()
-    _end_with_parent()
     try:
-        work(joined(words[0], opened(environment[STORAGE]), workspace.locks), workspace)
+        join(Workspace.find(), name=words[0], address=None)
     except BadInput as error:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0
 
 
-def _end_with_parent() -> None:
-    """End with the parent: no worker goes on by itself when what started it was killed."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_GLANCE)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:], os.environ))
+    raise SystemExit(main(sys.argv[1:]))
