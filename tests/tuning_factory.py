@@ -5,20 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import tracking_factory
-import training_factory
 
 from generalist.config import Config, to_yaml
 from pipelines.trials import TrialRecord
 from pipelines.tuning.storage import address_of, opened
 from pipelines.tuning.study import Search, created
 from pipelines.workspace import Workspace
+from tests import tracking_factory, training_factory
 
 OPTIMIZERS = {"choices": {"slow": {"name": "sgd", "lr": 0.02}, "usual": {"name": "sgd", "lr": 0.05}}}
 SPACE = {
     "mixing.warm_up": {"choices": [1, 2, 3]},
     "mixing.interval": {"choices": [1, 2]},
-    "mixing.decay": {"choices": [0.2, 0.5]},
+    "mixing.decay": {"choices": [0.05, 0.5]},
     "experts.robust.optimizer": OPTIMIZERS,
 }
 SMALL = (
