@@ -29,6 +29,7 @@ ROWS = {
     "natural training": "digits-natural",
     "PGD-AT": "digits-pgd-at",
     "TRADES, beta 6": "digits-trades",
+    "clean-feature anchoring": "digits-anchored",
     "Generalist, global learner": "digits",
 }
 DATA = "digits-table"

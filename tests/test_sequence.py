@@ -1,10 +1,13 @@
 """Experts that train in a part of the epochs: they begin at another one's weights, are taught by it, stand still."""
 
+import json
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import pytest
 import torch
+from pydantic import TypeAdapter
+from pydantic_core import to_jsonable_python
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -13,7 +16,9 @@ from generalist.data import Dataset
 from generalist.errors import BadInput
 from generalist.objectives import Context, Learner, Loss, Objective
 from generalist.records import EpochRecord
+from generalist.store import Store
 from generalist.tensors import Batch, Images
+from generalist.training import Position, Training
 from generalist.training.plan import plan
 from tests.training_factory import abandon, digests, finish, small
 
@@ -85,6 +90,14 @@ def test_a_sequence_goes_on_to_the_same_bits(dataset: Dataset, tmp_path: Path, m
     if not mixing:
         rare = finish(small(*mixing, *TAUGHT, "training.checkpoint=4"), dataset, tmp_path / "rare")[1]
         assert digests(rare)["natural"] == whole["natural"]
+
+
+def test_a_position_with_a_teacher_travels_as_plain_values(dataset: Dataset, tmp_path: Path) -> None:
+    """As Prefect's tasks get it."""
+    ends = Training(small(*ALONE, *TAUGHT), dataset, Store(tmp_path)).ends()[5]
+    assert ends["robust"].teacher is not None
+    carried = json.loads(json.dumps(to_jsonable_python(ends)))
+    assert TypeAdapter(dict[str, Position]).validate_python(carried) == ends
 
 
 @pytest.mark.long

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tracking_factory
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
 from generalist.attacks import Standing
@@ -18,6 +17,7 @@ from pipelines import artifacts, job, orchestration, submitting, tasks
 from pipelines.results import Results
 from pipelines.tracking import start
 from pipelines.workspace import Workspace
+from tests import tracking_factory
 from tests.services import with_databases
 from tests.training_factory import digests, small
 

@@ -68,7 +68,7 @@ class Trained(NamedTuple):
 @pytest.fixture(scope="module")
 def trained(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """The natural expert of a small training."""
-    config = small("evaluation.stronger=true", "evaluation.threats.0.eps=0.06")
+    config = small("training.batch_size=16", "evaluation.stronger=true", "evaluation.threats.0.eps=0.06")
     config = config.model_copy(update={"model": Doubled(name="small_cnn", width=8)})
     weights = finish(config, dataset, tmp_path_factory.mktemp("store"))[1].learners["natural"]
     model, split = (
