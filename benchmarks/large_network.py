@@ -154,8 +154,9 @@ class _Bench:
         targets, passes = (self.labels + 1) % 10, []
 
         def call(victim: Victim) -> None:
-            run = attacks.fab(victim, self.images, self.labels, self.threat, targets=targets, steps=self.steps)
-            passes.append(Cost(int(run.forward.sum()), int(run.backward.sum())))
+            counted, count = victim.counted(self.images)
+            attacks.fab(counted, self.images, self.labels, self.threat, targets=targets, steps=self.steps)
+            passes.append(Cost(int(count.forward.sum()), int(count.backward.sum())))
 
         own = self._ours(precision, call)
         other, cost = self._plain(
@@ -170,8 +171,9 @@ class _Bench:
         streams = ImageStreams.of(self.images, self.labels, seed=0)
 
         def call(victim: Victim) -> None:
-            run = attacks.square(victim, self.images, self.labels, self.threat, streams, queries=queries)
-            asked.append(int(run.passes.sum()))
+            counted, count = victim.counted(self.images)
+            attacks.square(counted, self.images, self.labels, self.threat, streams, queries=queries)
+            asked.append(int(count.forward.sum()))
 
         own = self._ours(precision, call)
         other, cost = self._plain(

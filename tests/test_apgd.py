@@ -8,6 +8,7 @@ from torch.testing import assert_close
 
 from generalist.attacks import apgd, cross_entropy, margin
 from generalist.attacks.trajectories import Trajectories
+from generalist.attacks.victim import Victim
 from generalist.errors import BadInput
 from generalist.threats import Threat
 from tests.exact_linear import exact_distances
@@ -144,14 +145,15 @@ def test_leaving_at_the_first_success_changes_no_verdict(seed, norm):
     labels, threat = network(pixels).argmax(1), Threat(norm, 0.15 if norm == "linf" else 0.4)
     start = threat.random_start(pixels, generator(seed))
     asked = Recorder(network, 20)
-    whole = apgd(asked, pixels, labels, threat, start=start, steps=20, stop_when_broken=False)
-    early = apgd(network, pixels, labels, threat, start=start, steps=20)
+    (all_the_way, whole_cost), (leaving, cost) = Victim(asked).counted(pixels), Victim(network).counted(pixels)
+    whole = apgd(all_the_way, pixels, labels, threat, start=start, steps=20, stop_when_broken=False)
+    early = apgd(leaving, pixels, labels, threat, start=start, steps=20)
     wrong = torch.stack([network(points).argmax(1) != labels for points in asked.seen])
     assert torch.equal(whole.broken, wrong.any(0)) and torch.equal(early.broken, whole.broken)
-    assert (whole.forward == 21).all() and torch.equal(whole.backward, whole.forward)
+    assert (whole_cost.forward == 21).all() and torch.equal(whole_cost.backward, whole_cost.forward)
     for row in range(20):
         hits = wrong[:, row].nonzero().flatten().tolist()
-        assert early.forward[row] == early.backward[row] == (hits[0] + 1 if hits else 21)
+        assert cost.forward[row] == cost.backward[row] == (hits[0] + 1 if hits else 21)
         assert torch.equal(early.adversarial[row], asked.seen[hits[0]][row] if hits else start[row])
         assert torch.equal(whole.adversarial[row], asked.seen[hits[-1]][row] if hits else start[row])
 
@@ -182,8 +184,9 @@ def test_no_gradient_is_noticed():
         return torch.where(flat[:, :1] > 0.5, torch.tensor([[1.0, 0.0]]), flat @ weight.T + torch.tensor([5.0, 0.0]))
 
     pixels = torch.tensor([0.9, 0.1]).view(2, 1, 1, 1).repeat(1, 1, 2, 2)
-    found = apgd(network, pixels, torch.zeros(2).long(), Threat("linf", 0.1), start=pixels, steps=3)
-    assert found.blind.tolist() == [True, False] and not found.broken.any()
+    victim, cost = Victim(network).counted(pixels)
+    found = apgd(victim, pixels, torch.zeros(2).long(), Threat("linf", 0.1), start=pixels, steps=3)
+    assert cost.blind.tolist() == [True, False] and not found.broken.any()
 
 
 def test_a_run_without_steps_is_refused():

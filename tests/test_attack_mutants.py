@@ -154,7 +154,7 @@ MISTAKES: dict[str, tuple[Mistake, str]] = {
         )
         for norm in NORMS
     },
-    "a success by the view": (Mistake(Victim, "_judged", old="if self.view is not None", new="if False"), "decision"),
+    "a success by the view": (Mistake(Victim, "judged", old="if self.view is None", new="if True"), "decision"),
     "a tie that holds": (Mistake(Course, "_judged", old="~(margins > 0)", new="margins < 0"), "ties"),
     "nothing measured": (Mistake(Course, "_confirm", old="sure = allowed & broken", new="sure = broken"), "outside"),
 }

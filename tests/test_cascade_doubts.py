@@ -10,7 +10,7 @@ from torch import nn
 from generalist.attacks import autoattack, fooled
 from generalist.attacks.losses import Network
 from generalist.attacks.members import apgd_ce
-from generalist.attacks.waves import Attempt, Wave
+from generalist.attacks.setting import Claims, Wave
 from generalist.errors import BadInput
 from generalist.threats import Threat
 from tests.strategies import generator, problem
@@ -45,12 +45,10 @@ def test_a_success_outside_ball_or_pixel_range_is_none(monkeypatch, cheat):
         bright = points.flatten(1).mean(1) - pixels[0].mean()
         return torch.stack([0.01 - bright, bright], dim=1)
 
-    def cheating(images, labels, streams) -> Attempt:
-        sure = torch.ones(len(images), dtype=torch.bool)
-        none = torch.zeros_like(labels)
-        return Attempt(sure, cheat(images), none, none, ~sure)
+    def cheating(victim, images, labels, streams) -> Claims:
+        return torch.ones(len(images), dtype=torch.bool), cheat(images)
 
-    monkeypatch.setattr(apgd_ce, "waves", lambda _: iter([Wave("cheating", 1, cheating)]))
+    monkeypatch.setattr(apgd_ce, "waves", lambda setting: iter([Wave("cheating", 1, setting.victim, cheating)]))
     labels = torch.zeros(10).long()
     assert fooled(network(cheat(pixels)), labels).all()
     result = autoattack(network, pixels, labels, Threat("linf", 0.1), attacks=["apgd-ce"])

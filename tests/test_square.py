@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from generalist.attacks import margin, square
+from generalist.attacks.victim import Victim
 from generalist.errors import BadInput
 from generalist.randomness import ImageStreams
 from generalist.threats import Threat
@@ -47,9 +48,10 @@ def one_by_one(monkeypatch):
 def asked_on_a_plateau(pixels: torch.Tensor, threat: Threat, queries: int, seed: int = 0) -> torch.Tensor:
     """Return what is asked about one image: the start, and then candidates made from it alone."""
     network = Plateau()
-    found = square(network, pixels, zeros(pixels), threat, streams(pixels, zeros(pixels), seed), queries=queries)
+    victim, cost = Victim(network).counted(pixels)
+    found = square(victim, pixels, zeros(pixels), threat, streams(pixels, zeros(pixels), seed), queries=queries)
     assert not found.broken.any() and torch.equal(found.adversarial[0], network.seen[0])
-    assert found.passes.item() == len(network.seen)
+    assert cost.forward.item() == len(network.seen)
     return torch.stack(network.seen)
 
 
@@ -178,12 +180,14 @@ def test_trying_ahead_changes_nothing(monkeypatch, seed, norm):
     network = conv_net((1, 6, 6), seed=seed)
     pixels = torch.rand(20, 1, 6, 6, generator=generator(seed))
     labels, threat = network(pixels).argmax(1), Threat(norm, {"linf": 0.06, "l2": 0.3, "l1": 1.5}[norm])
-    found = []
+    found, costs = [], []
     for ahead in (((0, 1),), ((60, 7), (20, 3), (0, 1))):
         monkeypatch.setattr(sys.modules["generalist.attacks.square"], "AHEAD", ahead)
-        found.append(square(network, pixels, labels, threat, streams(pixels, labels), queries=300))
+        victim, cost = Victim(network).counted(pixels)
+        found.append(square(victim, pixels, labels, threat, streams(pixels, labels), queries=300))
+        costs.append(cost.forward)
     assert torch.equal(found[0].broken, found[1].broken) and torch.equal(found[0].adversarial, found[1].adversarial)
-    assert (found[0].passes <= found[1].passes).all()
+    assert (costs[0] <= costs[1]).all()
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -198,10 +202,11 @@ def test_only_what_lowers_the_margin_is_kept(seed, norm, one_by_one):
         seen.append(margin(network(points), labels.expand(len(points)))[0].item())
         return network(points)
 
-    found = square(recorded, pixels, labels, Threat(norm, 0.2), streams(pixels, labels), queries=100)
+    victim, cost = Victim(recorded).counted(pixels)
+    found = square(victim, pixels, labels, Threat(norm, 0.2), streams(pixels, labels), queries=100)
     assert margin(network(found.adversarial), labels).item() == pytest.approx(min(seen), abs=1e-5)
     assert bool(found.broken) == (min(seen) <= 0)
-    assert found.passes.item() == len(seen) and (len(seen) < 100 or not found.broken)
+    assert cost.forward.item() == len(seen) and (len(seen) < 100 or not found.broken)
     assert all(earlier > 0 for earlier in seen[:-1]), "a broken image is asked nothing more"
 
 
@@ -228,13 +233,15 @@ def test_an_image_is_searched_alike_in_any_company(seed, norm, random):
     network = conv_net((1, 5, 6), seed=seed)
     pixels = torch.rand(90, 1, 5, 6, generator=generator(seed))
     labels, threat = network(pixels).argmax(1), Threat(norm, 0.1 if norm == "linf" else 0.3)
-    together = square(network, pixels, labels, threat, streams(pixels, labels), queries=60)
+    victim, cost = Victim(network).counted(pixels)
+    together = square(victim, pixels, labels, threat, streams(pixels, labels), queries=60)
     for count in (1, 40):
         rows = torch.tensor(random.sample(range(90), count))
-        fewer = square(network, pixels[rows], labels[rows], threat, streams(pixels, labels)[rows], queries=60)
+        victim, fewer_cost = Victim(network).counted(pixels[rows])
+        fewer = square(victim, pixels[rows], labels[rows], threat, streams(pixels, labels)[rows], queries=60)
         assert torch.equal(fewer.broken, together.broken[rows])
         assert torch.equal(fewer.adversarial, together.adversarial[rows])
-        assert torch.equal(fewer.passes, together.passes[rows])
+        assert torch.equal(fewer_cost.forward, cost.forward[rows])
 
 
 def test_a_batch_that_the_start_already_breaks_needs_one_pass():
@@ -246,8 +253,9 @@ def test_a_batch_that_the_start_already_breaks_needs_one_pass():
         seen.append(len(points))
         return torch.tensor([0.0, 1.0]).repeat(len(points), 1)
 
-    found = square(wrong, pixels, zeros(pixels), Threat("linf", 0.1), streams(pixels, zeros(pixels)))
-    assert found.broken.all() and (found.passes == 1).all() and len(seen) == 1
+    victim, cost = Victim(wrong).counted(pixels)
+    found = square(victim, pixels, zeros(pixels), Threat("linf", 0.1), streams(pixels, zeros(pixels)))
+    assert found.broken.all() and (cost.forward == 1).all() and len(seen) == 1
 
 
 def test_logits_that_are_not_numbers_are_claimed_as_broken():
@@ -258,8 +266,9 @@ def test_logits_that_are_not_numbers_are_claimed_as_broken():
         up = (points > 0.5).flatten(1).float().mean(1)
         return torch.stack([torch.where(up > 0.7, torch.nan, 1.0), torch.zeros(len(points))], dim=1)
 
-    found = square(network, pixels, zeros(pixels), Threat("linf", 0.1), streams(pixels, zeros(pixels)), queries=50)
-    assert found.broken.all() and found.passes.item() > 1
+    victim, cost = Victim(network).counted(pixels)
+    found = square(victim, pixels, zeros(pixels), Threat("linf", 0.1), streams(pixels, zeros(pixels)), queries=50)
+    assert found.broken.all() and cost.forward.item() > 1
 
 
 def test_a_search_without_queries_is_refused():

@@ -6,13 +6,15 @@ on from that run's best point.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from generalist.attacks.losses import Loss, Network, cross_entropy
 from generalist.attacks.tiles import plain
 from generalist.attacks.trajectories import MOMENTUM, Trajectories, begin
-from generalist.attacks.victim import Judged, Victim
+from generalist.attacks.victim import Victim
 from generalist.errors import BadInput
 from generalist.tensors import Images, Labels, Mask, PerImage
 from generalist.threats import Threat
@@ -33,17 +35,12 @@ class Ascent:
         adversarial: that point: the first one, or the last one where the run did not stop at it; else the start.
         best: the point of the highest loss seen.
         best_loss: the loss there.
-        forward, backward: int64, passes.
-        blind: whether the gradient was exactly zero at any point.
     """
 
     broken: Mask
     adversarial: Images
     best: Images
     best_loss: PerImage
-    forward: Labels
-    backward: Labels
-    blind: Mask
 
 
 @torch.inference_mode(mode=False)
@@ -88,27 +85,39 @@ def apgd(
     points = ball.project_(start.detach().clone())
     owners = torch.arange(len(images), device=images.device) if owners is None else owners
     victim = Victim.of(network)
-    judged = victim.slopes(points, labels, loss, targets)
-    runs = begin(points, images, labels, targets, owners, judged.slopes, threat)
-    found = _Record(runs)
-    found.note(runs, judged)
+    slopes = victim.slopes(points, labels, loss, targets, owners)
+    runs = begin(points, images, labels, targets, owners, slopes, threat)
+    found = Ascent(torch.zeros_like(labels, dtype=torch.bool), points.clone(), points.clone(), runs.best_loss.clone())
+    ended = torch.zeros(int(owners.max()) + 1, dtype=torch.bool, device=images.device)
+    leaving = _noted(found, ended, runs, victim.judged(slopes, points, labels, owners))
     windows, least = runs.windows(steps), {int(share * steps): value for share, value in hopeless}
     for done in range(1, steps + 1):
-        if stop_when_broken and found.leaving:
-            runs = runs.kept(~found.ended[runs.owners])
+        if stop_when_broken and leaving:
+            runs = runs.kept(~ended[runs.owners])
             ball = threat.ball(runs.images)
         if not len(runs.rows):
             break
         runs.move(ball, momentum=1.0 if done == 1 else MOMENTUM)
-        judged = victim.slopes(runs.points, runs.labels, loss, runs.targets)
-        runs.observe(judged.slopes)
-        found.note(runs, judged)
+        slopes = victim.slopes(runs.points, runs.labels, loss, runs.targets, runs.owners)
+        runs.observe(slopes)
+        leaving = _noted(found, ended, runs, victim.judged(slopes, runs.points, runs.labels, runs.owners))
         if done in windows:
             runs.check(windows[done])
         if done in least:
             runs = runs.kept(runs.best_loss >= least[done])
             ball = threat.ball(runs.images)
-    return found.ascent()
+    return found
+
+
+def _noted(found: Ascent, ended: Tensor, runs: Trajectories, broken: Mask) -> bool:
+    """Take note of the runs' points, and of the images that they break; returns whether there are any."""
+    found.best[runs.rows], found.best_loss[runs.rows] = runs.best, runs.best_loss
+    if not bool(broken.any()):
+        return False
+    hit = runs.rows[broken]
+    found.broken[hit], found.adversarial[hit] = True, runs.points[broken]
+    ended[runs.owners[broken]] = True
+    return True
 
 
 def apgd_from_outside(
@@ -118,18 +127,14 @@ def apgd_from_outside(
     threat: Threat,
     *,
     start: Images,
-    loss: Loss = cross_entropy,
-    targets: Labels | None = None,
     steps: int = STEPS,
     stop_when_broken: bool = True,
-    owners: Labels | None = None,
+    **options: Any,
 ) -> Ascent:
     """Run at three times eps, then twice, then eps, each time from the best points of the run before.
 
     Only the last of them may break an image. The arguments are those of `apgd`.
     """
-    forward = backward = torch.zeros_like(labels)
-    blind = torch.zeros_like(labels, dtype=torch.bool)
     for factor, share in STAGES:
         run = apgd(
             network,
@@ -137,43 +142,9 @@ def apgd_from_outside(
             labels,
             Threat(threat.norm, factor * float(threat.eps)),
             start=start,
-            loss=loss,
-            targets=targets,
             steps=max(int(share * steps), 1),
             stop_when_broken=stop_when_broken and factor == STAGES[-1][0],
-            owners=owners,
+            **options,
         )
-        start, blind = run.best, blind | run.blind
-        forward, backward = forward + run.forward, backward + run.backward
-    return Ascent(run.broken, run.adversarial, run.best, run.best_loss, forward, backward, blind)
-
-
-class _Record:
-    """What was found so far, for all runs."""
-
-    def __init__(self, runs: Trajectories) -> None:
-        start = runs.points
-        self.adversarial = start.clone()
-        self.best, self.best_loss = start.clone(), runs.best_loss.clone()
-        self.broken = torch.zeros(len(start), dtype=torch.bool, device=start.device)
-        self.ended = torch.zeros(int(runs.owners.max()) + 1, dtype=torch.bool, device=start.device)
-        self.blind = self.broken.clone()
-        self.forward = torch.zeros(len(start), dtype=torch.int64, device=start.device)
-        self.backward = self.forward.clone()
-        self.leaving = False
-
-    def note(self, runs: Trajectories, judged: Judged) -> None:
-        """Take note of the passes at the runs' points."""
-        self.leaving = bool(judged.broken.any())
-        if self.leaving:
-            hit = runs.rows[judged.broken]
-            self.broken[hit] = True
-            self.adversarial[hit] = runs.points[judged.broken]
-            self.ended[runs.owners[judged.broken]] = True
-        self.forward[runs.rows] += judged.forward
-        self.backward[runs.rows] += 1
-        self.blind[runs.rows] |= judged.slopes.gradients.flatten(1).count_nonzero(dim=1) == 0
-        self.best[runs.rows], self.best_loss[runs.rows] = runs.best, runs.best_loss
-
-    def ascent(self) -> Ascent:
-        return Ascent(self.broken, self.adversarial, self.best, self.best_loss, self.forward, self.backward, self.blind)
+        start = run.best
+    return run

@@ -1,6 +1,6 @@
 """An evaluation under way: the verdicts so far, and what speaks against them."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from generalist.attacks.checks import check_logits
 from generalist.attacks.examination import Findings, lands_beside
 from generalist.attacks.losses import Network, margin
 from generalist.attacks.members import GRADIENT_FREE
-from generalist.attacks.setting import Attempt, Wave
+from generalist.attacks.setting import Wave
 from generalist.attacks.tiles import logits_of, tile_size
 from generalist.attacks.verdicts import FLAGS, Cascade, Passes, Standing
 from generalist.randomness import ImageStreams
@@ -108,21 +108,26 @@ class Course:
         waves = tuple(waves)
         whole, past, begun = sum(wave.runs for wave in waves), 0, False
 
-        def standing(images: int, share: float) -> Standing:
-            done = (past + share * wave.runs) / whole
-            return Standing(member, images, done, int(self.robust.sum()), len(self.images))
+        def tell(images: int, share: float) -> None:
+            nonlocal begun
+            if images or not begun:
+                done = (past + share * wave.runs) / whole
+                after(Standing(member, images, done, int(self.robust.sum()), len(self.images)))
+            begun = True
 
         for wave in waves:
-            for images, share in self._run(member, wave, streams, before):
-                if images or not begun:
-                    after(standing(images, share))
-                begun = True
+            self._run(member, wave, streams, before, tell)
             past += wave.runs
 
     def _run(
-        self, member: str, wave: Wave, streams: ImageStreams, before: Callable[[str], None]
-    ) -> Iterator[tuple[int, float]]:
-        """Run one wave on all survivors; yield by batch how many images, and the share of the wave that is done."""
+        self,
+        member: str,
+        wave: Wave,
+        streams: ImageStreams,
+        before: Callable[[str], None],
+        tell: Callable[[int, float], None],
+    ) -> None:
+        """Run one wave on all survivors; tell before and after each batch its images, and the share that is done."""
         key = f"{member}: {wave.name}"
         if key in self.done:
             return
@@ -134,21 +139,19 @@ class Course:
         over = len(survivors) - len(to_do)
         for rows in to_do.split(count):
             if len(rows):
-                yield 0, over / len(survivors)
+                tell(0, over / len(survivors))
                 before(f"{key}, from image {int(rows[0])}")
-                attempt = wave.attack(self.images[rows], self.labels[rows], numbers[rows])
-                self._note(member, rows, attempt)
+                victim, cost = wave.victim.counted(self.images[rows])
+                broken, adversarial = wave.attack(victim, self.images[rows], self.labels[rows], numbers[rows])
+                self.forward[rows] += cost.forward * self.search_draws
+                self.backward[rows] += cost.backward * self.search_draws
+                self.blind[rows] |= cost.blind
+                if bool(broken.any()):
+                    self._confirm(member, rows[broken], adversarial[broken])
                 self.row = int(rows[-1]) + 1
                 over += len(rows)
-                yield len(rows), over / len(survivors)
+                tell(len(rows), over / len(survivors))
         self.done, self.row = [*self.done, key], 0
-
-    def _note(self, member: str, rows: Labels, attempt: Attempt) -> None:
-        self.forward[rows] += attempt.forward * self.search_draws
-        self.backward[rows] += attempt.backward * self.search_draws
-        self.blind[rows] |= attempt.blind
-        if bool(attempt.broken.any()):
-            self._confirm(member, rows[attempt.broken], attempt.adversarial[attempt.broken])
 
     def _confirm(self, member: str, rows: Labels, points: Images) -> None:
         """Believe a success only after passes of its own, inside ball and pixel range."""
@@ -201,8 +204,6 @@ class Course:
 
     def result(self) -> Cascade:
         """Return the verdicts."""
-        doubts = {**self.doubts, "zero gradients": int((self.blind & self.robust).sum())}
-        passes = Passes(self.forward, self.backward)
         return Cascade(
             self.robust,
             self.clean,
@@ -210,22 +211,16 @@ class Course:
             self.adversarial,
             self.margins,
             self.correct,
-            doubts,
-            passes,
+            {**self.doubts, "zero gradients": int((self.blind & self.robust).sum())},
+            Passes(self.forward, self.backward),
         )
 
     _TENSORS = ("clean", "robust", "blind", "adversarial", "margins", "correct", "forward", "backward")
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """Return everything, for `resumed`."""
-        facts = {
-            "fooled_by": self.fooled_by,
-            "doubts": self.doubts,
-            "examined": self.examined,
-            "done": self.done,
-            "row": self.row,
-        }
-        return {name: getattr(self, name) for name in self._TENSORS}, facts
+        """Return everything, for `resume`."""
+        facts = ("fooled_by", "doubts", "examined", "done", "row")
+        return {name: getattr(self, name) for name in self._TENSORS}, {name: getattr(self, name) for name in facts}
 
     def resume(self, stored: Stored) -> None:
         """Go on from a state.

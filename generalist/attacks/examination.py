@@ -14,6 +14,7 @@ from torch import Tensor
 from generalist.attacks.apgd import apgd
 from generalist.attacks.losses import Network, margin, ranked, targeted_margin
 from generalist.attacks.tiles import logits_of, slopes_of, tile_size
+from generalist.attacks.victim import Victim
 from generalist.errors import BadInput
 from generalist.randomness import ImageStreams
 from generalist.tensors import Images, Labels, Logits, Mask
@@ -89,9 +90,10 @@ def examine_gradients(
     mismatch, passes = _mismatch(network, precise, images, labels, streams.child("nudge"))
     everything = Threat(threat.norm, threat.geometry.whole_range(float(pixels)))
     starts = images + everything.ball(images).boundary_offset(streams)
-    run = apgd(network, images, labels, everything, start=starts, loss=lambda z, y: -margin(z, y), steps=_HUGE_STEPS)
+    victim, cost = Victim(network).counted(images)
+    run = apgd(victim, images, labels, everything, start=starts, loss=lambda z, y: -margin(z, y), steps=_HUGE_STEPS)
     doubts = {"gradient mismatch": mismatch, "robust at a huge eps": ~run.broken}
-    return Findings(doubts, run.forward + passes, run.backward + 1)
+    return Findings(doubts, cost.forward + passes, cost.backward + 1)
 
 
 @dataclass(frozen=True)

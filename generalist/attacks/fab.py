@@ -14,7 +14,7 @@ from torch import Tensor
 
 from generalist.attacks.losses import Network, targeted_margin
 from generalist.attacks.tiles import Slopes, plain
-from generalist.attacks.victim import Judged, Victim
+from generalist.attacks.victim import Victim
 from generalist.errors import BadInput
 from generalist.tensors import Images, Labels, Mask
 from generalist.threats import Threat
@@ -41,16 +41,11 @@ class Nearest:
         broken: whether a misclassified point was found (within eps).
         adversarial: the nearest misclassified point, also where it is beyond eps; else the image.
         distance: its norm, float64; inf where there is none.
-        forward, backward: int64, passes.
-        blind: whether the gradient was exactly zero at any point.
     """
 
     broken: Mask
     adversarial: Images
     distance: Float64[Tensor, " batch"]
-    forward: Labels
-    backward: Labels
-    blind: Mask
 
 
 @torch.inference_mode(mode=False)
@@ -123,13 +118,11 @@ class _Search:
         self.owners = self.rows if owners is None else owners
         self.adversarial = images.clone()
         self.distance = torch.full((len(images),), torch.inf, dtype=torch.float64, device=images.device)
-        self.forward, self.backward = torch.zeros_like(self.rows), torch.zeros_like(self.rows)
-        self.blind = torch.zeros_like(self.rows, dtype=torch.bool)
 
     def begin(self, points: Images) -> None:
         """Take the slopes at the first points."""
         self.points = points
-        self.slopes = self._judged(self.rows, points).slopes
+        self.slopes = self._slopes(self.rows, points)
 
     def step(self, sieve: tuple[float, int] | None) -> None:
         """Move every run; note successes, and go back from them; take the slopes that the next step needs.
@@ -138,8 +131,7 @@ class _Search:
         nearer ones of their image.
         """
         points = self._moved()
-        broken = self.victim.broken(points, self.labels[self.rows])
-        self.forward[self.rows] += 1
+        broken = self.victim.broken(points, self.labels[self.rows], self.owners[self.rows])
         if bool(broken.any()):
             self._note(self.rows[broken], points[broken])
             images = self.images[self.rows]
@@ -147,7 +139,7 @@ class _Search:
         self.points = points
         self._leave(sieve)
         if len(self.rows):
-            self.slopes = self._judged(self.rows, self.points).slopes
+            self.slopes = self._slopes(self.rows, self.points)
 
     def polish(self) -> None:
         """Bring in what matters of the authors' overshoot, which leaves half a percent of distance."""
@@ -160,7 +152,7 @@ class _Search:
         if not len(rows):
             return
         # The image's own projection on the boundary found: where the network is linear, the nearest point of all.
-        images, slopes = self.images[rows], self._judged(rows, self.adversarial[rows]).slopes
+        images, slopes = self.images[rows], self._slopes(rows, self.adversarial[rows])
         offsets = self._to_boundary(self.adversarial[rows].flatten(1), slopes, images.flatten(1)).view_as(images)
         self._judge(rows, (images + (1 + MARGIN) * offsets).clamp_(0, 1))
         # Then the line to the image: at eps, or halved again and again.
@@ -173,15 +165,14 @@ class _Search:
 
     def _judge(self, rows: Labels, points: Images) -> Mask:
         """Ask for the labels of some points, and note successes."""
-        broken = self.victim.broken(points, self.labels[rows])
-        self.forward[rows] += 1
+        broken = self.victim.broken(points, self.labels[rows], self.owners[rows])
         self._note(rows[broken], points[broken])
         return broken
 
     def nearest(self) -> Nearest:
         """Return what was found."""
         broken = self.distance.isfinite() & (self.distance <= self.limit)
-        return Nearest(broken, self.adversarial, self.distance, self.forward, self.backward, self.blind)
+        return Nearest(broken, self.adversarial, self.distance)
 
     def _moved(self) -> Images:
         """Return the next points: a mixture of both projections on the boundary, a little beyond it."""
@@ -235,15 +226,9 @@ class _Search:
         first = torch.searchsorted(grouped, grouped)
         return torch.empty_like(order).index_copy_(0, order, torch.arange(len(order), device=order.device) - first)
 
-    def _judged(self, rows: Labels, points: Images) -> Judged:
+    def _slopes(self, rows: Labels, points: Images) -> Slopes:
         """Return the lead of the boundary's class with its gradient: the target's boundary, or the nearest one."""
-        labels = self.labels[rows]
+        labels, owners = self.labels[rows], self.owners[rows]
         if self.targets is None:
-            judged = self.victim.nearest_boundary(points, labels, self.threat.dual_length)
-            self.backward[rows] += judged.slopes.logits.shape[1]
-        else:
-            judged = self.victim.slopes(points, labels, targeted_margin, self.targets[rows])
-            self.backward[rows] += 1
-        self.forward[rows] += judged.forward
-        self.blind[rows] |= judged.slopes.gradients.flatten(1).count_nonzero(dim=1) == 0
-        return judged
+            return self.victim.nearest_boundary(points, labels, self.threat.dual_length, owners)
+        return self.victim.slopes(points, labels, targeted_margin, self.targets[rows], owners)

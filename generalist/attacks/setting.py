@@ -10,16 +10,8 @@ from generalist.randomness import ImageStreams
 from generalist.tensors import Images, Labels, Mask
 from generalist.threats import Threat
 
-
-@dataclass(frozen=True)
-class Attempt:
-    """What some runs did to each image of a batch: claims, points, passes, and where a gradient was zero."""
-
-    broken: Mask
-    adversarial: Images
-    forward: Labels
-    backward: Labels
-    blind: Mask
+Claims = tuple[Mask, Images]
+"""Which images of a batch some runs say that they broke, and by which points."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +21,14 @@ class Wave:
     Attributes:
         name: of the random numbers, unlike that of every other wave.
         runs: for each image.
-        attack: all runs on a batch of images.
+        victim: whom to attack.
+        attack: all runs on a batch of images, against the victim, who may count what they ask.
     """
 
     name: str
     runs: int
-    attack: Callable[[Images, Labels, ImageStreams], Attempt]
+    victim: Victim
+    attack: Callable[[Victim, Images, Labels, ImageStreams], Claims]
 
 
 @dataclass(frozen=True)

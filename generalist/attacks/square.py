@@ -31,12 +31,10 @@ class Search:
     Attributes:
         broken: whether a point was misclassified.
         adversarial: that point, or the point of the lowest margin.
-        passes: int64, forward passes up to the verdict: the queries that changed something.
     """
 
     broken: Mask
     adversarial: Images
-    passes: Labels
 
 
 @torch.inference_mode(mode=False)
@@ -67,10 +65,10 @@ def square(
     images, labels = plain(images), plain(labels)
     pattern = threat.geometry.squares(threat.ball(images), streams)
     victim, points = Victim.of(network), pattern.start()
-    margins, passes = victim.margins(points, labels)
+    rows = torch.arange(len(labels), device=labels.device)
+    margins = victim.margins(points, labels, rows)
     found, lowest, first = points.clone(), margins.clone(), margins.clone()
     least = dict(threat.geometry.hopeless_squares)
-    rows = torch.arange(len(labels), device=labels.device)
     for block in _blocks(queries, len(images) * sum(images.shape[1:])):
         active = margins > 0
         if block.start - 1 in least:
@@ -81,26 +79,33 @@ def square(
         if not len(rows):
             break
         ahead = next(count for start, count in AHEAD if block.start >= start)
-        passes[rows] += _search_(victim, pattern.plan(block), len(block), ahead, points, labels, margins)
+        _search_(victim, pattern.plan(block), len(block), ahead, points, labels, margins, rows)
         found[rows], lowest[rows] = points, margins
-    return Search(~(lowest > 0), found, passes)
+    return Search(~(lowest > 0), found)
 
 
 def _search_(
-    victim: Victim, plan: Candidates, queries: int, ahead: int, points: Images, labels: Labels, margins: PerImage
-) -> Labels:
-    """Try the planned queries in turn, in place; returns how many passes each image needed.
+    victim: Victim,
+    plan: Candidates,
+    queries: int,
+    ahead: int,
+    points: Images,
+    labels: Labels,
+    margins: PerImage,
+    owners: Labels,
+) -> None:
+    """Try the planned queries in turn, in place.
 
     Late in the search few queries are accepted. So each image tries its next few from where it is at once; those after
     an accepted one are forgotten and tried again from there: the course is that of one query after the other.
     """
-    needed, following = torch.zeros_like(labels), torch.zeros_like(labels)
+    following = torch.zeros_like(labels)
     steps = torch.arange(ahead, device=labels.device)
     while True:
         # A broken image rests.
         going_on = ((following < queries) & (margins > 0)).nonzero()
         if not len(going_on):
-            return needed
+            return
         index = following[going_on] + steps
         rows = going_on.expand_as(index)[index < queries]
         index = index[index < queries]
@@ -110,8 +115,7 @@ def _search_(
         first = torch.full_like(following, queries)
         if len(asked):
             index, rows, candidates = index[asked], rows[asked], candidates[asked]
-            reached, passes = victim.margins(candidates, labels[rows])
-            needed.index_add_(0, rows, passes)
+            reached = victim.margins(candidates, labels[rows], owners[rows])
             # What is not a number is accepted as well, for whoever confirms it to judge.
             lower = (~(reached >= margins[rows])).nonzero().squeeze(1)
             first.scatter_reduce_(0, rows[lower], index[lower], "amin")

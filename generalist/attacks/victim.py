@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float64
@@ -14,18 +14,12 @@ from generalist.tensors import Images, Labels, Logits, Mask, PerImage
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What was seen at some points.
+class Cost:
+    """What each image needed so far: passes, int64, and whether a gradient was exactly zero at any point."""
 
-    Attributes:
-        slopes: through the view.
-        broken: by the decision.
-        forward: int64, passes that each point needed.
-    """
-
-    slopes: Slopes
-    broken: Mask
     forward: Labels
+    backward: Labels
+    blind: Mask
 
 
 @dataclass(frozen=True)
@@ -37,50 +31,76 @@ class Victim:
         view: the function to search in; by default the decision itself.
         slack: the decision is asked as well where the view's margin is at most this share of the spread of its
             logits; `inf` for views that follow a rule of their own, small for those that differ by rounding.
+        cost: counts what is asked at points whose `owners`, their images by number, are told; None counts nothing.
     """
 
     decision: Network
     view: Network | None = None
     slack: float = math.inf
+    cost: Cost | None = None
 
     @classmethod
     def of(cls, network: "Victim | Network") -> "Victim":
         """Return a victim as it is, and a network as one that is its own view."""
         return network if isinstance(network, Victim) else cls(network)
 
-    def slopes(self, points: Images, labels: Labels, loss: Loss, targets: Labels | None = None) -> Judged:
-        """Return the losses with gradients by the view, and whether the points are broken."""
-        return self._judged(slopes_of(self.view or self.decision, points, labels, loss, targets), points, labels)
+    def counted(self, images: Images) -> tuple["Victim", Cost]:
+        """Return the same with a count of its own, and that count, from 0 for each of these images."""
+        zeros = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        cost = Cost(zeros, zeros.clone(), zeros > 0)
+        return replace(self, cost=cost), cost
+
+    def slopes(
+        self, points: Images, labels: Labels, loss: Loss, targets: Labels | Logits | None, owners: Labels
+    ) -> Slopes:
+        """Return the losses with gradients by the view."""
+        slopes = slopes_of(self.view or self.decision, points, labels, loss, targets)
+        self._count(owners, slopes, backward=1)
+        return slopes
 
     def nearest_boundary(
-        self, points: Images, labels: Labels, length: Callable[[Images], Float64[Tensor, " batch"]]
-    ) -> Judged:
+        self, points: Images, labels: Labels, length: Callable[[Images], Float64[Tensor, " batch"]], owners: Labels
+    ) -> Slopes:
         """Return the lead of the class whose boundary is nearest in the view; see `tiles.nearest_boundary`."""
-        return self._judged(nearest_boundary(self.view or self.decision, points, labels, length), points, labels)
+        slopes = nearest_boundary(self.view or self.decision, points, labels, length)
+        self._count(owners, slopes, backward=slopes.logits.shape[1])
+        return slopes
 
-    def margins(self, points: Images, labels: Labels) -> tuple[PerImage, Labels]:
-        """Return by how much labels win, by the view or, where asked, by the decision, and the passes needed."""
-        logits = logits_of(self.view or self.decision, points)
-        margins, passes = margin(logits, labels), torch.ones_like(labels)
-        rows = self._close(logits, labels)
+    def judged(self, slopes: Slopes, points: Images, labels: Labels, owners: Labels) -> Mask:
+        """Return which points are broken, by the slopes there and, where that is asked, by the decision."""
+        if self.view is None:
+            return fooled(slopes.logits, labels)
+        broken, rows = torch.zeros_like(labels, dtype=torch.bool), self._close(slopes.logits, labels)
         if len(rows):
-            margins[rows] = margin(logits_of(self.decision, points[rows]), labels[rows]).to(margins.dtype)
-            passes[rows] += 1
-        return margins, passes
+            broken[rows] = self.broken(points[rows], labels[rows], owners[rows])
+        return broken
 
-    def broken(self, points: Images, labels: Labels) -> Mask:
+    def margins(self, points: Images, labels: Labels, owners: Labels) -> PerImage:
+        """Return by how much labels win, by the view or, where asked, by the decision."""
+        logits = logits_of(self.view or self.decision, points)
+        self._count(owners)
+        margins, rows = margin(logits, labels), self._close(logits, labels)
+        if len(rows):
+            margins[rows] = margin(self.logits(points[rows], owners[rows]), labels[rows]).to(margins.dtype)
+        return margins
+
+    def broken(self, points: Images, labels: Labels, owners: Labels) -> Mask:
         """Return which points are broken by the decision, in one pass."""
-        return fooled(logits_of(self.decision, points), labels)
+        return fooled(self.logits(points, owners), labels)
 
-    def _judged(self, slopes: Slopes, points: Images, labels: Labels) -> Judged:
-        broken, passes = fooled(slopes.logits, labels), torch.ones_like(labels)
-        if self.view is not None:
-            rows = self._close(slopes.logits, labels)
-            broken = torch.zeros_like(broken)
-            if len(rows):
-                broken[rows] = self.broken(points[rows], labels[rows])
-                passes[rows] += 1
-        return Judged(slopes, broken, passes)
+    def logits(self, points: Images, owners: Labels) -> Logits:
+        """Return what the decision says, in one pass."""
+        self._count(owners)
+        return logits_of(self.decision, points)
+
+    def _count(self, owners: Labels, slopes: Slopes | None = None, *, backward: int = 0) -> None:
+        if self.cost is None:
+            return
+        ones = torch.ones_like(owners)
+        self.cost.forward.index_add_(0, owners, ones)
+        if slopes is not None:
+            self.cost.backward.index_add_(0, owners, ones, alpha=backward)
+            self.cost.blind[owners[slopes.gradients.flatten(1).count_nonzero(dim=1) == 0]] = True
 
     def _close(self, logits: Logits, labels: Labels) -> Tensor:
         """Return where the decision must be asked."""

@@ -9,31 +9,31 @@ from torch import Tensor
 
 from generalist.attacks.apgd import HOPELESS as HOPELESS_LOSS
 from generalist.attacks.apgd import Ascent, apgd, apgd_from_outside
-from generalist.attacks.diversified import STEPS as ODI_STEPS
-from generalist.attacks.diversified import odi_start
 from generalist.attacks.fab import HOPELESS, Nearest, Sieve, fab
 from generalist.attacks.losses import Loss, ranked, targeted_dlr, targeted_margin
-from generalist.attacks.setting import Attempt, Setting, Wave
+from generalist.attacks.setting import Claims, Setting, Wave
 from generalist.attacks.square import square
-from generalist.attacks.tiles import logits_of
+from generalist.attacks.victim import Victim
 from generalist.randomness import ImageStreams
-from generalist.tensors import Images, Labels
+from generalist.tensors import Images, Labels, Logits, PerImage
 from generalist.threats import Threat
 
 SOON = ((0.25, 2.0, 3), (0.4, 1.5, 2), (0.6, 1.3, 2), (0.8, 1.15, 1))
 """Where quick searches drop FAB's runs, see `fab.HOPELESS`."""
 FINISHED, FINISHED_WITHIN = 2, 1.3
 """How many points found by FAB are attacked once more for each image, if they are within so many eps."""
+ODI_STEPS = 7
+"""Steps of length eps, as in A3 (Liu et al., CVPR 2022)."""
 
 
 def ascent(setting: Setting, name: str, loss: Loss, restarts: Sequence[int]) -> Wave:
     """Run APGD from random starts."""
 
-    def attack(images: Images, labels: Labels, streams: ImageStreams) -> Attempt:
+    def attack(victim: Victim, images: Images, labels: Labels, streams: ImageStreams) -> Claims:
         starts = _starts(setting.threat, images, streams, restarts)
-        return _ascend(setting, images, labels, starts, loss, None, len(restarts))
+        return _ascend(setting, victim, images, labels, starts, loss, None)
 
-    return Wave(f"{name} {restarts[0]}", len(restarts), attack)
+    return Wave(f"{name} {restarts[0]}", len(restarts), setting.victim, attack)
 
 
 def aimed_ascent(
@@ -51,35 +51,33 @@ def aimed_ascent(
     """
     draws = ranks if draws is None else draws
 
-    def attack(images: Images, labels: Labels, streams: ImageStreams) -> Attempt:
-        targets = _aims(setting, images, labels, ranks)
+    def attack(victim: Victim, images: Images, labels: Labels, streams: ImageStreams) -> Claims:
+        targets = _aims(victim, images, labels, ranks)
         starts = _starts(setting.threat, images, streams, draws)
         if diversified:
-            many, their = images.repeat_interleave(len(ranks), 0), labels.repeat_interleave(len(ranks), 0)
             numbers = [streams.child(draw).uniform(1, setting.classes) for draw in draws]
-            direction = torch.stack(numbers, dim=1).flatten(0, 1).mul_(2).sub_(1)
-            starts = odi_start(setting.victim, many, their, setting.threat, starts, direction)
-        attempt = _ascend(setting, images, labels, starts, loss, targets, len(ranks), asked=1)
-        extra = ODI_STEPS * len(ranks) if diversified else 0
-        return replace(attempt, forward=attempt.forward + extra, backward=attempt.backward + extra)
+            directions = torch.stack(numbers, dim=1).flatten(0, 1).mul_(2).sub_(1)
+            starts = _diversified(victim, images, labels, setting.threat, starts, directions)
+        return _ascend(setting, victim, images, labels, starts, loss, targets)
 
-    return Wave(f"{name} {ranks[0]}", len(ranks), attack)
+    return Wave(f"{name} {ranks[0]}", len(ranks), setting.victim, attack)
 
 
 def approach(setting: Setting, name: str, restarts: Sequence[int]) -> Wave:
     """Run FAB towards the nearest boundary: restart 0 from the images, others from random points within eps / 2."""
+    half = Threat(setting.threat.norm, float(setting.threat.eps) / 2)
 
-    def attack(images: Images, labels: Labels, streams: ImageStreams) -> Attempt:
-        starts = None
+    def attack(victim: Victim, images: Images, labels: Labels, streams: ImageStreams) -> Claims:
+        owners = _owners(images, len(restarts))
+        centres, start = images[owners], None
         if restarts[0] > 0:
-            half = Threat(setting.threat.norm, float(setting.threat.eps) / 2)
-            starts = half.project(
-                _starts(half, images, streams, restarts), images.repeat_interleave(len(restarts), dim=0)
-            )
-        runs = len(restarts)
-        return _by_image(_approach(setting, images, labels, runs, starts=starts), runs, asked=0)
+            start = half.project(_starts(half, images, streams, restarts), centres)
+        return _by_image(
+            fab(victim, centres, labels[owners], setting.threat, start=start, steps=setting.fab_steps, owners=owners),
+            len(images),
+        )
 
-    return Wave(f"{name} {restarts[0]}", len(restarts), attack)
+    return Wave(f"{name} {restarts[0]}", len(restarts), setting.victim, attack)
 
 
 def aimed_approach(setting: Setting, name: str, ranks: Sequence[int], hopeless: Sieve = HOPELESS) -> Wave:
@@ -87,52 +85,53 @@ def aimed_approach(setting: Setting, name: str, ranks: Sequence[int], hopeless: 
 
     FAB stays near its image and knows no ball; APGD makes more of a point just outside.
     """
+    threat, runs = setting.threat, len(ranks)
 
-    def attack(images: Images, labels: Labels, _: ImageStreams) -> Attempt:
-        runs = len(ranks)
-        targets = _aims(setting, images, labels, ranks)
-        owners = _owners(images, runs)
-        found = _approach(setting, images, labels, runs, targets=targets, hopeless=hopeless)
-        attempt = _by_image(found, runs, asked=1)
-        distance = torch.where(attempt.broken[:, None], torch.inf, found.distance.view(-1, runs))
+    def attack(victim: Victim, images: Images, labels: Labels, _: ImageStreams) -> Claims:
+        targets, owners = _aims(victim, images, labels, ranks), _owners(images, runs)
+        found = fab(
+            victim,
+            images[owners],
+            labels[owners],
+            threat,
+            targets=targets,
+            steps=setting.fab_steps,
+            owners=owners,
+            hopeless=hopeless,
+        )
+        broken, adversarial = _by_image(found, len(images))
+        distance = torch.where(broken[:, None], torch.inf, found.distance.view(-1, runs))
         nearest = distance.topk(min(FINISHED, runs), dim=1, largest=False)
         places = (nearest.indices + torch.arange(len(images), device=images.device)[:, None] * runs).flatten()
-        places = places[nearest.values.flatten() <= FINISHED_WITHIN * float(setting.threat.eps)]
-        if not len(places):
-            return attempt
-        own = owners[places]
-        finish = apgd(
-            setting.victim,
-            images[own],
-            labels[own],
-            setting.threat,
-            start=found.adversarial[places],
-            loss=targeted_margin,
-            targets=targets[places],
-            steps=setting.steps,
-            owners=own,
-        )
-        forward, backward = attempt.forward.clone(), attempt.backward.clone()
-        forward.index_add_(0, own, finish.forward)
-        backward.index_add_(0, own, finish.backward)
-        broken, adversarial = attempt.broken.clone(), attempt.adversarial.clone()
-        hit = finish.broken.nonzero().squeeze(1).flip(0)  # the nearest is written last
-        for row in hit.tolist():
-            broken[own[row]], adversarial[own[row]] = True, finish.adversarial[row]
-        return Attempt(broken, adversarial, forward, backward, attempt.blind)
+        places = places[nearest.values.flatten() <= FINISHED_WITHIN * float(threat.eps)]
+        if len(places):
+            own = owners[places]
+            finish = apgd(
+                victim,
+                images[own],
+                labels[own],
+                threat,
+                start=found.adversarial[places],
+                loss=targeted_margin,
+                targets=targets[places],
+                steps=setting.steps,
+                owners=own,
+            )
+            for row in finish.broken.nonzero().squeeze(1).flip(0).tolist():  # the nearest is written last
+                broken[own[row]], adversarial[own[row]] = True, finish.adversarial[row]
+        return broken, adversarial
 
-    return Wave(f"{name} {ranks[0]}", len(ranks), attack)
+    return Wave(f"{name} {ranks[0]}", runs, setting.victim, attack)
 
 
 def by_queries(setting: Setting, name: str) -> Wave:
     """Run Square, once."""
 
-    def attack(images: Images, labels: Labels, streams: ImageStreams) -> Attempt:
-        run = square(setting.victim, images, labels, setting.threat, streams, queries=setting.queries)
-        nothing = torch.zeros_like(run.passes)
-        return Attempt(run.broken, run.adversarial, run.passes, nothing, torch.zeros_like(run.broken))
+    def attack(victim: Victim, images: Images, labels: Labels, streams: ImageStreams) -> Claims:
+        run = square(victim, images, labels, setting.threat, streams, queries=setting.queries)
+        return run.broken, run.adversarial
 
-    return Wave(name, 1, attack)
+    return Wave(name, 1, setting.victim, attack)
 
 
 def _starts(threat: Threat, images: Images, streams: ImageStreams, draws: Sequence[int]) -> Tensor:
@@ -141,28 +140,42 @@ def _starts(threat: Threat, images: Images, streams: ImageStreams, draws: Sequen
     return torch.stack([images + ball.boundary_offset(streams.child(draw)) for draw in draws], dim=1).flatten(0, 1)
 
 
-def _aims(setting: Setting, images: Images, labels: Labels, ranks: Sequence[int]) -> Tensor:
-    order = ranked(logits_of(setting.victim.decision, images), labels)
-    return order[:, list(ranks)].flatten()
+def _diversified(
+    victim: Victim, images: Images, labels: Labels, threat: Threat, starts: Tensor, directions: Tensor
+) -> Tensor:
+    """Return where some steps of length eps lead that raise directions · logits (Tashiro et al., NeurIPS 2020: ODI)."""
+    owners = _owners(images, len(starts) // len(images))
+    ball = threat.ball(images[owners])
+    points = ball.project_(starts.clone())
+    for _ in range(ODI_STEPS):
+        slopes = victim.slopes(points, labels[owners], _along, directions, owners)
+        ball.project_(points.add_(ball.steepest_ascent(slopes.gradients), alpha=float(threat.eps)))
+    return points
+
+
+def _along(logits: Logits, _: Labels, directions: Logits) -> PerImage:
+    return (logits * directions).sum(1)
+
+
+def _aims(victim: Victim, images: Images, labels: Labels, ranks: Sequence[int]) -> Tensor:
+    return ranked(victim.logits(images, _owners(images, 1)), labels)[:, list(ranks)].flatten()
 
 
 def _ascend(
     setting: Setting,
+    victim: Victim,
     images: Images,
     labels: Labels,
     starts: Tensor,
     loss: Loss,
     targets: Tensor | None,
-    runs: int,
-    *,
-    asked: int = 0,
-) -> Attempt:
-    """Run APGD, several times for each image."""
-    owners = _owners(images, runs)
+) -> Claims:
+    """Run APGD from as many starts for each image."""
+    owners = _owners(images, len(starts) // len(images))
     on_radius = partial(apgd, hopeless=HOPELESS_LOSS if loss is targeted_dlr else ())
     attack = apgd_from_outside if setting.threat.geometry.sparse else on_radius
     run = attack(
-        setting.victim,
+        victim,
         images[owners],
         labels[owners],
         setting.threat,
@@ -174,35 +187,10 @@ def _ascend(
         owners=owners,
     )
     if setting.keep_going:
-        losses = run.best_loss.view(-1, runs)
+        losses = run.best_loss.view(len(images), -1)
         highest = losses == losses.amax(1, keepdim=True)
         run = replace(run, broken=highest.flatten(), adversarial=run.best)
-    return _by_image(run, runs, asked)
-
-
-def _approach(
-    setting: Setting,
-    images: Images,
-    labels: Labels,
-    runs: int,
-    *,
-    starts: Tensor | None = None,
-    targets: Tensor | None = None,
-    hopeless: Sieve = HOPELESS,
-) -> Nearest:
-    """Run FAB, several times for each image."""
-    owners = _owners(images, runs)
-    return fab(
-        setting.victim,
-        images[owners],
-        labels[owners],
-        setting.threat,
-        targets=targets,
-        start=starts,
-        steps=setting.fab_steps,
-        owners=owners,
-        hopeless=hopeless,
-    )
+    return _by_image(run, len(images))
 
 
 def _owners(images: Images, runs: int) -> Tensor:
@@ -210,15 +198,9 @@ def _owners(images: Images, runs: int) -> Tensor:
     return torch.arange(len(images), device=images.device).repeat_interleave(runs)
 
 
-def _by_image(run: Ascent | Nearest, runs: int, asked: int) -> Attempt:
-    """Return the first of an image's runs that broke it, and the passes of all of them."""
-    broken = run.broken.view(-1, runs)
+def _by_image(run: Ascent | Nearest, count: int) -> Claims:
+    """Return the first of an image's runs that broke it."""
+    broken = run.broken.view(count, -1)
+    runs = broken.shape[1]
     first = (broken.long() * torch.arange(runs, 0, -1, device=broken.device)).argmax(1)
-    rows = torch.arange(len(broken), device=broken.device) * runs + first
-    return Attempt(
-        broken.any(1),
-        run.adversarial[rows],
-        run.forward.view(-1, runs).sum(1) + asked,
-        run.backward.view(-1, runs).sum(1),
-        run.blind.view(-1, runs).any(1),
-    )
+    return broken.any(1), run.adversarial[torch.arange(count, device=broken.device) * runs + first]
