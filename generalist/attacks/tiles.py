@@ -45,18 +45,6 @@ class Slopes:
     losses: PerImage
     gradients: Images
 
-    def of(self, rows: Tensor) -> "Slopes":
-        """Return those at some of the points, by mask or by indices."""
-        return Slopes(self.logits[rows], self.losses[rows], self.gradients[rows])
-
-    def updated(self, places: Labels, newer: "Slopes") -> "Slopes":
-        """Return the same with newer ones at some places."""
-        return Slopes(
-            self.logits.index_copy(0, places, newer.logits),
-            self.losses.index_copy(0, places, newer.losses),
-            self.gradients.index_copy(0, places, newer.gradients),
-        )
-
 
 def plain(tensor: Tensor) -> Tensor:
     """Return the same numbers without a graph, outside of inference mode: for steps in place and for autograd."""
@@ -84,14 +72,13 @@ def slopes_of(
     Raises:
         BadInput: the network fails, gives no logits (see `answer`), or has no gradient though it should.
     """
-    tile = tile_size(images.device)
-    with torch.enable_grad():
-        aims = [labels.split(tile)] if targets is None else [labels.split(tile), targets.split(tile)]
-        parts = [
-            _slopes(network, filled(part, tile), [filled(aim, tile) for aim in own], loss, len(part))
-            for part, *own in zip(images.split(tile), *aims, strict=True)
-        ]
-    return _joined(parts)
+
+    def work(leaf: Images, *aims: Tensor) -> tuple[Logits, PerImage, Images]:
+        logits = answer(network, leaf)
+        losses = loss(logits, *aims)
+        return logits, losses, _gradient(network, losses, leaf)
+
+    return _by_tile(work, images, *([labels] if targets is None else [labels, targets]))
 
 
 def nearest_boundary(
@@ -107,46 +94,34 @@ def nearest_boundary(
         labels: int64 [batch].
         length: the dual norm of gradients.
     """
-    tile = tile_size(images.device)
+
+    def work(leaf: Images, labels: Labels) -> tuple[Logits, PerImage, Images]:
+        logits = answer(network, leaf)
+        leads = logits - logits.gather(1, labels[:, None])
+        least = torch.full_like(leads[:, 0], torch.inf, requires_grad=False).detach()
+        found, gradients = leads[:, 0].detach().clone(), torch.zeros_like(leaf)
+        for target in range(logits.shape[1]):
+            slope = _gradient(network, leads[:, target], leaf, keep=True).nan_to_num_(nan=0.0)
+            distance = leads[:, target].detach().abs() / length(slope).to(found.dtype).clamp_min(1e-12)
+            nearer = (distance < least) & (labels != target)
+            least = torch.where(nearer, distance, least)
+            found = torch.where(nearer, leads[:, target].detach(), found)
+            gradients = torch.where(nearer.view(-1, 1, 1, 1), slope, gradients)
+        return logits, found, gradients
+
+    return _by_tile(work, images, labels)
+
+
+def _by_tile(work: Callable[..., tuple[Logits, PerImage, Images]], images: Images, *aims: Tensor) -> Slopes:
+    """Return what is found for images that need gradients, and for their aims, tile by tile."""
+    tile, parts = tile_size(images.device), []
     with torch.enable_grad():
-        parts = [
-            _nearest(network, filled(part, tile), filled(own, tile), length, len(part))
-            for part, own in zip(images.split(tile), labels.split(tile), strict=True)
-        ]
-    return _joined(parts)
-
-
-def _nearest(network: Network, tile: Images, labels: Labels, length: Callable[[Images], Tensor], count: int) -> Slopes:
-    """Return the first `count` of a tile."""
-    leaf = tile.detach().requires_grad_()
-    logits = answer(network, leaf)
-    leads = logits - logits.gather(1, labels[:, None])
-    least = torch.full_like(leads[:, 0], torch.inf, requires_grad=False).detach()
-    found, gradients = leads[:, 0].detach().clone(), torch.zeros_like(tile)
-    for target in range(logits.shape[1]):
-        slope = _gradient(network, leads[:, target], leaf, keep=True).nan_to_num_(nan=0.0)
-        distance = leads[:, target].detach().abs() / length(slope).to(found.dtype).clamp_min(1e-12)
-        nearer = (distance < least) & (labels != target)
-        least = torch.where(nearer, distance, least)
-        found = torch.where(nearer, leads[:, target].detach(), found)
-        gradients = torch.where(nearer.view(-1, 1, 1, 1), slope, gradients)
-    return Slopes(logits[:count].detach(), found[:count], gradients[:count])
-
-
-def _joined(parts: list[Slopes]) -> Slopes:
-    return Slopes(
-        torch.cat([part.logits for part in parts]),
-        torch.cat([part.losses for part in parts]),
-        torch.cat([part.gradients for part in parts]).nan_to_num_(nan=0.0),
-    )
-
-
-def _slopes(network: Network, tile: Images, aims: list[Tensor], loss: Loss, count: int) -> Slopes:
-    """Return the first `count` of a tile."""
-    leaf = tile.detach().requires_grad_()
-    logits = answer(network, leaf)
-    losses = loss(logits, *aims)
-    return Slopes(logits[:count].detach(), losses[:count].detach(), _gradient(network, losses, leaf)[:count])
+        for part, *own in zip(*(given.split(tile) for given in (images, *aims)), strict=True):
+            leaf = filled(part, tile).detach().requires_grad_()
+            found = work(leaf, *(filled(aim, tile) for aim in own))
+            parts.append([each[: len(part)].detach() for each in found])
+    logits, losses, gradients = (torch.cat(each) for each in zip(*parts, strict=True))
+    return Slopes(logits, losses, gradients.nan_to_num_(nan=0.0))
 
 
 def _gradient(network: Network, losses: PerImage, leaf: Images, *, keep: bool = False) -> Images:
