@@ -16,7 +16,7 @@ from generalist import engine
 from generalist.attacks.verdict_files import read_verdicts
 from generalist.config import load as load_config
 from generalist.data import load as load_data
-from generalist.data.array_files import map_npy, read_npy, read_npz
+from generalist.data.array_files import map_npy, read_npz
 from generalist.data.decoding import content, decode
 from generalist.data.manifest import MANIFEST
 from generalist.errors import BadInput
@@ -127,8 +127,7 @@ def readers(folder: Path) -> dict[str, Reader]:
         "manifest": Reader(
             folder / "data" / MANIFEST, (folder / "data" / MANIFEST).read_bytes(), lambda path: load_data(path.parent)
         ),
-        "npy": Reader(folder / "a.npy", arrays.getvalue(), read_npy),
-        "npy, mapped": Reader(folder / "b.npy", arrays.getvalue(), map_npy),
+        "npy": Reader(folder / "a.npy", arrays.getvalue(), map_npy),
         "npz": Reader(folder / "a.npz", archive.getvalue(), lambda path: read_npz(path, ("images", "labels"))),
         "verdicts": Reader(folder / "v.npz", archive.getvalue(), read_verdicts),
         "state": Reader(entry.path, entry.path.read_bytes(), lambda _: store.load(entry.key)),

@@ -11,7 +11,7 @@ from generalist import gate
 from generalist.config import plain_yaml
 from tests.bad_inputs import KINDS, TOKENS, Edit, Reader, deliberate, edited, readers, special
 
-NAMES = ("YAML", "manifest", "npy", "npy, mapped", "npz", "verdicts", "state", "weights", "ONNX", "sealed ONNX", "PNG")
+NAMES = ("YAML", "manifest", "npy", "npz", "verdicts", "state", "weights", "ONNX", "sealed ONNX", "PNG")
 NAMES += ("JPEG", "evaluation")
 EDITS = st.lists(
     st.tuples(st.integers(0, KINDS - 1), st.floats(0, 1), st.sampled_from(TOKENS) | st.binary(max_size=8)),

@@ -2,16 +2,13 @@
 
 The limits: regular files only; a header of 10,000 characters at most, checked before it is parsed; an array, and all
 arrays asked for together, of `LIMIT` bytes or half of this machine's memory at most, and as many numbers at most,
-whatever shape the header tells; 1,000
-members in a zip file, stored or deflated, unencrypted, each name once, each as long as its header says; booleans,
-integers, floats and text, no objects and no records.
+whatever shape the header tells; 1,000 members in a zip file, stored or deflated, unencrypted, each name once, each as
+long as its header says; booleans, integers, floats and text, no objects and no records.
 """
 
-import ast
+import io
 import math
 import os
-import re
-import struct
 import warnings
 import zipfile
 import zlib
@@ -20,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +27,7 @@ from generalist.gate import opened
 
 LIMIT = 8 * 2**30
 """Bytes of arrays, at most."""
-_HEADER, _MEMBERS, _PIECE = 10_000, 1_000, 2**24
-_LENGTHS = {(1, 0): "<H", (2, 0): "<I"}  # of a header, by version; 3.0 is for names of records
-_DTYPE = re.compile(r"[<>|=]?[biufU]\d{1,9}")
+_HEADER, _MEMBERS = 10_000, 1_000
 _ENCRYPTED = 1  # a bit of a zip member's flags
 
 
@@ -42,21 +37,6 @@ class Unreadable(BadInput):
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path} can't be read ({reason}): write it again with numpy")
         self.reason = reason
-
-
-def read_npy(path: Path, *, limit: int = LIMIT) -> NDArray[Any]:
-    """Return the array of a `.npy` file, in the machine's byte order.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        Unreadable: it holds no array within the limits.
-    """
-    with _readable(path) as file:
-        header = _header(file, _most(limit))
-        array = _array(file, header)
-        if file.read(1):
-            raise _RefusedError("it has more bytes than its header tells")
-    return array
 
 
 def map_npy(path: Path) -> NDArray[Any]:
@@ -107,13 +87,6 @@ def read_npz(
     return arrays
 
 
-@runtime_checkable
-class _Bytes(Protocol):
-    """A file, or a member of a zip file."""
-
-    def read(self, n: int = -1, /) -> bytes: ...
-
-
 class _RefusedError(Exception):
     """Why a file is refused."""
 
@@ -146,7 +119,7 @@ def _readable(path: Path) -> Iterator[BufferedReader]:
     except MemoryError:
         raise Unreadable(path, "it takes more memory than there is") from None
     # what damaged zip files make zipfile raise, see its source
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, struct.error, NotImplementedError, RuntimeError):
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError):
         raise Unreadable(path, "it is no .npz or .npy file, or is damaged") from None
 
 
@@ -184,48 +157,34 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> NDAr
     return array
 
 
-def _header(file: _Bytes, limit: int) -> _Header:
-    """Return the header of an array, whose place in the file is then its numbers."""
-    magic = file.read(8)
-    form = _LENGTHS.get((magic[6], magic[7])) if len(magic) == 8 and magic[:6] == b"\x93NUMPY" else None
-    if form is None:
-        raise _RefusedError("an array's header is of no version that is read")
-    prefix = file.read(struct.calcsize(form))
-    (length,) = struct.unpack(form, prefix)
-    if length > _HEADER:
-        raise _RefusedError("an array's header is too long")
+def _header(file: Any, limit: int) -> _Header:
+    """Return the header of an array, of a file or a member of a zip file."""
+    start = io.BytesIO(file.read(_HEADER))
     try:
         with warnings.catch_warnings(action="ignore"):  # of Python's, about how the text is written
-            told = ast.literal_eval(file.read(length).decode("latin1").strip())
-        shape, fortran, written = told["shape"], told["fortran_order"], str(told["descr"])
-        dtype = np.dtype(written if _DTYPE.fullmatch(written) else object)
-    except (ValueError, TypeError, KeyError, SyntaxError, RecursionError, MemoryError):
+            shape, fortran, dtype = _READERS[np.lib.format.read_magic(start)](start)
+    except Exception:  # noqa: BLE001  what is no header makes numpy's reader, and Python's parser, raise almost anything
         raise _RefusedError("an array's header can't be read") from None
-    if dtype.hasobject:
-        raise _RefusedError(f"an array is of {written[:40]!r}, neither numbers nor text")
-    if not isinstance(shape, tuple) or len(shape) > 32 or not all(type(n) is int and n >= 0 for n in shape):
+    if dtype.kind not in "biufU":
+        raise _RefusedError(f"an array is of {str(dtype)[:40]!r}, neither numbers nor text")
+    if len(shape) > 32 or not all(type(n) is int and n >= 0 for n in shape):
         raise _RefusedError("an array's shape is none")
     if math.prod(max(n, 1) for n in shape) * max(dtype.itemsize, 1) > limit:
         raise _RefusedError(f"an array of shape {str(list(shape))[:80]} has more than {limit} bytes")
-    return _Header(shape, fortran is True, dtype, len(magic) + len(prefix) + length)
+    return _Header(shape, fortran, dtype, start.tell())
 
 
-def _array(file: _Bytes, header: _Header) -> NDArray[Any]:
-    """Return the numbers of an array, read piece by piece: as much memory as it takes, once."""
-    flat = np.empty(header.nbytes, dtype=np.uint8)
-    done = 0
-    while done < len(flat):
-        piece = file.read(min(_PIECE, len(flat) - done))
-        if not piece:
-            raise _RefusedError("it is cut short")
-        flat[done : done + len(piece)] = np.frombuffer(piece, dtype=np.uint8)
-        done += len(piece)
-    if header.dtype.itemsize:
-        array = flat.view(header.dtype).reshape(header.shape, order="F" if header.fortran else "C")
-    else:  # text of no letters
-        array = np.empty(header.shape, dtype=header.dtype)
-    if header.dtype.kind == "b":
-        array = flat.astype(bool).reshape(array.shape, order="F" if header.fortran else "C")
+_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+"""By version; 3.0 is for names of records."""
+
+
+def _array(file: Any, header: _Header) -> NDArray[Any]:
+    """Return the numbers of an array."""
+    file.seek(0)
+    with warnings.catch_warnings(action="ignore"):
+        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    if header.dtype.kind == "b":  # any byte but 0 is true
+        array = array.view(np.uint8).astype(bool)
     if header.dtype.kind == "U":
         _checked_text(array)
     return np.ascontiguousarray(array, dtype=header.dtype.newbyteorder("=")).reshape(header.shape)
