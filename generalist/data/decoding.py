@@ -8,13 +8,13 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from generalist.data.image_files import formats, is_utf8
 from generalist.errors import BadInput
@@ -25,15 +25,6 @@ LISTED = 10
 _MOST_BYTES = 2**30  # of a file: no picture of our limit in pixels needs as many
 _LONGEST = 200  # characters of what Pillow says
 _PNG = b"\x89PNG\r\n\x1a\n"
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 class Unreadable(BadInput):
@@ -137,10 +128,10 @@ def _pixels(content: bytes, *, size: tuple[int, int], grayscale: bool, path: Pat
     try:
         with _opened(content) as image:
             image.load()  # before the orientation is asked for: Pillow turns TIFF itself, here
-            turn = _turn(image)
+            with suppress(Exception):  # as for pixels, and these are fine where EXIF data is damaged
+                ImageOps.exif_transpose(image, in_place=True)
             even = _of_8_bits(image, path)
-            turned = even if turn is None else even.transpose(turn)
-            return turned.convert("L" if grayscale else "RGB").resize((width, height), Image.Resampling.BILINEAR)
+            return even.convert("L" if grayscale else "RGB").resize((width, height), Image.Resampling.BILINEAR)
     except Unreadable:
         raise
     except UnidentifiedImageError:
@@ -181,14 +172,6 @@ def _bare(content: bytes) -> bytes:
             kept.append(chunk)
         position += len(chunk)
     return b"".join(kept)
-
-
-def _turn(image: Image.Image) -> Image.Transpose | None:
-    """Return how to see the image upright; as it is where its EXIF data is damaged."""
-    try:
-        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # noqa: BLE001  as for pixels, and these are fine
-        return None
 
 
 def _of_8_bits(image: Image.Image, path: Path) -> Image.Image:
