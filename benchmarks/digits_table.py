@@ -23,8 +23,7 @@ from generalist.code_digest import plugins_of, training_code
 from generalist.config import Config, load
 from generalist.errors import BadInput
 from generalist.evaluation import evaluate, protocol, subset
-from generalist.writable import check_file
-from generalist.writing import write_atomically
+from generalist.writing import check_file, write_atomically
 
 ROWS = {
     "natural training": "digits-natural",

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from generalist.errors import BadInput
 from generalist.records import Evaluation
-from generalist.writable import check_writable
-from generalist.writing import made_for
+from generalist.writing import check_writable, made_for
 from pipelines.workspace import Workspace
 
 

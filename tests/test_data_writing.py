@@ -1,6 +1,7 @@
 """`prepare` writes all or nothing, and only over what is its own."""
 
-import os
+import errno
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ def something_beside(target: Path) -> None:
     ("occupy", "sentence"),
     [
         (a_file, "data is a file"),
-        (below_a_file, "it is a file; name another folder"),
+        (below_a_file, "is a file; remove it or name another folder"),
         (no_manifest, r"holds files but no manifest\.json"),
         (something_beside, r"holds 'notes\.txt'"),
     ],
@@ -109,8 +110,12 @@ def test_what_is_not_prepared_data_is_left_alone(tmp_path: Path, occupy: Callabl
 
 def test_a_folder_without_permission_is_told_before_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Permissions are looked at first (root has them all, hence the pretence)."""
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(BadInput, match="no folders can be made in it"):
+
+    def forbidden(**_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", forbidden)
+    with pytest.raises(BadInput, match="may not be written to"):
         prepare(digits(), tmp_path / "data", root=ROOT)
 
 

@@ -208,7 +208,7 @@ def test_a_path_that_can_not_be_written_is_refused(tmp_path: Path, monkeypatch: 
     """A folder where the file, or a file where a folder should be, is refused before any work, and stays."""
     monkeypatch.setattr(torch.onnx, "export", lambda *_arguments, **_options: pytest.fail("work was begun"))
     (tmp_path / "file").write_text("content", encoding="utf-8")
-    with pytest.raises(BadInput, match=r"is a folder, where the ONNX file should be written"):
+    with pytest.raises(BadInput, match=r"it is a folder; name another file"):
         export(made(OPTIONS), tmp_path, metadata={}, opset=18)
     with pytest.raises(BadInput, match=r"file.* can't be written"):
         export(made(OPTIONS), tmp_path / "file" / "model.onnx", metadata={}, opset=18)

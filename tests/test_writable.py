@@ -8,7 +8,7 @@ from generalist.config import load
 from generalist.config.naming import check_name
 from generalist.errors import BadInput
 from generalist.training.__main__ import main
-from generalist.writable import check_file
+from generalist.writing import check_file
 from pipelines import boundary
 from pipelines.results import Results, check_target
 from pipelines.tuning import ablation, doors

@@ -22,7 +22,7 @@ from generalist.data.manifest import (
 from generalist.data.splitting import few, hold_back
 from generalist.errors import BadInput
 from generalist.gate import file_sha256
-from generalist.writing import part_of, rename, write_atomically
+from generalist.writing import check_writable, part_of, rename, write_atomically
 
 
 def prepare(options: DataOptions, target: Path, *, root: Path) -> Manifest:
@@ -76,10 +76,7 @@ def _check_target(target: Path) -> None:
             raise BadInput(f"{target} holds {what}, so it is not prepared data to replace; name another folder")
     elif target.exists():
         raise BadInput(f"{target} is a file, but prepared data needs a folder; remove it or name another place")
-    above = next(folder for folder in target.parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        what = "no folders can be made in it" if above.is_dir() else "it is a file"
-        raise BadInput(f"{target} can't be made below {above}, because {what}; name another folder")
+    check_writable(target.parent)
 
 
 def _write(target: Path, splits: dict[str, Split], raw: Raw, options: Source) -> Manifest:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from generalist.errors import BadInput
 from generalist.export.seal import sealed
 from generalist.models import Classifier
-from generalist.writing import write_atomically
+from generalist.writing import check_file, write_atomically
 
 OLDEST_OPSET = 18  # the exporter writes 18 and converts; to 17 there is no conversion of Pad and ReduceMean
 
@@ -51,21 +51,11 @@ def export(model: Classifier, path: Path, *, metadata: Mapping[str, str], opset:
     """
     if opset < OLDEST_OPSET:
         raise BadInput(f"export.opset is {opset}, but torch exports from {OLDEST_OPSET} on: raise it")
-    _check_place(path)
+    check_file(path)
     content = sealed(_stripped(_traced(model, opset)), metadata)
     onnx.checker.check_model(content, full_check=True)
     write_atomically(path, content)
     return hashlib.sha256(content).hexdigest()
-
-
-def _check_place(path: Path) -> None:
-    """Check before seconds of work that a file can be written there."""
-    if path.is_dir():
-        raise BadInput(f"{path} is a folder, where the ONNX file should be written: choose another name")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"{path} can't be written ({error.strerror}): choose another folder") from None
 
 
 def _traced(model: Classifier, opset: int) -> onnx.ModelProto:

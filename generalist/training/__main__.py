@@ -18,8 +18,7 @@ from generalist.records import EpochRecord, GlobalRecord, Measured
 from generalist.training.facts import Fact
 from generalist.training.parallel import SharedStore
 from generalist.training.run import Outcome, run
-from generalist.writable import check_writable
-from generalist.writing import write_atomically
+from generalist.writing import check_writable, write_atomically
 
 DONE, WRONG_INPUT, TO_BE_CONTINUED, STOPPED = 0, 2, 3, 130
 """Exit codes."""

@@ -77,7 +77,7 @@ def attack(
     from generalist.attacks.verdict_files import write_verdicts
     from generalist.export.normalisation import looked_at
     from generalist.threats import Threat
-    from generalist.writable import check_file
+    from generalist.writing import check_file
     from pipelines.cli.images import chosen_images
     from pipelines.cli.targets import open_target
     from pipelines.workspace import quiet_telemetry
@@ -139,7 +139,7 @@ def merge(
 
     They are the same as of one run over all images.
     """
-    from generalist.writable import check_file
+    from generalist.writing import check_file
 
     if out is not None:
         check_file(out, suffix=".npz")

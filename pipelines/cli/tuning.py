@@ -167,7 +167,7 @@ def _join(workspace: "Workspace", name: str | None, storage: str | None, others:
 
 
 def _check_json(path: Path | None) -> None:
-    from generalist.writable import check_file
+    from generalist.writing import check_file
 
     if path is not None:
         check_file(path, suffix=".json")

@@ -10,8 +10,7 @@ from mlflow.exceptions import MlflowException
 from generalist.errors import BadInput
 from generalist.export import graph_digest
 from generalist.records import Record
-from generalist.writable import check_file
-from generalist.writing import write_atomically
+from generalist.writing import check_file, write_atomically
 from pipelines.results import Results
 from pipelines.tracking import (
     ONNX_SHA256,
