@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from generalist.config import load
 from generalist.data import Mapped, Resident, Samples, Split, epoch, images_on
-from generalist.data import placing as module
+from generalist.data import mapped as module
 from generalist.data.mapped import _one_ahead
 from generalist.errors import BadInput
 from generalist.tensors import Batch

@@ -278,7 +278,7 @@ def test_values_that_lie_otherwise_in_memory_resume_to_the_same_bits(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """channels_last reaches weights, momenta and shares, but no file; a resumed training ends with the same bits."""
-    monkeypatch.setattr("generalist.engine.attack_network.WIDE", 2)
+    monkeypatch.setattr("generalist.engine.networks.WIDE", 2)
     config = small("training.epochs=3", "mixing.warm_up=1")
     whole = finish(config, dataset, tmp_path / "whole")[1]
     abandon(config, dataset, tmp_path / "cut", after=3)

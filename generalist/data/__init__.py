@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from generalist.data.manifest import Manifest as Manifest
     from generalist.data.manifest import request_digest as request_digest
     from generalist.data.mapped import Mapped as Mapped
-    from generalist.data.placing import images_on as images_on
+    from generalist.data.mapped import images_on as images_on
     from generalist.data.preparation import prepare as prepare
 
 _NAMES = {
@@ -33,8 +33,7 @@ _NAMES = {
     "freshness": "changed_since check_watched",
     "loading": "load",
     "manifest": "Manifest request_digest",
-    "mapped": "Mapped",
-    "placing": "images_on",
+    "mapped": "Mapped images_on",
     "preparation": "prepare",
 }
 """What each module gives."""

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from generalist.config import DataOptions, canonical
 from generalist.data.contract import SPLITS, Raw, Source, Split, Uint8
-from generalist.data.copies import count_copies, without_copies
 from generalist.data.manifest import (
     ARRAYS,
     MANIFEST,
@@ -19,7 +18,7 @@ from generalist.data.manifest import (
     digest_of_test,
     request_digest,
 )
-from generalist.data.splitting import few, hold_back
+from generalist.data.splitting import count_copies, few, hold_back, without_copies
 from generalist.errors import BadInput
 from generalist.gate import file_sha256
 from generalist.writing import check_writable, part_of, rename, write_atomically

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from generalist.config import EngineOptions
-from generalist.engine.attack_network import AttackNetwork, wide
 from generalist.engine.falling_back import ALONE, brief, warned
+from generalist.engine.networks import AttackNetwork, wide
 from generalist.engine.parallel import Group
 from generalist.errors import BadInput
 from generalist.numerics import has_compiler

@@ -1,4 +1,4 @@
-"""Where things are computed: the device, and how many threads."""
+"""Where things are computed: the device, in which stream, and how many threads."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +23,30 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def lane(on: torch.device, *, plain: bool = False) -> Iterator[None]:
+    """Compute on a CUDA stream of its own, so that no expert waits for another's work; `plain` and on a CPU, nothing.
+
+    It begins after all that the current stream holds, and at the end the current stream waits for it. torch keeps
+    the current stream for each Python thread. What is made inside should not be freed outside: its memory would be
+    given away in this stream while the other one may still read it.
+
+    Args:
+        on: where things are computed.
+        plain: `engine.plain`.
+    """
+    if plain or on.type != "cuda" or not torch.cuda.is_available():  # that there is none is said by who computes
+        yield
+        return
+    around, own = torch.cuda.current_stream(on), torch.cuda.Stream(on)
+    own.wait_stream(around)
+    try:
+        with torch.cuda.stream(own):
+            yield
+    finally:
+        around.wait_stream(own)
 
 
 def device(name: str) -> torch.device:

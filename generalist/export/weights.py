@@ -14,7 +14,7 @@ from generalist.config.section import plugin
 from generalist.errors import BadInput
 from generalist.models import Classifier, build
 from generalist.store import read_tensors, write_tensors
-from generalist.store.foreign import refuse_foreign
+from generalist.store.files import refuse_foreign
 from generalist.tensors import ImageShape, Weights
 
 _MEND = "name a global.safetensors that a training wrote"

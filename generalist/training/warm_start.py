@@ -6,7 +6,7 @@ from generalist import engine
 from generalist.config import Config
 from generalist.errors import BadInput
 from generalist.store import read_tensors
-from generalist.store.foreign import refuse_foreign
+from generalist.store.files import refuse_foreign
 from generalist.tensors import ImageShape, Weights
 
 
