@@ -2,7 +2,6 @@
 
 import tarfile
 import tempfile
-from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,6 @@ class CifarSource(TorchvisionSource):
     Their files are pickles, and unpickling runs what it reads. `read` lets `decode` at them only after
     each file proved to be the official one.
     """
-
-    @abstractmethod
-    def reader(self) -> Any:
-        """Return the class of torchvision that reads them."""
 
     def official(self) -> dict[str, str]:
         reader = self.reader()

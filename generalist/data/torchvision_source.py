@@ -4,6 +4,7 @@ import hashlib
 from abc import abstractmethod
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -16,8 +17,11 @@ from generalist.writing import part_of, rename
 class TorchvisionSource(Source):
     """Reads official files, and nothing else: each must have the MD5 that torchvision lists for it.
 
-    Subclasses import torchvision where they use it: it takes seconds, and reading a configuration needs none of it.
+    Attributes:
+        reads: the class of `torchvision.datasets` that knows them.
     """
+
+    reads: ClassVar[str]
 
     path: str = Field(description="the folder of the official files")
     download: bool = Field(False, description="fetch missing official files; nothing is fetched otherwise")
@@ -36,6 +40,12 @@ class TorchvisionSource(Source):
         checksum = self._verified(folder, official)
         train, test, class_names = self.decode(folder)
         return Raw(train, test, class_names, f"{self.name}: official files in {self.path}", checksum)
+
+    def reader(self) -> Any:
+        """Return that class; to import torchvision takes seconds, and reading a configuration needs none of it."""
+        from generalist.torchvision_compat import torchvision
+
+        return getattr(torchvision.datasets, self.reads)
 
     @abstractmethod
     def official(self) -> dict[str, str]:

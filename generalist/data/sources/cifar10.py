@@ -1,6 +1,6 @@
 """CIFAR-10: 50,000 + 10,000 colour images of 32×32 pixels in 10 classes."""
 
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -10,10 +10,7 @@ from generalist.data.cifar_source import CifarSource
 class Cifar10(CifarSource):
     """Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html."""
 
+    reads: ClassVar[str] = "CIFAR10"
+
     name: Literal["cifar10"]
     path: str = Field("data/raw/cifar10", description="cifar-10-batches-py, or the folder that holds it")
-
-    def reader(self) -> Any:
-        from generalist.torchvision_compat import torchvision
-
-        return torchvision.datasets.CIFAR10

@@ -1,6 +1,6 @@
 """CIFAR-100: 50,000 + 10,000 colour images of 32×32 pixels in 100 (fine) classes."""
 
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -10,10 +10,7 @@ from generalist.data.cifar_source import CifarSource
 class Cifar100(CifarSource):
     """Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html."""
 
+    reads: ClassVar[str] = "CIFAR100"
+
     name: Literal["cifar100"]
     path: str = Field("data/raw/cifar100", description="cifar-100-python, or the folder that holds it")
-
-    def reader(self) -> Any:
-        from generalist.torchvision_compat import torchvision
-
-        return torchvision.datasets.CIFAR100

@@ -3,7 +3,7 @@
 import gzip
 import struct
 from pathlib import Path
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -19,13 +19,15 @@ class FashionMnist(TorchvisionSource):
     copy, or a pickled one of its older versions, without looking at their checksums.
     """
 
+    reads: ClassVar[str] = "FashionMNIST"
+
     name: Literal["fashion_mnist"]
     path: str = Field(
         "data/raw/fashion_mnist", description="the folder of the four .gz files, or torchvision's root of them"
     )
 
     def official(self) -> dict[str, str]:
-        return dict(self._reader().resources)
+        return dict(self.reader().resources)
 
     def place(self, path: Path) -> Path:
         """Return `path` itself where the files lie there, else where torchvision puts them."""
@@ -36,15 +38,10 @@ class FashionMnist(TorchvisionSource):
         folder = self.place(path)
         for name, md5 in self.official().items():
             if not (folder / name).exists():
-                download(self._reader().mirrors[0] + name, folder / name, md5=md5)
+                download(self.reader().mirrors[0] + name, folder / name, md5=md5)
 
     def decode(self, folder: Path) -> tuple[Split, Split, tuple[str, ...]]:
-        return _split(folder, "train"), _split(folder, "t10k"), tuple(self._reader().classes)
-
-    def _reader(self) -> Any:
-        from generalist.torchvision_compat import torchvision
-
-        return torchvision.datasets.FashionMNIST
+        return _split(folder, "train"), _split(folder, "t10k"), tuple(self.reader().classes)
 
 
 def _split(folder: Path, name: str) -> Split:

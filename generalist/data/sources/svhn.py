@@ -1,7 +1,7 @@
 """SVHN, cropped digits: 73,257 + 26,032 colour images of 32×32 pixels in 10 classes."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -15,6 +15,8 @@ _SPLITS = ("train", "test")
 class Svhn(TorchvisionSource):
     """Netzer et al. 2011, http://ufldl.stanford.edu/housenumbers/; its `extra` images are not used."""
 
+    reads: ClassVar[str] = "SVHN"
+
     name: Literal["svhn"]
     path: str = Field("data/raw/svhn", description="the folder of train_32x32.mat and test_32x32.mat")
 
@@ -27,17 +29,12 @@ class Svhn(TorchvisionSource):
                 download(url, path / name, md5=md5)
 
     def decode(self, folder: Path) -> tuple[Split, Split, tuple[str, ...]]:
-        train, test = (self._reader()(root=str(folder), split=name) for name in _SPLITS)
+        train, test = (self.reader()(root=str(folder), split=name) for name in _SPLITS)
         return _split(train), _split(test), tuple(str(digit) for digit in range(10))
-
-    def _reader(self) -> Any:
-        from generalist.torchvision_compat import torchvision
-
-        return torchvision.datasets.SVHN
 
     def _listed(self) -> list[tuple[str, str, str]]:
         """Return address, name and MD5 of each file."""
-        return [tuple(self._reader().split_list[name]) for name in _SPLITS]
+        return [tuple(self.reader().split_list[name]) for name in _SPLITS]
 
 
 def _split(read: Any) -> Split:
