@@ -27,57 +27,18 @@ T = TypeVar("T")
 
 
 class Group:
-    """The processes of a training; this is the group of one, to which everything belongs."""
+    """The processes of a training, which all call the same methods in the same order; by default this one alone."""
 
-    rank = 0
-    size = 1
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank, self.size = rank, size
 
     def rows(self, count: int) -> slice:
-        """Return this process's rows of a batch of `count` images.
+        """Return this process's rows of a batch of `count` images: neighbours, as many as others' or one more or less.
 
         Raises:
             BadInput: there are fewer images than processes.
         """
-        return slice(0, count)
-
-    def part(self, batch: Batch, draw: torch.Generator) -> tuple[Batch, torch.Generator]:
-        """Return this process's rows of a batch, and their random numbers out of those of the whole batch."""
-        return batch, draw
-
-    def share(self, part: Batch, whole: Batch) -> Tensor | None:
-        """Return what a mean over the part weighs in the mean over the whole batch, a float32 scalar; None is 1."""
-        return None
-
-    def sums(self, parameters: Sequence[Tensor], loss: Tensor, correct: Tensor) -> tuple[Tensor, Tensor]:
-        """Add up gradients, in place, and both numbers."""
-        return loss, correct
-
-    def gathered(self, own: Tensor) -> list[Tensor]:
-        """Return every process's tensor of this shape, by rank."""
-        return [own]
-
-    def agreed(self, answer: Callable[[], T]) -> T:
-        """Return the first process's answer, also where it is a `BadInput`; the others don't ask."""
-        return answer()
-
-    def settle(self, device: torch.device) -> None:
-        """Take a GPU of one's own, where training is on GPUs.
-
-        Raises:
-            BadInput: there are fewer than processes.
-        """
-
-
-class Ranks(Group):
-    """One of several processes, which all call the same methods in the same order."""
-
-    def __init__(self) -> None:
-        """Join the group, in each process, after torch's process group was made."""
-        self.rank, self.size = dist.get_rank(), dist.get_world_size()
-
-    def rows(self, count: int) -> slice:
-        """Return neighbours, as many as the others' or one more or less."""
-        if count < self.size:
+        if count < self.size > 1:
             raise BadInput(
                 f"a batch of {count} images can't be shared by {self.size} processes: choose a training.batch_size"
                 " that leaves each of them an image, also of an epoch's last batch, or start fewer processes"
@@ -85,14 +46,21 @@ class Ranks(Group):
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
     def part(self, batch: Batch, draw: torch.Generator) -> tuple[Batch, torch.Generator]:
+        """Return this process's rows of a batch, and their random numbers out of those of the whole batch."""
+        if self.size == 1:
+            return batch, draw
         rows = self.rows(len(batch))
         own = Batch(batch.images[rows], batch.labels[rows], batch.ids[rows])
         return own, PartOfBatch(draw, rows, len(batch))
 
-    def share(self, part: Batch, whole: Batch) -> Tensor:
-        return torch.full((), len(part) / len(whole), device=part.images.device)
+    def share(self, part: Batch, whole: Batch) -> Tensor | None:
+        """Return what a mean over the part weighs in the mean over the whole batch, a float32 scalar; None is 1."""
+        return None if self.size == 1 else torch.full((), len(part) / len(whole), device=part.images.device)
 
     def sums(self, parameters: Sequence[Tensor], loss: Tensor, correct: Tensor) -> tuple[Tensor, Tensor]:
+        """Add up gradients, in place, and both numbers."""
+        if self.size == 1:
+            return loss, correct
         gradients = [own.grad for own in parameters if own.grad is not None]
         # One message for all of them; a count of images is exact in float32 up to 2^24.
         flat = torch.cat([own.reshape(-1) for own in gradients] + [torch.stack((loss.float(), correct.float()))])
@@ -102,11 +70,15 @@ class Ranks(Group):
         return total[-2], total[-1].round().to(correct.dtype)
 
     def gathered(self, own: Tensor) -> list[Tensor]:
+        """Return every process's tensor of this shape, by rank."""
         parts = [torch.empty_like(own) for _ in range(self.size)]
         dist.all_gather(parts, own)
         return parts
 
     def agreed(self, answer: Callable[[], T]) -> T:
+        """Return the first process's answer, also where it is a `BadInput`; the others don't ask."""
+        if self.size == 1:
+            return answer()
         told: list[tuple[T | None, BadInput | None]] = [(None, None)]
         if self.rank == 0:
             try:
@@ -120,7 +92,12 @@ class Ranks(Group):
         return value  # type: ignore[return-value]  # without an error it is the answer, which may be None
 
     def settle(self, device: torch.device) -> None:
-        if device.type != "cuda":
+        """Take a GPU of one's own, where several train on GPUs.
+
+        Raises:
+            BadInput: there are fewer than processes.
+        """
+        if self.size == 1 or device.type != "cuda":
             return
         here, there = int(os.environ.get("LOCAL_RANK", self.rank)), torch.cuda.device_count()
         if here >= there:
@@ -130,7 +107,8 @@ class Ranks(Group):
 
 def group() -> Group:
     """Return the processes that this one trains with."""
-    return Ranks() if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1 else Group()
+    joined = dist.is_available() and dist.is_initialized()
+    return Group(dist.get_rank(), dist.get_world_size()) if joined else Group()
 
 
 def in_order(parts: Sequence[Tensor]) -> Tensor:
