@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
-from generalist.attacks import attack_from, cross_entropy, fgsm, pgd
+from generalist.attacks import attack_from, cross_entropy, pgd
 from generalist.config import AttackOptions
 from generalist.errors import BadInput
 from generalist.threats import Threat
@@ -21,6 +21,11 @@ LINF, L2 = Threat("linf", 0.1), Threat("l2", 0.5)
 def labels_for(pixels: torch.Tensor, classes: int = 4) -> torch.Tensor:
     """Return some labels."""
     return torch.arange(len(pixels)) % classes
+
+
+def fgsm(network, images, labels, threat, *, step_size=None, **more):
+    """Return what the attack of that name makes."""
+    return attack_from(AttackOptions(name="fgsm", step_size=step_size), threat)(network, images, labels, **more)
 
 
 def two_class(weights: torch.Tensor) -> nn.Sequential:
@@ -181,7 +186,8 @@ def test_the_configuration_names_the_attack():
     from_images = attack_from(AttackOptions(steps=3, random_start=False), L2)(network, pixels, labels)
     assert torch.equal(from_images, pgd(network, pixels, labels, L2, steps=3, random_start=False))
     single, numbers = attack_from(AttackOptions(name="fgsm"), LINF), generator(4)
-    assert torch.equal(single(network, pixels, labels, generator=numbers), fgsm(network, pixels, labels, LINF))
+    one = pgd(network, pixels, labels, LINF, steps=1, step_size=0.1, random_start=False)
+    assert torch.equal(single(network, pixels, labels, generator=numbers), one)
     assert torch.equal(numbers.get_state(), generator(4).get_state())
     given = attack_from(options, L2)(network, pixels, labels, start=pixels, loss=lambda z, y: -cross_entropy(z, y))
     assert (cross_entropy(network(given), labels) <= cross_entropy(network(pixels), labels)).all()

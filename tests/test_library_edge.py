@@ -14,15 +14,16 @@ from generalist.attacks import (
     VERSIONS,
     Standing,
     apgd,
+    attack_from,
     autoattack,
     cascade,
     examination,
     fab,
-    fgsm,
     fooled,
     pgd,
     square,
 )
+from generalist.config import AttackOptions
 from generalist.errors import BadInput
 from generalist.randomness import ImageStreams
 from generalist.threats import Threat
@@ -57,7 +58,7 @@ ATTACKS: dict[str, Callable[..., Tensor]] = {
     "pgd": lambda net, x, y: pgd(net, x, y, THREAT, steps=3, generator=generator(0)),
     "pgd from a start": lambda net, x, y: pgd(net, x, y, THREAT, steps=3, start=x),
     "pgd from the images": lambda net, x, y: pgd(net, x, y, THREAT, steps=3, random_start=False),
-    "fgsm": lambda net, x, y: fgsm(net, x, y, THREAT),
+    "fgsm": lambda net, x, y: attack_from(AttackOptions(name="fgsm"), THREAT)(net, x, y),
 }
 every_attack = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 

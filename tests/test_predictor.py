@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from generalist.data.decoding import decode
+from generalist.data.decoding import decode, refuse
 from generalist.data.image_files import find
 from generalist.data.sources import folder as folder_source
 from generalist.errors import BadInput
@@ -74,6 +74,14 @@ def test_probabilities_are_the_softmax_of_the_logits(
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
 
 
+def predict_files(predictor: Predictor, paths: list[Path]) -> list[Prediction]:
+    """Return all predictions, or raise what is wrong with some images, in one sentence."""
+    said = list(predictor.predict_each(paths))
+    if unreadable := [one for one in said if not isinstance(one, Prediction)]:
+        refuse(unreadable)
+    return [one for one in said if isinstance(one, Prediction)]
+
+
 def test_image_files_give_what_their_pixels_give(predictor: Predictor, tmp_path: Path) -> None:
     """A lossless file of the model's size is predicted as the array in it; the best class has the best probability."""
     shots = pictures(3)
@@ -81,7 +89,7 @@ def test_image_files_give_what_their_pixels_give(predictor: Predictor, tmp_path:
     for file, shot in zip(files, shots, strict=True):
         Image.fromarray(shot).save(file)
     rows = predictor.predict(as_input(shots))
-    predictions = predictor.predict_files(files)
+    predictions = predict_files(predictor, files)
     assert [prediction.file for prediction in predictions] == files
     for prediction, row in zip(predictions, rows, strict=True):
         np.testing.assert_allclose(prediction.probabilities, row, rtol=1e-6)
@@ -97,9 +105,9 @@ def test_folders_are_searched_in_the_order_of_names(predictor: Predictor, tmp_pa
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pictures(1)[0]).save(folder / name)
     (folder / "notes.txt").write_text("no image", encoding="utf-8")
-    found = predictor.predict_files([folder / "c", folder])
+    found = predict_files(predictor, [folder / "c", folder])
     assert [p.file.relative_to(folder).as_posix() for p in found] == ["c/d/e.bmp", "c/f.webp", *names]
-    assert predictor.predict_files([]) == []
+    assert predict_files(predictor, []) == []
 
 
 def listed_by_prepare(folder: Path) -> dict[str, list[Path]]:
@@ -130,7 +138,7 @@ def test_files_are_decoded_as_training_images_are(
         return np.eye(1, CLASSES, dtype=np.float32)
 
     monkeypatch.setattr(predictor, "predict", predict)
-    predictor.predict_files([file])
+    predict_files(predictor, [file])
     expected = decode(file.read_bytes(), size=(HEIGHT, WIDTH), grayscale=channels == 1, path=file)
     np.testing.assert_array_equal(seen[0], expected[None].astype(np.float32) / np.float32(255))
 
@@ -143,16 +151,16 @@ def test_unreadable_files_are_named(predictor: Predictor, tmp_path: Path) -> Non
     text.write_text("no image", encoding="utf-8")
     empty.touch()
     with pytest.raises(BadInput, match=r"there is no .*none\.png, no .*nor\.png: name images"):
-        predictor.predict_files([tmp_path / "none.png", damaged, tmp_path / "nor.png"])
+        predict_files(predictor, [tmp_path / "none.png", damaged, tmp_path / "nor.png"])
     with pytest.raises(BadInput, match=r"damaged\.png can't be read as an image \(.*\); mend or remove it"):
-        predictor.predict_files([damaged])
+        predict_files(predictor, [damaged])
     listed = r"^3 images can't be read: .*damaged\.png can't .*text\.png is no image.*empty\.png is empty; mend"
     with pytest.raises(BadInput, match=listed):
-        predictor.predict_files([damaged, text, empty])
+        predict_files(predictor, [damaged, text, empty])
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "photo.heic").touch()
     with pytest.raises(BadInput, match=r"folder .*folder holds no images \(left out: 1 file .*\(\.heic\)\): name"):
-        predictor.predict_files([tmp_path / "folder"])
+        predict_files(predictor, [tmp_path / "folder"])
 
 
 def test_images_come_in_tiles(predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,8 +174,8 @@ def test_images_come_in_tiles(predictor: Predictor, tmp_path: Path, monkeypatch:
     first = [next(each) for _ in range(3)]
     (tmp_path / "7.png").write_bytes(b"broken since")
     said = [*first, *each]
-    assert [one for one in said if isinstance(one, Prediction)] == predictor.predict_files(
-        [tmp_path / f"{index}.png" for index in (0, 1, 2, 3, 5, 6)]
+    assert [one for one in said if isinstance(one, Prediction)] == predict_files(
+        predictor, [tmp_path / f"{index}.png" for index in (0, 1, 2, 3, 5, 6)]
     )
     assert [str(one).split()[0] for one in said if isinstance(one, BadInput)] == [
         str(tmp_path / "4.png"),
@@ -200,7 +208,7 @@ def test_the_same_files_as_by_prepare_in_the_same_order(predictor: Predictor, tm
     (raw / "c").symlink_to(raw / "b")
     (raw / "a" / "up").symlink_to(raw)
     expected = [f"{file.relative_to(raw)}" for files in listed_by_prepare(raw).values() for file in files]
-    assert [str(one.file.relative_to(raw)) for one in predictor.predict_files([raw])] == expected
+    assert [str(one.file.relative_to(raw)) for one in predict_files(predictor, [raw])] == expected
     assert expected == ["a/B.PNG", "a/s/2.jfif", "a/s.png", "b/1.png", "b/é.tga", "c/1.png", "c/é.tga"]
 
 
@@ -208,7 +216,7 @@ def test_what_is_left_out_is_logged(predictor: Predictor, tmp_path: Path, caplog
     """One sentence for a folder."""
     Image.fromarray(pictures(1)[0]).save(tmp_path / "a.png")
     (tmp_path / "notes.txt").touch()
-    predictor.predict_files([tmp_path])
+    predict_files(predictor, [tmp_path])
     (record,) = [record for record in caplog.records if record.name == "generalist"]
     assert "left out 1 file that is no image" in record.getMessage() or "left out 2 files" in record.getMessage()
 
@@ -223,7 +231,7 @@ def test_damaged_bytes_of_any_kind_are_named(grey: Predictor, tmp_path: Path) ->
         changed[offset] ^= 0xFF
         file.write_bytes(changed)
         try:
-            outcomes.add(len(grey.predict_files([file])))
+            outcomes.add(len(predict_files(grey, [file])))
         except BadInput as error:
             outcomes.add("image.png" in str(error))
     assert outcomes <= {1}
@@ -236,7 +244,7 @@ def test_files_have_one_or_three_channels(tmp_path: Path) -> None:
     predictor = Predictor(written(tmp_path, onnx_models.linear(weight=weight, shape=("batch", 2, HEIGHT, WIDTH))))
     Image.fromarray(pictures(1)[0]).save(tmp_path / "image.png")
     with pytest.raises(BadInput, match="takes 2 channels, and image files have 1 or 3"):
-        predictor.predict_files([tmp_path / "image.png"])
+        predict_files(predictor, [tmp_path / "image.png"])
     assert predictor.predict(np.zeros((1, 2, HEIGHT, WIDTH), dtype=np.float32)).shape == (1, CLASSES)
 
 
@@ -275,7 +283,7 @@ def test_prediction_needs_no_torch(tmp_path: Path, root: Path) -> None:
     Image.fromarray(pictures(1)[0]).save(tmp_path / "image.png")
     script = (
         "import sys; from pathlib import Path; from generalist.export import Predictor, read_metadata, verify\n"
-        f"print(len(Predictor(Path({str(path)!r})).predict_files([Path({str(tmp_path / 'image.png')!r})])))\n"
+        f"print(len(list(Predictor(Path({str(path)!r})).predict_each([Path({str(tmp_path / 'image.png')!r})]))))\n"
         "print(sorted({'torch', 'scipy', 'onnxscript'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)

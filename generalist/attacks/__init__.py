@@ -4,7 +4,6 @@ from generalist.attacks.apgd import apgd as apgd
 from generalist.attacks.cascade import autoattack as autoattack
 from generalist.attacks.fab import fab as fab
 from generalist.attacks.gradient import attack_from as attack_from
-from generalist.attacks.gradient import fgsm as fgsm
 from generalist.attacks.gradient import pgd as pgd
 from generalist.attacks.losses import cross_entropy as cross_entropy
 from generalist.attacks.losses import fooled as fooled

@@ -1,4 +1,4 @@
-"""FGSM and PGD: one loop of projected gradient ascent, the inner loop of adversarial training."""
+"""PGD, and FGSM as its single step: one loop of projected gradient ascent, the inner loop of adversarial training."""
 
 import functools
 from dataclasses import dataclass
@@ -72,11 +72,10 @@ def pgd(
         raise BadInput("a random start needs a generator: pass generator=… or random_start=False")
     images, labels = plain(images), plain(labels)
     size = 2.5 * threat.eps / steps if step_size is None else float(step_size)
-    ball = threat.ball(images)
     if start is not None:
-        points = ball.project_(start.detach().clone())
+        points = threat.project(start.detach(), images)
     elif random_start and generator is not None:
-        points = ball.project_(ball.random_offset(generator).add_(images))
+        points = threat.random_start(images, generator)
     else:
         points = images.clone()
 
@@ -107,26 +106,6 @@ def _ascended(
             gradient = slope(network, points, labels, loss)
             ball.project_(points.add_(ball.steepest_ascent(gradient), alpha=size))
     return points
-
-
-def fgsm(
-    network: Network,
-    images: Images,
-    labels: Reference,
-    threat: Threat,
-    *,
-    step_size: float | None = None,
-    loss: Loss = cross_entropy,
-    generator: torch.Generator | None = None,
-    start: Images | None = None,
-) -> Images:
-    """Attack by the fast gradient sign method (Goodfellow et al., ICLR 2015): one step of size eps from the images.
-
-    The arguments are those of `pgd`; nothing is drawn from the generator.
-    """
-    del generator  # for the sake of callers that take either attack
-    size = float(threat.eps if step_size is None else step_size)
-    return pgd(network, images, labels, threat, steps=1, step_size=size, random_start=False, loss=loss, start=start)
 
 
 @dataclass(frozen=True)

@@ -74,18 +74,6 @@ class Predictor:
         probabilities: Float32 = powers / powers.sum(axis=1, keepdims=True)
         return probabilities
 
-    def predict_files(self, paths: Iterable[Path]) -> list[Prediction]:
-        """Return the predictions for image files, and for all images below folders, in the order of their names.
-
-        Raises:
-            BadInput: as for `predict_each`, or images can't be read: the sentence names up to ten of them.
-        """
-        said = list(self.predict_each(paths))
-        unreadable = [one for one in said if isinstance(one, decoding.Unreadable)]
-        if unreadable:
-            decoding.refuse(unreadable)
-        return [one for one in said if isinstance(one, Prediction)]
-
     def predict_each(self, paths: Iterable[Path]) -> "Iterator[Prediction | decoding.Unreadable]":
         """Predict image files as they come: images that can't be read are given as the error that says why.
 
