@@ -17,8 +17,11 @@ from generalist.store import Stored
 from generalist.tensors import Images, Labels, Logits, Mask
 from generalist.threats import Threat
 
-_TOLERANCE = 1e-6  # of eps: how far float64 may find a success outside the ball
-_SMALL = 2**24  # numbers: all runs on a batch of small images together, so that the last of them share their tiles
+_TOLERANCE = 1e-6
+"""Of eps: how far float64 may find a success outside the ball. Ours; balls keep inside by themselves (`Ball.radius`),
+and what is left is the rounding of sums over pixels."""
+_SMALL = 2**24
+"""Numbers, 64 MiB of float32: so small, all runs on a batch go together, and the last of them share their tiles."""
 
 
 class Course:
