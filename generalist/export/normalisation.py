@@ -1,12 +1,12 @@
 """Normalisation that a foreign model expects to be done outside of its file. No torch here."""
 
-import re
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from generalist.config import Quantity
 from generalist.errors import BadInput
 from generalist.export.runtime import Float32, Runtime
 from generalist.significance import mcnemar
@@ -14,12 +14,9 @@ from generalist.significance import mcnemar
 SAMPLE = 500
 """Images, at most, on which normalisations are compared."""
 _LEVEL = 0.01  # of the paired tests together
-_LARGE, _LARGE_LEVEL = (
-    0.1,
-    0.05,
-)  # a rise that is told at another level, as a few dozen images can't show it at the first
+_LARGE, _LARGE_LEVEL = 0.1, 0.05  # such a rise is told at another level: a few dozen images can't show it at the first
 _FLAT = 1e-3  # a standard deviation that nobody divides by
-_NUMBER = re.compile(r"[+-]?(\d{1,20}(\.\d{0,20})?|\.\d{1,20})(e[+-]?\d{1,2})?(/\d{1,9}(\.\d{1,9})?)?", re.IGNORECASE)
+_BEYOND = 1e6  # of any pixel
 
 
 @dataclass(frozen=True)
@@ -117,24 +114,16 @@ def _right(model: Runtime, other: Normalisation, images: Float32, labels: NDArra
 
 
 def _numbers(option: str, written: str, channels: int) -> tuple[float, ...]:
-    parts = [part.strip() for part in written.split(",")]
-    if len(parts) not in {1, channels} or not all(_NUMBER.fullmatch(part) for part in parts):
+    try:
+        numbers = tuple(float(Quantity(part.strip())) for part in written.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) not in {1, channels} or max(map(abs, numbers)) >= _BEYOND:
         raise BadInput(
-            f"{option} {written[:80]} is not one number or {channels} with commas between them, one for each channel:"
-            " write it as 0.5 or 0.485,0.456,0.406"
+            f"{option} {written[:80]} is not one number or {channels} with commas between them, one for each channel,"
+            " of pixels in [0, 1]: write it as 0.5, 1/255 or 0.485,0.456,0.406"
         )
-    numbers = []
-    for part in parts:
-        above, _, below = part.partition("/")
-        if below and not float(below):
-            raise BadInput(f"{option} {written[:80]} divides by 0: write it as 0.5 or 1/255")
-        number = float(above) / float(below or 1)
-        if not abs(number) < 1e6:
-            raise BadInput(
-                f"{option} {written[:80]} is beyond any pixel: write it as 0.5 or 1/255, of pixels in [0, 1]"
-            )
-        numbers.append(number)
-    return tuple(numbers)
+    return numbers
 
 
 def _shown(numbers: tuple[float, ...]) -> str:
