@@ -6,7 +6,6 @@ alone they let the import pass: data sets, models and transforms then work, thos
 """
 
 import importlib
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,27 +22,19 @@ def _declare_operators() -> None:
     _declared.append(library)
 
 
-def import_torchvision(
-    load: Callable[[], Any] = lambda: importlib.import_module("torchvision"),
-    *,
-    declare: Callable[[], None] = _declare_operators,
-) -> Any:
+def import_torchvision() -> Any:
     """Import torchvision; if, and only if, its operators are missing, declare them and import it again.
 
-    Args:
-        load: imports it.
-        declare: declares the missing operators.
-
     Raises:
-        Exception: whatever `load` raises for any other reason, or again after the declaration.
+        Exception: whatever the import raises for any other reason, or again after the declaration.
     """
     try:
-        return load()
+        return importlib.import_module("torchvision")
     except RuntimeError as error:
         if _SYMPTOM not in str(error):
             raise
-    declare()
-    return load()
+    _declare_operators()
+    return importlib.import_module("torchvision")
 
 
 torchvision: Any = import_torchvision()

@@ -1,7 +1,11 @@
 """The import of torchvision, with and without its compiled operators."""
 
+import importlib
+from collections.abc import Callable
+
 import pytest
 
+from generalist import torchvision_compat
 from generalist.torchvision_compat import import_torchvision, torchvision
 
 
@@ -11,7 +15,7 @@ class Imports:
     def __init__(self, *outcomes: object) -> None:
         self.outcomes, self.declared = list(outcomes), 0
 
-    def load(self) -> object:
+    def load(self, _: str) -> object:
         """Give the next outcome: raise it if it is an error, else return it."""
         outcome = self.outcomes.pop(0)
         if isinstance(outcome, Exception):
@@ -23,21 +27,34 @@ class Imports:
         self.declared += 1
 
 
+@pytest.fixture
+def imports(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Imports]:
+    """Let outcomes take the place of imports, and count declarations."""
+
+    def pretended(*outcomes: object) -> Imports:
+        made = Imports(*outcomes)
+        monkeypatch.setattr(importlib, "import_module", made.load)
+        monkeypatch.setattr(torchvision_compat, "_declare_operators", made.declare)
+        return made
+
+    return pretended
+
+
 MISSING = RuntimeError("operator torchvision::nms does not exist")
 
 
-def test_an_import_that_works_is_left_alone() -> None:
+def test_an_import_that_works_is_left_alone(imports: Callable[..., Imports]) -> None:
     """Nothing is declared where the operators are there."""
-    imports = Imports("torchvision")
-    assert import_torchvision(imports.load, declare=imports.declare) == "torchvision"
-    assert imports.declared == 0
+    made = imports("torchvision")
+    assert import_torchvision() == "torchvision"
+    assert made.declared == 0
 
 
-def test_missing_operators_are_declared_and_the_import_repeated() -> None:
+def test_missing_operators_are_declared_and_the_import_repeated(imports: Callable[..., Imports]) -> None:
     """The remedy is applied once, then the import goes through."""
-    imports = Imports(MISSING, "torchvision")
-    assert import_torchvision(imports.load, declare=imports.declare) == "torchvision"
-    assert imports.declared == 1
+    made = imports(MISSING, "torchvision")
+    assert import_torchvision() == "torchvision"
+    assert made.declared == 1
 
 
 @pytest.mark.parametrize(
@@ -48,21 +65,21 @@ def test_missing_operators_are_declared_and_the_import_repeated() -> None:
         ImportError(str(MISSING)),
     ],
 )
-def test_other_failures_are_passed_on(error: Exception) -> None:
+def test_other_failures_are_passed_on(error: Exception, imports: Callable[..., Imports]) -> None:
     """An import that fails for any other reason fails as it did, and nothing is declared."""
-    imports = Imports(error, "torchvision")
+    made = imports(error, "torchvision")
     with pytest.raises(type(error)) as caught:
-        import_torchvision(imports.load, declare=imports.declare)
+        import_torchvision()
     assert caught.value is error
-    assert imports.declared == 0
+    assert made.declared == 0
 
 
-def test_a_remedy_that_does_not_help_is_tried_once() -> None:
+def test_a_remedy_that_does_not_help_is_tried_once(imports: Callable[..., Imports]) -> None:
     """If the import fails again, its error is the result."""
-    imports = Imports(MISSING, MISSING)
+    made = imports(MISSING, MISSING)
     with pytest.raises(RuntimeError, match="does not exist"):
-        import_torchvision(imports.load, declare=imports.declare)
-    assert imports.declared == 1
+        import_torchvision()
+    assert made.declared == 1
 
 
 def test_the_real_one_has_what_we_use() -> None:

@@ -70,7 +70,7 @@ def in_float64(model: nn.Module | Network) -> Network | None:
 
 def in_float32(decision: Network, on: torch.device) -> Network:
     """Return the decision in float32 also where TF32 is allowed around it: verdicts are float32."""
-    if not _has_tf32(on):
+    if on.type != "cuda":
         return decision
 
     def exact(points: Images) -> Logits:
@@ -101,7 +101,7 @@ def searched(
     if precision not in _SLACK:
         raise BadInput(f"there is no precision '{precision}' of searches; use one of {', '.join(_SLACK)}")
     on = images.device
-    if precision == "float32" or (precision == "tf32" and not _has_tf32(on)):
+    if precision == "float32" or (precision == "tf32" and on.type != "cuda"):
         return Victim(decision)
     if precision == "bfloat16" and not isinstance(model, nn.Module):
         raise BadInput("searches in bfloat16 need a torch.nn.Module; hand one over, or use float32")
@@ -120,7 +120,3 @@ def searched(
     except BadInput as error:
         raise BadInput(f"the model can't be searched in {precision} ({error}): use precision='float32'") from error
     return Victim(exact, view, slack) if bool((difference <= slack).all()) else Victim(exact, slack=math.inf)
-
-
-def _has_tf32(on: torch.device) -> bool:
-    return on.type == "cuda"

@@ -34,10 +34,7 @@ def load(
     if (path is None) == (preset is None):
         raise TypeError("give either a path or a preset")
     path = preset_path(preset) if preset is not None else Path(str(path))
-    tree, overrides = read_plain(path), tuple(overrides)
-    for override in overrides:
-        set_path(tree, override)
-    return check(tree, where=path.name, overrides=overrides)
+    return _changed(read_plain(path), overrides, path.name)
 
 
 def overridden(config: Config, overrides: Iterable[str]) -> Config:
@@ -46,10 +43,14 @@ def overridden(config: Config, overrides: Iterable[str]) -> Config:
     Raises:
         BadInput: a key, value or combination is wrong.
     """
-    tree, overrides = config.model_dump(mode="json"), tuple(overrides)
+    return _changed(config.model_dump(mode="json"), overrides, "configuration")
+
+
+def _changed(tree: Any, overrides: Iterable[str], where: str) -> Config:
+    overrides = tuple(overrides)
     for override in overrides:
         set_path(tree, override)
-    return check(tree, overrides=overrides)
+    return check(tree, where, overrides=overrides)
 
 
 def check(tree: Any, where: str = "configuration", *, overrides: Sequence[str] = ()) -> Config:

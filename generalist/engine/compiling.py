@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import weakref
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -71,7 +71,9 @@ class CompiledForward:
     def __init__(self, model: nn.Module, batch_size: int) -> None:
         self._model = weakref.ref(model)  # which holds this
         self._batch_size = batch_size
-        self._fast = _compiled(_forward, _kind(type(model), [*model.parameters(), *model.buffers()]))
+        tensors = [*model.parameters(), *model.buffers()]
+        kind: Hashable = type(model), tuple((own.shape, own.dtype, own.device) for own in tensors)
+        self._fast = _compiled(kind)
         self._passed: set[Hashable] = set()
         self._failed = False
 
@@ -140,25 +142,13 @@ def _forward(model: nn.Module, *inputs: Any) -> Tensor:
     return result
 
 
-def _kind(of: type, tensors: Sequence[Tensor]) -> Hashable:
-    """Return a key that is equal for networks that may share compiled code, as that of two experts."""
-    return of, tuple((own.shape, own.dtype, own.device) for own in tensors)
-
-
 @functools.lru_cache(maxsize=64)
-def _compiled(function: FunctionType, kind: Hashable) -> Callable[..., Any]:
-    """Return a copy of a function for one kind of network, compiled without gaps, so that it works as a whole or fails.
+def _compiled(kind: Hashable) -> Callable[..., Any]:
+    """Return a copy of `_forward`, compiled without gaps, so that it works as a whole or fails; one a kind of network.
 
     torch counts how often one code was compiled, over all networks of a process, and after eight times refuses.
     """
-    del kind  # which of the copies it is: the cache looks at it
-    own = FunctionType(
-        function.__code__.replace(),
-        function.__globals__,
-        function.__name__,
-        function.__defaults__,
-        function.__closure__,
-    )
-    own.__kwdefaults__ = function.__kwdefaults__
+    del kind  # which of the copies it is: the cache looks at it; two experts' networks are of one kind
+    own = FunctionType(_forward.__code__.replace(), _forward.__globals__)
     compiled: Callable[..., Any] = torch.compile(own, fullgraph=True, dynamic=False)
     return compiled

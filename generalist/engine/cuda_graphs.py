@@ -5,7 +5,6 @@ them. A graph has fixed addresses: inputs are copied into buffers, and the resul
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,10 +18,8 @@ Work = Callable[..., Tensor]
 """From inputs, which it may overwrite, to a result; deterministic, without waiting for the device."""
 
 
-class Record(Protocol):
-    """Records what is done, and gives what does it again and returns the result's buffer."""
-
-    def __call__(self, done: Callable[[], Tensor]) -> Callable[[], Tensor]: ...
+Record = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
+"""Records what is done, and gives what does it again and returns the result's buffer."""
 
 
 def cuda_graph(done: Callable[[], Tensor]) -> Callable[[], Tensor]:
