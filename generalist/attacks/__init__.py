@@ -8,8 +8,8 @@ from generalist.attacks.gradient import pgd as pgd
 from generalist.attacks.losses import cross_entropy as cross_entropy
 from generalist.attacks.losses import fooled as fooled
 from generalist.attacks.losses import margin as margin
+from generalist.attacks.members import VERSIONS as VERSIONS
 from generalist.attacks.square import square as square
 from generalist.attacks.verdicts import Cascade as Cascade
 from generalist.attacks.verdicts import Standing as Standing
 from generalist.attacks.verdicts import merge as merge
-from generalist.attacks.versions import VERSIONS as VERSIONS

@@ -7,18 +7,25 @@ import torch
 from torch import Tensor, nn
 
 from generalist import engine
-from generalist.attacks.checks import check_images
 from generalist.attacks.course import Course
 from generalist.attacks.examination import examine_gradients, examine_outputs
-from generalist.attacks.expectation import Drawn, Expectation
-from generalist.attacks.handover import Precision, decided, evaluating, in_float32, in_float64, searched
+from generalist.attacks.handover import (
+    Drawn,
+    Expectation,
+    Precision,
+    check_images,
+    decided,
+    evaluating,
+    in_float32,
+    in_float64,
+    searched,
+)
 from generalist.attacks.losses import Network
-from generalist.attacks.members import GRADIENT_FREE, member
+from generalist.attacks.members import GRADIENT_FREE, chosen, member
 from generalist.attacks.resume import StateFile, identity
 from generalist.attacks.setting import Setting
 from generalist.attacks.tiles import on_behalf
 from generalist.attacks.verdicts import Cascade, Standing
-from generalist.attacks.versions import chosen
 from generalist.attacks.victim import Victim
 from generalist.errors import BadInput
 from generalist.randomness import ImageStreams

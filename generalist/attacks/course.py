@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from generalist.attacks.checks import check_logits
 from generalist.attacks.examination import Findings, lands_beside
+from generalist.attacks.handover import check_logits
 from generalist.attacks.losses import Network, margin
 from generalist.attacks.members import GRADIENT_FREE
 from generalist.attacks.setting import Wave

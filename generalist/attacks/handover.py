@@ -1,13 +1,17 @@
-"""How a model is handed to attacks: in eval mode, by its decision, through its views; and put back as it was."""
+"""How a model and images are handed to attacks: checked, in eval mode, by the decision, through views, put back after.
+
+Models that draw random numbers give each pass numbers of its own, and their expectation is attacked.
+"""
 
 import copy
+import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from generalist import engine
 from generalist.attacks.losses import Network
@@ -120,3 +124,89 @@ def searched(
     except BadInput as error:
         raise BadInput(f"the model can't be searched in {precision} ({error}): use precision='float32'") from error
     return Victim(exact, view, slack) if bool((difference <= slack).all()) else Victim(exact, slack=math.inf)
+
+
+class Drawn:
+    """A network whose n-th pass since `begin` draws numbers that depend on the seed, the purpose, the place and n."""
+
+    def __init__(self, network: Network, seed: int, purpose: str) -> None:
+        self.network, self.seed, self.purpose = network, seed, purpose
+        self.begin("")
+
+    def begin(self, place: str) -> None:
+        """Start numbering passes anew, for one place of an evaluation."""
+        self.key, self.passes = f"{self.seed} {self.purpose} {place}", 0
+
+    def __call__(self, images: Images) -> Logits:
+        with _numbers(f"{self.key} {self.passes}", images.device):
+            self.passes += 1
+            return self.network(images)
+
+
+class Expectation:
+    """log of the mean softmax over some draws: what an attack on the expected answer climbs (Athalye et al. 2018)."""
+
+    def __init__(self, network: Network, draws: int, seed: int) -> None:
+        self.drawn, self.draws = Drawn(network, seed, "search"), draws
+
+    def __call__(self, images: Images) -> Logits:
+        logs = torch.stack([self.drawn(images).float().log_softmax(1) for _ in range(self.draws)])
+        return logs.logsumexp(0) - math.log(self.draws)
+
+
+@contextmanager
+def _numbers(key: str, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generators by a key, and put them back."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        seed = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=7).digest(), "little")
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        yield
+
+
+def check_images(images: Tensor, labels: Tensor) -> None:
+    """Refuse what can't be attacked, before any pass.
+
+    Raises:
+        BadInput: images are not float32 [n, channels, height, width] in [0, 1], or labels not int64 [n] from 0 up on
+            the same device.
+    """
+    for name, given in (("images", images), ("labels", labels)):
+        if not isinstance(given, Tensor):
+            raise BadInput(f"{name} must be a torch.Tensor, not {type(given).__name__}: convert them first")
+    if images.dtype != torch.float32 or images.ndim != 4 or (len(images) and not images.numel()):
+        raise BadInput(
+            f"images must be float32 [n, channels, height, width], not {_described(images)}: convert them first"
+        )
+    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        raise BadInput(f"labels must be int64 [{len(images)}], one class per image, not {_described(labels)}")
+    if labels.device != images.device:
+        raise BadInput(f"labels are on {labels.device}, but images on {images.device}: move them to one device")
+    if not len(images):
+        return
+    if not bool(((images >= 0) & (images <= 1)).all()):
+        low, high = images.min().item(), images.max().item()
+        raise BadInput(f"pixels must lie in [0, 1], but they span [{low:.4g}, {high:.4g}]: scale them first")
+    if int(labels.min()) < 0:
+        raise BadInput(f"label {int(labels.min())} is no class: classes are counted from 0")
+
+
+def check_logits(logits: Tensor, labels: Tensor) -> None:
+    """Refuse logits [n, classes] that can't be judged by these labels.
+
+    Raises:
+        BadInput: there are fewer than two classes or fewer than the labels name, or a logit is not a number.
+    """
+    classes = logits.shape[1]
+    if classes < 2:
+        raise BadInput(f"the model has {classes} outputs; a verdict needs logits of two classes at least")
+    if int(labels.max()) >= classes:
+        raise BadInput(f"label {int(labels.max())} is out of range: the model has {classes} classes, counted from 0")
+    broken = int(logits.isnan().any(dim=1).sum())
+    if broken:
+        raise BadInput(f"the model gave NaN logits for {broken} of {len(logits)} images; mend the model first")
+
+
+def _described(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
-from generalist.config.deployment import ExportOptions, RegistryOptions
 from generalist.config.schedule import Schedule
 from generalist.config.section import Section, plugin
 from generalist.config.sections import (
@@ -17,7 +16,7 @@ from generalist.config.sections import (
     ModelOptions,
     Name,
 )
-from generalist.config.training import EngineOptions, TrainingOptions
+from generalist.config.training import EngineOptions, ExportOptions, RegistryOptions, TrainingOptions
 from generalist.config.tuning import TuningOptions
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from generalist.data.contract import Raw as Raw
     from generalist.data.contract import Source as Source
     from generalist.data.contract import Split as Split
-    from generalist.data.freshness import changed_since as changed_since
-    from generalist.data.freshness import check_watched as check_watched
+    from generalist.data.loading import changed_since as changed_since
+    from generalist.data.loading import check_watched as check_watched
     from generalist.data.loading import load as load
     from generalist.data.manifest import Manifest as Manifest
     from generalist.data.manifest import request_digest as request_digest
@@ -30,8 +30,7 @@ _NAMES = {
     "augmentation": "augment",
     "batches": "Resident Samples epoch last_batch steps_per_epoch",
     "contract": "Dataset Raw Source Split",
-    "freshness": "changed_since check_watched",
-    "loading": "load",
+    "loading": "changed_since check_watched load",
     "manifest": "Manifest request_digest",
     "mapped": "Mapped images_on",
     "preparation": "prepare",

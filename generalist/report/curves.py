@@ -1,8 +1,11 @@
-"""Charts by epoch: validation accuracies, training loss, mixing weights."""
+"""Charts by epoch, and their numbers as a table: validation accuracies, training loss, mixing weights."""
 
+import csv
+import io
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
@@ -11,6 +14,7 @@ from matplotlib.axes import Axes
 from generalist.records import Accuracy, EpochRecord, GlobalRecord, History, Measured, RoundRecord
 from generalist.report.figures import FAINT, INK, MUTED, chart, from_zero, percentages, shares, steps, swatch
 from generalist.report.looks import GLOBAL, Look
+from generalist.writing import write_atomically
 
 KINDS: dict[str, Callable[[Measured], Accuracy]] = {"Natural": lambda m: m.natural, "Robust": lambda m: m.robust}
 
@@ -157,3 +161,28 @@ def frame(axes: Axes, *, history: History, last: int) -> None:
     axes.text(warm_up / 2, 1.02, "warm-up", color=MUTED, transform=top, ha="center")
     for r in history.rounds:
         axes.axvline(r.epoch, **HAND_BACK if r.handed_back else NO_HAND_BACK, zorder=1)
+
+
+_COLUMNS = ("epoch", "learner", "natural", "robust", "loss")
+
+
+def write_curves(history: History, folder: Path) -> Path:
+    """Write `curves.csv` into an existing folder and return its path: one row per learner and epoch, by epoch.
+
+    Columns: epoch (done, from 1), learner (an expert's name, or `global`), natural and robust (validation
+    accuracies in [0, 1]; empty at epochs that were not measured), loss (mean training loss; empty for the
+    global learner, which is not trained itself).
+    """
+    rows = [_row(r.epoch, r.expert, r.validation, repr(r.loss)) for r in history.epochs]
+    rows += [_row(r.epoch, GLOBAL, r.validation, "") for r in history.course]
+    rows.sort(key=lambda row: row[0])
+    path = folder / "curves.csv"
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([_COLUMNS, *rows])
+    write_atomically(path, text.getvalue().encode())
+    return path
+
+
+def _row(epoch: int, learner: str, validation: Measured | None, loss: str) -> tuple[int, str, str, str, str]:
+    natural, robust = (repr(validation.natural.value), repr(validation.robust.value)) if validation else ("", "")
+    return epoch, learner, natural, robust, loss

@@ -75,8 +75,8 @@ def registered_name(workspace: "Workspace", name: str | None) -> str:
         BadInput: params.yaml is wrong, or what is given is no name.
     """
     from generalist.config import load
-    from generalist.config.deployment import RegistryOptions
     from generalist.config.naming import check_name
+    from generalist.config.training import RegistryOptions
 
     if name is not None:
         return check_name(name, "--name")

@@ -1,14 +1,16 @@
-"""The attacks of a cascade, one file each, found by its name: `apgd-ce` is `apgd_ce.py`.
+"""The attacks of a cascade, one file each, found by its name (`apgd-ce` is `apgd_ce.py`), and cascades by name.
 
 Each says which runs it makes, from which starts, at which classes. Settings are those of AutoAttack (Croce and Hein,
 ICML 2020, section 5; in L1: ICML 2021) where it has them.
 """
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from generalist.attacks.setting import Setting, Wave
-from generalist.config.section import part_names
+from generalist.config.section import nearest, part_names
+from generalist.errors import BadInput
 
 GRADIENT_FREE = ("square",)
 
@@ -27,3 +29,50 @@ def member(name: str) -> Callable[[Setting], Iterator[Wave]]:
     """Return the function that yields an attack's waves; no other attack is imported."""
     waves: Callable[[Setting], Iterator[Wave]] = importlib.import_module(member_module(name)).waves
     return waves
+
+
+@dataclass(frozen=True)
+class Version:
+    """A cascade with its settings.
+
+    Attributes:
+        members: the attacks, cheapest first.
+        restarts, targets, steps, fab_steps, queries: see `setting.Setting`; queries by the caller where None.
+        draws: passes behind a gradient, for models that draw random numbers; 1 for others.
+    """
+
+    members: tuple[str, ...]
+    restarts: int = 1
+    targets: int = 9
+    steps: int = 100
+    fab_steps: int = 100
+    queries: int | None = None
+    draws: int = 1
+
+
+VERSIONS: dict[str, Version] = {
+    "standard": Version(("apgd-ce", "apgd-t", "fab-t", "square")),
+    "plus": Version(("apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "fab", "square"), restarts=5),
+    "rand": Version(("apgd-ce", "apgd-dlr"), draws=20),
+    "quick": Version(("apgd-ce", "apgd-t", "fab-soon"), targets=6, steps=30, fab_steps=30),
+}
+"""`standard`, `plus` and `rand` are AutoAttack's; `quick` is ours, for choices during training: no substitute."""
+
+
+def chosen(version: str, attacks: Sequence[str] | None) -> tuple[Version, tuple[str, ...]]:
+    """Return a version by name, and the attacks to run with its settings: its own, or those named.
+
+    Raises:
+        BadInput: there is no such version or attack, or no attack is named.
+    """
+    if version not in VERSIONS:
+        raise BadInput(f"there is no version '{version}' of the cascade; {nearest(version, list(VERSIONS))}")
+    if attacks is None:
+        return VERSIONS[version], VERSIONS[version].members
+    known = member_names()
+    for name in attacks:
+        if name not in known:
+            raise BadInput(f"there is no attack '{name}'; {nearest(name, known)}")
+    if not attacks:
+        raise BadInput(f"'attacks' is empty; name one at least of: {', '.join(known)}")
+    return VERSIONS[version], tuple(dict.fromkeys(attacks))

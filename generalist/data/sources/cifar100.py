@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from generalist.data.cifar_source import CifarSource
+from generalist.data.torchvision_source import CifarSource
 
 
 class Cifar100(CifarSource):
