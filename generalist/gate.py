@@ -6,6 +6,7 @@ What has a format of its own has a reader behind this gate: YAML `config.plain_y
 
 import hashlib
 import json
+import os
 import re
 import stat
 import threading
@@ -49,8 +50,9 @@ def read(path: Path, *, most: int = LARGEST) -> bytes:
         OSError: as for `opened`, or it has more bytes than `most`; `strerror` says why.
     """
     with opened(path) as file:
-        content = file.read(most + 1)
-    if len(content) > most:
+        whole = os.fstat(file.fileno()).st_size <= most
+        content = file.read(most + 1) if whole else b""
+    if not whole or len(content) > most:  # it may have grown
         raise OSError(0, f"it has more than {most:,} bytes")
     return content
 

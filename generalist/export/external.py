@@ -5,7 +5,6 @@ ONNX Runtime looks for them in the current directory when it is given a model's 
 
 import hashlib
 import math
-import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -14,6 +13,7 @@ from google.protobuf.message import Message  # type: ignore[import-untyped]  # i
 from onnx import TensorProto
 
 from generalist.errors import BadInput
+from generalist.gate import read
 
 LIMIT = 2**31 - 1
 """Bytes of a model with all its weights: more than that protobuf can't carry."""
@@ -29,12 +29,7 @@ def content(path: Path, *, mend: str) -> bytes:
         BadInput: there is none, it is no regular file, or it has more than `LIMIT` bytes.
     """
     try:
-        about = path.stat()
-        if not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(about.st_mode):  # a FIFO would keep us waiting
-            raise BadInput(f"{path} is not a regular file: {mend}")
-        if about.st_size > LIMIT:
-            raise BadInput(f"{path} has {about.st_size} bytes, and {LIMIT} is the most that is read: {mend}")
-        return path.read_bytes()
+        return read(path, most=LIMIT)
     except OSError as error:
         raise BadInput(f"{path} can't be read ({error.strerror}): {mend}") from None
 
