@@ -20,6 +20,11 @@ def far_from(pixels: torch.Tensor, seed: int, spread: float = 3.0) -> torch.Tens
     return pixels + spread * torch.randn(pixels.shape, generator=generator(seed)).to(pixels.dtype)
 
 
+def boundary_start(threat: Threat, pixels: torch.Tensor, streams: ImageStreams) -> torch.Tensor:
+    """Return where APGD begins."""
+    return threat.project(pixels + threat.ball(pixels).boundary_offset(streams), pixels)
+
+
 def assert_allowed(points: torch.Tensor, pixels: torch.Tensor, threat: Threat) -> None:
     """In the ball by float64 and in the pixel range exactly."""
     assert (points >= 0).all() and (points <= 1).all()
@@ -84,7 +89,7 @@ def test_starts_are_allowed_points(pixels, threat, seed):
     """Of training and of APGD alike."""
     labels = torch.zeros(len(pixels), dtype=torch.int64)
     assert_allowed(threat.random_start(pixels, generator(seed)), pixels, threat)
-    assert_allowed(threat.boundary_start(pixels, ImageStreams.of(pixels, labels, seed=seed)), pixels, threat)
+    assert_allowed(boundary_start(threat, pixels, ImageStreams.of(pixels, labels, seed=seed)), pixels, threat)
 
 
 def test_the_random_start_is_uniform_in_the_linf_ball():
@@ -111,7 +116,7 @@ def test_apgd_starts_at_the_border_of_the_ball(norm, seed):
     grey = torch.full((5, 2, 3, 4), 0.5)
     streams = ImageStreams.of(grey + torch.arange(5).view(-1, 1, 1, 1) / 100, torch.zeros(5).long(), seed=seed)
     threat = Threat(norm, 0.2)
-    points = threat.boundary_start(grey, streams)
+    points = boundary_start(threat, grey, streams)
     assert_close(threat.distance(points, grey), torch.full((5,), 0.2, dtype=torch.float64), atol=1e-6, rtol=0)
     assert len(points.unique(dim=0)) > 1
 
@@ -132,7 +137,7 @@ def test_the_steepest_step_gains_the_dual_norm(pixels, seed):
     gradient = torch.randn(pixels.shape, generator=generator(seed))
     for norm, order in (("linf", 1), ("l2", 2)):
         threat = Threat(norm, 1.0)
-        step = threat.steepest_ascent(gradient)
+        step = threat.geometry.steepest_ascent(gradient)
         ones = torch.ones(len(pixels), dtype=torch.float64)
         assert_close(threat.distance(step, torch.zeros_like(step)), ones, atol=1e-6, rtol=0)
         assert_close((gradient * step).flatten(1).sum(1), gradient.flatten(1).norm(p=order, dim=1))
@@ -141,9 +146,9 @@ def test_the_steepest_step_gains_the_dual_norm(pixels, seed):
 def test_no_gradient_gives_no_step():
     """Zero stays zero; a tiny gradient, whose squares vanish in float32, still gives a full step in Linf."""
     nothing = torch.zeros(2, 1, 2, 2)
-    assert torch.equal(Threat("linf", 1.0).steepest_ascent(nothing), nothing)
-    assert torch.equal(Threat("l2", 1.0).steepest_ascent(nothing), nothing)
-    assert torch.equal(Threat("linf", 1.0).steepest_ascent(nothing + 1e-30), torch.ones_like(nothing))
+    assert torch.equal(Threat("linf", 1.0).geometry.steepest_ascent(nothing), nothing)
+    assert torch.equal(Threat("l2", 1.0).geometry.steepest_ascent(nothing), nothing)
+    assert torch.equal(Threat("linf", 1.0).geometry.steepest_ascent(nothing + 1e-30), torch.ones_like(nothing))
 
 
 def test_distances_in_closed_form():
@@ -169,7 +174,7 @@ def test_measuring_and_stepping_leave_their_arguments_alone(dtype):
     for norm in ("linf", "l2"):
         threat = Threat(norm, 0.1)
         threat.distance(points, points)
-        threat.steepest_ascent(points)
+        threat.geometry.steepest_ascent(points)
         threat.ball(points).length(points)
         threat.random_start(points, generator(0))
         assert torch.equal(points, before)

@@ -66,7 +66,7 @@ def apgd(
             tensors may need gradients, be views, or come from inference mode.
         labels: int64 [batch].
         threat: the ball to stay in.
-        start: points to begin at, such as `threat.boundary_start`; projected.
+        start: points to begin at, such as `threat.random_start`; projected.
         loss: what to raise, one number per image.
         targets: int64 [batch], the classes aimed at, for a loss that aims.
         steps: gradient steps.

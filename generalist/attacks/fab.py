@@ -230,5 +230,5 @@ class _Search:
         """Return the lead of the boundary's class with its gradient: the target's boundary, or the nearest one."""
         labels, owners = self.labels[rows], self.owners[rows]
         if self.targets is None:
-            return self.victim.nearest_boundary(points, labels, self.threat.dual_length, owners)
+            return self.victim.nearest_boundary(points, labels, self.threat.geometry.dual_length, owners)
         return self.victim.slopes(points, labels, targeted_margin, self.targets[rows], owners)

@@ -178,22 +178,9 @@ class Threat:
         ball = self.ball(images)
         return ball.project_(ball.random_offset(generator).add_(images))
 
-    def boundary_start(self, images: Images, streams: ImageStreams) -> Images:
-        """Return a point at distance eps of each image, as APGD starts from, clipped to [0, 1]; drawn per image."""
-        ball = self.ball(images)
-        return ball.project_(ball.boundary_offset(streams).add_(images))
-
-    def steepest_ascent(self, gradient: Images) -> Images:
-        """Return the step of length 1 in this norm that gains most by the gradient."""
-        return self.geometry.steepest_ascent(gradient)
-
     def distance(self, points: Images, reference: Images) -> Float64[Tensor, " batch"]:
         """How far each point is from its reference, in float64."""
         return self.geometry.length(points.double() - reference.double())
-
-    def dual_length(self, gradient: Images) -> Float64[Tensor, " batch"]:
-        """By how much the best step of length 1 raises a linear function of this gradient: the dual norm."""
-        return self.geometry.dual_length(gradient)
 
 
 def threat_from(options: ThreatOptions) -> Threat:
