@@ -1,8 +1,8 @@
 """Prepared data, verified and memory-mapped, and whether it is still what its source holds."""
 
 import math
-import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from generalist.config import DataOptions
 from generalist.data.array_files import Unreadable, map_npy
 from generalist.data.contract import Dataset, Source, Split
+from generalist.data.image_files import find
 from generalist.data.manifest import ARRAYS, MANIFEST, MEND, Manifest
 from generalist.errors import BadInput
 from generalist.gate import file_sha256
@@ -156,17 +157,8 @@ def own_path(options: DataOptions, root: Path) -> Path | None:
 
 
 def _times(path: Path) -> Iterator[float]:
-    """Yield when files and folders below a place were changed, also behind links; each folder once."""
-    seen: set[tuple[int, int]] = set()
-    for above, folders, files in os.walk(path, followlinks=True):
-        here = Path(above).stat()
-        if (here.st_dev, here.st_ino) in seen:  # a loop of links
-            folders.clear()
-            continue
-        seen.add((here.st_dev, here.st_ino))
-        yield here.st_mtime
-        for name in files:
-            try:
-                yield (Path(above) / name).stat().st_mtime
-            except OSError:  # a link that leads nowhere
-                continue
+    """Yield when the images below a place were changed, and the folders that hold them."""
+    found = find(path)
+    for place in (path, *(path.joinpath(*parts) for parts in found.folders), *found.files):
+        with suppress(OSError):  # a link that leads nowhere
+            yield place.stat().st_mtime
