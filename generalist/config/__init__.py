@@ -1,6 +1,7 @@
 """The typed tree of `params.yaml`: reading, checking, showing."""
 
 from generalist.config.quantity import Quantity as Quantity
+from generalist.config.quantity import Schedule as Schedule
 from generalist.config.reading import canonical as canonical
 from generalist.config.reading import check as check
 from generalist.config.reading import digest as digest
@@ -13,7 +14,6 @@ from generalist.config.reading import preset_names as preset_names
 from generalist.config.reading import preset_path as preset_path
 from generalist.config.reading import to_yaml as to_yaml
 from generalist.config.reading import with_effect as with_effect
-from generalist.config.schedule import Schedule as Schedule
 from generalist.config.section import Plugin as Plugin
 from generalist.config.section import Section as Section
 from generalist.config.sections import AttackOptions as AttackOptions

@@ -1,10 +1,22 @@
-"""Numbers that may be written as fractions (`8/255`) or with an exponent (`1e-3`) and are shown so again."""
+"""Numbers that may be written as fractions (`8/255`) or with an exponent (`1e-3`), and may change over training."""
 
 import re
+from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any, Self
+from itertools import pairwise
+from typing import Annotated, Any, Self
 
-from pydantic import GetCoreSchemaHandler, SerializationInfo
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    SerializationInfo,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import CoreSchema, core_schema
 
 _LONGEST = 64
@@ -57,3 +69,80 @@ def _shown(value: float, info: SerializationInfo) -> float | str:
     if isinstance(info.context, dict) and info.context.get("canonical"):
         return float(value)
     return value.written if isinstance(value, Quantity) else value
+
+
+Value = Annotated[Quantity, Field(ge=-1e6, le=1e6)]
+
+
+class Schedule(BaseModel):
+    """A number, or knots `[[progress, value], ...]` joined by straight lines.
+
+    Progress runs from 0 (before the first step) to 1 (after the last). Two knots at the same
+    progress make a jump; the later one holds from there on. Beyond the outer knots the value is constant.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    knots: tuple[tuple[Value, Value], ...]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_yaml(cls, written: Any) -> Any:
+        if isinstance(written, dict | Schedule):
+            return written
+        if isinstance(written, Sequence) and not isinstance(written, str):
+            if not all(isinstance(knot, Sequence) and not isinstance(knot, str) and len(knot) == 2 for knot in written):
+                raise ValueError(
+                    "a schedule is a number or a list of [progress, value] pairs, such as [[0, 1], [1, 0.1]]"
+                )
+            return {"knots": written}
+        return {"knots": [(0, written)]}
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Schedule":
+        progress = [float(p) for p, _ in self.knots]
+        if not progress or min(progress) < 0 or max(progress) > 1 or any(b < a for a, b in pairwise(progress)):
+            raise ValueError("the knots of a schedule need progress values between 0 and 1 in rising order")
+        return self
+
+    @model_serializer
+    def _to_yaml(self, info: SerializationInfo) -> int | float | str | list[list[int | float | str]] | list[float]:
+        context = info.context if isinstance(info.context, dict) else {}
+        if (progress := context.get("progress")) is not None:
+            return [float(value) for value in self.along(progress)]
+        canonical = context.get("canonical")
+        shown = [[float(own) if canonical else own.written for own in knot] for knot in self.knots]
+        return shown[0][1] if len(shown) == 1 else shown
+
+    def at(self, progress: float) -> float:
+        """Return the value at `progress` in [0, 1]."""
+        left = None
+        for p, v in self.knots:
+            if progress < p:
+                if left is None:
+                    return float(v)
+                p0, v0 = left
+                return float(v0 + (v - v0) * (progress - p0) / (p - p0))
+            left = (p, v)
+        assert left is not None  # _ordered refuses an empty schedule
+        return float(left[1])
+
+    def values(self, start: int, stop: int, total: int) -> NDArray[np.float64]:
+        """Return the values of steps `start` to `stop` (exclusive) of `total`: float64 [stop - start]."""
+        progress = np.arange(start, stop, dtype=np.float64) / total
+        return self.along(progress)
+
+    def along(self, progress: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the values at many places at once, to the bits of `at`."""
+        knots = [(float(p), float(v)) for p, v in self.knots]
+        found = np.full(progress.shape, knots[0][1])
+        for (p0, v0), (p, v) in pairwise(knots):
+            within = (progress >= p0) & (progress < p)
+            if p > p0:
+                found[within] = v0 + (v - v0) * (progress[within] - p0) / (p - p0)
+        found[progress >= knots[-1][0]] = knots[-1][1]
+        return found
+
+    def extremes(self) -> tuple[float, float]:
+        """Return the smallest and largest value; both are taken at knots."""
+        values = [float(v) for _, v in self.knots]
+        return min(values), max(values)

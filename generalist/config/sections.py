@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, SerializeAsAny, Tag, model_validator
 
-from generalist.config.quantity import Quantity
-from generalist.config.schedule import Schedule
+from generalist.config.quantity import Quantity, Schedule
 from generalist.config.section import Plugin, Section, is_part, nearest, part_names, plugin
 
 Positive = Annotated[Quantity, Field(gt=0, le=1e6)]

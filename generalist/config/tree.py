@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
-from generalist.config.schedule import Schedule
+from generalist.config.quantity import Schedule
 from generalist.config.section import Section, plugin
 from generalist.config.sections import (
     DataOptions,

@@ -6,8 +6,7 @@ from pydantic import Field, field_validator
 
 from generalist.config.sections import Count
 from generalist.models.contract import Architecture, Classifier
-from generalist.models.layers.preactivation import PreActivationResNet
-from generalist.models.layers.residual import check_size
+from generalist.models.layers.residual import PreActivationResNet, check_size
 from generalist.tensors import ImageShape
 
 

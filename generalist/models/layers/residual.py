@@ -1,4 +1,4 @@
-"""Residual blocks of two 3×3 convolutions, and stages of them."""
+"""Residual blocks of two 3×3 convolutions, stages of them, and the network that PreActResNet-18 and WRNs are."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from generalist.errors import BadInput
-from generalist.tensors import ImageShape
+from generalist.models.contract import Classifier
+from generalist.tensors import Images, ImageShape
 
 Block = Callable[[int, int, int], nn.Module]
 """(input channels, output channels, stride) -> block."""
@@ -91,3 +92,19 @@ def check_size(name: str, shape: ImageShape, *, halvings: int) -> None:
             f"model {name} halves images {halvings} times and needs at least {least} × {least} pixels, but the data's"
             f" are {shape.height} × {shape.width}: choose small_cnn, or larger images"
         )
+
+
+class PreActivationResNet(Classifier):
+    """A 3×3 convolution, stages of pre-activation blocks, bn, relu, mean over pixels, and a linear layer."""
+
+    def __init__(self, shape: ImageShape, *, stem: int, widths: tuple[int, ...], blocks: int) -> None:
+        super().__init__(shape)
+        self.stem = convolution(shape.channels, stem, size=3)
+        self.blocks = stages(PreActivationBlock, stem, widths=widths, blocks=blocks)
+        self.bn = nn.BatchNorm2d(widths[-1])
+        self.linear = nn.Linear(widths[-1], shape.classes)
+
+    def features(self, normalised: Images) -> Tensor:
+        hidden = F.relu(self.bn(self.blocks(self.stem(normalised))))
+        logits: Tensor = self.linear(hidden.mean(dim=(2, 3)))
+        return logits
