@@ -13,7 +13,7 @@ from generalist.attacks.tiles import answer, plain
 from generalist.config import AttackOptions
 from generalist.errors import BadInput
 from generalist.tensors import Images
-from generalist.threats import Ball, Threat
+from generalist.threats import Threat
 
 
 def slope(network: Network, images: Images, labels: Reference, loss: Loss) -> Images:
@@ -83,7 +83,11 @@ def pgd(
     asked = network if isinstance(network, engine.AttackNetwork) else functools.partial(answer, network)
 
     def ascend(points: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        return _ascended(asked, points, threat.ball(images), labels, loss, steps, size)
+        ball = threat.ball(images)
+        with torch.no_grad():
+            for _ in range(steps):
+                ball.project_(points.add_(ball.steepest_ascent(slope(asked, points, labels, loss)), alpha=size))
+        return points
 
     def agrees(found: Tensor, expected: Tensor) -> bool:
         inside = (threat.distance(found, images) <= float(threat.eps) + _APART).all()
@@ -95,17 +99,6 @@ def pgd(
 
 _APART, _EQUAL = 1e-4, 0.99
 """Where a sign hangs on the last bits of a gradient, a repeated attack may go another way; this share must not."""
-
-
-def _ascended(
-    network: Network, points: Images, ball: Ball, labels: Reference, loss: Loss, steps: int, size: float
-) -> Images:
-    """Return the points after so many steps of a size, moved in place."""
-    with torch.no_grad():
-        for _ in range(steps):
-            gradient = slope(network, points, labels, loss)
-            ball.project_(points.add_(ball.steepest_ascent(gradient), alpha=size))
-    return points
 
 
 @dataclass(frozen=True)

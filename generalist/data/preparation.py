@@ -18,7 +18,7 @@ from generalist.data.manifest import (
     digest_of_test,
     request_digest,
 )
-from generalist.data.splitting import count_copies, few, hold_back, without_copies
+from generalist.data.splitting import count_copies, counts, few, hold_back, without_copies
 from generalist.errors import BadInput
 from generalist.gate import file_sha256
 from generalist.writing import check_writable, part_of, rename, write_atomically
@@ -113,17 +113,15 @@ def _manifest(folder: Path, splits: dict[str, Split], raw: Raw, options: Source)
         shape=shape,
         mean=mean,
         std=std,
-        counts={name: _counts(split, raw.class_names) for name, split in splits.items()},
+        counts={
+            name: dict(zip(raw.class_names, counts(split, raw.class_names).tolist(), strict=True))
+            for name, split in splits.items()
+        },
         copies=count_copies(splits),
         files=files,
         digest=digest_of_content(files, raw.class_names, shape, mean, std),
         test_digest=digest_of_test(files, raw.class_names),
     )
-
-
-def _counts(split: Split, class_names: tuple[str, ...]) -> dict[str, int]:
-    counts = np.bincount(split.labels, minlength=len(class_names))
-    return {name: int(count) for name, count in zip(class_names, counts, strict=True)}
 
 
 def pixel_moments(images: Uint8) -> tuple[tuple[float, ...], tuple[float, ...]]:

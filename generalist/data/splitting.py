@@ -70,12 +70,12 @@ def hold_back(
     except ValueError:  # too few images of a class, or fewer places than classes
         parts = [np.arange(0), np.arange(0)]
     kept, held = (_take(split, np.sort(part)) for part in parts)
-    counts, kept_counts, held_counts = (_counts(part, class_names) for part in (split, kept, held))
-    absent = (kept_counts == 0) | (held_counts == 0)
+    given, *parted = (counts(part, class_names) for part in (split, kept, held))
+    absent = np.min(parted, axis=0) == 0
     if absent.any():
-        scarce = int(np.where(absent, counts, len(split) + 1).argmin())
+        scarce = int(np.where(absent, given, len(split) + 1).argmin())
         raise BadInput(
-            f"class '{class_names[scarce]}' has {counts[scarce]} images, too few to hold back a share of {share:g} "
+            f"class '{class_names[scarce]}' has {given[scarce]} images, too few to hold back a share of {share:g} "
             f"of {len(split)} images for {purpose} with every class on both sides; add images or change data.{purpose}"
         )
     return kept, held
@@ -85,7 +85,8 @@ def _take(split: Split, positions: Int64) -> Split:
     return Split(split.images[positions], split.labels[positions])
 
 
-def _counts(split: Split, class_names: tuple[str, ...]) -> Int64:
+def counts(split: Split, class_names: tuple[str, ...]) -> Int64:
+    """Return how many images each class has."""
     return np.bincount(split.labels, minlength=len(class_names))
 
 

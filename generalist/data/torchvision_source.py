@@ -51,16 +51,23 @@ class TorchvisionSource(Source):
         return getattr(torchvision.datasets, self.reads)
 
     @abstractmethod
+    def listed(self) -> list[tuple[str, str, str]]:
+        """Return address, name and MD5 (hex) of each file."""
+
     def official(self) -> dict[str, str]:
         """Return the MD5 (hex) by file name."""
+        return {name: md5 for _, name, md5 in self.listed()}
 
     def place(self, path: Path) -> Path:
         """Return the folder in which the files lie, where `path` is what the user named."""
         return path
 
-    @abstractmethod
     def fetch(self, path: Path) -> None:
         """Download the missing files into `path`, to where `place` finds them."""
+        folder = self.place(path)
+        for url, name, md5 in self.listed():
+            if not (folder / name).exists():
+                download(url, folder / name, md5=md5)
 
     @abstractmethod
     def decode(self, folder: Path) -> tuple[Split, Split, tuple[str, ...]]:
@@ -121,9 +128,10 @@ class CifarSource(TorchvisionSource):
     each file proved to be the official one.
     """
 
-    def official(self) -> dict[str, str]:
+    def listed(self) -> list[tuple[str, str, str]]:
         reader = self.reader()
-        return {**dict(reader.train_list + reader.test_list), reader.meta["filename"]: reader.meta["md5"]}
+        files = [*reader.train_list, *reader.test_list, (reader.meta["filename"], reader.meta["md5"])]
+        return [(reader.url, name, md5) for name, md5 in files]
 
     def place(self, path: Path) -> Path:
         """Return the folder of the files; `path` may be it, or the one that holds it under its official name."""

@@ -33,14 +33,8 @@ class Remote:
         """
         self._url, self.shown = url, printable(masked_address(url))
         """The address without a password."""
-        try:
-            with _unraised():
-                self._files, self._root = within(PATIENCE, lambda: _opened(url))
-        except Exception as error:  # noqa: BLE001  each file system has its own
-            raise BadInput(
-                f"the store {self.shown} can't be opened ({_reason(error, url)}): install what fsspec needs for it, or"
-                " check its address and your access to it, or unset GENERALIST_STORE"
-            ) from None
+        with self._told("can't be opened", "install what fsspec needs for it, or "), _unraised():
+            self._files, self._root = within(PATIENCE, lambda: _opened(url))
 
     def __contains__(self, name: PurePosixPath) -> bool:
         with self._told():
@@ -89,15 +83,15 @@ class Remote:
         return f"{self._root.rstrip('/')}/{name}"
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _told(self, what: str = "doesn't answer", mend: str = "") -> Iterator[None]:
         try:
             yield
         except BadInput:
             raise
         except Exception as error:  # noqa: BLE001  each file system has its own
             raise BadInput(
-                f"the store {self.shown} doesn't answer ({_reason(error, self._url)}): check its address and your"
-                " access to it, or unset GENERALIST_STORE"
+                f"the store {self.shown} {what} ({_reason(error, self._url)}): {mend}check its address and your access"
+                " to it, or unset GENERALIST_STORE"
             ) from None
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from generalist.data.contract import Split, Uint8
-from generalist.data.torchvision_source import TorchvisionSource, download
+from generalist.data.torchvision_source import TorchvisionSource
 
 
 class FashionMnist(TorchvisionSource):
@@ -26,19 +26,13 @@ class FashionMnist(TorchvisionSource):
         "data/raw/fashion_mnist", description="the folder of the four .gz files, or torchvision's root of them"
     )
 
-    def official(self) -> dict[str, str]:
-        return dict(self.reader().resources)
+    def listed(self) -> list[tuple[str, str, str]]:
+        return [(self.reader().mirrors[0] + name, name, md5) for name, md5 in self.reader().resources]
 
     def place(self, path: Path) -> Path:
         """Return `path` itself where the files lie there, else where torchvision puts them."""
         itself = any((path / name).is_file() for name in self.official())
         return path if itself else path / "FashionMNIST" / "raw"
-
-    def fetch(self, path: Path) -> None:
-        folder = self.place(path)
-        for name, md5 in self.official().items():
-            if not (folder / name).exists():
-                download(self.reader().mirrors[0] + name, folder / name, md5=md5)
 
     def decode(self, folder: Path) -> tuple[Split, Split, tuple[str, ...]]:
         return _split(folder, "train"), _split(folder, "t10k"), tuple(self.reader().classes)

@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from generalist.data.contract import Split
-from generalist.data.torchvision_source import TorchvisionSource, download
+from generalist.data.torchvision_source import TorchvisionSource
 
 _SPLITS = ("train", "test")
 
@@ -20,20 +20,11 @@ class Svhn(TorchvisionSource):
     name: Literal["svhn"]
     path: str = Field("data/raw/svhn", description="the folder of train_32x32.mat and test_32x32.mat")
 
-    def official(self) -> dict[str, str]:
-        return {name: md5 for _, name, md5 in self._listed()}
-
-    def fetch(self, path: Path) -> None:
-        for url, name, md5 in self._listed():
-            if not (path / name).exists():
-                download(url, path / name, md5=md5)
-
     def decode(self, folder: Path) -> tuple[Split, Split, tuple[str, ...]]:
         train, test = (self.reader()(root=str(folder), split=name) for name in _SPLITS)
         return _split(train), _split(test), tuple(str(digit) for digit in range(10))
 
-    def _listed(self) -> list[tuple[str, str, str]]:
-        """Return address, name and MD5 of each file."""
+    def listed(self) -> list[tuple[str, str, str]]:
         return [tuple(self.reader().split_list[name]) for name in _SPLITS]
 
 
