@@ -8,8 +8,6 @@ import pytest
 
 LIBRARIES = {"dvc", "mlflow", "optuna", "prefect"}
 DOCUMENTED = {
-    "dvc": "the command line, run as a module",
-    "dvc.api": "https://doc.dvc.org/api-reference",
     "mlflow": "https://mlflow.org/docs/latest/api_reference/python_api/mlflow.html",
     **dict.fromkeys(
         (

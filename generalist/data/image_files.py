@@ -14,20 +14,16 @@ from PIL import Image, ImageFile
 
 from generalist.gate import printable
 
-HIDDEN = "hidden file or folder"
-NOWHERE = "link that leads nowhere or in a circle"
-CIRCLE = "link back to a folder that it lies in"
-AGAIN = "link to a folder that is read already"
-SPECIAL = "pipe, socket or device"
-LOOSE = "image outside of class folders"
 _MANY = {
-    HIDDEN: "hidden files or folders",
-    NOWHERE: "links that lead nowhere or in a circle",
-    CIRCLE: "links back to a folder that they lie in",
-    AGAIN: "links to folders that are read already",
-    SPECIAL: "pipes, sockets or devices",
-    LOOSE: "images outside of class folders",
+    "hidden file or folder": "hidden files or folders",
+    "link that leads nowhere or in a circle": "links that lead nowhere or in a circle",
+    "link back to a folder that it lies in": "links back to a folder that they lie in",
+    "link to a folder that is read already": "links to folders that are read already",
+    "pipe, socket or device": "pipes, sockets or devices",
+    "image outside of class folders": "images outside of class folders",
 }
+HIDDEN, NOWHERE, CIRCLE, AGAIN, SPECIAL, LOOSE = _MANY
+"""What is left out, by kind; several of it are called as above."""
 _NO_SUFFIX = "without a suffix"
 _SUFFIXES_TOLD = 6
 _SPLITS = ("train", "test")

@@ -1,11 +1,12 @@
 """The trade-off plane: natural against robust accuracy."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
@@ -37,25 +38,17 @@ def on_validation(
     panels = []
     if len(by_expert(history)) > 1:
         draw = partial(among_experts, history=history, chosen=chosen, path=path, looks=looks, look=look)
-        panels.append(
-            Panel(
-                "Validation: experts and candidates",
-                chart(draw, label=_label("on the validation split"), height=HEIGHT, right=RIGHT),
-                attack,
-            )
-        )
+        panels.append(Panel("Validation: experts and candidates", _plane(draw, "on the validation split"), attack))
     title = f"Validation: {'global learner' if course else 'candidates'}{', close up' if panels else ''}"
     draw = partial(close_up, chosen=chosen, path=path, look=look)
-    return [*panels, Panel(title, chart(draw, label=_label("of the candidates"), height=HEIGHT, right=RIGHT), attack)]
+    return [*panels, Panel(title, _plane(draw, "of the candidates"), attack)]
 
 
 def on_test(evaluation: Evaluation, index: int, looks: Mapping[str, Look]) -> Panel:
     """Return every learner on the test split under one threat, with intervals both ways."""
     written = evaluation.protocol.threats[index]
-    label = _label(f"on the test split under {written}")
-    drawn = chart(
-        partial(final, evaluation=evaluation, index=index, looks=looks), label=label, height=HEIGHT, right=RIGHT
-    )
+    draw = partial(final, evaluation=evaluation, index=index, looks=looks)
+    drawn = _plane(draw, f"on the test split under {written}")
     return Panel(f"Test: {threat(written)}", drawn, f"{evaluation.protocol.headline}, n = {evaluation.protocol.n}")
 
 
@@ -181,8 +174,9 @@ def _after_warm_up(history: History, name: str) -> Measured | None:
     return next((r.validation for r in by_expert(history)[name] if r.epoch == epoch), None)
 
 
-def _label(where: str) -> str:
-    return f"Natural accuracy (across) against robust accuracy (up) {where}"
+def _plane(draw: Callable[[Axes], object], where: str) -> Markup:
+    label = f"Natural accuracy (across) against robust accuracy (up) {where}"
+    return chart(draw, label=label, height=HEIGHT, right=RIGHT)
 
 
 def place(m: Measured) -> Point:

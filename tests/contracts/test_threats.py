@@ -39,7 +39,7 @@ def test_a_ball_of_some_images_is_a_part_of_the_ball_of_all(norm: str) -> None:
     whole, labels = threat.ball(images), torch.zeros(40, dtype=torch.int64)
     assert torch.equal(whole.of(rows).project_(far[rows]), whole.project_(far.clone())[rows])
     streams = ImageStreams.of(images, labels, seed=4)
-    assert torch.equal(threat.boundary_start(images[rows], streams[rows]), threat.boundary_start(images, streams)[rows])
+    assert torch.equal(whole.of(rows).boundary_offset(streams[rows]), whole.boundary_offset(streams)[rows])
 
 
 def test_the_whole_range_allows_every_image(norm: str) -> None:
