@@ -47,8 +47,14 @@ def test_the_import_contracts_hold(root: Path) -> None:
         (
             "generalist/objectives/trades.py",
             "import generalist.objectives.natural",
-            "One more objective, source or architecture touches no other",
+            "One more objective, perturbation or source touches no other",
         ),
+        (
+            "generalist/models/resnet18.py",
+            "import generalist.models.small_cnn",
+            "One more architecture touches no other",
+        ),
+        ("generalist/threats/l2.py", "import generalist.threats.linf", "One more norm touches no other"),
         ("pipelines/steps/opening.py", "import mlflow", "Two packages speak to MLflow"),
         (
             "pipelines/steps/opening.py",
