@@ -62,6 +62,24 @@ def test_a_disk_without_room_is_told(project: Path, name: str) -> None:
 
 
 @pytest.mark.long
+def test_a_database_that_can_not_be_made_is_one_sentence(tmp_path: Path) -> None:
+    """Files may not grow; nothing of it is left, and the next start makes it."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))"
+    make = "from pathlib import Path; from pipelines.orchestration import migrate; migrate(Path('home'))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{limit}; {make}"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert "BadInput: Prefect's database can't be made in home" in done.stderr.splitlines()[-1]
+    assert [path.name for path in (tmp_path / "home").iterdir()] == ["prefect.db.lock"]
+
+
+@pytest.mark.long
 def test_a_database_that_fills_up_while_a_training_runs_is_one_sentence(project: Path) -> None:
     """As on a full disk: files may not grow any more, and MLflow's would."""
     size = (project / "mlflow.db").stat().st_size

@@ -4,6 +4,7 @@ import http.client
 import logging
 import urllib.error
 import urllib.request
+from contextlib import chdir
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -44,7 +45,7 @@ def migrate(workspace: Workspace) -> None:
     with workspace.one_at_a_time("migrate"):
         if _is_made(database):  # another process was faster
             return
-        _make(database)
+        _make(database, workspace.artifacts)
 
 
 def connect(workspace: Workspace) -> MlflowClient:
@@ -118,12 +119,13 @@ def _is_made(database: Path) -> bool:
     return bool(start)
 
 
-def _make(database: Path) -> None:
+def _make(database: Path, artifacts: Path) -> None:
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
         with part_of(database) as making:
             making.touch()
-            MlflowClient(tracking_uri=f"sqlite:///{making}")  # which makes an empty one whole
+            with chdir(artifacts.parent):  # MLflow's own experiment keeps its files below the current folder
+                MlflowClient(tracking_uri=f"sqlite:///{making}")  # which makes an empty one whole
             rename(making, database)
     except OSError as error:
         raise BadInput(
