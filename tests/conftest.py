@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from registry_factory import Registry
 
     from generalist.data import Dataset
     from generalist.training import Fact, Outcome
     from pipelines.results import Results
     from pipelines.workspace import Workspace
+    from tests.registry_factory import Registry
 
 # Before any import that reads them; the programs that tests start inherit them.
 _PREFECT_HOME = tempfile.TemporaryDirectory(prefix="generalist-tests-")
@@ -38,10 +38,12 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
+import tests.shapes  # noqa: E402, F401  which the hook below means
+
 ROOT = Path(__file__).parent.parent
 
 # All annotated functions of the library are checked while tests run, with shapes and dtypes.
-install_import_hook("generalist", "shapes.checked")
+install_import_hook("generalist", "tests.shapes.checked")
 WHOLE_CASCADES = ("test_cascade_", "test_exact_", "test_aa_reference", "test_monotone", "test_attack_mutants")
 """Files of tests, or their beginnings, that run without those checks; `test_cascade.py` runs every member with them."""
 
@@ -53,6 +55,15 @@ hypothesis.settings.register_profile(
     max_examples=25,
 )
 hypothesis.settings.load_profile("generalist")
+
+
+LONGEST = ("test_pipeline", "test_serving", "test_tuning_kills", "test_ends", "test_killed_servers", "test_gpu_short")
+"""Files that take a minute or two: begun first, so that no worker has one left when the others are done."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 def pytest_unconfigure() -> None:
@@ -143,7 +154,7 @@ def fresh_environment(tmp_path: Path) -> Path:
 @pytest.fixture
 def workspace(tmp_path: Path, pytestconfig: pytest.Config) -> "Workspace":
     """A project with an empty MLflow database."""
-    import tracking_factory
+    from tests import tracking_factory
 
     return tracking_factory.workspace(tmp_path, pytestconfig)
 
@@ -159,7 +170,7 @@ def client(workspace: "Workspace") -> "MlflowClient":
 @pytest.fixture
 def results(tmp_path: Path) -> "Results":
     """A finished training."""
-    import tracking_factory
+    from tests import tracking_factory
 
     return tracking_factory.Model().write(tmp_path / "outputs")
 
@@ -167,22 +178,32 @@ def results(tmp_path: Path) -> "Results":
 @pytest.fixture(scope="module")
 def shared_workspace(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> "Workspace":
     """A project with an empty MLflow database for the tests of one module."""
-    import tracking_factory
+    from tests import tracking_factory
 
     return tracking_factory.workspace(tmp_path_factory.mktemp("project"), pytestconfig)
 
 
 @pytest.fixture
-def registry(shared_workspace: "Workspace", tmp_path: Path, request: pytest.FixtureRequest) -> "Registry":
+def tried_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is registered is tried in this process: made-up models do it no harm, and another takes a second to start."""
+    from tests import registry_factory
+
+    monkeypatch.setattr("generalist.export.runtime.tried", registry_factory.tried_here)
+
+
+@pytest.fixture
+def registry(
+    shared_workspace: "Workspace", tmp_path: Path, request: pytest.FixtureRequest, tried_here: None
+) -> "Registry":
     """The registered model of a test."""
-    from registry_factory import Registry
+    from tests.registry_factory import Registry
 
     return Registry(shared_workspace, re.sub(r"[^A-Za-z0-9_-]", "_", request.node.name)[:100], tmp_path)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of prepared digits."""
+    """A folder of prepared digits, which nobody writes to."""
     from tests.training_factory import digits
 
     folder = tmp_path_factory.mktemp("digits") / "data"
@@ -190,7 +211,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def dataset(prepared: Path) -> "Dataset":
     """Prepared digits."""
     from generalist.data import load
@@ -198,16 +219,16 @@ def dataset(prepared: Path) -> "Dataset":
     return load(prepared)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def whole(dataset: "Dataset", tmp_path_factory: pytest.TempPathFactory) -> "tuple[Path, list[Fact], Outcome]":
-    """The small training, finished in one go: its store, which nobody writes to, its facts and its outcome."""
+    """The small training, finished in one go, once for all tests: its store, which nobody writes to, facts, outcome."""
     from tests.training_factory import finish, small
 
     store = tmp_path_factory.mktemp("whole") / "store"
     return store, *finish(small(), dataset, store)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def outcome(whole: "tuple[Path, list[Fact], Outcome]") -> "Outcome":
     """The outcome of the small training."""
     return whole[2]

@@ -4,19 +4,30 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import tracking_factory as factory
 from mlflow import MlflowClient
 
+from generalist.errors import BadInput
+from generalist.export import trial
+from generalist.export.trial import Trial
 from pipelines.registry import Registration, register
 from pipelines.registry.versions import with_alias
 from pipelines.results import Results
 from pipelines.tracking import connect
 from pipelines.workspace import Workspace
+from tests import tracking_factory as factory
 
 OTHER_PROTOCOL = factory.PROTOCOL.model_copy(update={"seed": 1})
 GOOD = factory.Model(seed=1)
 BETTER = replace(GOOD, seed=2, validation=(19, 13))
 WORSE = replace(GOOD, seed=3, validation=(17, 11))
+
+
+def tried_here(content: bytes, path: Path, threads: int, shape: tuple[int, int, int] | None, limit: float) -> Trial:
+    """Try a model in this process."""
+    answer = trial._main({"path": path, "threads": threads, "shape": shape}, content)
+    if "refused" in answer:
+        raise BadInput(answer["refused"])
+    return Trial(**answer)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).parent.parent
 MAKERS = ("pipelines/orchestration/database.py", "pipelines/tracking/database.py", "pipelines/workspace.py")
@@ -40,8 +41,10 @@ def databases(config: pytest.Config) -> Path:
     """
     code = hashlib.sha256(b"".join((ROOT / name).read_bytes() for name in MAKERS)).hexdigest()[:12]
     made = config.cache.mkdir(f"databases-{version('prefect')}-{version('mlflow')}-{code}")
-    if not (made / "mlflow.db").exists() or not (made / "prefect.db").exists():
-        subprocess.run([sys.executable, "-c", MAKE, str(made)], env=environment(), check=True, timeout=300)
+    with FileLock(made.with_suffix(".lock")):  # of several workers one makes them, and the others wait
+        if not (made / "whole").exists():
+            subprocess.run([sys.executable, "-c", MAKE, str(made)], env=environment(), check=True, timeout=300)
+            (made / "whole").touch()
     return made
 
 

@@ -73,6 +73,7 @@ def test_reading_the_configuration_loads_no_torch(root: Path) -> None:
     assert told.stdout.split() == []
 
 
+@pytest.mark.long  # it imports all of torch; `make check` shows by the import contracts that nothing asks for more
 def test_the_library_works_without_the_pipelines_packages(root: Path) -> None:
     """A GPU machine with nothing but torch and the library's own dependencies can import all of it."""
     program = """

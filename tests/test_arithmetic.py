@@ -190,7 +190,8 @@ def test_steps_are_as_configured_and_validation_is_float32(
 
     monkeypatch.setattr(engine.AttackNetwork, "forward", trained)
     monkeypatch.setattr(measuring, "logits_of", validated)
-    finish(small("training.epochs=2", "mixing.warm_up=1", f"engine.tf32={tf32}"), dataset, tmp_path / "store")
+    short = ("training.epochs=2", "mixing.warm_up=1", "training.batch_size=4096")
+    finish(small(*short, f"engine.tf32={tf32}"), dataset, tmp_path / "store")
     assert seen == {"training": {tf32}, "validation": {False}}
 
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-import training_factory
 
 from benchmarks import gpu_results, gpu_verdicts, overhead
 from benchmarks.counting import iteration, training_pass
 from benchmarks.sides import CASES, Ours, batch_of, difference, naive_side
 from generalist.config import load
 from generalist.store import tensors_digest
+from tests import training_factory
 
 pytestmark = pytest.mark.long
 
@@ -165,12 +165,20 @@ def test_a_piece_says_that_there_is_more_to_do(tmp_path: Path) -> None:
 
 
 def test_a_training_then_its_attack_in_shards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With nothing but the library's packages; shards in pieces merge to one evaluation."""
+    """With nothing but the library's packages; shards in pieces merge to one evaluation.
+
+    The weights are kept in WORK, so that the folder of the results may be emptied meanwhile; without any, the attack
+    says what to do.
+    """
     out = tmp_path / "out"
+    none = script("gpu_attack.sh", "--tiny", "0", "5", out=out)
+    assert none.returncode == 2 and "run benchmarks/gpu_train.sh first" in none.stderr
     done = script("gpu_train.sh", "--tiny", out=out)
     assert done.returncode == 0, done.stderr
     assert (out / "table.md").read_text(encoding="utf-8").startswith("| digits |")
     assert read(out / "training.json")["ratios"]["of_peak"] > 0
+    for file in out.iterdir():
+        file.unlink()
     shard = script("gpu_attack.sh", "--tiny", "0", "20", out=out)
     assert shard.returncode == 0, shard.stderr
 

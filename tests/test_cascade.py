@@ -17,7 +17,7 @@ from tests.exact_linear import exact_distances
 from tests.strategies import generator, linear_net, problem
 
 THREATS = [Threat("linf", 0.06), Threat("l2", 0.3), Threat("l1", 1.5)]
-TWO: dict[str, Any] = {"attacks": ["apgd-ce", "square"], "square_queries": 60}
+TWO: dict[str, Any] = {"version": "quick", "attacks": ["apgd-ce", "square"], "square_queries": 60}
 
 
 def test_nothing_of_the_callers_is_touched():
@@ -104,14 +104,14 @@ def test_each_attack_sees_only_survivors():
     """So the survivors of more attacks are a subset, and what is broken already costs no further pass."""
     network, pixels, labels = problem(80)
     threat = THREATS[0]
-    gradient = autoattack(network, pixels, labels, threat, attacks=["apgd-ce"])
-    both = autoattack(network, pixels, labels, threat, attacks=["apgd-ce", "square"], square_queries=300)
+    gradient = autoattack(network, pixels, labels, threat, version="quick", attacks=["apgd-ce"])
+    both = autoattack(network, pixels, labels, threat, **TWO | {"square_queries": 300})
     assert (gradient.robust | ~both.robust).all()
     gone = ~gradient.robust
     assert torch.equal(both.passes.forward[gone], gradient.passes.forward[gone])
     assert torch.equal(both.passes.backward, gradient.passes.backward)
     assert (both.passes.forward[gradient.robust] > gradient.passes.forward[gradient.robust]).all()
-    alone = autoattack(network, pixels, labels, threat, attacks=["square"], square_queries=300)
+    alone = autoattack(network, pixels, labels, threat, attacks=["square"], square_queries=60)
     assert set(alone.fooled_by) == {"clean", "square", None} and not alone.passes.backward.any()
 
 
@@ -119,7 +119,7 @@ def test_each_attack_sees_only_survivors():
 def test_passes_are_what_the_network_was_asked(monkeypatch, threat, short):
     """Counted at the network itself, with tiles of one image: clean pass, checks, attacks, confirmations."""
     monkeypatch.setattr(tiles, "_TILE", 1)
-    network, pixels, labels = problem(8)
+    network, pixels, labels = problem(5)
     forward, backward = [], []
     network[0].register_forward_hook(lambda *call: forward.append(len(call[2])))
     network[0].register_full_backward_hook(lambda *call: backward.append(len(call[2][0])))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from generalist.attacks import autoattack, fooled
+from generalist.attacks import VERSIONS, autoattack, fooled
 from generalist.attacks.losses import Network
 from generalist.attacks.members import apgd_ce
 from generalist.attacks.waves import Attempt, Wave
@@ -16,7 +16,7 @@ from generalist.threats import Threat
 from tests.strategies import generator, problem
 
 THREAT = Threat("linf", 0.06)
-TWO: dict[str, Any] = {"attacks": ["apgd-ce", "square"], "square_queries": 60}
+TWO: dict[str, Any] = {"version": "quick", "attacks": ["apgd-ce", "square"], "square_queries": 60}
 
 
 # Successes that are none, and other signs of trouble.
@@ -79,7 +79,9 @@ def test_three_images_raise_no_flag():
 def test_an_honest_network_raises_no_flag(threat):
     """Otherwise flags would mean nothing."""
     network, pixels, labels = problem(60)
-    assert autoattack(network, pixels, labels, threat, square_queries=200).flags == ()
+    attacks = VERSIONS["standard"].members
+    found = autoattack(network, pixels, labels, threat, version="quick", attacks=attacks, square_queries=200)
+    assert found.flags == ()
 
 
 class SignFlipped(torch.autograd.Function):
@@ -149,9 +151,7 @@ def test_each_negative_control_is_flagged(control, flag):
     torch.manual_seed(0)
     defence = control(network)
     labels = network(pixels).argmax(1)
-    result = autoattack(
-        defence, pixels, labels, Threat("linf", 0.05), attacks=["apgd-ce", "square"], square_queries=300
-    )
+    result = autoattack(defence, pixels, labels, Threat("linf", 0.05), **TWO | {"square_queries": 300})
     assert flag in result.flags
 
 

@@ -184,7 +184,7 @@ def strided(images: Tensor) -> Tensor:
 @pytest.mark.parametrize(("layout", "norm"), [*((channels_last, norm) for norm in NORMS), (strided, "linf")])
 def test_the_layout_in_memory_decides_nothing(layout, norm):
     """Verdicts and members are the same, and nothing depends on the batch size then either."""
-    network, images, labels = problem(9, (3, 6, 6))
+    network, images, labels = problem(5, (3, 6, 6))
     threat = radius(norm, 108)
     laid_out = layout(images)
     assert not laid_out.is_contiguous() and torch.equal(laid_out, images)

@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import tracking_factory as factory
-from registry_factory import BETTER, GOOD, OTHER_PROTOCOL, Registry
 
 from generalist.store import write_tensors
 from pipelines.manifest import write_manifest
 from pipelines.results import Results
 from pipelines.tracking import MANIFEST_SHA256
+from tests import tracking_factory as factory
+from tests.registry_factory import BETTER, GOOD, OTHER_PROTOCOL, Registry
 
 NEWER = factory.Model(seed=41, protocol=OTHER_PROTOCOL, validation=(19, 13))
 WEAK = factory.Model(seed=42, natural=60, robust=20, validation=(8, 4))

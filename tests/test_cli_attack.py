@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx_models
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -20,6 +19,7 @@ from generalist.export.weights import write_weights
 from generalist.store import tensors_digest, write_tensors
 from generalist.tensors import Weights, to_unit
 from generalist.threats import Threat
+from tests import onnx_models
 from tests.command_line import generalist, refused
 from tests.model_factory import GREY, made, options
 

@@ -14,8 +14,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import tracking_factory as factory
-import training_factory
 
 from generalist.config import Config, to_yaml
 from generalist.data import load as load_data
@@ -25,7 +23,9 @@ from pipelines.cli import repro
 from pipelines.cli.planning import planned
 from pipelines.cli.showing import _activation
 from pipelines.workspace import Workspace
-from tests.command_line import generalist
+from tests import tracking_factory as factory
+from tests import training_factory
+from tests.command_line import generalist, refused
 from tests.processes import until
 from tests.services import environment
 
@@ -164,16 +164,16 @@ def test_a_plan_without_data_has_everything_to_do() -> None:
     assert [line.rpartition(": ")[2] for line in planned(config, Workspace.find())][:2] == ["to do", "to do"]
 
 
-def test_run_runs_dvc_registers_and_shows_what_came_out(project: Path) -> None:
+def test_run_runs_dvc_registers_and_shows_what_came_out(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Every learner with n and intervals, the model, its run, version and alias, the report, what to do next."""
     put_fake_dvc(project)
     shutil.rmtree(project / "data" / "prepared", ignore_errors=True)
     factory.prepare(project / "data" / "prepared")
     factory.Model(seed=1).write(project / "outputs")
-    child = program("-c", "from pipelines.cli import main; main()", "run", folder=project)
-    said, errors = child.communicate(timeout=120)
-    assert child.returncode == 0, errors
-    assert f"dvc repro with {Path(sys.executable).parent}\n" in said
+    result = generalist("run")
+    assert result.exit_code == 0, result.output
+    assert f"dvc repro with {Path(sys.executable).parent}\n" in capfd.readouterr().out
+    said = result.stdout
     for name in ("natural expert", "other expert", "global learner"):
         (row,) = [line for line in said.splitlines() if name in line]
         assert str(factory.N) in row
@@ -330,13 +330,10 @@ def test_a_second_run_names_the_first(project: Path, who: str) -> None:
         (project / ".dvc" / "tmp").mkdir()
         (project / ".dvc" / "tmp" / "rwlock").write_text(json.dumps(held), encoding="utf-8")
     with locks[who]:
-        child = program("-c", "from pipelines.cli import main; main()", "run", folder=project)
-        said, errors = child.communicate(timeout=120)
-    assert child.returncode == 2
-    assert said == ""
+        sentence = refused("run")
     assert re.fullmatch(
         rf"another .* \(process {os.getpid()}, for \S*\) .*; wait for it, or stop it with kill {os.getpid()}",
-        errors.splitlines()[-1],
+        sentence,
     )
 
 

@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 import numpy as np
-import onnx_models
 import pytest
-import tracking_factory as factory
 from PIL import Image
 
 from pipelines.tracking import sha256_of
+from tests import onnx_models
+from tests import tracking_factory as factory
 from tests.command_line import generalist, refused
 
 MODEL = factory.Model(seed=1)
@@ -138,7 +138,7 @@ def test_trace_asks_no_database_that_is_not_there(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_registry_from_registration_to_rollback(project: Path, tmp_path: Path) -> None:
+def test_the_registry_from_registration_to_rollback(project: Path, tmp_path: Path, tried_here: None) -> None:
     """Register, register again, trace, download, a better one, roll back, promote: each says what is so now."""
     assert "nothing is registered yet" in refused("download")
     unknown = generalist("trace", "outputs/model.onnx")

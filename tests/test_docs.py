@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ def keys_of(tree: Any, prefix: str = "") -> set[str]:
     return set(paths) | {path for key, inner in paths.items() for path in keys_of(inner, f"{key}.")}
 
 
+@cache
 def known_keys() -> set[str]:
     """Return the dotted paths that exist in params.yaml or a preset."""
     configs = [load(ROOT / "params.yaml"), *(load(preset=name) for name in preset_names())]

@@ -16,22 +16,15 @@ from generalist.evaluation import Verdicts, attack_shard, cuts, evaluate, measur
 from generalist.evaluation.measuring import TILE
 from generalist.evaluation.shards import joined
 from generalist.models import Classifier
-from tests.training_factory import digits, finish, first, small
+from generalist.training import Outcome
+from tests.training_factory import first, small
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Prepared digits."""
-    return digits(tmp_path_factory.mktemp("digits") / "data")
-
-
-@pytest.fixture(scope="module")
-def model(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Classifier:
+def model(dataset: Dataset, outcome: Outcome) -> Classifier:
     """A classifier that is right on most images."""
-    config = small()
-    outcome = finish(config, dataset, tmp_path_factory.mktemp("store"))[1]
     weights = outcome.learners["natural"]
-    return engine.model_with(config.model, dataset.shape, weights, on=torch.device("cpu"))
+    return engine.model_with(small().model, dataset.shape, weights, on=torch.device("cpu"))
 
 
 def evaluated(model: Classifier, split: Split, dataset: Dataset, *overrides: str) -> Verdicts:

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
-import tracking_factory as factory
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from generalist.export import Parity
 from generalist.significance import mcnemar
 from pipelines.registry import gates
 from pipelines.registry.gates import Evidence
+from tests import tracking_factory as factory
 
 AGREEING = Parity(n=100, max_difference=1e-7, largest_logit=9.0, disagreements=0, tolerance=1e-4)
 OTHER_PROTOCOL = factory.PROTOCOL.model_copy(update={"cascade": "standard, 100 queries", "seed": 1})

@@ -14,8 +14,6 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from test_cuda_graphs import rerun
-from test_data_official import stand_in
 from torch import Tensor
 
 from benchmarks import cifar10_files, compiler_cache, gpu_accuracy, gpu_learning, gpu_packages, gpu_short
@@ -32,6 +30,8 @@ from generalist.config import load
 from generalist.data import load as load_data
 from generalist.engine import GraphCache, falling_back
 from generalist.engine.cuda_graphs import Record as RecordWork
+from tests.test_cuda_graphs import rerun
+from tests.test_data_official import stand_in
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
@@ -127,6 +127,7 @@ def test_a_missing_package_is_told_with_its_wheel(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / FILE).exists()
 
 
+@pytest.mark.long
 def test_what_only_data_needs_stops_only_the_training(tmp_path: Path) -> None:
     """Without scikit-learn nothing can be split; all other figures are there all the same."""
     change_start(
@@ -518,19 +519,6 @@ def test_an_attack_that_is_cut_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(LateError):
         gpu_accuracy.attack(own, "PGD-AT", tmp_path / "robust.safetensors", load(preset="digits").evaluation, data)  # type: ignore[arg-type]
     assert own.part.figures["PGD-AT: seconds of AutoAttack so far"] > 5
-
-
-@pytest.mark.long
-def test_an_attack_finds_the_weights_where_results_were_emptied(tmp_path: Path) -> None:
-    """`gpu_train.sh` keeps them in WORK; without any, `gpu_attack.sh` says what to do."""
-    none = script("--tiny", "0", "5", folder=tmp_path, name="gpu_attack.sh")
-    assert none.returncode == 2 and "run benchmarks/gpu_train.sh first" in none.stderr
-    trained = script("--tiny", folder=tmp_path, name="gpu_train.sh")
-    assert trained.returncode == 0, trained.stderr
-    for file in (tmp_path / "out").iterdir():
-        file.unlink()
-    shard = script("--tiny", "0", "5", folder=tmp_path, name="gpu_attack.sh")
-    assert shard.returncode == 0, shard.stderr
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device: graphs and compiled code for real")

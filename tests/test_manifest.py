@@ -5,14 +5,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-import tracking_factory as factory
-from registry_factory import GOOD, OTHER_PROTOCOL, Registry
 
 from generalist.errors import BadInput
 from pipelines.manifest import check_whole, put_down
 from pipelines.results import Results
+from tests import tracking_factory as factory
 from tests.command_line import refused
 from tests.processes import forking
+from tests.registry_factory import GOOD, OTHER_PROTOCOL, Registry
 
 OTHER = factory.Model(seed=31, natural=80, robust=50, validation=(20, 20), protocol=OTHER_PROTOCOL)
 RENAMES = len(Results(Path()).all())

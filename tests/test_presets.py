@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from test_docs import COMMANDS, named
 from torch.utils.flop_counter import FlopCounterMode
 
 from generalist.config import Config, load, preset_names, preset_path
 from generalist.data import steps_per_epoch
 from generalist.models import build
 from generalist.tensors import ImageShape
+from tests.test_docs import COMMANDS, named
 
 NAMES = preset_names()
 CIFAR10 = [name for name in NAMES if name.startswith("cifar10-")]

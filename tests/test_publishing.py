@@ -2,9 +2,7 @@
 
 import time
 
-import processes
 import pytest
-import tracking_factory as factory
 from mlflow import MlflowClient
 
 from generalist.config import flattened
@@ -13,6 +11,8 @@ from pipelines.results import Results
 from pipelines.tracking import connect, publish, start
 from pipelines.tracking.database import EXPERIMENT
 from pipelines.workspace import Workspace
+from tests import processes
+from tests import tracking_factory as factory
 
 
 @processes.forking

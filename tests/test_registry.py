@@ -6,15 +6,15 @@ from typing import Any
 
 import mlflow
 import pytest
-import tracking_factory as factory
 from mlflow import MlflowClient
-from registry_factory import BETTER, GOOD, OTHER_PROTOCOL, WORSE, Registry
 
 from generalist.errors import BadInput
 from pipelines.manifest import write_manifest
 from pipelines.registry import find, promote, rollback
 from pipelines.results import Results
 from pipelines.tracking import sha256_of, start
+from tests import tracking_factory as factory
+from tests.registry_factory import BETTER, GOOD, OTHER_PROTOCOL, WORSE, Registry
 
 
 def test_the_first_model_becomes_champion(registry: Registry) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tracking_factory as factory
 from mlflow import MlflowClient
-from registry_factory import BETTER, GOOD, WORSE, Registry
 
 from pipelines.registry import rollback
 from pipelines.workspace import Workspace
+from tests import tracking_factory as factory
 from tests.processes import forking
+from tests.registry_factory import BETTER, GOOD, WORSE, Registry
 
 BEST = replace(GOOD, seed=61, validation=(20, 16))
 WRITES = (

@@ -6,17 +6,17 @@ import sys
 from pathlib import Path
 
 import pytest
-import tracking_factory as factory
 
 from pipelines.registry import register
 from pipelines.tracking import connect, experiment_id
 from pipelines.workspace import Workspace
+from tests import tracking_factory as factory
 from tests.command_line import generalist, refused
 from tests.services import environment
 
 
 @pytest.fixture
-def renamed(tmp_path: Path, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch) -> Path:
+def renamed(tmp_path: Path, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch, tried_here: None) -> Path:
     """A project with a champion, under another name than it was made."""
     before, now = tmp_path / "before's", tmp_path / "now 100"
     before.mkdir()

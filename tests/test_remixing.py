@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import tracking_factory
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +25,7 @@ from pipelines import registry, remixing, steps, tracking
 from pipelines.manifest import write_manifest
 from pipelines.results import Results
 from pipelines.workspace import Workspace
+from tests import tracking_factory
 from tests.command_line import generalist, refused
 from tests.training_factory import small
 

@@ -9,18 +9,18 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
-import report_factory as factory
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from report_parser import Parsed
 
 from generalist.records import History, Measured
 from generalist.report.curves import HAND_BACK, NO_HAND_BACK, accuracies, curves, frame, legend, losses, weights
 from generalist.report.figures import COLOURS, EXPERTS, INK, chart, from_zero, shares, steps
 from generalist.report.looks import Look, looks
 from generalist.report.plane import among_experts, close_up, final, on_test, on_validation
+from tests import report_factory as factory
+from tests.report_parser import Parsed
 
 CONFIG = factory.config()
 HISTORY = factory.history(CONFIG)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import report_factory as factory
 from matplotlib import pyplot
 from PIL import Image
 
@@ -16,6 +15,7 @@ from generalist.report import Gallery, write_curves
 from generalist.report.gallery import cards
 from generalist.report.looks import change, looks
 from generalist.report.plane import _beside
+from tests import report_factory as factory
 
 
 def pixels(uri: str) -> np.ndarray:

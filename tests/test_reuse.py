@@ -31,31 +31,6 @@ def _trained_epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return trained
 
 
-def test_another_evaluation_trains_nothing(dataset: Dataset, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only what is measured anew is computed."""
-    trained = _trained_epochs(monkeypatch)
-    finish(small("evaluation.choice.steps=1"), dataset, finished)
-    assert trained == []
-
-
-def test_another_interval_uses_the_warm_up_again(
-    dataset: Dataset, finished: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A search over c pays neither for the warm-up twice nor for the epoch after the first hand-back."""
-    trained = _trained_epochs(monkeypatch)
-    finish(small("mixing.interval=2"), dataset, finished)
-    assert min(trained) == 4
-
-
-def test_a_longer_warm_up_uses_the_common_prefix(
-    dataset: Dataset, finished: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A search over t' goes on from the shorter warm-up."""
-    trained = _trained_epochs(monkeypatch)
-    finish(small("mixing.warm_up=4"), dataset, finished)
-    assert min(trained) == 3
-
-
 def test_a_baseline_goes_on_from_the_experts_warm_up_whatever_its_name(
     dataset: Dataset, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,16 +85,16 @@ def test_mixing_is_in_the_key_of_the_share_alone(dataset: Dataset, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("overrides", "left"),
+    ("overrides", "left", "since"),
     [
-        ((), 10),
-        (("evaluation.choice.steps=1", "evaluation.attack=standard"), 0),
-        (("mixing.interval=2",), 4),
-        (("mixing.warm_up=4",), 6),
-        (("mixing.decay=0.1",), 10),
-        (("experts.robust.optimizer.lr=0.01",), 8),
-        (("training.epochs=6",), 2),
-        (("mixing.interval={steps: 2}",), 6),
+        ((), 10, 1),
+        (("evaluation.choice.steps=1", "evaluation.attack=standard"), 0, 0),
+        (("mixing.interval=2",), 4, 4),  # the warm-up is used again, and the epoch after the first hand-back
+        (("mixing.warm_up=4",), 6, 3),  # it goes on from the shorter one
+        (("mixing.decay=0.1",), 10, 1),
+        (("experts.robust.optimizer.lr=0.01",), 8, 1),
+        (("training.epochs=6",), 2, 6),
+        (("mixing.interval={steps: 2}",), 6, 3),
     ],
 )
 def test_a_forecast_is_what_is_then_trained(
@@ -129,14 +104,16 @@ def test_a_forecast_is_what_is_then_trained(
     monkeypatch: pytest.MonkeyPatch,
     overrides: tuple[str, ...],
     left: int,
+    since: int,
 ) -> None:
-    """Epochs of experts to train, counted before and while it happens; the first case begins with nothing."""
+    """Epochs of experts, counted before and while they are trained, and the first; the first case begins with nothing."""
     trained = _trained_epochs(monkeypatch)
     store = finished if overrides else tmp_path / "empty"
     work = Training(small(*overrides), dataset, Store(store)).forecast()
     assert sum(len(own.unit) * own.epochs for own in work) == left
     finish(small(*overrides), dataset, store)
     assert len(trained) == left
+    assert min(trained, default=0) == since
 
 
 def test_a_forecast_writes_and_computes_nothing(dataset: Dataset, tmp_path: Path) -> None:

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from training_factory import LeftError, digests, finish, leaving, small
 
 from generalist.config import Config
 from generalist.data import Dataset
 from generalist.records import EpochRecord
 from generalist.store import Store
 from generalist.training import Cuts, Facts, InProcess, Outcome, Positions, Round, Sharing, Training, drive, unheard
+from tests.training_factory import LeftError, digests, finish, leaving, small
 
 pytestmark = pytest.mark.long
 

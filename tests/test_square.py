@@ -83,7 +83,7 @@ def test_any_shape_can_be_attacked(norm, shape):
     network = conv_net((3, *shape))
     labels = network(pixels).argmax(1)
     threat = Threat(norm, 0.2)
-    found = square(network, pixels, labels, threat, streams(pixels, labels), queries=80)
+    found = square(network, pixels, labels, threat, streams(pixels, labels), queries=40)
     assert (found.adversarial != pixels).flatten(1).any(1).all()
     start = threat.geometry.squares(threat.ball(pixels), streams(pixels, labels)).start()
     assert (margin(network(found.adversarial), labels) <= margin(network(start), labels) + 1e-6).all()
@@ -171,22 +171,22 @@ def test_in_l2_what_is_outside_both_windows_stays():
     assert all((move.abs() > 1e-4).any() for move in moved)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_trying_ahead_changes_nothing(monkeypatch, seed, norm):
     """Bit for bit the points of one query after the other; only the passes that were forgotten come on top."""
     network = conv_net((1, 6, 6), seed=seed)
-    pixels = torch.rand(20, 1, 6, 6, generator=generator(seed))
+    pixels = torch.rand(12, 1, 6, 6, generator=generator(seed))
     labels, threat = network(pixels).argmax(1), Threat(norm, {"linf": 0.06, "l2": 0.3, "l1": 1.5}[norm])
     found = []
     for ahead in (((0, 1),), ((60, 7), (20, 3), (0, 1))):
         monkeypatch.setattr(sys.modules["generalist.attacks.square"], "AHEAD", ahead)
-        found.append(square(network, pixels, labels, threat, streams(pixels, labels), queries=300))
+        found.append(square(network, pixels, labels, threat, streams(pixels, labels), queries=150))
     assert torch.equal(found[0].broken, found[1].broken) and torch.equal(found[0].adversarial, found[1].adversarial)
     assert (found[0].passes <= found[1].passes).all()
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_only_what_lowers_the_margin_is_kept(seed, norm, one_by_one):
     """So the margin of what is returned is the lowest that was seen, and no success is given up."""
@@ -221,7 +221,7 @@ def test_on_a_linear_model_it_breaks_what_can_be_broken(norm, shape, slack):
     assert 10 < found.broken.sum() < 35
 
 
-@settings(max_examples=6)
+@settings(max_examples=3)
 @given(seeds, norms, st.randoms(use_true_random=False))
 def test_an_image_is_searched_alike_in_any_company(seed, norm, random):
     """Bit for bit, and in as many passes."""

@@ -3,8 +3,6 @@
 from pathlib import Path
 
 import pytest
-import study_factory as studies
-import tracking_factory as factory
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -14,6 +12,8 @@ from pipelines.tracking import experiment_id, open_study
 from pipelines.tracking.studies import StudyTracker
 from pipelines.trials import StudyRecord
 from pipelines.workspace import Workspace
+from tests import study_factory as studies
+from tests import tracking_factory as factory
 
 
 @pytest.fixture

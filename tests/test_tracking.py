@@ -7,7 +7,6 @@ from pathlib import Path
 import mlflow
 import onnx
 import pytest
-import tracking_factory as factory
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -19,6 +18,7 @@ from pipelines.tracking import facts, finished_runs, sha256_of, start
 from pipelines.tracking import tracker as tracker_module
 from pipelines.tracking.tracker import Tracker
 from pipelines.workspace import Workspace
+from tests import tracking_factory as factory
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-import processes
 import pytest
 from mlflow import MlflowClient
 
 from generalist.errors import BadInput
 from pipelines.tracking import connect, experiment_id, migrate
 from pipelines.workspace import Workspace
+from tests import processes
 
 
 @processes.forking

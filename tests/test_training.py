@@ -66,8 +66,11 @@ def test_one_expert_without_mixing_has_a_candidate_at_each_checkpoint() -> None:
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(
     dataset: Dataset, outcome: Outcome, tmp_path: Path
 ) -> None:
-    """Twice in fresh stores."""
+    """In a fresh store. Another seed of torch's global generator changes nothing, and its state stays as it was."""
+    torch.manual_seed(1234)
+    before = torch.get_rng_state()
     again = finish(small(), dataset, tmp_path / "again")[1]
+    assert torch.equal(torch.get_rng_state(), before)
     other = finish(small("seed=1"), dataset, tmp_path / "other")[1]
     assert digests(again) == digests(outcome)
     assert not set(digests(other).values()) & set(digests(outcome).values())
@@ -82,7 +85,7 @@ def test_a_training_resumed_after_any_epoch_gives_the_same_bits(
     dataset: Dataset, outcome: Outcome, tmp_path: Path
 ) -> None:
     """Abandoned after k facts and started again, it goes on from the store."""
-    for facts in (1, 3, 9):
+    for facts in (2, 9):
         abandon(small(), dataset, tmp_path / str(facts), after=facts)
         assert digests(finish(small(), dataset, tmp_path / str(facts))[1]) == digests(outcome)
 
@@ -134,14 +137,6 @@ def test_experts_in_two_processes_give_the_same_bits(dataset: Dataset, outcome: 
         until(lambda: all(end.exists() and end.stat().st_size for end in told))
     assert [end.read_text(encoding="ascii") for end in told] == [str(digests(outcome))] * 2
     assert digests(finish(small(), dataset, store)[1]) == digests(outcome)
-
-
-def test_torchs_global_generator_is_neither_used_nor_moved(dataset: Dataset, outcome: Outcome, tmp_path: Path) -> None:
-    """Another global seed changes nothing, and its state stays as it was."""
-    torch.manual_seed(1234)
-    before = torch.get_rng_state()
-    assert digests(finish(small(), dataset, tmp_path)[1]) == digests(outcome)
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 def _last_keys(config: Config, dataset: Dataset, store: Path) -> list[Position]:

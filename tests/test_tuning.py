@@ -7,10 +7,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-import training_factory
-import tuning_factory
 import yaml
-from tuning_factory import again, search, small
 
 from generalist.config import Config, load, to_yaml
 from generalist.data import load as load_data
@@ -28,9 +25,11 @@ from pipelines.tuning.study import Search, Worker, created
 from pipelines.tuning.trial import shared
 from pipelines.tuning.worker import work
 from pipelines.workspace import Workspace
+from tests import training_factory, tuning_factory
 from tests.command_line import generalist
 from tests.processes import another_process, forking, until
 from tests.services import ROOT
+from tests.tuning_factory import again, search, small
 
 pytestmark = pytest.mark.long
 

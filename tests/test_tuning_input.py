@@ -3,8 +3,6 @@
 from pathlib import Path
 
 import pytest
-import tuning_factory
-from tuning_factory import again, search, small
 
 from generalist.errors import BadInput
 from pipelines.tuning.searching import files_of
@@ -12,7 +10,9 @@ from pipelines.tuning.storage import address_of, opened
 from pipelines.tuning.study import created
 from pipelines.tuning.worker import work
 from pipelines.workspace import Workspace
+from tests import tuning_factory
 from tests.command_line import refused
+from tests.tuning_factory import again, search, small
 
 
 @pytest.fixture(autouse=True)

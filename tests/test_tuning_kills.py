@@ -10,9 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-import tuning_factory
 from optuna.trial import TrialState
-from tuning_factory import again, search, small, told
 
 from generalist.config import load
 from pipelines.tuning.searching import fill
@@ -20,8 +18,10 @@ from pipelines.tuning.storage import address_of, opened
 from pipelines.tuning.study import RECORD, Worker, created
 from pipelines.tuning.worker import work
 from pipelines.workspace import Workspace
+from tests import tuning_factory
 from tests.processes import another_process, forking, until
 from tests.services import environment
+from tests.tuning_factory import again, search, small, told
 
 pytestmark = pytest.mark.long
 

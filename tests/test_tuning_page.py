@@ -7,15 +7,15 @@ from typing import Any
 
 import optuna
 import pytest
-import study_factory as studies
 from optuna.distributions import BaseDistribution, IntDistribution
-from report_parser import Parsed, section
 
 from generalist.report.looks import percent
 from pipelines.trials import StudyRecord, TrialRecord
 from pipelines.tuning.page import build, ranked
 from pipelines.tuning.parameters import importances
 from pipelines.tuning.plane import undominated
+from tests import study_factory as studies
+from tests.report_parser import Parsed, section
 
 GROUPS = ("plane", "history", "importance", "slices", "contours", "intermediate")
 _DRAWN = re.compile(r'<script type="application/json" data-plot="plot-(?P<id>[^"]+)">(?P<spec>.*?)</script>', re.DOTALL)

@@ -9,16 +9,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-import tuning_factory
-from tuning_factory import small
 
 from pipelines.tuning.searching import fill
 from pipelines.tuning.storage import close, opened, shown
 from pipelines.tuning.study import Search, created
 from pipelines.tuning.worker import work
 from pipelines.workspace import Workspace
-from tests import postgres
+from tests import postgres, tuning_factory
 from tests.processes import another_process, forking, until
+from tests.tuning_factory import small
 
 pytestmark = pytest.mark.long
 

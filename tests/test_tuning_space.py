@@ -8,13 +8,13 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from training_factory import PARAMS
 
 from generalist.config import Config, load, overridden
 from generalist.errors import BadInput
 from pipelines.tuning.points import Untried
 from pipelines.tuning.sampling import Keyed
 from pipelines.tuning.space import Point, Space
+from tests.training_factory import PARAMS
 
 SGD, ADAM = {"name": "sgd", "lr": 0.1}, {"name": "adam", "lr": 1e-3}
 OPTIMIZER = "experts.natural.optimizer"

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import mlflow
 import pytest
-import tracking_factory as factory
-from registry_factory import BETTER, GOOD, WORSE, Registry
 
 from generalist.errors import BadInput
 from pipelines.registry import download, find, promote, rollback
 from pipelines.registry.versions import described
+from tests import tracking_factory as factory
+from tests.registry_factory import BETTER, GOOD, WORSE, Registry
 
 
 def test_rollback_is_one_step_back_each_time(registry: Registry) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_models
 import pytest
 import torch
 from mlflow import MlflowClient
@@ -37,6 +36,7 @@ from generalist.tensors import ImageShape
 from pipelines.manifest import write_manifest
 from pipelines.results import Results
 from pipelines.workspace import Workspace
+from tests import onnx_models
 from tests.services import databases
 
 N = 100

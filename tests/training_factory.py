@@ -13,6 +13,7 @@ from generalist.training import Fact, Outcome, run
 PARAMS = Path(__file__).parent.parent / "params.yaml"
 
 SMALL = (
+    "data.images=640",  # 512 to train on, which are two steps, and 128 to validate on
     "training.epochs=5",
     "training.batch_size=256",
     "training.checkpoint=1",

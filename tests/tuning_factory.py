@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import tracking_factory
-import training_factory
 
 from generalist.config import Config, to_yaml
 from pipelines.trials import TrialRecord
@@ -14,6 +12,7 @@ from pipelines.tuning.searching import fill
 from pipelines.tuning.storage import address_of, opened
 from pipelines.tuning.study import Search, created
 from pipelines.workspace import Workspace
+from tests import tracking_factory, training_factory
 
 OPTIMIZERS = {"choices": {"slow": {"name": "sgd", "lr": 0.02}, "usual": {"name": "sgd", "lr": 0.05}}}
 SPACE = {

@@ -82,10 +82,9 @@ def tried(content: bytes, path: Path, threads: int, shape: tuple[int, int, int] 
     return Trial(int(answer["classes"]), float(answer["seconds"]))
 
 
-def _main(asked: dict[str, Any]) -> dict[str, Any]:
+def _main(asked: dict[str, Any], content: bytes) -> dict[str, Any]:
     """Do what is asked, in the other process."""
     path, shape = Path(asked["path"]), tuple(asked["shape"] or ())
-    content = sys.stdin.buffer.read()
     try:
         check(content, path)
         made = session(content, path, asked["threads"], "cpu")
@@ -127,4 +126,4 @@ def _bound(limit: float) -> None:
 if __name__ == "__main__":
     _asked = json.loads(sys.argv[1])
     _bound(_asked["limit"])
-    print(json.dumps(_main(_asked)))  # noqa: T201  its result
+    print(json.dumps(_main(_asked, sys.stdin.buffer.read())))  # noqa: T201  its result

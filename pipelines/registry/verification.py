@@ -7,7 +7,7 @@ from generalist.data import Dataset
 from generalist.errors import BadInput
 from generalist.evaluation import chosen
 from generalist.export import Lineage, verify
-from generalist.export.runtime import TILE, Runtime
+from generalist.export.runtime import LIMIT, TILE, Runtime
 from generalist.store import read_tensors, tensors_digest
 from pipelines.registry.gates import Evidence
 from pipelines.results import Results
@@ -30,7 +30,8 @@ def check(results: Results, config: Config, dataset: Dataset) -> None:
             verdicts.
     """
     # Before anything else looks at the graph: it is tried in a process of its own.
-    runtime = Runtime(results.onnx, threads=config.training.threads, foreign=True, on=config.export.parity)
+    threads, on = config.training.threads, config.export.parity
+    runtime = Runtime(results.onnx, threads=threads, foreign=True, on=on, limit=LIMIT)
     lineage, evidence = Lineage.from_metadata(verify(results.onnx)), Evidence.read(results)
     _check_lineage(results, lineage, evidence, config, dataset)
     _check_predictions(results, runtime, evidence, config, dataset)
