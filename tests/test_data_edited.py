@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from generalist.config import to_yaml
 from generalist.data import load, prepare
 from generalist.data.manifest import ARRAYS, MANIFEST
 from generalist.errors import BadInput
@@ -93,7 +94,7 @@ def test_every_command_that_reads_them_refuses(
     edit = _instead("FIFO") if edited == "FIFO" else EDITED[edited][0]
     edit(folder / MANIFEST if edited == "FIFO" else folder)
     (tmp_path / "dvc.yaml").touch()
-    shutil.copy(Path(__file__).parent.parent / "params.yaml", tmp_path)
+    (tmp_path / "params.yaml").write_text(to_yaml(config), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     assert refused(*words).endswith("run `dvc repro --force prepare`")
     assert not (tmp_path / "outputs").exists()

@@ -82,7 +82,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(dataset: Dataset, outcome: Outc
 
 def test_a_diverged_expert_stops_with_all_that_one_wants_to_know(dataset: Dataset, tmp_path: Path) -> None:
     """Expert, epoch, step, loss, gradient norm, the last good state, which key to change."""
-    config = small("experts.robust.optimizer.lr=1e6", "training.epochs=3", "mixing.warm_up=2")
+    config = small("experts.robust.optimizer.lr=1e6", "training.epochs=3", "training.batch_size=64")
     with pytest.raises(
         BadInput, match=r"expert robust diverged in epoch 1, step \d+ \(loss .*, gradient norm .*\)"
     ) as told:

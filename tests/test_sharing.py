@@ -14,7 +14,7 @@ from tests.training_factory import LeftError, digests, finish, leaving, small
 
 pytestmark = pytest.mark.long
 
-DECAYS = (0.3, 0.6)
+DECAYS = (0.1, 0.2)
 """Both below the ramp (s + 1) / (s + 10) before the warm-up ends: above it, all decays are one."""
 
 
@@ -79,7 +79,7 @@ def test_intervals_share_their_first_epochs_whichever_comes_first(
 
 def test_coupled_experts_share_their_warm_up_alone(dataset: Dataset, tmp_path: Path) -> None:
     """Handing back between steps parts an expert from its companions; its own share stays right."""
-    configs = [small("mixing.interval={steps: 2}", f"mixing.decay={decay}") for decay in DECAYS]
+    configs = [small("mixing.interval={steps: 1}", f"mixing.decay={decay}") for decay in DECAYS]
     for config, other, epochs in ((*configs, 10), (*reversed(configs), 6)):
         trained, found = _trained(config, dataset, tmp_path / "shared", Sharing(alternatives=(other,)))
         assert trained == epochs

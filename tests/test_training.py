@@ -203,8 +203,8 @@ def test_coupled_experts_equal_independent_ones_where_the_interval_is_an_epoch(
     [
         "mixing.hand_back=mixture",
         "mixing.momentum=reset",
-        "mixing.decay=0.5",
-        "mixing.interval={steps: 2}",
+        "mixing.decay=0.2",
+        "mixing.interval={steps: 1}",
         "mixing.burst=true",
         "experts.natural.averaging=0.5",
         "experts.natural.optimizer={name: adam, lr: 1e-3}",

@@ -18,7 +18,7 @@ OPTIMIZERS = {"choices": {"slow": {"name": "sgd", "lr": 0.02}, "usual": {"name":
 SPACE = {
     "mixing.warm_up": {"choices": [1, 2, 3]},
     "mixing.interval": {"choices": [1, 2]},
-    "mixing.decay": {"choices": [0.2, 0.5]},
+    "mixing.decay": {"choices": [0.05, 0.5]},
     "experts.robust.optimizer": OPTIMIZERS,
 }
 SMALL = (
