@@ -53,7 +53,7 @@ def asked_on_a_plateau(pixels: torch.Tensor, threat: Threat, queries: int, seed:
     return torch.stack(network.seen)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(images(), threats(), seeds)
 def test_every_point_asked_is_allowed(pixels, threat, seed):
     """In ball and pixel range, for any height and width down to a pixel, one channel or three."""

@@ -117,7 +117,10 @@ def generalist(folder: Path, *words: str, out: str = "", err: str = "") -> tuple
     return code, "" if err else (folder / "err").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("words", [("config", "presets"), ("store", "list"), ("ablate",)])
+@pytest.mark.parametrize(
+    "words",
+    [("config", "presets"), *(pytest.param(own, marks=pytest.mark.long) for own in [("store", "list"), ("ablate",)])],
+)
 def test_a_full_disk_under_standard_output_is_one_sentence(tmp_path: Path, words: tuple[str, ...]) -> None:
     """By whichever way a command prints."""
     code, said = generalist(tmp_path, *words, out="/dev/full")
