@@ -124,6 +124,7 @@ def test_going_back_ends_with_finite_weights_and_resumes_to_the_same_bits(datase
     assert digests(finish(config, dataset, tmp_path / "cut")[1]) == digests(end)
 
 
+@pytest.mark.long
 def test_a_step_that_is_too_large_is_told_with_one_that_fits(prepared: Path, tmp_path: Path) -> None:
     """In a process whose memory is limited, as a GPU's is."""
     told = subprocess.run(

@@ -50,6 +50,7 @@ def test_only_regular_files_are_read(name: str, known: dict[str, Reader]) -> Non
         assert time.monotonic() - began < 5
 
 
+@pytest.mark.long
 def test_what_somebody_thought_of_is_handled(tmp_path: Path) -> None:
     """Facts, overrides, threats, addresses; for prepared data see test_data_edited."""
     for name, ask in deliberate(tmp_path):

@@ -193,7 +193,7 @@ class Behind(nn.Module):
         return self.network(self.first(points))
 
 
-@pytest.mark.parametrize("eps", [0.03, 0.1, 0.3])
+@pytest.mark.parametrize("eps", [0.03, 0.3])
 @pytest.mark.parametrize("module", [True, False], ids=["module", "callable"])
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 def test_a_wrong_gradient_is_flagged(wrong, module, eps):
@@ -206,7 +206,7 @@ def test_a_wrong_gradient_is_flagged(wrong, module, eps):
     assert result.flags
 
 
-@pytest.mark.parametrize("eps", [0.03, 0.1, 0.3])
+@pytest.mark.parametrize("eps", [0.03, 0.3])
 @pytest.mark.parametrize("module", [True, False], ids=["module", "callable"])
 def test_rounded_pixels_are_flagged(module, eps):
     """By a gradient of zero on what stays robust, or by Square, which breaks it."""

@@ -28,6 +28,7 @@ def renamed(tmp_path: Path, pytestconfig: pytest.Config, monkeypatch: pytest.Mon
     return now
 
 
+@pytest.mark.long
 def test_a_renamed_project_takes_its_history_along(renamed: Path) -> None:
     """The refusal names the command; then champion and runs are found, files can be downloaded, and more registered."""
     model = (renamed / "outputs" / "model.onnx").read_bytes()

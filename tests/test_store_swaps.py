@@ -97,6 +97,7 @@ def test_a_begun_unit_of_others_is_lost(dataset: Dataset, outcome: Outcome, tmp_
     assert _path(one).with_name(f"{_path(one).name}.damaged").exists()
 
 
+@pytest.mark.long
 def test_attack_states_under_each_other_s_names_change_no_verdict(dataset: Dataset, tmp_path: Path) -> None:
     """Of two threats, the cascade and the stronger attack after it; and a state of the store among them."""
     config = small("evaluation.stronger=true", "evaluation.threats=[{norm: linf, eps: 0.15}, {norm: l2, eps: 0.5}]")

@@ -20,8 +20,8 @@ from pipelines.serving.deployment import abandon_runs
 from pipelines.telling import telling
 from pipelines.terminal import Terminal
 from pipelines.tracking import Tracker, start
-from pipelines.tracking.runs import end_killed
 from pipelines.tracking.studies import open_study
+from pipelines.tracking.tracker import end_killed
 from pipelines.workspace import Workspace
 from tests import tracking_factory as factory
 from tests.services import environment, free_port, with_databases
@@ -87,7 +87,8 @@ def test_a_failure_that_mlflow_can_not_be_told_is_the_one_that_is_told(
     run = client.get_run(tracker.run_id)
     assert run.info.status == "RUNNING"
     assert end_killed(workspace, client, run.info.experiment_id) == []
-    tracker._alive._lock.release()  # as the process's end does
+    assert tracker._alive is not None
+    tracker._alive.release()  # as the process's end does
     assert end_killed(workspace, client, run.info.experiment_id) == [tracker.run_id]
 
 
@@ -116,7 +117,10 @@ def generalist(folder: Path, *words: str, out: str = "", err: str = "") -> tuple
     return code, "" if err else (folder / "err").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("words", [("config", "presets"), ("store", "list"), ("ablate",)])
+@pytest.mark.parametrize(
+    "words",
+    [("config", "presets"), *(pytest.param(own, marks=pytest.mark.long) for own in [("store", "list"), ("ablate",)])],
+)
 def test_a_full_disk_under_standard_output_is_one_sentence(tmp_path: Path, words: tuple[str, ...]) -> None:
     """By whichever way a command prints."""
     code, said = generalist(tmp_path, *words, out="/dev/full")
