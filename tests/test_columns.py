@@ -4,8 +4,6 @@ import io
 import json
 import re
 
-import report_factory
-import tracking_factory
 from rich.console import Console
 
 from generalist.records import Accuracy, Evaluation, ThreatEvaluation
@@ -13,6 +11,7 @@ from generalist.report import build
 from pipelines.cli.showing import accuracies
 from pipelines.results import metrics_json
 from pipelines.tracking import facts
+from tests import report_factory, tracking_factory
 
 COUNTS = {"pgd": 53, "cascade": 41, "raw/pgd": 57, "raw/cascade": 47}
 WORST = 37
