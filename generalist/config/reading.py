@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from generalist.config.overriding import set_path
 from generalist.config.plain_yaml import read_plain
+from generalist.config.renamed import renamed
 from generalist.config.section import nearest
 from generalist.config.tree import Config
 from generalist.config.tuning import TuningOptions
@@ -76,9 +77,10 @@ def _blamed(sentence: str, where: str, overrides: Sequence[str]) -> str:
     place = re.split(r":| is ", sentence, maxsplit=1)[0] + "."
     if unknown := re.search(r"unknown key '([^']*)'", sentence):
         place += f"{unknown[1]}."
+    known = not unknown and renamed(place.rstrip(".")) is None  # inside of an unknown key nothing else is wrong
     for override in reversed(overrides):
         key = override.partition("=")[0].strip() + "."
-        if place.startswith(key):
+        if place.startswith(key) or (not known and key.startswith(place)):
             return f"override '{override}'"
     return where
 
@@ -180,7 +182,10 @@ def _sentences(error: ValidationError, tree: Any, prefix: tuple[str | int, ...] 
             continue
         path = ".".join(map(str, where))
         message = detail["msg"].removeprefix("Value error, ")
-        if detail["type"] == "union_tag_invalid":
+        unknown = re.match(r"unknown key '([^']*)'", message)
+        if unknown and (now := renamed(f"{path}.{unknown[1]}".lstrip("."))):
+            sentences.append(now)
+        elif detail["type"] == "union_tag_invalid":
             known = [name.strip(" '") for name in detail["ctx"]["expected_tags"].split(",")]
             sentences.append(f"{path}: unknown name '{detail['ctx']['tag']}'; {nearest(detail['ctx']['tag'], known)}")
         elif detail["type"] == "union_tag_not_found":

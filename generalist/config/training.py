@@ -12,7 +12,7 @@ from generalist.config.sections import Count, Fraction, Positive
 
 
 class GoBack(Section):
-    """What to do about a loss that is no number: go back to the start of the epoch with a smaller learning rate."""
+    """What to do about a NaN or infinite loss: go back to the start of the epoch with a smaller learning rate."""
 
     factor: Fraction = Field(Quantity("0.5"), description="on the learning rate, from that epoch on")
     retries: Count = Field(3, le=1000, description="how often in one epoch, before the training stops after all")
@@ -45,7 +45,7 @@ class TrainingOptions(Section):
         None, description="weights to start from, a .safetensors file of an earlier training; null for new ones"
     )
     divergence: Divergence = Field(
-        "stop", description="when a loss is no number any more: stop, or go back as in {factor: 0.5, retries: 3}"
+        "stop", description="at a NaN or infinite loss: stop, or go back as in {factor: 0.5, retries: 3}"
     )
     processes: Literal["one", "experts"] = Field(
         "one",
@@ -64,7 +64,7 @@ class TrainingOptions(Section):
 class EngineOptions(Section):
     """How a training step is computed; each choice changes the last bits of the result."""
 
-    plain: bool = Field(False, description="everything the slow, plain way: to look for faults of the fast ones")
+    plain: bool = Field(False, description="disables all optimised code paths, for debugging")
     attack_precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="arithmetic in which training images are attacked"
     )

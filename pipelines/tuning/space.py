@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 
 from generalist.config import Choices, Config, Quantity, Range, overridden
+from generalist.config.renamed import renamed
 from generalist.config.section import nearest
 from generalist.errors import BadInput
 
@@ -235,6 +236,8 @@ def _leaf(tree: Any, path: str) -> Any:
         )
         slot: Any = int(key) if isinstance(place, list) and key.isdecimal() else key
         if slot not in known:
+            if now := renamed(path):
+                raise BadInput(f"tuning.space: {now}")
             hint = (
                 nearest(key, list(known)) if isinstance(place, dict) else f"there are {len(known)} values in its place"
             )
