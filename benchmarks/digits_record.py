@@ -9,9 +9,9 @@ import statistics
 from pathlib import Path
 
 from benchmarks import machine
+from generalist.atomic_files import write_atomically
 from generalist.errors import BadInput
 from generalist.records import Accuracy, Protocol, Record, ThreatEvaluation
-from generalist.writing import write_atomically
 
 ROOT = Path(__file__).parent.parent
 FILE = ROOT / "benchmarks" / "measured" / "digits_table.json"
@@ -50,7 +50,10 @@ class Row(Record):
     def figures(self) -> list[str]:
         """Mean and standard deviation in percent: natural, PGD, AutoAttack."""
         columns = zip(
-            *((own.natural, own.headline.columns["pgd"], own.headline.columns["cascade"]) for own in self.trained),
+            *(
+                (training.natural, training.headline.columns["pgd"], training.headline.columns["cascade"])
+                for training in self.trained
+            ),
             strict=True,
         )
         return [_spread([100 * accuracy.value for accuracy in column]) for column in columns]
@@ -91,7 +94,7 @@ class Table(Record):
 
     def markdown(self) -> str:
         """Render the table with what it means above, and where it is from below."""
-        trained = [own for row in self.rows for own in row.trained]
+        trained = [training for row in self.rows for training in row.trained]
         minutes = sum(own.training_seconds + own.evaluation_seconds for own in trained) / 60
         meaning = (
             f"{self.threat}, {self.protocol.split} split, n = {self.protocol.n}, mean ± standard deviation over"

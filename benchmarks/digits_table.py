@@ -19,11 +19,11 @@ from benchmarks import digits_record, machine
 from benchmarks.digits_record import Row, Table, Trained
 from benchmarks.trainings import deployed, finished, prepared
 from generalist import engine
+from generalist.atomic_files import check_file, write_atomically
 from generalist.code_digest import plugins_of, training_code
 from generalist.config import Config, load
 from generalist.errors import BadInput
 from generalist.evaluation import evaluate, protocol, subset
-from generalist.writing import check_file, write_atomically
 
 ROWS = {
     "natural training": "digits-natural",

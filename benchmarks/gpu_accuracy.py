@@ -9,15 +9,15 @@ from torch import Tensor
 
 from benchmarks.gpu_bench import Bench, LateError
 from generalist import engine
-from generalist.attacks import Standing, autoattack
+from generalist.attacks import AttackProgress, autoattack
 from generalist.config import EvaluationOptions
 from generalist.data import Dataset
 from generalist.export import read_classifier
-from generalist.gate import file_sha256
 from generalist.models import Classifier
 from generalist.records import Accuracy
 from generalist.tensors import to_unit
 from generalist.threats import threat_from
+from generalist.untrusted import file_sha256
 
 ATTACKED = 256
 """Test images for AutoAttack."""
@@ -44,7 +44,7 @@ def attack(bench: Bench, name: str, weights: Path, options: EvaluationOptions, d
     kept = weights.with_name(f"attack-{file_sha256(weights)[:16]}.safetensors")
     before, began = bench.part.figures.get(so_far, 0.0) if kept.is_file() else 0.0, time.monotonic()
 
-    def watch(_: Standing) -> None:
+    def watch(_: AttackProgress) -> None:
         if bench.left < 0:
             bench.part.figures[so_far] = before + time.monotonic() - began
             raise LateError

@@ -11,7 +11,7 @@ from benchmarks.sides import Ours, batch_of
 from generalist import engine
 from generalist.attacks import pgd
 from generalist.attacks.losses import cross_entropy
-from generalist.numerics import has_compiler
+from generalist.platform_fingerprint import has_compiler
 from generalist.tensors import Batch
 from generalist.threats import Threat
 

@@ -52,7 +52,7 @@ class Training:
 
     def words(self, epochs: int) -> list[str]:
         """Return all overrides."""
-        return [*self.overrides, f"training.epochs={epochs}", "training.checkpoint=1"]
+        return [*self.overrides, f"training.epochs={epochs}", "training.checkpoint_epochs=1"]
 
 
 def trainings(bench: Bench) -> list[Training]:
@@ -114,7 +114,7 @@ def _files(bench: Bench, last: Training) -> list[str]:
         WaitingError: there are less than two.
     """
     folders = os.environ.get("CIFAR10", "data/raw/cifar10").split(":")
-    here = gathered([Path(own) for own in folders], bench.work / "cifar10")
+    here = gathered([Path(folder) for folder in folders], bench.work / "cifar10")
     print(state(here), flush=True)
     known = bench.part.figures.get("files of CIFAR-10", [])
     if len(here) > len(known) or (here != known and not _done(bench, last)):
@@ -165,7 +165,7 @@ def _train(bench: Bench, training: Training, dataset: Dataset, folder: Path, pea
         history = History.read(weights.parent / "history.json")
         speeds, achieved = throughput(history, counted(case, training.config(epochs)))
         (speed,) = speeds.values()
-        best = max(own.images / own.seconds for own in history.epochs)  # the first one warms up
+        best = max(record.images / record.seconds for record in history.epochs)  # the first one warms up
         return {
             "images/s": speed,
             "images/s, fastest epoch": best,

@@ -16,7 +16,7 @@ from benchmarks.roofline import Peaks, step_rows
 from benchmarks.sides import CASES, Ours, batch_of, naive_side
 from benchmarks.training_step import medians, ratio, timed
 from generalist import engine
-from generalist.numerics import has_compiler
+from generalist.platform_fingerprint import has_compiler
 from generalist.tensors import Batch, Weights
 
 
@@ -72,7 +72,7 @@ def _sides(bench: Bench, batch: Batch, peaks: Peaks) -> dict[str, Any]:
     """Return milliseconds, ratios and shares of the peak of every side; they take turns."""
     float32 = ("engine.attack_precision=float32", "engine.precision=float32")
     cases = {"digits": bench.case} if bench.tiny else {name: own for name, own in CASES.items() if name != "digits"}
-    plain = bench.ours("engine.plain=true", *float32)
+    plain = bench.ours("engine.eager=true", *float32)
     ours = {name: Ours(case, bench.on, "engine.compile=false") for name, case in cases.items()}
     sides = {"naive": naive_side(plain, batch, None), "plain": plain.side(batch, None)}
     sides |= {name: own.side(batch, None) for name, own in ours.items()}

@@ -40,7 +40,7 @@ def counted(case: Case, config: Config) -> dict[str, int]:
 
 def throughput(history: History, flops: dict[str, int]) -> tuple[dict[str, float], float]:
     """Return images a second by expert, and floating-point operations a second of all, over all epochs' seconds."""
-    images = {name: sum(own.images for own in history.epochs if own.expert == name) for name in flops}
+    images = {name: sum(record.images for record in history.epochs if record.expert == name) for name in flops}
     seconds = {name: sum(own.seconds for own in history.epochs if own.expert == name) for name in flops}
     work = sum(images[name] * flops[name] for name in flops)
     return {name: images[name] / seconds[name] for name in flops}, work / sum(seconds.values())
@@ -63,7 +63,7 @@ def main(words: Sequence[str] | None = None) -> None:
     with engine.threads(1):
         peaks = Peaks.of(on, quick=on.type == "cpu")
     best = max(peaks.products.values())
-    seconds = sum(own.seconds for own in history.epochs)
+    seconds = sum(record.seconds for record in history.epochs)
     last = history.rounds[-1].validation
     lines = [["epochs", str(config.training.epochs)], ["seconds of all experts' epochs", f"{seconds:.1f}"]]
     lines += [[f"{name}, images/s", f"{own:,.0f}"] for name, own in speed.items()]

@@ -13,9 +13,9 @@ from benchmarks.gpu_fast_ways import LARGE, WAYS, Speed, fastest, pgd_speed, ste
 from benchmarks.sides import Ours, batch_of
 from generalist import engine
 from generalist.attacks import autoattack
-from generalist.attacks.gradient import slope
-from generalist.attacks.handover import Precision
+from generalist.attacks.gradient import input_gradient
 from generalist.attacks.losses import cross_entropy
+from generalist.attacks.model_adapter import Precision
 from generalist.tensors import Batch
 from generalist.threats import Threat
 
@@ -90,21 +90,21 @@ def weights_difference(bench: Bench) -> float:
     for ours in (here, there):
         with engine.arithmetic(ours.on):
             training_pass(ours, batch_of(bench.case.shape, count, ours.on))
-        gradients = [own.grad for own in ours.natural.learner.model.parameters()]
-        found.append(torch.cat([own.flatten().cpu() for own in gradients if own is not None]))
+        gradients = [parameter.grad for parameter in ours.natural.learner.model.parameters()]
+        found.append(torch.cat([gradient.flatten().cpu() for gradient in gradients if gradient is not None]))
     return _apart(*found)
 
 
 def _pair(bench: Bench, override: str) -> tuple[Ours, Ours]:
     """Return the CPU's plain side, and this device's with an override, at the same weights."""
-    cpu = Ours(bench.case, torch.device("cpu"), "engine.plain=true")
+    cpu = Ours(bench.case, torch.device("cpu"), "engine.eager=true")
     return cpu, bench.ours("engine.compile=false", override)
 
 
 def _slopes(ours: Ours, batch: Batch) -> Tensor:
     """Return the images' gradients [batch, channels, height, width], on the CPU."""
     with engine.arithmetic(ours.on, tf32=ours.config.engine.tf32):
-        return slope(ours.frozen, batch.images, batch.labels, cross_entropy).cpu()
+        return input_gradient(ours.frozen, batch.images, batch.labels, cross_entropy).cpu()
 
 
 def _apart(found: Tensor, expected: Tensor) -> float:

@@ -10,17 +10,17 @@ import torch
 
 from benchmarks import machine
 from generalist import engine
-from generalist.attacks import Cascade, Standing, autoattack
-from generalist.attacks.verdict_files import merge_files, write_verdicts
+from generalist.attacks import AttackProgress, AutoAttackResult, autoattack
+from generalist.attacks.result_files import merge_files, write_verdicts
 from generalist.config import digest, load
 from generalist.data import load as load_data
 from generalist.data import prepare
 from generalist.errors import BadInput
 from generalist.export import read_classifier
-from generalist.gate import file_sha256
 from generalist.records import Accuracy
 from generalist.tensors import to_unit
 from generalist.threats import threat_from
+from generalist.untrusted import file_sha256
 
 TO_BE_CONTINUED = 3
 
@@ -54,7 +54,7 @@ def attack(arguments: argparse.Namespace) -> Path | None:
         "precision": arguments.precision,
     }
 
-    def watch(own: Standing) -> None:
+    def watch(own: AttackProgress) -> None:
         print(f"{own.attack}: {own.robust} of {own.n} still robust, {time.monotonic() - began:.0f} s", flush=True)
         if time.monotonic() - began > arguments.seconds:
             raise _LateError
@@ -83,7 +83,7 @@ def attack(arguments: argparse.Namespace) -> Path | None:
     return target
 
 
-def show(result: Cascade, on: torch.device, file: Path | None) -> None:
+def show(result: AutoAttackResult, on: torch.device, file: Path | None) -> None:
     """Print natural and robust accuracy with n and interval."""
     n = len(result.robust)
     found = {name: Accuracy(correct=int(own.sum()), n=n) for name, own in _masks(result).items()}
@@ -92,7 +92,7 @@ def show(result: Cascade, on: torch.device, file: Path | None) -> None:
     print("\n" + machine.table(["accuracy", "with 95 % interval", "n"], rows))
 
 
-def _masks(result: Cascade) -> dict[str, torch.Tensor]:
+def _masks(result: AutoAttackResult) -> dict[str, torch.Tensor]:
     return {"natural": result.clean, "robust": result.robust}
 
 

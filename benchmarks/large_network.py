@@ -17,9 +17,9 @@ from benchmarks.plain_autoattack import plain_autoattack
 from benchmarks.plain_gradients import Cost, Counted
 from benchmarks.reference_models import Run, data, network
 from generalist import attacks, engine
-from generalist.attacks.handover import Precision, decided, evaluating, searched
-from generalist.attacks.tiles import logits_of, tile_size
-from generalist.attacks.victim import Victim
+from generalist.attacks.attack_target import AttackTarget
+from generalist.attacks.fixed_batches import logits_of, tile_size
+from generalist.attacks.model_adapter import Precision, decision_and_views, eval_mode, with_fast_view
 from generalist.models.resnet18 import ResNet18
 from generalist.randomness import ImageStreams
 from generalist.tensors import ImageShape
@@ -153,7 +153,7 @@ class _Bench:
         """
         targets, passes = (self.labels + 1) % 10, []
 
-        def call(victim: Victim) -> None:
+        def call(victim: AttackTarget) -> None:
             counted, count = victim.counted(self.images)
             attacks.fab(counted, self.images, self.labels, self.threat, targets=targets, steps=self.steps)
             passes.append(Cost(int(count.forward.sum()), int(count.backward.sum())))
@@ -170,7 +170,7 @@ class _Bench:
         queries, asked = 3 * self.steps, []
         streams = ImageStreams.of(self.images, self.labels, seed=0)
 
-        def call(victim: Victim) -> None:
+        def call(victim: AttackTarget) -> None:
             counted, count = victim.counted(self.images)
             attacks.square(counted, self.images, self.labels, self.threat, streams, queries=queries)
             asked.append(int(count.forward.sum()))
@@ -183,11 +183,11 @@ class _Bench:
         )
         return Step("Square, query", other / cost.forward, own / asked[-1], plain.square, ours.square)
 
-    def _ours(self, precision: Precision, attack: Callable[[Victim], object]) -> float:
+    def _ours(self, precision: Precision, attack: Callable[[AttackTarget], object]) -> float:
         """Return the seconds of our attack, on the network as the cascade hands it over."""
-        with evaluating(self.model):
-            decision, _ = decided(self.model, None)
-            victim = searched(self.model, decision, precision, self.images, self.logits)
+        with eval_mode(self.model):
+            decision, _ = decision_and_views(self.model, None)
+            victim = with_fast_view(self.model, decision, precision, self.images, self.logits)
             return self._seconds(lambda: attack(victim))
 
     def _plain(self, attack: Callable[[Counted, Tensor, Tensor], object]) -> tuple[float, Cost]:

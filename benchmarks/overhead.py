@@ -4,8 +4,9 @@
 
 The pipeline runs in a fresh copy of this project, so nothing is taken from a store: DVC, Prefect, MLflow, the store,
 validation, ONNX and the report, from the start of the command to its end. The time of its evaluation, which the results
-tell, is set aside. The bare loop trains the same experts in one thread each, hands back as the plan says, and stores,
-measures and writes nothing; its process is already running and its data prepared. All seconds are of the wall clock.
+tell, is set aside. The bare loop trains the same experts in one thread each, redistributes as the plan says, and
+stores, measures and writes nothing; its process is already running and its data prepared. All seconds are of the wall
+clock.
 
 With --again a second training, of another seed, follows in the same project and is the one that is told: the databases
 of Prefect and MLflow are there then, which the first one makes once.
@@ -32,13 +33,13 @@ import torch
 
 from benchmarks import machine
 from generalist import engine
-from generalist.config import Config, load, overridden, to_yaml
-from generalist.data import Dataset, Resident, prepare, steps_per_epoch
+from generalist.config import Config, load, to_yaml, with_overrides
+from generalist.data import Dataset, InMemorySamples, prepare, steps_per_epoch
 from generalist.data import epoch as batches
 from generalist.data import load as load_data
 from generalist.evaluation import measure
-from generalist.experts import Expert, Recipe, initial_state
-from generalist.mixing import combined, courses
+from generalist.experts import Expert, ExpertSpec, initial_state
+from generalist.mixing import mixing_schedules, weighted_sum
 from generalist.tensors import Weights
 from generalist.training import plan
 
@@ -78,7 +79,7 @@ def bare(config: Config, dataset: Dataset) -> Bare:
     if any(round_.coupled for round_ in rounds):
         raise ValueError("mixing.interval must be in epochs here")
     experts = _experts(config, dataset)
-    data = Resident.of(dataset.train)
+    data = InMemorySamples.of(dataset.train)
     began = time.perf_counter()
     with ThreadPoolExecutor(len(experts)) as pool:
         for round_ in rounds:
@@ -88,8 +89,10 @@ def bare(config: Config, dataset: Dataset) -> Bare:
                     lambda own, these=epochs: _advance(own, data, these, config.training.threads), experts.values()
                 )
             )
-            if round_.hand_back:
-                weights = combined([own.share.weights for own in experts.values() if own.share is not None])
+            if round_.redistribute:
+                weights = weighted_sum(
+                    [expert.share.weights for expert in experts.values() if expert.share is not None]
+                )
                 for own in experts.values():
                     own.take(weights, reset_momentum=config.mixing is not None and config.mixing.momentum == "reset")
     seconds = time.perf_counter() - began
@@ -102,16 +105,16 @@ def _experts(config: Config, dataset: Dataset) -> dict[str, Expert]:
     training = config.training
     total = steps_per_epoch(len(dataset.train), training.batch_size) * training.epochs
     weights = engine.initial_weights(config.model, dataset.shape, config.seed)
-    by_expert = courses(config, total)
+    by_expert = mixing_schedules(config, total)
     found = {}
     for name, options in config.experts.items():
-        recipe = Recipe(options, by_expert.get(name), config.seed, training.batch_size, total, config.engine)
-        state = initial_state({key: own.clone() for key, own in weights.items()}, recipe)
+        recipe = ExpertSpec(options, by_expert.get(name), config.seed, training.batch_size, total, config.engine)
+        state = initial_state({key: tensor.clone() for key, tensor in weights.items()}, recipe)
         found[name] = Expert(recipe, state, config.model, dataset.shape, engine.device(training.device))
     return found
 
 
-def _advance(expert: Expert, data: Resident, epochs: range, threads: int) -> None:
+def _advance(expert: Expert, data: InMemorySamples, epochs: range, threads: int) -> None:
     recipe = expert.recipe
     per_epoch = steps_per_epoch(len(data), recipe.batch_size)
     with engine.threads(threads):
@@ -132,7 +135,7 @@ def _measuring(config: Config, dataset: Dataset, expert: Expert) -> float:
     with engine.threads(config.training.threads):
         for _ in range(3):
             began = time.perf_counter()
-            measure(model, dataset.validation, threat=options.threats[0], attack=options.choice)
+            measure(model, dataset.validation, threat=options.threats[0], attack=options.selection_attack)
             times.append(time.perf_counter() - began)
     return statistics.median(times)
 
@@ -233,7 +236,7 @@ def main(words: Sequence[str] | None = None) -> None:
         project(folder / "project", config)
         whole = pipeline(folder / "project")
         if arguments.again:
-            other = overridden(config, [f"seed={config.seed + 1}"])
+            other = with_overrides(config, [f"seed={config.seed + 1}"])
             (folder / "project" / "params.yaml").write_text(to_yaml(other), encoding="utf-8")
             whole = pipeline(folder / "project")
     ratios, seconds = told(whole, loop)

@@ -18,10 +18,10 @@ from benchmarks.trainings import prepared
 from generalist.config import Config
 from generalist.data import Dataset
 from generalist.store import Store, tensors_digest
-from generalist.training import Sharing, Training
+from generalist.training import Sharing, Trainer
 from pipelines.tuning import ablation
 from pipelines.tuning.space import Space
-from pipelines.tuning.trial import Shared, as_trained, shared
+from pipelines.tuning.trial_training import SharingRunner, as_trained, training_of_trial
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         for config in cells:
-            own = shared(space, config, dataset, Store(Path(folder)), Path())
+            own = training_of_trial(space, config, dataset, Store(Path(folder)), Path())
             found.append(_bits(own))
             asked, trained = asked + own.work.asked, trained + own.work.trained
         together = time.perf_counter() - began
@@ -57,10 +57,10 @@ def main() -> None:
 
 def _alone(config: Config, dataset: Dataset) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
-        return _bits(Shared(Training(as_trained(config), dataset, Store(Path(folder)), sharing=Sharing())))
+        return _bits(SharingRunner(Trainer(as_trained(config), dataset, Store(Path(folder)), sharing=Sharing())))
 
 
-def _bits(own: Shared) -> list[str]:
+def _bits(own: SharingRunner) -> list[str]:
     """Return the digests of all candidates, and of the experts at the end."""
     ended = list(own.rounds())
     experts = own.training.learners(ended[-1].last).values()

@@ -10,11 +10,11 @@ from benchmarks.machine import seconds
 from benchmarks.naive_training import NaiveTraining
 from generalist import engine
 from generalist.attacks import attack_from
-from generalist.attacks.gradient import slope
+from generalist.attacks.gradient import input_gradient
 from generalist.attacks.losses import cross_entropy
 from generalist.config import Config, ExpertOptions, load
-from generalist.experts import Expert, Recipe, initial_state
-from generalist.mixing import courses
+from generalist.experts import Expert, ExpertSpec, initial_state
+from generalist.mixing import mixing_schedules
 from generalist.models import build
 from generalist.tensors import Batch, ImageShape
 from generalist.threats import threat_from
@@ -111,9 +111,9 @@ class Ours:
         self.objective: Any = self.config.experts["robust"].objective
 
     def _expert(self, name: str, options: ExpertOptions) -> Expert:
-        config, by_expert = self.config, courses(self.config, STEPS)
-        recipe = Recipe(options, by_expert.get(name), config.seed, config.training.batch_size, STEPS, config.engine)
-        state = initial_state({key: own.clone() for key, own in self.weights.items()}, recipe)
+        config, by_expert = self.config, mixing_schedules(self.config, STEPS)
+        recipe = ExpertSpec(options, by_expert.get(name), config.seed, config.training.batch_size, STEPS, config.engine)
+        state = initial_state({key: tensor.clone() for key, tensor in self.weights.items()}, recipe)
         return Expert(recipe, state, config.model, self.shape, self.on)
 
     @property
@@ -124,7 +124,7 @@ class Ours:
     def slope(self, batch: Batch) -> torch.Tensor:
         """Return the attack's gradient, without TF32."""
         with engine.arithmetic(self.on):
-            return slope(self.frozen, batch.images, batch.labels, cross_entropy)
+            return input_gradient(self.frozen, batch.images, batch.labels, cross_entropy)
 
     def attacked(self, batch: Batch, iterations: int) -> object:
         """Attack a batch as a step does, in so many iterations."""
@@ -159,7 +159,7 @@ class Ours:
             parts["training pass"] = lambda: alone.step(batch, 500, 3)
         own = self.config.engine
         bf16 = "bfloat16" in (own.precision, own.attack_precision)
-        way = f"plain {own.plain}, compile {own.compile}"
+        way = f"eager {own.eager}, compile {own.compile}"
         alike = {"attack": f"attack, bf16 {bf16}, {way}", "natural": f"{own.precision}, {way}"}
         return Side(whole, parts, steps / (iterations or steps), contained=("averages",), alike=alike)
 

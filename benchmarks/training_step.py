@@ -28,7 +28,7 @@ def measured(names: list[str], on: torch.device, *, batch: int | None, quick: bo
     small, cuda = case.preset == "digits", on.type == "cuda"
     images = batch_of(case.shape, batch or (CUDA_BATCH if cuda else 16 if quick and not small else case.batch), on)
     cut = 1 if quick and not small and not cuda else None
-    plain = Ours(CASES[names[0]], on, "engine.plain=true", *_FLOAT32)
+    plain = Ours(CASES[names[0]], on, "engine.eager=true", *_FLOAT32)
     ours = {name: Ours(CASES[name], on) for name in names}
     apart = {}
     for name, own in ours.items():

@@ -15,8 +15,8 @@ from pathlib import Path
 from generalist.config import Plugin, Section, ThreatOptions
 
 _ROOTS = {
-    "training": ("generalist.training.steps",),
-    "evaluation": ("generalist.evaluation.shards", "generalist.attacks.cascade"),
+    "training": ("generalist.training.trainer",),
+    "evaluation": ("generalist.evaluation.shards", "generalist.attacks.attack_ensemble"),
 }
 _WITHOUT_EFFECT = (
     "generalist.config",  # its values are in keys, schedules step by step
@@ -25,12 +25,12 @@ _WITHOUT_EFFECT = (
     "generalist.masking",
     "generalist.store",  # bytes come back as they went, under a checksum
     "generalist.code_digest",
-    "generalist.writing",
-    "generalist.numerics",
+    "generalist.atomic_files",
+    "generalist.platform_fingerprint",
     "generalist.training.keys",
     "generalist.training.forecast",
     "generalist.training.speeds",
-    "generalist.training.measuring",  # what is measured flows into no weights
+    "generalist.training.validation",  # what is measured flows into no weights
 )
 
 

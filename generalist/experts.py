@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from generalist import engine
 from generalist.config import EngineOptions, ExpertOptions, ModelOptions
-from generalist.mixing import Average, Course, ramped
+from generalist.mixing import MixingSchedule, RunningAverage, ema_decay_with_warmup
 from generalist.models import build
 from generalist.objectives import Context, Learner, Objective
 from generalist.perturbations import Perturbation
@@ -24,7 +24,7 @@ _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 
 @dataclass(frozen=True)
-class State:
+class ExpertState:
     """Everything that an expert's future depends on.
 
     Attributes:
@@ -33,7 +33,7 @@ class State:
         optimizer: the optimizer's tensors by `index/name`, such as `0/momentum_buffer`.
         average: the expert's own weight average, where it keeps one.
         share: its share of the global learner, where there is one.
-        companions: what its share would be with other decays or mixing weights; see `Recipe.companions`.
+        companions: what its share would be with other decays or mixing weights; see `ExpertSpec.companions`.
         rate: factor on its learning rate, below 1 after it diverged and went back (`training.divergence`).
         tables: the objective's own memory.
     """
@@ -54,7 +54,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ExpertSpec:
     """What an expert's training needs to know, all of it plain values.
 
     Attributes:
@@ -62,18 +62,18 @@ class Recipe:
         course: its mixing weight and the average's decay by step; None where nothing is mixed.
         seed, batch_size, total: of the training; `total` counts optimizer steps.
         engine: how steps are computed.
-        companions: courses of other trainings that share this trajectory up to their first hand-back; their shares are
-            accumulated beside the expert's own, so that none of them has to train for it again.
+        companions: courses of other trainings that share this trajectory up to their first redistribution; their shares
+            are accumulated beside the expert's own, so that none of them has to train for it again.
         begin, end: the steps before its first one, and before it stands still; by default all are its own.
     """
 
     options: ExpertOptions
-    course: Course | None
+    course: MixingSchedule | None
     seed: int
     batch_size: int
     total: int
     engine: EngineOptions
-    companions: tuple[Course, ...] = ()
+    companions: tuple[MixingSchedule, ...] = ()
     begin: int = 0
     end: int | None = None
 
@@ -87,21 +87,23 @@ class Recipe:
         return (step - 1 - self.begin) / self.steps
 
 
-def initial_state(weights: Weights, recipe: Recipe, tables: Weights | None = None) -> State:
+def initial_state(weights: Weights, recipe: ExpertSpec, tables: Weights | None = None) -> ExpertState:
     """Return the state before the first step; the shares of all experts sum to the common initial weights."""
     share = None if recipe.course is None else _first_share(weights, recipe.course)
     companions = tuple(_first_share(weights, course) for course in recipe.companions)
-    average = None if recipe.options.averaging is False else {name: own.clone() for name, own in weights.items()}
-    return State(0, weights, {}, average, share, companions=companions, tables=tables or {})
+    average = (
+        None if recipe.options.averaging is False else {name: rows_here.clone() for name, rows_here in weights.items()}
+    )
+    return ExpertState(0, weights, {}, average, share, companions=companions, tables=tables or {})
 
 
-def started(state: State, weights: Weights) -> State:
+def started(state: ExpertState, weights: Weights) -> ExpertState:
     """Return the expert's state where it begins to train, at another expert's weights."""
-    average = None if state.average is None else {name: own.clone() for name, own in weights.items()}
+    average = None if state.average is None else {name: rows_here.clone() for name, rows_here in weights.items()}
     return replace(state, weights=weights, average=average)
 
 
-def handed_back(state: State, weights: Weights, *, reset_momentum: bool) -> State:
+def redistribute_to(state: ExpertState, weights: Weights, *, reset_momentum: bool) -> ExpertState:
     """Return the expert's state where it goes on from the given weights; its average and its share stay as they are.
 
     What it is given depends on decay and mixing weights, so here its companions' ways part from its own.
@@ -109,8 +111,8 @@ def handed_back(state: State, weights: Weights, *, reset_momentum: bool) -> Stat
     return replace(state, weights=weights, optimizer={} if reset_momentum else state.optimizer, companions=())
 
 
-def _first_share(weights: Weights, course: Course) -> Weights:
-    return Average(weights, float(course.weight[0])).weights
+def _first_share(weights: Weights, course: MixingSchedule) -> Weights:
+    return RunningAverage(weights, float(course.weight[0])).weights
 
 
 class Expert:
@@ -118,8 +120,8 @@ class Expert:
 
     def __init__(
         self,
-        recipe: Recipe,
-        state: State,
+        recipe: ExpertSpec,
+        state: ExpertState,
         model_options: ModelOptions,
         shape: ImageShape,
         on: torch.device,
@@ -134,7 +136,7 @@ class Expert:
             raise TypeError(f"{type(perturbation).__name__} is not a perturbation")
         self.objective, self._perturbation = objective, perturbation
         model = build(model_options, shape).to(on)
-        self._format = engine.memory_format(model, plain=recipe.engine.plain)
+        self._format = engine.memory_format(model, eager=recipe.engine.eager)
         model.load_state_dict(state.weights)
         for parameter in model.parameters():
             parameter.data = self._laid(parameter.data)
@@ -146,7 +148,7 @@ class Expert:
         if self.average is not None and "averaging" in objective.needs:
             averaged = engine.FrozenNetwork(model, recipe.engine, self.average.weights)
         self._group = engine.group()
-        self.learner = Learner(engine.synchronised(model, self._group).train(), frozen, averaged, taught)
+        self.learner = Learner(engine.convert_sync_batchnorm(model, self._group).train(), frozen, averaged, taught)
         if engine.compiles(model, recipe.engine, on, self._group):
             engine.compile_attacks(frozen, batch_size=recipe.batch_size)
         self.weights: Weights = model.state_dict()
@@ -155,17 +157,17 @@ class Expert:
         self.optimizer = self._optimizer(state.optimizer)
         self.share = self._alive(state.share, on)
         self.companions = [
-            (course, Average(self._placed(own, on)))
-            for course, own in zip(recipe.companions, state.companions, strict=True)
+            (course, RunningAverage(self._placed(rows_here, on)))
+            for course, rows_here in zip(recipe.companions, state.companions, strict=True)
         ]
-        self._tables = {name: own.to(on, copy=True) for name, own in state.tables.items()}
+        self._tables = {name: rows_here.to(on, copy=True) for name, rows_here in state.tables.items()}
         self._moved: dict[str, Tensor] = {}
         averaging = recipe.options.averaging
-        self._averaging = None if averaging is False else ramped(averaging, recipe.steps)
+        self._averaging = None if averaging is False else ema_decay_with_warmup(averaging, recipe.steps)
 
     def _optimizer(self, tensors: Mapping[str, Tensor]) -> torch.optim.Optimizer:
         settings = self.recipe.options.optimizer.model_dump(exclude={"name"}, context={"canonical": True})
-        fused = not self.recipe.engine.plain
+        fused = not self.recipe.engine.eager
         optimizer = _OPTIMIZERS[self.recipe.options.optimizer.name](self._parameters, fused=fused, **settings)
         saved: dict[int, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
@@ -194,19 +196,19 @@ class Expert:
         """
         on, progress = batch.images.device, self.recipe.progress(step)
         draw = generator(self.recipe.seed, "attack", self.epoch, batch_index, device=on)
-        own, draw = self._group.part(batch, draw)
+        rows_here, draw = self._group.part(batch, draw)
         context = Context(draw, self.epoch, self._tables, self._group, progress)
         with engine.arithmetic(on, tf32=self.recipe.engine.tf32):
             with self._autocast(on):
-                attacked = self.objective.attacked(context, self.learner, own)
+                attacked = self.objective.attacked(context, self.learner, rows_here)
 
             def gradients() -> tuple[Tensor, Tensor]:
                 self.optimizer.zero_grad()
                 with self._autocast(on):
-                    loss = self.objective.loss(context, self.learner, own, attacked)
-                loss.value.backward(self._group.share(own, batch))
-                correct = (loss.logits.detach().argmax(dim=1) == own.labels).sum()
-                return self._group.sums(self._parameters, loss.value.detach() * len(own), correct)
+                    loss = self.objective.loss(context, self.learner, rows_here, attacked)
+                loss.value.backward(self._group.share(rows_here, batch))
+                correct = (loss.logits.detach().argmax(dim=1) == rows_here.labels).sum()
+                return self._group.sums(self._parameters, loss.value.detach() * len(rows_here), correct)
 
             if self._perturbation is not None and self._perturbation.strength(progress):
                 with _statistics_kept(self.learner.model):
@@ -230,18 +232,18 @@ class Expert:
 
     @torch.no_grad()
     def _shift(self, times: float) -> None:
-        for name, own in self._moved.items():
-            self._named[name].add_(own, alpha=times)
+        for name, rows_here in self._moved.items():
+            self._named[name].add_(rows_here, alpha=times)
 
     def _autocast(self, on: torch.device) -> torch.autocast:
         """Return the arithmetic of the whole step."""
         return torch.autocast(on.type, torch.bfloat16, enabled=self.recipe.engine.precision == "bfloat16")
 
-    def _alive(self, weights: Weights | None, on: torch.device) -> Average | None:
-        return None if weights is None else Average(self._placed(weights, on))
+    def _alive(self, weights: Weights | None, on: torch.device) -> RunningAverage | None:
+        return None if weights is None else RunningAverage(self._placed(weights, on))
 
     def _placed(self, weights: Weights, on: torch.device) -> Weights:
-        return {name: self._laid(own.to(on)) for name, own in weights.items()}
+        return {name: self._laid(rows_here.to(on)) for name, rows_here in weights.items()}
 
     def _laid(self, tensor: Tensor) -> Tensor:
         """Lay it out as weights lie in memory: averages and momenta then move in one pass, to the same bits."""
@@ -280,17 +282,19 @@ class Expert:
 
     def finite(self) -> bool:
         """Return whether every number of it is finite, those of its optimizer, averages and shares among them."""
-        averages = [own for own in (self.average, self.share, *(share for _, share in self.companions)) if own]
+        averages = [
+            rows_here for rows_here in (self.average, self.share, *(share for _, share in self.companions)) if rows_here
+        ]
         kept = [value for entry in self.optimizer.state.values() for value in entry.values()]
         tensors = [
             *self.weights.values(),
             *self._tables.values(),
             *kept,
-            *(own for average in averages for own in average.weights.values()),
+            *(rows_here for average in averages for rows_here in average.weights.values()),
         ]
-        return all(bool(own.isfinite().all()) for own in tensors if isinstance(own, Tensor))
+        return all(bool(rows_here.isfinite().all()) for rows_here in tensors if isinstance(rows_here, Tensor))
 
-    def state(self) -> State:
+    def state(self) -> ExpertState:
         """Return a copy of everything, on the CPU."""
         optimizer = {
             f"{index}/{name}": value.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -298,7 +302,7 @@ class Expert:
             for name, value in entry.items()
             if isinstance(value, Tensor)
         }
-        return State(
+        return ExpertState(
             epoch=self.epoch,
             weights=_copied(self.weights),
             optimizer=optimizer,
@@ -313,13 +317,16 @@ class Expert:
 @contextmanager
 def _statistics_kept(model: nn.Module) -> Iterator[None]:
     """Leave the buffers as they are in passes inside, such as BatchNorm's running statistics."""
-    kept = [own.clone() for own in model.buffers()]
+    kept = [rows_here.clone() for rows_here in model.buffers()]
     try:
         yield
     finally:
-        for own, before in zip(model.buffers(), kept, strict=True):
-            own.copy_(before)
+        for rows_here, before in zip(model.buffers(), kept, strict=True):
+            rows_here.copy_(before)
 
 
 def _copied(weights: Weights) -> Weights:
-    return {name: own.detach().cpu().clone(memory_format=torch.contiguous_format) for name, own in weights.items()}
+    return {
+        name: rows_here.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, rows_here in weights.items()
+    }

@@ -26,14 +26,14 @@ Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Course:
+class MixingSchedule:
     """One expert's mixing weight w_k(s) and the decay a_s after each step: float64 [total + 1], from the start."""
 
     weight: Values
     decay: Values
 
 
-def ramped(schedule: Schedule, total: int) -> Values:
+def ema_decay_with_warmup(schedule: Schedule, total: int) -> Values:
     """Return a decay by step, limited to (s + 1) / (s + 10): an average of few steps should not dwell on its start.
 
     The ramp is that of the authors' published code. Returns float64 [total + 1].
@@ -42,18 +42,18 @@ def ramped(schedule: Schedule, total: int) -> Values:
     return np.minimum(schedule.values(0, total + 1, total), (steps + 1) / (steps + 10))
 
 
-def courses(config: Config, total: int) -> dict[str, Course]:
+def mixing_schedules(config: Config, total: int) -> dict[str, MixingSchedule]:
     """Return each expert's course over `total` steps; empty where nothing is mixed."""
     if config.mixing is None:
         return {}
-    decay = ramped(config.mixing.decay, total)
+    decay = ema_decay_with_warmup(config.mixing.decay, total)
     return {
-        name: Course(weight.along(np.arange(total + 1, dtype=np.float64) / total), decay)
+        name: MixingSchedule(weight.along(np.arange(total + 1, dtype=np.float64) / total), decay)
         for name, weight in config.mixing_weights().items()
     }
 
 
-class Average:
+class RunningAverage:
     """A running combination of weights, updated in place step by step.
 
     Floating point tensors are combined, all in one call; others hold the latest value.
@@ -78,10 +78,10 @@ class Average:
             self.weights[name].copy_(weights[name])
 
 
-def combined(shares: Sequence[Mapping[str, torch.Tensor]], factors: Sequence[float] | None = None) -> Weights:
+def weighted_sum(shares: Sequence[Mapping[str, torch.Tensor]], factors: Sequence[float] | None = None) -> Weights:
     """Return the sum of shares (or, with factors, the mixture of weights), always added up in the given order."""
     factors = [1.0] * len(shares) if factors is None else factors
-    total = Average(shares[0], factors[0])
+    total = RunningAverage(shares[0], factors[0])
     for share, factor in zip(shares[1:], factors[1:], strict=True):
         total.update(share, 1.0, factor)
     return {

@@ -9,7 +9,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 
 from generalist.config import digest
-from generalist.gate import parse_json, read
+from generalist.untrusted import parse_json, read
 
 Z = NormalDist().inv_cdf(0.975)
 """95 % of a normal distribution lie within so many standard deviations of its mean."""
@@ -115,7 +115,7 @@ class EpochRecord(Record):
         images: training images seen in this epoch.
         seconds: wall clock of the epoch, without validation.
         validation: the expert itself on the validation split after this epoch, where its state was stored
-            (`training.checkpoint`); else None.
+            (`training.checkpoint_epochs`); else None.
     """
 
     expert: str
@@ -168,7 +168,7 @@ class ThreatEvaluation(Record):
         columns: against each attack of the protocol by its name, after `VIEW/` where it went through a view of the
             model other than its decision.
         worst: on images that stand in every column; the headline.
-        flags: see `generalist.attacks.verdicts.FLAGS`.
+        flags: see `generalist.attacks.result.FLAGS`.
     """
 
     threat: str

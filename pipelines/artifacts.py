@@ -5,9 +5,9 @@ from pathlib import Path
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
-from generalist.gate import code, markdown, printable
 from generalist.records import Evaluation, RoundRecord
 from generalist.training import Fact
+from generalist.untrusted import code, markdown, printable
 from pipelines.results import Results, accuracy_rows
 
 
@@ -21,7 +21,7 @@ def rounds(facts: Sequence[Fact]) -> None:
             "robust": str(fact.validation.robust),
             "harmonic mean": f"{100 * fact.validation.harmonic:.1f} %",
             "weights": ", ".join(f"{name} {weight:.2f}" for name, weight in fact.weights.items()),
-            "handed back": "yes" if fact.handed_back else "no",
+            "redistributed": "yes" if fact.handed_back else "no",
         }
         for fact in facts
         if isinstance(fact, RoundRecord)

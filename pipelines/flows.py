@@ -17,13 +17,13 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from generalist import engine
 from generalist.config import Config
 from generalist.errors import BadInput
-from pipelines import artifacts, boundary
-from pipelines.job import Job, RunSpec, Watch, followed, opened
-from pipelines.manifest import put_down, writing
+from pipelines import artifacts, deployment_limits
 from pipelines.orchestration import flow_runs
-from pipelines.orchestration.ending import end_in_time
+from pipelines.orchestration.shutdown import end_in_time
 from pipelines.progress import Progress
 from pipelines.results import Results, check_target
+from pipelines.results_manifest import move_into_place, writing
+from pipelines.run_context import ProgressListener, RunContext, RunSpec, followed, opened
 from pipelines.submitting import evaluate, train
 from pipelines.tasks import export, prepare, publish, report
 from pipelines.tracking import run_name, start
@@ -36,7 +36,7 @@ class _Here:
     A flow's own parameters and result must be plain values.
     """
 
-    def __init__(self, watch: Watch, *, trusted: bool) -> None:
+    def __init__(self, watch: ProgressListener, *, trusted: bool) -> None:
         self.watch, self.trusted = watch, trusted
         self.failure: BaseException | None = None
         self._impatient = ExitStack()
@@ -55,7 +55,7 @@ class _Here:
         """Return where results go; a deployment's parameters come from elsewhere, and may not name every place."""
         if not given:
             return workspace.runs / str(flow_run.id)
-        return Path(given) if self.trusted else boundary.check_below(Path(given), workspace)
+        return Path(given) if self.trusted else deployment_limits.check_below(Path(given), workspace)
 
 
 _here: ContextVar[_Here | None] = ContextVar("here", default=None)
@@ -91,7 +91,7 @@ def generalist_flow(
     try:
         workspace = Workspace.find()
         flow_runs.begin(workspace, UUID(flow_run.id))
-        config = boundary.configuration(
+        config = deployment_limits.configuration(
             workspace, params=params, preset=preset, overrides=overrides, trusted=here.trusted
         )
         target = Results(here.folder(outputs, workspace))
@@ -109,7 +109,7 @@ def generalist_flow(
 
 def run(
     *,
-    watch: Watch,
+    watch: ProgressListener,
     params: Path | None = None,
     preset: str | None = None,
     overrides: list[str],
@@ -147,12 +147,14 @@ def run(
         _here.reset(token)
 
 
-def _run(config: Config, workspace: Workspace, staged: Results, target: Results, watch: Watch) -> dict[str, str]:
+def _run(
+    config: Config, workspace: Workspace, staged: Results, target: Results, watch: ProgressListener
+) -> dict[str, str]:
     spec: RunSpec = {
         "id": str(flow_run.id),
         "root": str(workspace.root),
         "here": str(workspace.here),
-        "config": engine.settled(config).model_dump(mode="json"),
+        "config": engine.with_device(config).model_dump(mode="json"),
         "data": "",
         "staged": str(staged.folder),
     }
@@ -160,14 +162,14 @@ def _run(config: Config, workspace: Workspace, staged: Results, target: Results,
     training = opened(spec)
     watch.say(f"on {engine.told(training.config.training.device)}")
     tracker = start(workspace, training.config, training.dataset)
-    job = Job(training, tracker, watch)
+    job = RunContext(training, tracker, watch)
     try:
         with followed(job, spec):
             end = train(job, spec)
             evaluation = evaluate(job, spec, end, staged)
             export("export ONNX", spec, end)
             report("write report", spec, end)
-            put_down(staged, target)
+            move_into_place(staged, target)
             tracker.finish(target)
             registration = publish("register", spec, str(target.folder))
     except BaseException:

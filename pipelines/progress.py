@@ -14,9 +14,9 @@ from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from generalist.attacks import Standing
-from generalist.gate import lines, printable
+from generalist.attacks import AttackProgress
 from generalist.records import EpochRecord, RoundRecord
+from generalist.untrusted import lines, printable
 from pipelines.terminal import Terminal
 
 _RECENT = 5  # epochs whose mean duration foretells the others'
@@ -84,7 +84,7 @@ class Progress:
             f" natural {_percent(measured.natural.value)}, robust {_percent(measured.robust.value)}"
         )
 
-    def attack(self, learner: str, standing: Standing) -> None:
+    def attack(self, learner: str, standing: AttackProgress) -> None:
         """Show that an attack on a learner began, or went on; a learner is under one attack at a time."""
         with self._lock:
             self._put_training_away()
@@ -161,12 +161,12 @@ class _Attack:
         pace: seconds for each image that such an attack took on another learner.
     """
 
-    def __init__(self, standing: Standing, since: float, pace: float | None) -> None:
+    def __init__(self, standing: AttackProgress, since: float, pace: float | None) -> None:
         self.first, self.since, self._pace = standing, since, pace
         self.last, self._seen = standing, since
         self.line: TaskID | None = None
 
-    def go_on(self, standing: Standing, now: float) -> None:
+    def go_on(self, standing: AttackProgress, now: float) -> None:
         """Take note that it has come this far."""
         self.last, self._seen = standing, now
 

@@ -9,9 +9,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from generalist.atomic_files import check_writable, target_of
 from generalist.errors import BadInput
 from generalist.records import Evaluation, Record
-from generalist.writing import check_writable, made_for
 from pipelines.workspace import Workspace
 
 R = TypeVar("R", bound=Record)
@@ -32,7 +32,7 @@ class Results:
         metrics: numbers alone, for DVC's metrics and experiment tables.
         report: for people.
         params: the whole configuration, every default written out.
-        manifest: the SHA-256 of all other files: `pipelines.manifest`.
+        manifest: the SHA-256 of all other files: `pipelines.results_manifest`.
         remix: mixtures in the trade-off plane; only where a training was mixed again.
     """
 
@@ -97,7 +97,7 @@ def check_target(target: Results, workspace: Workspace) -> None:
         if not (target.weights.exists() or target.onnx.exists()):
             own.remove(target.params.name)  # the last that comes: it is somebody's own
         names = [path.name for path in place.iterdir() if path.name != ".gitignore"]
-        foreign = [name for name in names if own.isdisjoint((name, made_for(name)))]
+        foreign = [name for name in names if own.isdisjoint((name, target_of(name)))]
         if foreign:
             raise BadInput(f"{sentence}: it holds other things, such as {min(foreign)}; {another}")
 

@@ -13,14 +13,14 @@ from prefect.runtime import flow_run
 from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from generalist.config.naming import check_name
+from generalist.config.names import check_name
 from generalist.errors import BadInput
-from pipelines import artifacts, boundary
+from pipelines import artifacts, deployment_limits
 from pipelines.orchestration import flow_runs
-from pipelines.orchestration.ending import end_in_time
-from pipelines.tuning import searching, summary
-from pipelines.tuning.hands import Process
+from pipelines.orchestration.shutdown import end_in_time
+from pipelines.tuning import run_search, summary
 from pipelines.tuning.study import SEARCH, default_name
+from pipelines.tuning.worker_pool import LocalWorker
 from pipelines.workspace import Workspace
 
 _GLANCE = 0.3  # seconds between two looks at a worker
@@ -28,15 +28,15 @@ _MOST = 64  # workers at once
 
 
 @task(name="work", task_run_name="worker {number}", cache_policy=NO_CACHE, persist_result=False)
-def work(number: int, process: Process) -> None:
+def work(number: int, process: LocalWorker) -> None:
     """Follow one worker, from its first trial to its last."""
     while (code := process.poll()) is None:
         time.sleep(_GLANCE)
     if code:
-        raise RuntimeError(f"worker {number} ended with code {code}: {process.last_words()}")
+        raise RuntimeError(f"worker {number} ended with code {code}: {process.last_log_line()}")
 
 
-class _Task(Process):
+class _Task(LocalWorker):
     """A worker that Prefect shows."""
 
     def __init__(self, workspace: Workspace, name: str, address: str, number: int) -> None:
@@ -75,13 +75,15 @@ def search_flow(
     try:
         workspace = Workspace.find()
         flow_runs.begin(workspace, UUID(flow_run.id))
-        config = boundary.configuration(workspace, params=params, preset=preset, overrides=overrides, trusted=False)
+        config = deployment_limits.configuration(
+            workspace, params=params, preset=preset, overrides=overrides, trusted=False
+        )
         called = check_name(name, SEARCH) if name else default_name(config)
         flow_runs.rename(UUID(flow_run.id), called)
-        search, record = searching.run(
+        search, record = run_search.run(
             workspace, config, name=called, address=None, workers=min(workers, _MOST), tell=say, shown=_Task
         )
     except BadInput as error:
         return Failed(message=str(error), data=error)  # the sentence alone, where raising would show a traceback
-    artifacts.search(list(summary.lines(record)), searching.files_of(workspace, search).page)
+    artifacts.search(list(summary.lines(record)), run_search.files_of(workspace, search).page)
     return summary.as_json(record)

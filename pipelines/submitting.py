@@ -8,14 +8,25 @@ from pydantic_core import to_jsonable_python as plain
 
 from generalist.config import Config
 from generalist.records import Evaluation
-from generalist.store import Lost
-from generalist.training import Cuts, Fact, Outcome, Positions, Round, RoundEnd, ending, history, restarted, runner
+from generalist.store import StateLost
+from generalist.training import (
+    CheckpointRefs,
+    Cuts,
+    Fact,
+    Outcome,
+    Round,
+    RoundEnd,
+    ending,
+    history,
+    make_runner,
+    retry_lost_states,
+)
 from pipelines import artifacts, steps, tasks
-from pipelines.job import Job, Plain, RunSpec, ending_of, learners_of
 from pipelines.results import Results
+from pipelines.run_context import Plain, RunContext, RunSpec, ending_of, learners_of
 
 
-def train(job: Job, spec: RunSpec) -> Plain:
+def train(job: RunContext, spec: RunSpec) -> Plain:
     """Carry out the plan, and return where it ended."""
 
     def once() -> Plain:
@@ -23,11 +34,11 @@ def train(job: Job, spec: RunSpec) -> Plain:
         learners_of(spec, end)  # a state that is lost is computed again now
         return end
 
-    with runner(job.training, job.facts) as job.runner:
-        return restarted(job.training.store, once, tell=job.watch.say)
+    with make_runner(job.training, job.facts) as job.runner:
+        return retry_lost_states(job.training.store, once, tell=job.watch.say)
 
 
-def evaluate(job: Job, spec: RunSpec, end: Plain, staged: Results) -> Evaluation:
+def evaluate(job: RunContext, spec: RunSpec, end: Plain, staged: Results) -> Evaluation:
     """Evaluate all learners, and write what was recorded of them, where the next tasks read it."""
     since = time.perf_counter()
     training, attack = job.training, job.config.evaluation.attack
@@ -64,16 +75,16 @@ def evaluate(job: Job, spec: RunSpec, end: Plain, staged: Results) -> Evaluation
 class _Tasks:
     """A runner by Prefect: the units of a round as tasks side by side, then one that mixes."""
 
-    def __init__(self, job: Job, spec: RunSpec) -> None:
+    def __init__(self, job: RunContext, spec: RunSpec) -> None:
         self._job, self._spec = job, spec
 
-    def advance(self, round_: Round, positions: Positions) -> Cuts:
+    def advance(self, round_: Round, positions: CheckpointRefs) -> Cuts:
         """Train every unit to the end of a round."""
         units = [
             tasks.advance.submit(
                 _title(round_, unit, self._job.config), self._spec, round_.index, list(unit), plain(positions)
             )
-            for unit in round_.units
+            for unit in round_.groups
         ]
         cuts: Cuts = {}
         try:
@@ -81,7 +92,7 @@ class _Tasks:
                 own, told = unit.result()
                 self._hear(told)
                 cuts |= own
-        except Lost:
+        except StateLost:
             wait(units)  # whoever starts over should not train beside them
             raise
         return cuts

@@ -13,18 +13,18 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import TypeAdapter
 
-from generalist.attacks import Standing
+from generalist.attacks import AttackProgress
 from generalist.config import check
 from generalist.data.array_files import map_npy
 from generalist.errors import BadInput
 from generalist.evaluation import Shard
 from generalist.export import Parity
 from generalist.records import History
-from generalist.training import Cuts, Fact, Outcome, Position, RoundEnd
-from pipelines import job, steps
-from pipelines.job import Plain, RunSpec
+from generalist.training import CheckpointRef, Cuts, Fact, Outcome, RoundEnd
+from pipelines import run_context, steps
 from pipelines.registry import Registration, register
 from pipelines.results import Results
+from pipelines.run_context import Plain, RunSpec
 
 
 def _worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
@@ -51,8 +51,8 @@ step = task(
 @step
 def prepare(label: str, spec: RunSpec) -> str:
     """Verify prepared data, and return their folder."""
-    folder = str(steps.prepared(check(spec["config"]), job.workspace_of(spec)))
-    job.opened({**spec, "data": folder})
+    folder = str(steps.prepared(check(spec["config"]), run_context.workspace_of(spec)))
+    run_context.opened({**spec, "data": folder})
     return folder
 
 
@@ -60,43 +60,43 @@ def prepare(label: str, spec: RunSpec) -> str:
 def advance(label: str, spec: RunSpec, round_: int, unit: list[str], positions: Plain) -> tuple[Cuts, list[Fact]]:
     """Train one unit of experts to the end of a round."""
     told: list[Fact] = []
-    runner = job.runner_here(spec, told.append)
-    here = TypeAdapter(dict[str, Position]).validate_python(positions)
-    return runner.advance_unit(runner.training.rounds[round_], tuple(unit), here), told
+    runner = run_context.runner_here(spec, told.append)
+    here = TypeAdapter(dict[str, CheckpointRef]).validate_python(positions)
+    return runner.advance_group(runner.training.rounds[round_], tuple(unit), here), told
 
 
 @step
 def mix(label: str, spec: RunSpec, round_: int, cuts: Plain) -> tuple[RoundEnd, list[Fact]]:
-    """End a round: measure the global learner, hand it back."""
+    """End a round: measure the global learner, redistribute it."""
     told: list[Fact] = []
-    runner = job.runner_here(spec, told.append)
-    here = TypeAdapter(dict[str, tuple[Position, ...]]).validate_python(cuts)
+    runner = run_context.runner_here(spec, told.append)
+    here = TypeAdapter(dict[str, tuple[CheckpointRef, ...]]).validate_python(cuts)
     return runner.mix(runner.training.rounds[round_], here), told
 
 
 @step
 def evaluate(
     label: str, spec: RunSpec, end: Plain, name: str, shard: int
-) -> tuple[Shard, list[tuple[str, str, Standing]]]:
+) -> tuple[Shard, list[tuple[str, str, AttackProgress]]]:
     """Evaluate one learner on the test split, or on a shard of it."""
-    training, told = job.opened(spec), dict[tuple[str, str], Standing]()
+    training, told = run_context.opened(spec), dict[tuple[str, str], AttackProgress]()
     shards = steps.shards(training)
     learner = name if len(shards) == 1 else f"{name}, {images(shards[shard])}"
 
-    def keep(threat: str, standing: Standing) -> None:
+    def keep(threat: str, standing: AttackProgress) -> None:
         told[threat, standing.attack] = standing  # the last is how it ended
 
-    own = job.job_here(spec)
+    own = run_context.job_here(spec)
     watch = keep if own is None else partial(own.attacked, learner)
-    verdicts = steps.evaluate_shard(training, job.learners_of(spec, end), name, shards[shard], watch=watch)
+    verdicts = steps.evaluate_shard(training, run_context.learners_of(spec, end), name, shards[shard], watch=watch)
     return verdicts, [(learner, threat, standing) for (threat, _), standing in told.items()]
 
 
 @step
 def export(label: str, spec: RunSpec, end: Plain) -> Parity:
     """Write the ONNX file, and compare it with torch."""
-    training, staged = job.opened(spec), Results(Path(spec["staged"]))
-    weights = job.learners_of(spec, end)[training.config.deployed]
+    training, staged = run_context.opened(spec), Results(Path(spec["staged"]))
+    weights = run_context.learners_of(spec, end)[training.config.deployed]
     adversarial = np.array(map_npy(staged.adversarial))
     return steps.export_model(training, weights, staged.read_evaluation(), adversarial, staged)
 
@@ -104,19 +104,19 @@ def export(label: str, spec: RunSpec, end: Plain) -> Parity:
 @step
 def report(label: str, spec: RunSpec, end: Plain) -> None:
     """Write the report for people."""
-    training, staged = job.opened(spec), Results(Path(spec["staged"]))
+    training, staged = run_context.opened(spec), Results(Path(spec["staged"]))
     evaluation, adversarial = staged.read_evaluation(), np.array(map_npy(staged.adversarial))
-    outcome = Outcome(History.read(staged.history), evaluation.chosen, job.learners_of(spec, end))
+    outcome = Outcome(History.read(staged.history), evaluation.chosen, run_context.learners_of(spec, end))
     steps.write_report(training, outcome, evaluation, adversarial, staged)
 
 
 @step
 def publish(label: str, spec: RunSpec, outputs: str) -> Registration:
     """Send the model to MLflow's registry."""
-    training, own = job.opened(spec), job.job_here(spec)
+    training, own = run_context.opened(spec), run_context.job_here(spec)
     watch = None if own is None else partial(own.attacked, "the champion by this protocol")
     return register(
-        job.workspace_of(spec),
+        run_context.workspace_of(spec),
         Results(Path(outputs)),
         data=lambda _: training.dataset,
         reevaluate=steps.reevaluation(training, watch=watch),

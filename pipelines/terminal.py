@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from generalist.gate import lines
+from generalist.untrusted import lines
 
 
 class Terminal(Console):

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from generalist.attacks import autoattack
-from generalist.attacks.course import Course
+from generalist.attacks.attack_target import AttackTarget
+from generalist.attacks.evaluation_state import EvaluationState
 from generalist.attacks.losses import targeted_margin
-from generalist.attacks.victim import Victim
 from generalist.randomness import ImageStreams
 from generalist.threats import Threat
 from tests.exact_linear import NORMS, exact_distances, level_images
 from tests.strategies import Recorder, generator, linear_net
 
 # The package names these functions as their modules are named, so that their mistakes are made here.
-apgd, fab, square, waves = (import_module(f"generalist.attacks.{name}") for name in ("apgd", "fab", "square", "waves"))
+apgd, fab, square, runs = (import_module(f"generalist.attacks.{name}") for name in ("apgd", "fab", "square", "runs"))
 
 
 def height(points: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ def broken(norm: str, member: str, *, share: float, classes: int = 5, **changed:
     case = level(norm, classes)
     threat = Threat(norm, share * case.eps)
     result = autoattack(case.network, case.images, case.labels, threat, attacks=[member], **changed)
-    assert result.doubts["unconfirmed successes"] == 0
+    assert result.flag_counts["unconfirmed successes"] == 0
     return int((~result.robust).sum())
 
 
@@ -136,7 +136,7 @@ def aims_at_every_class() -> None:
 def ranks_all_others_by_their_logits() -> None:
     """Likeliest first, the label left out."""
     logits = torch.tensor([[1.0, 5.0, 3.0, 2.0], [9.0, 5.0, 3.0, 4.0]])
-    assert waves.ranked(logits, torch.tensor([1, 2])).tolist() == [[2, 3, 0], [0, 1, 3]]
+    assert runs.other_classes_by_logit(logits, torch.tensor([1, 2])).tolist() == [[2, 3, 0], [0, 1, 3]]
 
 
 def stays_in_ball_and_range(norm: str) -> None:
@@ -154,8 +154,8 @@ def accepts_only_what_is_lower() -> None:
     images, labels = torch.rand(2, 1, 4, 4, generator=generator(0)), torch.zeros(2, dtype=torch.int64)
     plateau = Recorder(lambda points: torch.tensor([1.0, 0.0]).repeat(len(points), 1))
     streams = ImageStreams.of(images, labels, seed=0)
-    found = square.square(plateau, images, labels, Threat("linf", 0.1), streams, queries=30)
-    assert torch.equal(found.adversarial, plateau.seen[0][:2]) and len(plateau.seen) > 10
+    result = square.square(plateau, images, labels, Threat("linf", 0.1), streams, queries=30)
+    assert torch.equal(result.adversarial, plateau.seen[0][:2]) and len(plateau.seen) > 10
 
 
 def goes_beyond_the_plane_and_back() -> None:
@@ -175,7 +175,7 @@ def believes_the_decision() -> None:
     threat = Threat("linf", 1.5 * case.eps)
     sides = torch.nn.functional.one_hot(case.labels, 2).float()
     swapped = lambda points: 9 * (1 - sides[: len(points)]) + case.network(points)  # noqa: E731
-    victim = Victim(case.network, swapped)
+    victim = AttackTarget(case.network, swapped)
     start = case.images.clone()
     run = apgd.apgd(victim, case.images, case.labels, threat, start=start, loss=targeted_margin_of_two, steps=3)
     assert run.broken.all() and not torch.equal(run.adversarial, start)
@@ -198,7 +198,7 @@ def believes_nothing_outside() -> None:
     """Whatever a member claims."""
     case = level("linf", 2)
     threat = Threat("linf", 0.5 * case.eps)
-    course = Course(case.network, case.images, case.labels, threat, 8)
+    course = EvaluationState(case.network, case.images, case.labels, threat, 8)
     course.clean_pass()
     flat = case.network[1].weight.detach()
     push = (flat[1 - case.labels] - flat[case.labels]).sign().view_as(case.images)

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from generalist import engine
-from generalist.attacks.verdict_files import read_verdicts
+from generalist.attacks.result_files import read_verdicts
 from generalist.config import load as load_config
 from generalist.data import load as load_data
 from generalist.data.array_files import map_npy, read_npz
@@ -21,7 +21,7 @@ from generalist.data.decoding import content, decode
 from generalist.data.manifest import MANIFEST
 from generalist.errors import BadInput
 from generalist.export import read_classifier, write_weights
-from generalist.export.seal import from_anywhere, sealed, verify
+from generalist.export.integrity import from_anywhere, verify, with_digests
 from generalist.store import Remote, Store
 from generalist.threats import Threat
 from generalist.training.speeds import Speeds
@@ -137,7 +137,7 @@ def readers(folder: Path) -> dict[str, Reader]:
             lambda path: read_classifier(path, on=torch.device("cpu")),
         ),
         "ONNX": Reader(folder / "net.onnx", linear().SerializeToString(), from_anywhere),
-        "sealed ONNX": Reader(folder / "ours.onnx", sealed(linear(), {"learner": "global"}), verify),
+        "sealed ONNX": Reader(folder / "ours.onnx", with_digests(linear(), {"learner": "global"}), verify),
         "PNG": Reader(folder / "a.png", picture.getvalue(), image),
         "JPEG": Reader(folder / "a.jpg", jpeg.getvalue(), image),
         "evaluation": Reader(results.evaluation, evaluation, lambda _: results.read_evaluation()),

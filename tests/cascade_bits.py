@@ -2,10 +2,10 @@
 
 import torch
 
-from generalist.attacks import Cascade
+from generalist.attacks import AutoAttackResult
 
 
-def everything(result: Cascade, rows: torch.Tensor | None = None) -> list[object]:
+def everything(result: AutoAttackResult, rows: torch.Tensor | None = None) -> list[object]:
     """All about each image, or about some, in their order; last the doubts about all of them."""
     rows = torch.arange(len(result.robust)) if rows is None else rows
     tensors = (
@@ -13,4 +13,4 @@ def everything(result: Cascade, rows: torch.Tensor | None = None) -> list[object
         *(result.passes.forward, result.passes.backward),
     )
     names = [result.fooled_by[row] for row in rows.tolist()]
-    return [names, *(tensor[rows].numpy().tobytes() for tensor in tensors), dict(result.doubts)]
+    return [names, *(tensor[rows].numpy().tobytes() for tensor in tensors), dict(result.flag_counts)]

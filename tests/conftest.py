@@ -96,10 +96,10 @@ def short_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     """`standard` with few steps, few images at a time, and without Square, which needs no gradients."""
     from dataclasses import replace
 
-    from generalist.attacks import VERSIONS, examination, tiles
+    from generalist.attacks import VERSIONS, fixed_batches, model_checks
 
-    monkeypatch.setattr(examination, "_HUGE_STEPS", 2)
-    monkeypatch.setattr(tiles, "_TILE", 24)
+    monkeypatch.setattr(model_checks, "_HUGE_STEPS", 2)
+    monkeypatch.setattr(fixed_batches, "_TILE", 24)
     few = replace(VERSIONS["standard"], members=("apgd-ce", "apgd-t", "fab-t"), targets=3, steps=7, fab_steps=4)
     monkeypatch.setitem(VERSIONS, "standard", few)
 
@@ -188,7 +188,7 @@ def tried_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is registered is tried in this process: made-up models do it no harm, and another takes a second to start."""
     from tests import registry_factory
 
-    monkeypatch.setattr("generalist.export.runtime.tried", registry_factory.tried_here)
+    monkeypatch.setattr("generalist.export.runtime.probe_model", registry_factory.tried_here)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 
 from generalist.config import digest
 from generalist.data.manifest import ARRAYS, MANIFEST, digest_of_content, digest_of_test
-from generalist.gate import file_sha256
+from generalist.untrusted import file_sha256
 
 Manifest = dict[str, Any]
 

@@ -17,9 +17,9 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from generalist.atomic_files import write_atomically
 from generalist.config import load, to_yaml
 from generalist.export import graph_digest
-from generalist.writing import write_atomically
 from tests.services import environment, processes_of
 
 SIGNALS = {"SIGTERM": signal.SIGTERM, "SIGINT": signal.SIGINT, "SIGKILL": signal.SIGKILL}

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from generalist.attacks import VERSIONS, Cascade, autoattack, cascade, tiles
+from generalist.attacks import VERSIONS, AutoAttackResult, attack_ensemble, autoattack, fixed_batches
 from generalist.attacks.members import member_names
 from generalist.attacks.resume import StateFile, identity
 from generalist.threats import Threat
@@ -27,7 +27,7 @@ DEATHS = ["after a batch", "in a pass", "while a state is written"]
 NETWORK, IMAGES, LABELS = problem(24)
 
 
-def evaluation(network: Callable[[Tensor], Tensor] = NETWORK, **changed: Any) -> Cascade:
+def evaluation(network: Callable[[Tensor], Tensor] = NETWORK, **changed: Any) -> AutoAttackResult:
     """All members with few steps, a tile of images at a time."""
     own = {"version": "plus", "attacks": member_names(), "square_queries": 12, "batch_size": TILE} | changed
     return autoattack(network, IMAGES, LABELS, THREAT, **own)
@@ -80,8 +80,8 @@ def lives(death: str, state: Path) -> int:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     VERSIONS["plus"] = SHORT
-    tiles._TILE = TILE
-    cascade.StateFile = partial(StateFile, every=0.0)  # type: ignore[misc,assignment]
+    fixed_batches._TILE = TILE
+    attack_ensemble.StateFile = partial(StateFile, every=0.0)  # type: ignore[misc,assignment]
     identity(
         NETWORK, {}, IMAGES, LABELS, NETWORK(IMAGES), THREAT, member_names(), "", 0
     )  # reads all code, once for all lives

@@ -1,6 +1,6 @@
 """Who follows a run in tests."""
 
-from generalist.attacks import Standing
+from generalist.attacks import AttackProgress
 from generalist.records import EpochRecord, RoundRecord
 
 
@@ -20,7 +20,7 @@ class Listener:
         """Keep a round."""
         self.rounds.append((record.epoch, record.digest))
 
-    def attack(self, learner: str, standing: Standing) -> None:
+    def attack(self, learner: str, standing: AttackProgress) -> None:
         """Keep how an attack ended."""
         self.attacks[learner, standing.attack] = (standing.done, standing.robust)
 

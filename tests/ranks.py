@@ -17,7 +17,7 @@ T = TypeVar("T")
 __all__ = ["forking", "together"]
 
 
-def together(folder: Path, work: Callable[[engine.Group], T], *, size: int = 2) -> list[T]:
+def together(folder: Path, work: Callable[[engine.ProcessGroup], T], *, size: int = 2) -> list[T]:
     """Return what `work` gives in each of `size` processes, by rank; `folder` takes them: plain values and tensors."""
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
@@ -30,14 +30,14 @@ def together(folder: Path, work: Callable[[engine.Group], T], *, size: int = 2) 
     return [answer for answer, _ in answers]
 
 
-def _child(path: Path, work: Callable[[engine.Group], T], rank: int, size: int, port: int) -> int:
+def _child(path: Path, work: Callable[[engine.ProcessGroup], T], rank: int, size: int, port: int) -> int:
     pid = os.fork()
     if pid:
         return pid
     answer: tuple[T | None, str] = (None, "it did not end")
     try:
         os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        with engine.launched() as group:
+        with engine.join_launched() as group:
             answer = (work(group), "")
     except BaseException:  # noqa: BLE001  the test tells it
         answer = (None, f"rank {rank}: {traceback.format_exc()}")

@@ -7,10 +7,10 @@ from typing import Any
 from mlflow import MlflowClient
 
 from generalist.errors import BadInput
-from generalist.export import trial
-from generalist.export.trial import Trial
+from generalist.export import probe
+from generalist.export.probe import ProbeReport
 from pipelines.registry import Registration, register
-from pipelines.registry.versions import with_alias
+from pipelines.registry.model_versions import with_alias
 from pipelines.results import Results
 from pipelines.tracking import connect
 from pipelines.workspace import Workspace
@@ -22,12 +22,14 @@ BETTER = replace(GOOD, seed=2, validation=(19, 13))
 WORSE = replace(GOOD, seed=3, validation=(17, 11))
 
 
-def tried_here(content: bytes, path: Path, threads: int, shape: tuple[int, int, int] | None, limit: float) -> Trial:
+def tried_here(
+    content: bytes, path: Path, threads: int, shape: tuple[int, int, int] | None, limit: float
+) -> ProbeReport:
     """Try a model in this process."""
-    answer = trial._main({"path": path, "threads": threads, "shape": shape}, content)
+    answer = probe._main({"path": path, "threads": threads, "shape": shape}, content)
     if "refused" in answer:
         raise BadInput(answer["refused"])
-    return Trial(**answer)
+    return ProbeReport(**answer)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def config(*experts: str, mixed: bool = True, threats: Sequence[str] = ("linf:0.
         {
             "data": {"name": "digits"},
             "model": {"name": "small_cnn"},
-            "training": {"epochs": epochs, "batch_size": 64, "checkpoint": 1},
+            "training": {"epochs": epochs, "batch_size": 64, "checkpoint_epochs": 1},
             "experts": {
                 name: expert | {"objective": {"name": "natural"} if name == "natural" else robust} for name in names
             },

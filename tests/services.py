@@ -16,7 +16,11 @@ import pytest
 from filelock import FileLock
 
 ROOT = Path(__file__).parent.parent
-MAKERS = ("pipelines/orchestration/database.py", "pipelines/tracking/database.py", "pipelines/workspace.py")
+MAKERS = (
+    "pipelines/orchestration/prefect_database.py",
+    "pipelines/tracking/mlflow_database.py",
+    "pipelines/workspace.py",
+)
 MAKE = """
 import sys
 from pathlib import Path

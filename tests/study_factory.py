@@ -5,7 +5,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState
 
 from generalist.records import Accuracy, Measured
-from pipelines.trials import Finalist, Point, Remix, StudyRecord, TrialRecord
+from pipelines.trial_records import Finalist, Point, Remix, StudyRecord, TrialRecord
 
 SPACE: dict[str, BaseDistribution] = {
     "mixing.interval": IntDistribution(1, 20),

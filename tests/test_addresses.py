@@ -108,5 +108,5 @@ def test_a_database_of_searches_that_never_answers_is_told(silent: str) -> None:
     pytest.importorskip("psycopg", reason="PostgreSQL's driver is not here")
     began = time.monotonic()
     with pytest.raises(BadInput, match=r"can't be used: no answer in 5 s") as refused:
-        storage.opened(f"postgresql://user:secret@{silent}/none")
+        storage.open_storage(f"postgresql://user:secret@{silent}/none")
     assert time.monotonic() - began < 30 and "secret" not in str(refused.value)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from generalist.records import Accuracy, EpochRecord, Measured
-from generalist.training import Fact, Outcome, alarm
+from generalist.training import Fact, Outcome, catastrophic_overfitting_warning
 
 
 def validated(epoch: int, robust: int, fgsm: int | None, expert: str = "robust") -> EpochRecord:
@@ -29,13 +29,13 @@ def validated(epoch: int, robust: int, fgsm: int | None, expert: str = "robust")
 def test_robustness_to_one_step_alone_gives_an_alarm() -> None:
     """Only of an expert that was robust to many steps before, and trains on attacks."""
     before = [validated(1, 30, 35), validated(2, 40, 46), validated(1, 80, 82, expert="other")]
-    assert alarm(before, validated(3, 38, 45)) is None
-    assert alarm(before, validated(3, 5, 20)) is None
-    assert alarm(before, validated(3, 5, None)) is None
-    told = alarm(before, validated(3, 5, 60))
+    assert catastrophic_overfitting_warning(before, validated(3, 38, 45)) is None
+    assert catastrophic_overfitting_warning(before, validated(3, 5, 20)) is None
+    assert catastrophic_overfitting_warning(before, validated(3, 5, None)) is None
+    told = catastrophic_overfitting_warning(before, validated(3, 5, 60))
     assert told is not None
     assert "catastrophic overfitting of robust in epoch 3: robust accuracy fell from 40.0 to 5.0 %" in told
-    assert alarm([], validated(1, 0, 60)) is None
+    assert catastrophic_overfitting_warning([], validated(1, 0, 60)) is None
 
 
 def test_experts_that_train_on_attacks_are_measured_against_fgsm(whole: tuple[Path, list[Fact], Outcome]) -> None:

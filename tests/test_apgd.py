@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from generalist.attacks import apgd, cross_entropy, margin
-from generalist.attacks.trajectories import Trajectories
-from generalist.attacks.victim import Victim
+from generalist.attacks.apgd_state import ApgdState
+from generalist.attacks.attack_target import AttackTarget
 from generalist.errors import BadInput
 from generalist.threats import Threat
 from tests.exact_linear import exact_distances
@@ -88,14 +88,14 @@ def test_every_step_is_that_of_a_plain_account(norm, steps, loss):
     threat = Threat(norm, 0.3 if norm == "linf" else 0.8)
     start = threat.random_start(pixels, numbers)
     asked = Recorder(network, count)
-    found = apgd(asked, pixels, labels, threat, start=start, loss=loss, steps=steps, stop_when_broken=False)
+    result = apgd(asked, pixels, labels, threat, start=start, loss=loss, steps=steps, stop_when_broken=False)
     halvings = jumps = stalls = 0
     for row in range(count):
         account = Textbook(network, loss, pixels[row], labels[row], norm, float(threat.eps))
         path, best, best_loss = account.run(start[row], steps, CHECKS[steps])
         assert_close(torch.stack(asked.seen)[:, row], torch.stack(path), atol=1e-9, rtol=0)
-        assert_close(found.best[row], best, atol=1e-9, rtol=0)
-        assert found.best_loss[row].item() == pytest.approx(best_loss, abs=1e-9)
+        assert_close(result.best[row], best, atol=1e-9, rtol=0)
+        assert result.best_loss[row].item() == pytest.approx(best_loss, abs=1e-9)
         halvings, jumps, stalls = halvings + account.halvings, jumps + account.jumps, stalls + account.stalls
     assert halvings >= 10 and jumps >= 5, "the comparison must have met what it compares"
     assert stalls >= 1 or (norm, steps) != ("l2", 20)
@@ -103,9 +103,9 @@ def test_every_step_is_that_of_a_plain_account(norm, steps, loss):
 
 def test_the_check_points_are_the_published_ones():
     """For 100 steps; and for few steps there is a window of one at least."""
-    assert tuple(Trajectories.windows(100)) == CHECKS[100] and tuple(Trajectories.windows(20)) == CHECKS[20]
-    assert list(Trajectories.windows(100).values()) == [22, 19, 16, 13, 10, 7, 6, 6]
-    assert Trajectories.windows(3) == {1: 1, 2: 1, 3: 1}
+    assert tuple(ApgdState.windows(100)) == CHECKS[100] and tuple(ApgdState.windows(20)) == CHECKS[20]
+    assert list(ApgdState.windows(100).values()) == [22, 19, 16, 13, 10, 7, 6, 6]
+    assert ApgdState.windows(3) == {1: 1, 2: 1, 3: 1}
 
 
 @given(images(smallest=2, largest=6), threats(), seeds, st.integers(1, 30))
@@ -114,9 +114,9 @@ def test_every_point_asked_is_allowed(pixels, threat, seed, steps):
     network = Recorder(conv_net(tuple(pixels.shape[1:]), seed=seed), len(pixels))
     start = pixels + torch.randn(pixels.shape, generator=generator(seed))
     labels = torch.zeros(len(pixels), dtype=torch.int64)
-    found = apgd(network, pixels, labels, threat, start=start, steps=steps, stop_when_broken=False)
+    result = apgd(network, pixels, labels, threat, start=start, steps=steps, stop_when_broken=False)
     assert len(network.seen) == steps + 1
-    for points in [*network.seen, found.best, found.adversarial]:
+    for points in [*network.seen, result.best, result.adversarial]:
         assert (points >= 0).all() and (points <= 1).all()
         assert (threat.distance(points, pixels) <= float(threat.eps) * (1 + 1e-6)).all()
 
@@ -130,10 +130,10 @@ def test_the_best_point_is_the_one_of_the_highest_loss_seen(seed, norm):
     labels, threat = network(pixels).argmax(1), Threat(norm, 0.2)
     asked = Recorder(network, 3)
     start = threat.random_start(pixels, generator(seed))
-    found = apgd(asked, pixels, labels, threat, start=start, steps=25, stop_when_broken=False)
+    result = apgd(asked, pixels, labels, threat, start=start, steps=25, stop_when_broken=False)
     losses = torch.stack([cross_entropy(network(points), labels) for points in asked.seen]).detach()
-    assert_close(found.best_loss, losses.amax(0), atol=1e-5, rtol=1e-5)
-    assert_close(cross_entropy(network(found.best), labels).detach(), found.best_loss, atol=1e-5, rtol=1e-5)
+    assert_close(result.best_loss, losses.amax(0), atol=1e-5, rtol=1e-5)
+    assert_close(cross_entropy(network(result.best), labels).detach(), result.best_loss, atol=1e-5, rtol=1e-5)
 
 
 @settings(max_examples=8)
@@ -145,7 +145,10 @@ def test_leaving_at_the_first_success_changes_no_verdict(seed, norm):
     labels, threat = network(pixels).argmax(1), Threat(norm, 0.15 if norm == "linf" else 0.4)
     start = threat.random_start(pixels, generator(seed))
     asked = Recorder(network, 20)
-    (all_the_way, whole_cost), (leaving, cost) = Victim(asked).counted(pixels), Victim(network).counted(pixels)
+    (all_the_way, whole_cost), (leaving, cost) = (
+        AttackTarget(asked).counted(pixels),
+        AttackTarget(network).counted(pixels),
+    )
     whole = apgd(all_the_way, pixels, labels, threat, start=start, steps=20, stop_when_broken=False)
     early = apgd(leaving, pixels, labels, threat, start=start, steps=20)
     wrong = torch.stack([network(points).argmax(1) != labels for points in asked.seen])
@@ -169,10 +172,10 @@ def test_on_a_linear_model_of_two_classes_it_breaks_exactly_what_can_be_broken(n
     exact = exact_distances(network[1].weight.detach(), network[1].bias.detach(), pixels, labels, norm)
     eps = exact.median().item()
     threat = Threat(norm, eps)
-    found = apgd(network, pixels, labels, threat, start=threat.random_start(pixels, numbers))
-    assert found.broken[exact < 0.99 * eps].all()
-    assert not found.broken[exact > eps].any()
-    assert 10 < found.broken.sum() < 50
+    result = apgd(network, pixels, labels, threat, start=threat.random_start(pixels, numbers))
+    assert result.broken[exact < 0.99 * eps].all()
+    assert not result.broken[exact > eps].any()
+    assert 10 < result.broken.sum() < 50
 
 
 def test_no_gradient_is_noticed():
@@ -184,9 +187,9 @@ def test_no_gradient_is_noticed():
         return torch.where(flat[:, :1] > 0.5, torch.tensor([[1.0, 0.0]]), flat @ weight.T + torch.tensor([5.0, 0.0]))
 
     pixels = torch.tensor([0.9, 0.1]).view(2, 1, 1, 1).repeat(1, 1, 2, 2)
-    victim, cost = Victim(network).counted(pixels)
-    found = apgd(victim, pixels, torch.zeros(2).long(), Threat("linf", 0.1), start=pixels, steps=3)
-    assert cost.blind.tolist() == [True, False] and not found.broken.any()
+    victim, cost = AttackTarget(network).counted(pixels)
+    result = apgd(victim, pixels, torch.zeros(2).long(), Threat("linf", 0.1), start=pixels, steps=3)
+    assert cost.zero_gradient.tolist() == [True, False] and not result.broken.any()
 
 
 def test_a_run_without_steps_is_refused():

@@ -28,8 +28,8 @@ def copied(root: Path, tmp_path: Path) -> Path:
 
 def test_the_import_contracts_hold(root: Path) -> None:
     """Every module imports only from earlier on the journey of the data."""
-    told = lint(root)
-    assert told.returncode == 0, told.stdout + told.stderr
+    completed = lint(root)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
 
 
 @pytest.mark.parametrize(
@@ -69,9 +69,9 @@ def test_a_breach_is_reported(copied: Path, file: str, line: str, contract: str)
     place = copied / file
     before = place.read_text(encoding="utf-8") if place.exists() else ""
     place.write_text(f"{before}\n{line}\n", encoding="utf-8")
-    told = lint(copied)
-    assert told.returncode == 1
-    assert f"{contract} BROKEN" in told.stdout, told.stdout + told.stderr
+    completed = lint(copied)
+    assert completed.returncode == 1
+    assert f"{contract} BROKEN" in completed.stdout, completed.stdout + completed.stderr
 
 
 def test_reading_the_configuration_loads_no_torch(root: Path) -> None:
@@ -79,8 +79,8 @@ def test_reading_the_configuration_loads_no_torch(root: Path) -> None:
     program = (
         "import sys, generalist.config, generalist.records; print(*sorted({'torch', 'torchvision'} & set(sys.modules)))"
     )
-    told = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
-    assert told.stdout.split() == []
+    completed = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
+    assert completed.stdout.split() == []
 
 
 @pytest.mark.long  # it imports all of torch; `make check` shows by the import contracts that nothing asks for more
@@ -96,6 +96,6 @@ for name in names:
     importlib.import_module(name)
 print(len(names))
 """
-    told = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False)
-    assert told.returncode == 0, told.stderr
-    assert int(told.stdout) > 20
+    completed = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stderr
+    assert int(completed.stdout) > 20

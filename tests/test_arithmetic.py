@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from generalist import engine
-from generalist.attacks import autoattack, handover
+from generalist.attacks import autoattack, model_adapter
 from generalist.data import Dataset
-from generalist.evaluation import measuring
-from generalist.export import export, parity
+from generalist.evaluation import accuracy
+from generalist.export import check_parity, export
 from generalist.threats import Threat
 from tests.model_factory import made, numbers
 from tests.training_factory import finish, small
@@ -178,7 +178,7 @@ def test_steps_are_as_configured_and_validation_is_float32(
 ) -> None:
     """Every attack of a training under `engine.tf32`, every one of a measurement without it."""
     seen: dict[str, set[bool]] = {"training": set(), "validation": set()}
-    forward, logits_of = engine.FrozenNetwork.forward, measuring.logits_of
+    forward, logits_of = engine.FrozenNetwork.forward, accuracy.logits_of
 
     def trained(self, images):  # type: ignore[no-untyped-def]
         seen["training"].add(asked[-1])
@@ -189,7 +189,7 @@ def test_steps_are_as_configured_and_validation_is_float32(
         return logits_of(network, images)
 
     monkeypatch.setattr(engine.FrozenNetwork, "forward", trained)
-    monkeypatch.setattr(measuring, "logits_of", validated)
+    monkeypatch.setattr(accuracy, "logits_of", validated)
     short = ("training.epochs=2", "mixing.warm_up=1", "training.batch_size=4096")
     finish(small(*short, f"engine.tf32={tf32}"), dataset, tmp_path / "store")
     assert seen == {"training": {tf32}, "validation": {False}}
@@ -204,7 +204,7 @@ def test_parity_is_float32(tmp_path: Path, asked: list[bool]) -> None:
     model.decision = lambda raw: (seen.append(list(asked)), decision(model, raw))[1]  # type: ignore[method-assign]
     with engine.arithmetic(CUDA, tf32=True):
         nothing = np.empty((0, 1, 8, 8), np.float32)
-        parity(model, path, np.zeros((3, 1, 8, 8), np.uint8), nothing, tolerance=1e-4)
+        check_parity(model, path, np.zeros((3, 1, 8, 8), np.uint8), nothing, tolerance=1e-4)
     assert seen and all(own[-1] is False for own in seen)
 
 
@@ -212,7 +212,7 @@ def test_a_search_in_tf32_asks_the_decision_without_it(monkeypatch: pytest.Monke
     """Gradients come from where TF32 is allowed, and nothing is broken there alone."""
     model = made("small_cnn").eval()
     images, seen = numbers(6), {"search": set(), "decision": set()}
-    monkeypatch.setattr(handover, "_has_tf32", lambda _: True)
+    monkeypatch.setattr(model_adapter, "_has_tf32", lambda _: True)
     decision = type(model).decision
 
     def watched(raw: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from generalist.data.array_files import Unreadable, map_npy, read_npz
+from generalist.data.array_files import UnreadableArray, map_npy, read_npz
 from generalist.errors import BadInput
 
 ARRAYS: dict[str, NDArray[Any]] = {
@@ -106,18 +106,18 @@ def test_what_is_no_array_is_refused(content: bytes, told: str, tmp_path: Path) 
 
 def test_text_of_no_letters_of_unicode_is_refused(tmp_path: Path) -> None:
     """It would fail wherever it is shown."""
-    with pytest.raises(Unreadable, match="text"):
+    with pytest.raises(UnreadableArray, match="text"):
         read_npz(zipped(tmp_path / "a.npz", a=header("(1,)", "'<U1'") + b"\xff\xff\xff\xff"), ["a"])
 
 
 def test_a_bomb_is_refused_before_it_is_read(tmp_path: Path) -> None:
     """A megabyte that becomes a gigabyte; and many arrays that are too much together."""
     path = zipped(tmp_path / "a.npz", a=header("(25000000,)") + bytes(100_000_000))
-    with pytest.raises(Unreadable, match="more than 90000000 bytes"):
+    with pytest.raises(UnreadableArray, match="more than 90000000 bytes"):
         read_npz(path, ["a"], limit=90_000_000)
     assert len(read_npz(path, ["a"])["a"]) == 25_000_000
     np.savez(tmp_path / "b.npz", a=np.zeros(600), b=np.zeros(600))
-    with pytest.raises(Unreadable, match="more than"):
+    with pytest.raises(UnreadableArray, match="more than"):
         read_npz(tmp_path / "b.npz", ["a", "b"], limit=8_000)
 
 
@@ -137,18 +137,18 @@ def test_zip_files_of_other_kinds_are_refused(change: Callable[[bytes], bytes], 
     before = path.read_bytes()
     path.write_bytes(change(before))
     assert path.read_bytes() != before
-    with pytest.raises(Unreadable, match=told):
+    with pytest.raises(UnreadableArray, match=told):
         read_npz(path, ["a"])
 
 
 def test_a_name_twice_or_not_at_all_is_refused(tmp_path: Path) -> None:
     """Nobody knows which one is meant."""
     path = zipped(tmp_path / "a.npz", a=header("(1,)") + bytes(4))
-    with pytest.raises(Unreadable, match="no array b"):
+    with pytest.raises(UnreadableArray, match="no array b"):
         read_npz(path, ["b"])
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("a", header("(1,)") + bytes(4))
-    with pytest.raises(Unreadable, match="twice"):
+    with pytest.raises(UnreadableArray, match="twice"):
         read_npz(path, ["a"])
 
 
@@ -157,7 +157,7 @@ def test_only_regular_files_are_opened(make: Callable[[Path], None], tmp_path: P
     """A FIFO would keep us waiting; and a missing file is for the caller to tell."""
     make(tmp_path / "a")
     for read in (map_npy, lambda path: read_npz(path, ["a"])):
-        with pytest.raises(Unreadable, match="not a regular file"):
+        with pytest.raises(UnreadableArray, match="not a regular file"):
             read(tmp_path / "a")
         with pytest.raises(FileNotFoundError):
             read(tmp_path / "missing")

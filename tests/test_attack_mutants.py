@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from generalist.attacks import examination, tiles
-from generalist.attacks.course import Course
-from generalist.attacks.fab import _Search
+from generalist.attacks import fixed_batches, model_checks
+from generalist.attacks.apgd_state import ApgdState
+from generalist.attacks.attack_target import AttackTarget
+from generalist.attacks.autoattack_config import AutoAttackConfig
+from generalist.attacks.evaluation_state import EvaluationState
+from generalist.attacks.fab import _FabState
 from generalist.attacks.losses import targeted_dlr, targeted_margin
-from generalist.attacks.setting import Setting
-from generalist.attacks.trajectories import Trajectories
-from generalist.attacks.victim import Victim
 from generalist.threats.l1 import L1Ball
 from generalist.threats.l2 import L2Ball
 from generalist.threats.linf import LinfBall
@@ -27,17 +27,17 @@ from tests.exact_linear import NORMS
 pytestmark = pytest.mark.long
 
 # The package names some functions as their modules are named.
-apgd, apgd_t, fab, odi_t, square, trajectories, waves = (
+apgd, apgd_t, fab, odi_t, square, apgd_state, runs = (
     import_module(f"generalist.attacks.{name}")
-    for name in ("apgd", "members.apgd_t", "fab", "members.odi_t", "square", "trajectories", "waves")
+    for name in ("apgd", "members.apgd_t", "fab", "members.odi_t", "square", "apgd_state", "runs")
 )
 
 
 @pytest.fixture(autouse=True)
 def _small_tiles(monkeypatch):
     """No more images in a pass than there are, and little time spent on flags."""
-    monkeypatch.setattr(examination, "_HUGE_STEPS", 2)
-    monkeypatch.setattr(tiles, "_TILE", 8)
+    monkeypatch.setattr(model_checks, "_HUGE_STEPS", 2)
+    monkeypatch.setattr(fixed_batches, "_TILE", 8)
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
@@ -97,19 +97,19 @@ def only_clipped(self: L1Ball, points: Tensor) -> Tensor:
 
 MISTAKES: dict[str, tuple[Mistake, str]] = {
     "no momentum": (Mistake(apgd, "MOMENTUM", 1.0), "published steps"),
-    "rho 1/2": (Mistake(trajectories, "PROGRESS", 0.5), "published steps"),
+    "rho 1/2": (Mistake(apgd_state, "PROGRESS", 0.5), "published steps"),
     "rho compared the other way round": (
-        Mistake(Trajectories, "check", old="self.rises <= PROGRESS", new="self.rises >= PROGRESS"),
+        Mistake(ApgdState, "check", old="self.rises <= PROGRESS", new="self.rises >= PROGRESS"),
         "published steps",
     ),
-    "no way back to the best point": (Mistake(Trajectories, "go_back", lambda *_: None), "published steps"),
-    "one target": (Mistake(Setting, "ranks", lambda _: [range(1)]), "every class"),
+    "no way back to the best point": (Mistake(ApgdState, "go_back", lambda *_: None), "published steps"),
+    "one target": (Mistake(AutoAttackConfig, "ranks", lambda _: [range(1)]), "every class"),
     "a target that is the label": (
-        Mistake(waves, "ranked", ranked_with_the_label),
+        Mistake(runs, "other_classes_by_logit", ranked_with_the_label),
         "ranks",
     ),
     "a target that is the label, by strength": (
-        Mistake(waves, "ranked", ranked_with_the_label),
+        Mistake(runs, "other_classes_by_logit", ranked_with_the_label),
         "every class",
     ),
     "targets flipped": (Mistake(apgd_t, "targeted_dlr", lambda *own: -targeted_dlr(*own)), "exact apgd-t linf"),
@@ -119,7 +119,7 @@ MISTAKES: dict[str, tuple[Mistake, str]] = {
         "exact apgd-t linf",
     ),
     **{
-        f"half of eps in {norm}": (Mistake(ball, "rounded_in", lambda _, eps, __: eps / 2), f"exact apgd-t {norm}")
+        f"half of eps in {norm}": (Mistake(ball, "safe_radius", lambda _, eps, __: eps / 2), f"exact apgd-t {norm}")
         for norm, ball in {"linf": LinfBall, "l2": L2Ball, "l1": L1Ball}.items()
     },
     "no clip in linf": (
@@ -149,14 +149,17 @@ MISTAKES: dict[str, tuple[Mistake, str]] = {
     "no step beyond": (Mistake(fab, "BEYOND", 1.0), "beyond and back"),
     **{
         f"the lead's sign flipped in {norm}": (
-            Mistake(_Search, "_to_boundary", old="- slopes.losses", new="+ slopes.losses"),
+            Mistake(_FabState, "_to_boundary", old="- slopes.losses", new="+ slopes.losses"),
             f"exact fab-t {norm}",
         )
         for norm in NORMS
     },
-    "a success by the view": (Mistake(Victim, "judged", old="if self.view is None", new="if True"), "decision"),
-    "a tie that holds": (Mistake(Course, "_judged", old="~(margins > 0)", new="margins < 0"), "ties"),
-    "nothing measured": (Mistake(Course, "_confirm", old="sure = allowed & broken", new="sure = broken"), "outside"),
+    "a success by the view": (Mistake(AttackTarget, "judged", old="if self.view is None", new="if True"), "decision"),
+    "a tie that holds": (Mistake(EvaluationState, "_judged", old="~(margins > 0)", new="margins < 0"), "ties"),
+    "nothing measured": (
+        Mistake(EvaluationState, "_confirm", old="sure = allowed & broken", new="sure = broken"),
+        "outside",
+    ),
 }
 
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generalist.data import Resident, Split, augment, epoch, last_batch, steps_per_epoch
+from generalist.data import InMemorySamples, Split, augment, epoch, last_batch, steps_per_epoch
 from generalist.data.batches import in_batches
 from generalist.randomness import generator
 from generalist.tensors import Batch
@@ -21,7 +21,7 @@ def split(count: int = 23) -> Split:
 
 
 def one_pass(
-    resident: Resident, *, seed: int = 0, number: int = 0, batch_size: int = 5, names: tuple[str, ...] = ()
+    resident: InMemorySamples, *, seed: int = 0, number: int = 0, batch_size: int = 5, names: tuple[str, ...] = ()
 ) -> list[Batch]:
     """Return the batches of an epoch, by default the first of seed 0 without augmentation."""
     return list(epoch(resident, seed=seed, epoch=number, batch_size=batch_size, augment=names))
@@ -31,7 +31,7 @@ def one_pass(
 @given(count=st.integers(1, 40), batch_size=st.integers(1, 50), seed=st.integers(0, 9))
 def test_an_epoch_visits_each_sample_once(count: int, batch_size: int, seed: int) -> None:
     """The ids are a permutation, cut into full batches and a last one that keeps the rest."""
-    batches = one_pass(Resident.of(split(count)), seed=seed, batch_size=batch_size)
+    batches = one_pass(InMemorySamples.of(split(count)), seed=seed, batch_size=batch_size)
     assert len(batches) == steps_per_epoch(count, batch_size)
     assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
     assert sorted(torch.cat([batch.ids for batch in batches]).tolist()) == list(range(count))
@@ -40,7 +40,7 @@ def test_an_epoch_visits_each_sample_once(count: int, batch_size: int, seed: int
 def test_batches_are_the_samples_of_their_ids() -> None:
     """float32 pixels in [0, 1] and int64 labels, as the split has them."""
     data = split()
-    for batch in one_pass(Resident.of(data)):
+    for batch in one_pass(InMemorySamples.of(data)):
         assert (batch.images.dtype, batch.labels.dtype, batch.ids.dtype) == (torch.float32, torch.int64, torch.int64)
         expected = data.images[batch.ids.numpy()].astype(np.float32) / np.float32(255)
         assert np.array_equal(batch.images.numpy(), expected)
@@ -51,7 +51,7 @@ def test_batches_are_the_samples_of_their_ids() -> None:
 @given(count=st.integers(1, 40), batch_size=st.integers(1, 50), first=st.integers(0, 12))
 def test_the_rest_of_an_epoch_is_its_end(count: int, batch_size: int, first: int) -> None:
     """An epoch that begins at a step gives the batches of the whole one from there on, augmented alike."""
-    resident, names = Resident.of(split(count)), ("crop", "flip", "cutout", "rotate")
+    resident, names = InMemorySamples.of(split(count)), ("crop", "flip", "cutout", "rotate")
     whole = one_pass(resident, number=2, batch_size=batch_size, names=names)
     rest = epoch(resident, seed=0, epoch=2, batch_size=batch_size, augment=names, first=first)
     for one, other in zip(whole[first:], rest, strict=True):
@@ -61,7 +61,7 @@ def test_the_rest_of_an_epoch_is_its_end(count: int, batch_size: int, first: int
 
 def test_the_order_is_keyed_by_seed_and_epoch() -> None:
     """The same key gives the same order, whatever the batch size; another seed or epoch another."""
-    resident = Resident.of(split())
+    resident = InMemorySamples.of(split())
 
     def order(seed: int, number: int, batch_size: int) -> list[int]:
         batches = one_pass(resident, seed=seed, number=number, batch_size=batch_size)
@@ -74,7 +74,7 @@ def test_the_order_is_keyed_by_seed_and_epoch() -> None:
 
 def test_augmentation_is_keyed_by_seed_epoch_and_step() -> None:
     """Each batch is the plain one augmented with the draws of its key, and the ids are the same."""
-    resident = Resident.of(split())
+    resident = InMemorySamples.of(split())
     names = ("crop", "flip")
     plain, augmented = one_pass(resident, number=3), one_pass(resident, number=3, names=names)
     for step, (before, after) in enumerate(zip(plain, augmented, strict=True)):
@@ -86,7 +86,7 @@ def test_augmentation_is_keyed_by_seed_epoch_and_step() -> None:
 
 def test_the_global_generator_is_neither_read_nor_moved() -> None:
     """Batches don't depend on torch's global seed and leave it as it is."""
-    resident = Resident.of(split())
+    resident = InMemorySamples.of(split())
     state = torch.get_rng_state()
     first = one_pass(resident, names=("crop", "flip"))
     assert torch.equal(torch.get_rng_state(), state)
@@ -100,7 +100,7 @@ def test_a_resident_split_is_a_copy() -> None:
     """It takes read-only arrays, and a later change of them is not seen."""
     data = split()
     data.images.setflags(write=False)
-    resident = Resident.of(data)
+    resident = InMemorySamples.of(data)
     data.images.setflags(write=True)
     data.images[:] = 99
     assert resident.images.dtype == torch.uint8

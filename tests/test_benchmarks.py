@@ -56,7 +56,7 @@ def test_training_step_has_the_promised_cases() -> None:
 
 def test_a_cut_attack_counts_as_a_whole_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a step is made of parts, its attack counts as many times as it has iterations, and averages once."""
-    ours = Ours(CASES["digits"], CPU, "engine.plain=true")
+    ours = Ours(CASES["digits"], CPU, "engine.eager=true")
     side = ours.side(batch_of(CASES["digits"].shape, 2, CPU), 1)
     monkeypatch.setattr("benchmarks.sides.seconds", lambda *_: 0.001)
     spent = side.timed(CPU, whole=False)
@@ -78,7 +78,7 @@ def test_the_naive_loop_trains_as_ours_does() -> None:
 def test_fast_gradients_are_the_plain_ones() -> None:
     """The measured difference is rounding where nothing but the way differs."""
     case = CASES["digits"]
-    relative, signs = difference(Ours(case, CPU), Ours(case, CPU, "engine.plain=true"), batch_of(case.shape, 8, CPU))
+    relative, signs = difference(Ours(case, CPU), Ours(case, CPU, "engine.eager=true"), batch_of(case.shape, 8, CPU))
     assert relative < 1e-4 and signs > 0.999
 
 

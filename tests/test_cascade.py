@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
-from generalist.attacks import autoattack, fooled, margin, tiles
+from generalist.attacks import autoattack, fixed_batches, margin, misclassified
 from generalist.errors import BadInput
 from generalist.threats import Threat
 from tests.cascade_bits import everything
@@ -74,9 +74,9 @@ def test_every_success_can_be_confirmed(shape, classes, threat):
     assert found.dtype == torch.float32 and (found >= 0).all() and (found <= 1).all()
     assert (threat.distance(found, pixels) <= float(threat.eps) * (1 + 1e-6)).all()
     assert torch.equal(found[~broken], pixels[~broken])
-    assert torch.equal(result.clean, ~fooled(network(pixels), labels))
+    assert torch.equal(result.clean, ~misclassified(network(pixels), labels))
     if broken.any():
-        assert fooled(network(found[broken]), labels[broken]).all()
+        assert misclassified(network(found[broken]), labels[broken]).all()
     for name, robust, clean in zip(result.fooled_by, result.robust, result.clean, strict=True):
         assert (name is None) == bool(robust) and (name == "clean") == (not clean)
         assert name in {None, "clean", "apgd-ce", "square"}
@@ -118,7 +118,7 @@ def test_each_attack_sees_only_survivors():
 @pytest.mark.parametrize("threat", THREATS, ids=str)
 def test_passes_are_what_the_network_was_asked(monkeypatch, threat, short):
     """Counted at the network itself, with tiles of one image: clean pass, checks, attacks, confirmations."""
-    monkeypatch.setattr(tiles, "_TILE", 1)
+    monkeypatch.setattr(fixed_batches, "_TILE", 1)
     network, pixels, labels = problem(5)
     forward, backward = [], []
     network[0].register_forward_hook(lambda *call: forward.append(len(call[2])))

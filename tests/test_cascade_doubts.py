@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from generalist.attacks import VERSIONS, autoattack, fooled
+from generalist.attacks import VERSIONS, autoattack, misclassified
+from generalist.attacks.autoattack_config import AttackRun, Claims
 from generalist.attacks.losses import Network
 from generalist.attacks.members import apgd_ce
-from generalist.attacks.setting import Claims, Wave
 from generalist.errors import BadInput
 from generalist.threats import Threat
 from tests.strategies import generator, problem
@@ -48,9 +48,11 @@ def test_a_success_outside_ball_or_pixel_range_is_none(monkeypatch, cheat):
     def cheating(victim, images, labels, streams) -> Claims:
         return torch.ones(len(images), dtype=torch.bool), cheat(images)
 
-    monkeypatch.setattr(apgd_ce, "waves", lambda setting: iter([Wave("cheating", 1, setting.victim, cheating)]))
+    monkeypatch.setattr(
+        apgd_ce, "runs", lambda setting: iter([AttackRun("cheating", 1, setting.attack_target, cheating)])
+    )
     labels = torch.zeros(10).long()
-    assert fooled(network(cheat(pixels)), labels).all()
+    assert misclassified(network(cheat(pixels)), labels).all()
     result = autoattack(network, pixels, labels, Threat("linf", 0.1), attacks=["apgd-ce"])
     assert result.robust.all() and "unconfirmed successes" in result.flags
 
@@ -78,8 +80,8 @@ def test_an_honest_network_raises_no_flag(threat):
     """Otherwise flags would mean nothing."""
     network, pixels, labels = problem(60)
     attacks = VERSIONS["standard"].members
-    found = autoattack(network, pixels, labels, threat, version="quick", attacks=attacks, square_queries=200)
-    assert found.flags == ()
+    result = autoattack(network, pixels, labels, threat, version="quick", attacks=attacks, square_queries=200)
+    assert result.flags == ()
 
 
 class SignFlipped(torch.autograd.Function):

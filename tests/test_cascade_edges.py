@@ -10,7 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from generalist.attacks import VERSIONS, Cascade, autoattack, examination, fab, fooled, margin, tiles
+from generalist.attacks import (
+    VERSIONS,
+    AutoAttackResult,
+    autoattack,
+    fab,
+    fixed_batches,
+    margin,
+    misclassified,
+    model_checks,
+)
 from generalist.attacks.losses import Network
 from generalist.attacks.members import member_names
 from generalist.errors import BadInput
@@ -26,11 +35,11 @@ ALL: dict[str, Any] = {"version": "plus", "attacks": member_names(), "square_que
 def _short(monkeypatch):
     """All members with very few steps, under the name of `plus`; eight images at a time."""
     monkeypatch.setitem(VERSIONS, "plus", replace(VERSIONS["plus"], restarts=2, targets=3, steps=3, fab_steps=2))
-    monkeypatch.setattr(examination, "_HUGE_STEPS", 2)
-    monkeypatch.setattr(tiles, "_TILE", 8)
+    monkeypatch.setattr(model_checks, "_HUGE_STEPS", 2)
+    monkeypatch.setattr(fixed_batches, "_TILE", 8)
 
 
-def sound(result: Cascade, network: Network, images: Tensor, labels: Tensor, threat: Threat) -> None:
+def sound(result: AutoAttackResult, network: Network, images: Tensor, labels: Tensor, threat: Threat) -> None:
     """Check every result: shaped as the images, inside ball and range, confirmed; unbroken images as they are."""
     found, broken = result.adversarial, result.clean & ~result.robust
     assert found.shape == images.shape and found.dtype == torch.float32 and not found.isnan().any()
@@ -41,8 +50,8 @@ def sound(result: Cascade, network: Network, images: Tensor, labels: Tensor, thr
     assert torch.equal(found[~broken], images[~broken])
     if len(images):
         assert (threat.distance(found, images) <= float(threat.eps) * (1 + 1e-6)).all()
-        assert torch.equal(result.clean, ~fooled(network(images), labels))
-        assert torch.equal(fooled(network(found), labels), ~result.robust)
+        assert torch.equal(result.clean, ~misclassified(network(images), labels))
+        assert torch.equal(misclassified(network(found), labels), ~result.robust)
         assert_close(result.margins, margin(network(found), labels).detach(), atol=1e-5, rtol=1e-4)
     for name, robust, clean in zip(result.fooled_by, result.robust.tolist(), result.clean.tolist(), strict=True):
         assert (
@@ -64,7 +73,7 @@ def test_any_number_of_classes(classes, norm):
     result = autoattack(network, images, labels, threat, **ALL)
     sound(result, network, images, labels, threat)
     assert (result.clean & ~result.robust).any() and result.robust.any()
-    assert not {"unconfirmed successes", "ties"} & {name for name, count in result.doubts.items() if count}
+    assert not {"unconfirmed successes", "ties"} & {name for name, count in result.flag_counts.items() if count}
 
 
 @pytest.mark.parametrize("classes", [2, 3])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from generalist.attacks import autoattack, fooled, handover, margin
+from generalist.attacks import autoattack, margin, misclassified, model_adapter
 from generalist.errors import BadInput
 from generalist.threats import Threat
 from tests.strategies import conv_net, generator, problem
@@ -40,9 +40,9 @@ def test_nothing_is_broken_in_bfloat16_alone():
     """Where there is no radius, the clean verdicts stay, whatever bfloat16 makes of the images."""
     images, labels = undecided(48)
     rough = conv_net((1, 6, 6)).bfloat16()
-    assert fooled(rough(images.bfloat16()).float(), labels).sum() > 5
+    assert misclassified(rough(images.bfloat16()).float(), labels).sum() > 5
     result = autoattack(NETWORK, images, labels, Threat("linf", 0.0), precision="bfloat16")
-    assert result.robust.all() and result.doubts["unconfirmed successes"] == 0
+    assert result.robust.all() and result.flag_counts["unconfirmed successes"] == 0
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
@@ -54,7 +54,7 @@ def test_searches_in_bfloat16_are_confirmed_in_float32(norm):
     assert not torch.equal(rough.adversarial, fine.adversarial)
     assert (rough.robust != fine.robust).sum() <= 3
     assert rough.adversarial.dtype == rough.margins.dtype == torch.float32
-    assert fooled(NETWORK(rough.adversarial[~rough.robust]), LABELS[~rough.robust]).all()
+    assert misclassified(NETWORK(rough.adversarial[~rough.robust]), LABELS[~rough.robust]).all()
     assert_close(rough.margins, margin(NETWORK(rough.adversarial), LABELS).detach(), atol=1e-5, rtol=1e-5)
     assert (threat.distance(rough.adversarial, IMAGES) <= float(threat.eps) * (1 + 1e-6)).all()
     assert all(parameter.dtype == torch.float32 for parameter in NETWORK.parameters())
@@ -78,7 +78,7 @@ def test_where_bfloat16_computes_something_else_searches_stay_in_float32():
 )
 def test_other_precisions_are_refused(model, precision, reason):
     """By what can be done instead."""
-    unchecked = inspect.unwrap(handover.searched)
+    unchecked = inspect.unwrap(model_adapter.with_fast_view)
     with pytest.raises(BadInput, match=reason):
         unchecked(model, model, precision, IMAGES, NETWORK(IMAGES))
 
@@ -86,5 +86,5 @@ def test_other_precisions_are_refused(model, precision, reason):
 def test_in_float32_the_decision_is_its_only_view() -> None:
     """And in TF32 on a CPU, which has none."""
     for precision in ("float32", "tf32"):
-        victim = handover.searched(NETWORK, NETWORK, precision, IMAGES, NETWORK(IMAGES).detach())
+        victim = model_adapter.with_fast_view(NETWORK, NETWORK, precision, IMAGES, NETWORK(IMAGES).detach())
         assert victim.view is None and victim.decision is NETWORK

@@ -8,7 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from generalist.attacks import VERSIONS, Cascade, autoattack, cascade, examination, fooled, tiles
+from generalist.attacks import (
+    VERSIONS,
+    AutoAttackResult,
+    attack_ensemble,
+    autoattack,
+    fixed_batches,
+    misclassified,
+    model_checks,
+)
 from generalist.threats import Threat
 from tests.cascade_bits import everything
 from tests.strategies import generator, problem
@@ -22,9 +30,9 @@ DRAWS = 30
 def _short(monkeypatch):
     """Few steps, draws and images at a time."""
     monkeypatch.setitem(VERSIONS, "rand", replace(VERSIONS["rand"], steps=4, draws=3))
-    monkeypatch.setattr(cascade, "_VERDICT_DRAWS", DRAWS)
-    monkeypatch.setattr(examination, "_HUGE_STEPS", 2)
-    monkeypatch.setattr(tiles, "_TILE", 20)
+    monkeypatch.setattr(attack_ensemble, "_VERDICT_DRAWS", DRAWS)
+    monkeypatch.setattr(model_checks, "_HUGE_STEPS", 2)
+    monkeypatch.setattr(fixed_batches, "_TILE", 20)
 
 
 def noisy(images: Tensor, *, spread: float = 0.1) -> Tensor:
@@ -42,13 +50,13 @@ def mistaken(share: float) -> Callable[[Tensor], Tensor]:
     return network
 
 
-def rand(network: Callable[[Tensor], Tensor], labels: Tensor = LABELS, **changed: int) -> Cascade:
+def rand(network: Callable[[Tensor], Tensor], labels: Tensor = LABELS, **changed: int) -> AutoAttackResult:
     """Return the verdicts of the version for such models."""
     return autoattack(network, IMAGES, labels, THREAT, version="rand", **changed)
 
 
 @functools.cache
-def ordinary() -> Cascade:
+def ordinary() -> AutoAttackResult:
     """Those of the network with noise."""
     return rand(noisy)
 
@@ -84,7 +92,7 @@ def test_what_is_broken_is_broken_in_most_fresh_draws():
     assert len(labels) >= 4
     with torch.random.fork_rng():
         torch.manual_seed(99)
-        share = sum(1 - fooled(noisy(points), labels).float() for _ in range(400)) / 400
+        share = sum(1 - misclassified(noisy(points), labels).float() for _ in range(400)) / 400
     assert (share < 0.7).all() and ((share - result.correct[broken]).abs() < 0.25).all()
     assert ((points >= 0) & (points <= 1)).all()
     assert (THREAT.distance(points, IMAGES[broken]) <= float(THREAT.eps) * (1 + 1e-6)).all()
@@ -102,9 +110,9 @@ def test_without_randomness_shares_are_one_or_zero():
     """And verdicts those of a single draw."""
     result = autoattack(NETWORK, IMAGES, LABELS, THREAT, version="rand", attacks=["apgd-ce"])
     assert torch.equal(result.correct, result.robust.float())
-    assert torch.equal(result.clean, ~fooled(NETWORK(IMAGES), LABELS))
+    assert torch.equal(result.clean, ~misclassified(NETWORK(IMAGES), LABELS))
     broken = result.clean & ~result.robust
-    assert broken.sum() >= 3 and fooled(NETWORK(result.adversarial[broken]), LABELS[broken]).all()
+    assert broken.sum() >= 3 and misclassified(NETWORK(result.adversarial[broken]), LABELS[broken]).all()
     assert torch.equal(result.margins > 0, result.robust)
 
 
@@ -122,7 +130,7 @@ def test_a_lucky_draw_decides_nothing(share, robust):
     assert (result.robust == robust).all() and (result.clean == robust).all()
     assert ((result.correct - (1 - share)).abs() < 0.25).all()
     assert torch.equal(result.adversarial, IMAGES)
-    assert result.doubts["unconfirmed successes"] == 0 and "random" not in result.flags
+    assert result.flag_counts["unconfirmed successes"] == 0 and "random" not in result.flags
 
 
 def test_the_standard_version_says_that_the_model_is_random():

@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from generalist.attacks import VERSIONS, Cascade, Standing, autoattack, cascade, resume, tiles
+from generalist.attacks import (
+    VERSIONS,
+    AttackProgress,
+    AutoAttackResult,
+    attack_ensemble,
+    autoattack,
+    fixed_batches,
+    resume,
+)
 from generalist.attacks.resume import StateFile
 from generalist.errors import BadInput
 from generalist.store import write_tensors
@@ -30,19 +38,19 @@ QUICK: dict[str, Any] = {"attacks": ["square"], "square_queries": 4}
 def by_batches(monkeypatch):
     """Few steps, few images at a time, and a state after each batch."""
     monkeypatch.setitem(VERSIONS, "plus", SHORT)
-    monkeypatch.setattr(tiles, "_TILE", TILE)
-    monkeypatch.setattr(cascade, "StateFile", functools.partial(StateFile, every=0.0))
+    monkeypatch.setattr(fixed_batches, "_TILE", TILE)
+    monkeypatch.setattr(attack_ensemble, "StateFile", functools.partial(StateFile, every=0.0))
 
 
-def batches(**changed: Any) -> tuple[Cascade, int]:
+def batches(**changed: Any) -> tuple[AutoAttackResult, int]:
     """Return a result, and how many batches it took."""
-    watched: list[Standing] = []
+    watched: list[AttackProgress] = []
     result = evaluation(watch=watched.append, **changed)
     return result, sum(1 for standing in watched if standing.images)
 
 
 @functools.cache
-def uninterrupted() -> tuple[Cascade, int]:
+def uninterrupted() -> tuple[AutoAttackResult, int]:
     """Return a run that nobody kills; for a test with `by_batches`."""
     return batches()
 
@@ -77,12 +85,12 @@ def test_what_was_done_is_not_done_again(after, by_batches, tmp_path):
     state = tmp_path / "state.safetensors"
     whole, count = uninterrupted()
 
-    def stop(standing: Standing) -> None:
+    def stop(standing: AttackProgress) -> None:
         watched.append(standing)
         if sum(1 for own in watched if own.images) == after:
             raise KeyboardInterrupt
 
-    watched: list[Standing] = []
+    watched: list[AttackProgress] = []
     with pytest.raises(KeyboardInterrupt):
         evaluation(state=state, watch=stop)
     larger = tmp_path / "larger batches.safetensors"
@@ -108,7 +116,7 @@ def test_states_are_written_now_and_then(monkeypatch, tmp_path):
     """Not after each batch, as a state is as large as the images: before the work and when all is done."""
     written = []
     monkeypatch.setattr(resume, "write_tensors", lambda path, *_: written.append(path))
-    monkeypatch.setattr(tiles, "_TILE", TILE)
+    monkeypatch.setattr(fixed_batches, "_TILE", TILE)
     evaluate(tmp_path / "state")
     assert written == 2 * [tmp_path / "state"]
 
@@ -116,7 +124,7 @@ def test_states_are_written_now_and_then(monkeypatch, tmp_path):
 # Whose a state is.
 
 
-def evaluate(state: Path, **changed: Any) -> Cascade:
+def evaluate(state: Path, **changed: Any) -> AutoAttackResult:
     """Something short, of which some arguments may be changed."""
     own = {"model": NETWORK, "images": IMAGES, "labels": LABELS, "threat": THREAT, **QUICK, **changed}
     first = [own.pop(name) for name in ("model", "images", "labels", "threat")]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from generalist.attacks import autoattack, fooled, margin
+from generalist.attacks import autoattack, margin, misclassified
 from generalist.attacks.members import member_names
 from generalist.models import Classifier, Head
 from generalist.tensors import ImageShape
@@ -49,7 +49,7 @@ def test_a_view_with_slopes_breaks_what_the_decision_hides(decision):
     assert hidden.robust.sum() >= shown.robust.sum() + 6
     assert (shown.robust != behind.robust).sum() <= 3
     broken = shown.clean & ~shown.robust
-    assert fooled(decision(shown.adversarial[broken]), LABELS[broken]).all()
+    assert misclassified(decision(shown.adversarial[broken]), LABELS[broken]).all()
     assert_close(shown.margins, margin(decision(shown.adversarial), LABELS))
     assert set(shown.fooled_by) <= {"apgd-ce", "apgd-t", "fab-t", "clean", None}
 
@@ -75,7 +75,7 @@ def test_a_view_that_is_fooled_alone_breaks_nothing():
     result = autoattack(decision, IMAGES, LABELS, THREAT, views=views)
     assert not autoattack(NETWORK, IMAGES, LABELS, THREAT).robust.all()
     assert result.robust.all() and torch.equal(result.adversarial, IMAGES)
-    assert result.doubts["unconfirmed successes"] == 0
+    assert result.flag_counts["unconfirmed successes"] == 0
 
 
 def test_views_take_nothing_from_the_decision_s_own_search():
@@ -118,7 +118,7 @@ def test_a_classifier_brings_its_views():
     result = autoattack(model, IMAGES, labels, THREAT)
     broken = ~result.robust
     assert result.clean.all() and broken.sum() > 5
-    assert fooled(model.decision(model(result.adversarial[broken])), labels[broken]).all()
+    assert misclassified(model.decision(model(result.adversarial[broken])), labels[broken]).all()
     view = model.views().pop("largest")
     same = autoattack(lambda images: model.decision(model(images)), IMAGES, labels, THREAT, views={"largest": view})
     assert torch.equal(result.adversarial, same.adversarial) and result.fooled_by == same.fooled_by
@@ -132,7 +132,7 @@ def test_a_classifier_searched_in_bfloat16_is_judged_by_its_decision():
     labels = model.decision(model(IMAGES)).argmax(1)
     result = autoattack(model, IMAGES, labels, THREAT, precision="bfloat16")
     assert not result.robust.all()
-    assert fooled(model.decision(model(result.adversarial[~result.robust])), labels[~result.robust]).all()
+    assert misclassified(model.decision(model(result.adversarial[~result.robust])), labels[~result.robust]).all()
 
 
 # Logits of another scale.

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from generalist.store import write_tensors
-from pipelines.manifest import write_manifest
 from pipelines.results import Results
+from pipelines.results_manifest import write_manifest
 from pipelines.tracking import MANIFEST_SHA256
 from tests import tracking_factory as factory
 from tests.registry_factory import BETTER, GOOD, OTHER_PROTOCOL, Registry
@@ -66,9 +66,9 @@ def test_a_replaced_file_lets_nobody_win(registry: Registry, change: Callable[[R
         raise AssertionError(f"{older} was evaluated")
 
     for model in (NEWER, replace(NEWER, seed=43)):
-        found = registry.register(model, reevaluate=never)
-        assert (found.alias, registry.champion) == ("challenger", 1)
-        (reason,) = found.reasons
+        registration = registry.register(model, reevaluate=never)
+        assert (registration.alias, registry.champion) == ("challenger", 1)
+        (reason,) = registration.reasons
         assert f"{name} of its run {run_id} is damaged, or was changed after it was registered" in reason
 
 

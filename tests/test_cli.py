@@ -102,8 +102,8 @@ def test_a_missing_file_is_named() -> None:
 def test_a_file_and_a_preset_at_once_are_refused() -> None:
     """Each is a whole configuration."""
     for command in (("config", "show"), ("config", "check"), ("train",)):
-        told = refused(*command, "--params", "params.yaml", "--preset", "digits")
-        assert told == "--params and --preset each name a whole configuration: give one of them"
+        sentence = refused(*command, "--params", "params.yaml", "--preset", "digits")
+        assert sentence == "--params and --preset each name a whole configuration: give one of them"
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
@@ -115,8 +115,8 @@ def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
 def test_an_output_path_below_a_file_is_refused_before_the_training(project: Path) -> None:
     """A file where a folder should be."""
     (project / "file").write_text("", encoding="utf-8")
-    told = refused("train", "--out", "file/outputs")
-    assert "file is a file; remove it or name another folder" in told
+    sentence = refused("train", "--out", "file/outputs")
+    assert "file is a file; remove it or name another folder" in sentence
     assert not (project / ".generalist").exists()
 
 
@@ -131,8 +131,8 @@ def test_a_port_in_use_is_refused() -> None:
     """Before any server starts, with the option that chooses another."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = str(listening.getsockname()[1])
-        told = refused("serve", "--prefect-port", port)
-    assert told.startswith(f"port {port} is in use") and "--prefect-port" in told
+        sentence = refused("serve", "--prefect-port", port)
+    assert sentence.startswith(f"port {port} is in use") and "--prefect-port" in sentence
 
 
 def test_the_shown_configuration_is_whole_and_reads_back_the_same() -> None:
@@ -171,7 +171,7 @@ def test_all_presets_are_listed_with_what_they_are() -> None:
 
 def test_a_preset_without_a_comment_has_no_description(tmp_path: Path) -> None:
     """Nothing is made up."""
-    from pipelines.cli.configuration import _first_comment
+    from pipelines.cli.config_commands import _first_comment
 
     (tmp_path / "bare.yaml").write_text("seed: 0\n", encoding="utf-8")
     assert _first_comment(tmp_path / "bare.yaml") == "no description"

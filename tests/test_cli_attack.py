@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from generalist.attacks import autoattack
-from generalist.attacks.verdict_files import merge_files, write_verdicts
+from generalist.attacks.result_files import merge_files, write_verdicts
 from generalist.errors import BadInput
 from generalist.export import read_classifier
 from generalist.export.weights import write_weights

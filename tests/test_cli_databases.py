@@ -5,7 +5,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipelines.cli.databases import being_made
+from pipelines.cli.database_commands import being_made
 from pipelines.workspace import Workspace
 from tests.processes import until
 

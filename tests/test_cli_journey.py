@@ -19,9 +19,9 @@ from generalist.config import Config, to_yaml
 from generalist.data import load as load_data
 from generalist.training import Fact
 from pipelines import steps
-from pipelines.cli import repro
-from pipelines.cli.planning import planned
-from pipelines.cli.showing import _activation
+from pipelines.cli import dvc_repro
+from pipelines.cli.plan_command import planned
+from pipelines.cli.tables import _activation
 from pipelines.workspace import Workspace
 from tests import tracking_factory as factory
 from tests import training_factory
@@ -125,12 +125,12 @@ def test_a_plan_lists_every_round_and_what_the_store_holds(project: Path) -> Non
     assert [record.epoch for record in told] == [1]
     first, second, _, left, _ = planned(config, workspace)
     assert left.startswith("to train: 3 of 4 epochs")
-    assert first.endswith("then hand back: natural stored up to epoch 1, robust stored up to epoch 0")
+    assert first.endswith("then redistribute: natural stored up to epoch 1, robust stored up to epoch 0")
     assert second.endswith("to do")
     training_factory.finish(config, training.dataset, workspace.store)
     for command in (("train", "--plan"), ("plan",)):
         assert generalist(*command).stdout.splitlines()[:4] == [
-            "warm-up: epoch 1 of natural, robust, then hand back: stored",
+            "warm-up: epoch 1 of natural, robust, then redistribute: stored",
             "round 1: epoch 2 of natural, robust: stored",
             "device: the CPU",
             "to train: nothing; the store holds all 4 epochs",
@@ -147,11 +147,11 @@ def test_a_plan_says_what_is_missing(project: Path) -> None:
 
 
 def test_a_plan_says_which_warm_up_has_no_effect() -> None:
-    """An expert that weighs nothing until the first hand-back is overwritten by it."""
+    """An expert that weighs nothing until the first redistribution is overwritten by it."""
     workspace = Workspace.find()
     alone = small("mixing.weights={robust: [[0, 1], [0.6, 1], [1, 0.4]]}")
     (note,) = [line for line in planned(alone, workspace) if line.startswith("note")]
-    assert "natural is 0 until the first hand-back (epoch 1)" in note
+    assert "natural is 0 until the first redistribution (epoch 1)" in note
     assert note.endswith("no effect but through the optimizer's momentum")
     *_, note = planned(small("mixing.weights={robust: 1}", "mixing.momentum=reset"), workspace)
     assert note.endswith("no effect at all")
@@ -216,7 +216,7 @@ def test_run_says_what_dvc_needs(project: Path, lacks: str, reason: str) -> None
     assert reason in result.stderr and len(result.stderr.splitlines()) == 1
     if lacks == ".git":
         (project / ".dvc" / "config").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
-        repro.check_repository(project)
+        dvc_repro.check_repository(project)
 
 
 def test_with_wrong_input_run_starts_nothing(project: Path) -> None:
@@ -305,7 +305,7 @@ def test_a_second_run_names_the_first(project: Path, who: str) -> None:
     put_fake_dvc(project)
     workspace = Workspace.find()
     locks = {
-        "run": repro.alone(workspace),
+        "run": dvc_repro.alone(workspace),
         "stage": workspace.stage(),
         "outputs": workspace.lock(workspace.outputs),
         "dvc": nullcontext(),
@@ -332,7 +332,7 @@ def test_a_holder_of_dvcs_lock_that_ended_is_forgotten(project: Path) -> None:
         held.write_text(json.dumps({"read": {"data": [{"pid": pid, "cmd": "dvc repro"}]}}), encoding="utf-8")
         if since is not None:
             os.utime(held, (since, since))
-        with repro.alone(Workspace.find()):
+        with dvc_repro.alone(Workspace.find()):
             assert not held.exists()
     ended.wait()
 
@@ -412,13 +412,13 @@ def test_a_child_leaves_the_last_words_to_its_parent(tmp_path: Path) -> None:
 
 def test_a_stage_of_dvc_goes_on_with_dvc(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which of its commands, it tells by its environment."""
-    assert repro.dvc_command() is None
+    assert dvc_repro.dvc_command() is None
     monkeypatch.setenv("DVC_STAGE", "train")
-    assert repro.dvc_command() == "dvc repro"
+    assert dvc_repro.dvc_command() == "dvc repro"
     monkeypatch.setenv("DVC_EXP_NAME", "puffy-daks")
-    assert repro.dvc_command() == "dvc exp run, with the same options"
+    assert dvc_repro.dvc_command() == "dvc exp run, with the same options"
     monkeypatch.setenv("MAKELEVEL", "1")
-    assert repro.run_command() == "make run"
+    assert dvc_repro.run_command() == "make run"
 
 
 def test_the_next_commands_begin_with_the_environment_where_it_is_not_active(

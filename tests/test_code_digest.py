@@ -79,13 +79,13 @@ def test_code_counts(change: tuple[str, str]) -> None:
 
 
 def test_code_that_makes_weights_counts(package: Path) -> None:
-    """The mixture, the hand-back, going back after a NaN: wherever it stands."""
+    """The mixture, the redistribution, going back after a NaN: wherever it stands."""
     digests = [Code(package).digest(TRAINING)]
     for module in (
         "training/segment",
-        "training/states",
-        "training/steps",
-        "units",
+        "training/checkpoints",
+        "training/trainer",
+        "expert_group",
         "experts",
         "mixing",
         "engine/arithmetic",
@@ -102,7 +102,7 @@ def test_a_module_that_comes_to_what_computes_counts(package: Path) -> None:
     assert Code(package).digest(TRAINING) == before
     added(package / "data" / "__init__.py", "\nfrom generalist.data.extra import more as extra\n")
     assert Code(package).digest(TRAINING) == before
-    added(package / "units.py", "\ndef _later():\n    from generalist.data import extra\n    return extra\n")
+    added(package / "expert_group.py", "\ndef _later():\n    from generalist.data import extra\n    return extra\n")
     imported = Code(package).digest(TRAINING)
     assert imported != before
     added(package / "data" / "extra.py", "NEW = 1\n")
@@ -165,7 +165,7 @@ class Called:
     def __call__(self, frame: FrameType, event: str, _: Any) -> None:
         """Note a profiler's call."""
         module = str(frame.f_globals.get("__name__", ""))
-        if module == "generalist.training.measuring":
+        if module == "generalist.training.validation":
             self._aside += {"call": 1, "return": -1}.get(event, 0)
         if event == "call" and not self._aside and module.startswith("generalist."):
             self.modules.add(module)
@@ -184,9 +184,13 @@ def test_what_runs_in_a_training_is_in_its_digest(dataset: Dataset, tmp_path: Pa
     """Every module that a training was seen to enter is known to make weights, or known not to."""
     finish(small("training.epochs=3", "training.divergence={retries: 1}"), dataset, tmp_path / "store")
     sys.setprofile(None)
-    plugins = plugins_of(small().model) | {name for own in small().experts.values() for name in plugins_of(own)}
+    plugins = plugins_of(small().model) | {name for expert in small().experts.values() for name in plugins_of(expert)}
     reached = Code(PACKAGE).reached([*TRAINING, *plugins])
     drivers = {"generalist.training.run", "generalist.training.runners", "generalist.training.facts"}
     unknown = {name for name in called.modules - reached - drivers if not _without_effect(name)}
-    assert {"generalist.units", "generalist.training.segment", "generalist.training.states"} <= called.modules
+    assert {
+        "generalist.expert_group",
+        "generalist.training.segment",
+        "generalist.training.checkpoints",
+    } <= called.modules
     assert unknown == set()

@@ -8,9 +8,9 @@ from rich.console import Console
 
 from generalist.records import Accuracy, Evaluation, ThreatEvaluation
 from generalist.report import build
-from pipelines.cli.showing import accuracies
+from pipelines.cli.tables import accuracies
 from pipelines.results import metrics_json
-from pipelines.tracking import facts
+from pipelines.tracking import run_metadata
 from tests import report_factory, tracking_factory
 
 COUNTS = {"pgd": 53, "cascade": 41, "raw/pgd": 57, "raw/cascade": 47}
@@ -35,11 +35,11 @@ def test_metrics_and_tables_have_them() -> None:
     evaluation = with_columns(tracking_factory.Model().evaluation(), n)
     found = json.loads(metrics_json(evaluation))["global"]["linf:8/255"]
     assert found == {name: count / n for name, count in {**COUNTS, "worst": WORST}.items()}
-    metrics = facts.of_learner(evaluation.headline, evaluation.protocol)
+    metrics = run_metadata.of_learner(evaluation.headline, evaluation.protocol)
     titles = ("pgd", "standard", "pgd_through_raw", "standard_through_raw", "worst")
     assert [metrics[f"test/global/linf:8_255/{title}"] for title in titles] == list(found.values())
-    assert facts.of_choice(evaluation)["test/robust_standard"] == WORST / n
-    assert "worst of PGD and standard" in facts.summary(evaluation)
+    assert run_metadata.of_choice(evaluation)["test/robust_standard"] == WORST / n
+    assert "worst of PGD and standard" in run_metadata.summary(evaluation)
     text = io.StringIO()
     Console(width=300, file=text).print(accuracies(evaluation))
     shown = text.getvalue()

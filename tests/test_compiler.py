@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from generalist import engine, numerics
+from generalist import engine, platform_fingerprint
 from generalist.config import EngineOptions
 from generalist.data import Dataset
-from generalist.engine import compiling, falling_back
+from generalist.engine import compiling, fallback
 from generalist.errors import BadInput
-from generalist.numerics import fingerprint, has_compiler
+from generalist.platform_fingerprint import fingerprint, has_compiler
 from generalist.store import Store
 from generalist.training import run
 from tests.model_factory import made
@@ -28,10 +28,10 @@ WIDE, NARROW = {"width": 64}, {"width": 8}
         (WIDE, EngineOptions(), CUDA, False, 1, False),
         (WIDE, EngineOptions(), CPU, True, 1, False),
         (WIDE, EngineOptions(), CUDA, True, 2, False),
-        (WIDE, EngineOptions(plain=True), CUDA, True, 1, False),
+        (WIDE, EngineOptions(eager=True), CUDA, True, 1, False),
         (WIDE, EngineOptions(compile=False), CUDA, True, 1, False),
         (NARROW, EngineOptions(compile=True), CPU, True, 1, True),
-        (NARROW, EngineOptions(compile=True, plain=True), CPU, True, 1, False),
+        (NARROW, EngineOptions(compile=True, eager=True), CPU, True, 1, False),
         (NARROW, EngineOptions(compile=True), CPU, True, 2, False),
     ],
 )
@@ -46,7 +46,7 @@ def test_what_is_compiled(
 ) -> None:
     """By itself on GPUs alone, for wide networks, where a compiler is there; asked for, everywhere but among ranks."""
     monkeypatch.setattr(compiling, "has_compiler", lambda _: compiler)
-    group = engine.Group()
+    group = engine.ProcessGroup()
     group.size = size
     assert engine.compiles(made("small_cnn", **own), options, on, group) == expected
 
@@ -64,7 +64,7 @@ def test_asking_for_a_compiler_that_is_not_there_is_refused(
     assert not has_compiler(device)
     with pytest.raises(BadInput, match=rf"engine\.compile is true, and .* {needs}.* set engine\.compile to auto"):
         engine.check_compiler(EngineOptions(compile=True), device)
-    engine.check_compiler(EngineOptions(compile=True, plain=True), device)
+    engine.check_compiler(EngineOptions(compile=True, eager=True), device)
     engine.check_compiler(EngineOptions(), device)
 
 
@@ -78,10 +78,10 @@ def test_it_is_refused_before_any_work(dataset: Dataset, tmp_path: Path, monkeyp
 
 def test_a_compiler_decides_bits_on_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """There it is part of a state's key; keys on a CPU, and those of measurements, don't know of it."""
-    monkeypatch.setattr(numerics, "_card", lambda: {"device": "a GPU"})
+    monkeypatch.setattr(platform_fingerprint, "_card", lambda: {"device": "a GPU"})
     keys = []
     for there in (True, False):
-        monkeypatch.setattr(numerics, "has_compiler", lambda _, there=there: there)
+        monkeypatch.setattr(platform_fingerprint, "has_compiler", lambda _, there=there: there)
         keys.append([fingerprint("cuda", 1), fingerprint("cuda", 1, evaluation=True), fingerprint("cpu", 1)])
     assert [one == other for one, other in zip(*keys, strict=True)] == [False, True, True]
 
@@ -94,11 +94,11 @@ def test_what_is_expected_to_be_compiled_and_is_not_is_told(
     size: int, compiler: bool, reason: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A wide network on a GPU goes on without, and says why."""
-    falling_back.warned.cache_clear()
+    fallback.warn_once.cache_clear()
     monkeypatch.setattr(compiling, "has_compiler", lambda _: compiler)
-    group = engine.Group()
+    group = engine.ProcessGroup()
     group.size = size
     assert not engine.compiles(made("small_cnn", **WIDE), EngineOptions(), CUDA, group)
     (told,) = [record.getMessage() for record in caplog.records]
     assert told.startswith("nothing is compiled") and reason in told
-    falling_back.warned.cache_clear()
+    fallback.warn_once.cache_clear()

@@ -15,11 +15,11 @@ from torch.nn import functional as F
 
 from generalist import engine
 from generalist.config import ModelOptions
-from generalist.engine import compiling, falling_back
-from generalist.experts import Expert, Recipe, initial_state
+from generalist.engine import compiling, fallback
+from generalist.experts import Expert, ExpertSpec, initial_state
 from generalist.models import Classifier
 from generalist.models.contract import Architecture
-from generalist.numerics import has_compiler
+from generalist.platform_fingerprint import has_compiler
 from generalist.tensors import Batch, Images, ImageShape, Weights
 from tests.model_factory import GREY, numbers
 from tests.training_factory import small
@@ -60,11 +60,11 @@ class NormedNetwork(Classifier):
 def _from_the_beginning() -> Iterator[None]:
     """Nothing is compiled yet and nobody was warned; shapes are not checked, as compilers can't read those checks."""
     compiling._compiled.cache_clear()
-    falling_back.warned.cache_clear()
+    fallback.warn_once.cache_clear()
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     compiling._compiled.cache_clear()
-    falling_back.warned.cache_clear()
+    fallback.warn_once.cache_clear()
 
 
 def experts(model: ModelOptions, *overrides: str) -> list[Expert]:
@@ -72,7 +72,7 @@ def experts(model: ModelOptions, *overrides: str) -> list[Expert]:
     config = small("experts.robust.objective.attack.steps=2", *overrides)
     found = []
     for options in config.experts.values():
-        recipe = Recipe(options, None, config.seed, 8, 10, config.engine)
+        recipe = ExpertSpec(options, None, config.seed, 8, 10, config.engine)
         weights = engine.initial_weights(model, GREY, config.seed)
         found.append(Expert(recipe, initial_state(weights, recipe), model, GREY, CPU))
     return found
@@ -104,13 +104,15 @@ def side_by_side(own: Sequence[Expert]) -> list[Weights]:
 
 def close(found: Weights, expected: Weights) -> bool:
     """To 1e-4 of each tensor's norm."""
-    pairs = [(found[name].float(), own.float()) for name, own in expected.items()]
+    pairs = [(found[name].float(), tensor.float()) for name, tensor in expected.items()]
     return all((one - other).norm() <= 1e-4 * other.norm() + 1e-7 for one, other in pairs)
 
 
 def same(found: Weights, expected: Weights) -> bool:
     """To the bit."""
-    return found.keys() == expected.keys() and all(torch.equal(found[name], own) for name, own in expected.items())
+    return found.keys() == expected.keys() and all(
+        torch.equal(found[name], tensor) for name, tensor in expected.items()
+    )
 
 
 def taken(expert: Expert) -> bool:
@@ -241,8 +243,8 @@ def test_a_compiled_network_is_the_same_object(monkeypatch: pytest.MonkeyPatch) 
     assert list(network.state_dict()) == list(Normed().build(GREY).state_dict())
     twin = copy.deepcopy(network)
     with torch.no_grad():
-        for own in twin.parameters():
-            own.zero_()
+        for parameter in twin.parameters():
+            parameter.zero_()
     images = numbers(8).requires_grad_()
     assert not twin(images).any()
     assert network(images).any()

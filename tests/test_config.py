@@ -116,7 +116,7 @@ def test_fractions_and_exponents_are_numbers_and_are_shown_as_written() -> None:
     shown = configuration.to_yaml(config)
     assert "eps: 8/255" in shown
     assert "lr: 1e-3" in shown
-    assert configuration.flattened(config)["experts.robust.objective.threat.eps"] == "8/255"
+    assert configuration.flatten(config)["experts.robust.objective.threat.eps"] == "8/255"
     assert config.experts["robust"].objective.threat.eps == 8 / 255  # type: ignore[attr-defined]
 
 

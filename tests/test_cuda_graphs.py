@@ -9,10 +9,10 @@ from torch import Tensor
 
 from generalist import engine
 from generalist.attacks import pgd
-from generalist.attacks.losses import Loss, cross_entropy, divergence
+from generalist.attacks.losses import Loss, cross_entropy, kl_divergence
 from generalist.config import EngineOptions
 from generalist.config.section import part_names
-from generalist.engine import falling_back
+from generalist.engine import fallback
 from generalist.engine.cuda_graphs import GraphCache, cuda_graph
 from generalist.models import Classifier
 from generalist.threats import Threat
@@ -44,9 +44,9 @@ class Asked:
 @pytest.fixture(autouse=True)
 def _nobody_was_warned() -> Iterator[None]:
     """Each warning comes once in a process."""
-    falling_back.warned.cache_clear()
+    fallback.warn_once.cache_clear()
     yield
-    falling_back.warned.cache_clear()
+    fallback.warn_once.cache_clear()
 
 
 @pytest.fixture
@@ -72,7 +72,9 @@ def attacked(
 ) -> Tensor:
     """Three steps on images that differ by seed."""
     pixels = numbers(images, seed=seed)
-    reference = LABELS[:images] if loss is not divergence else numbers(images, seed=9).flatten(1)[:, :10].log_softmax(1)
+    reference = (
+        LABELS[:images] if loss is not kl_divergence else numbers(images, seed=9).flatten(1)[:, :10].log_softmax(1)
+    )
     draw = torch.Generator().manual_seed(seed)
     return pgd(network, pixels, reference, threat, steps=3, loss=loss, generator=draw)
 
@@ -82,7 +84,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
 
 
-@pytest.mark.parametrize("loss", [cross_entropy, divergence])
+@pytest.mark.parametrize("loss", [cross_entropy, kl_divergence])
 @pytest.mark.parametrize("norm", part_names("threats"))
 def test_repeated_attacks_find_what_others_find(model: Classifier, norm: str, loss: Loss) -> None:
     """To the bit, at the first call, at the second and after; what was found before stays as it is."""

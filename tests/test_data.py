@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 
 from generalist.config import DataOptions, canonical, digest
 from generalist.config.section import plugin
-from generalist.data import Manifest, Raw, Source, Split, load, prepare, request_digest
+from generalist.data import Manifest, Source, SourceData, Split, load, prepare, request_digest
 from generalist.data.manifest import ARRAYS, MANIFEST, digest_of_content, digest_of_test
 from generalist.data.preparation import pixel_moments
 from generalist.errors import BadInput
@@ -29,11 +29,11 @@ class Pretended(Source):
     level: int = 7
     rare: int = 5
 
-    def read(self, root: Path) -> Raw:
+    def read(self, root: Path) -> SourceData:
         """Constant images; `rare` of ten are of the second class."""
         images = np.full((10, 1, 4, 6), self.level, dtype=np.uint8)
         split = Split(images, (np.arange(10) < self.rare).astype(np.int64))
-        return Raw(split, split, ("no", "yes"), "pretended", "0" * 64)
+        return SourceData(split, split, ("no", "yes"), "pretended", "0" * 64)
 
 
 def digits(**options: Any) -> DataOptions:

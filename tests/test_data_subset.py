@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from generalist.config import load as load_config
-from generalist.data import Raw, Source, Split, load, prepare, request_digest
+from generalist.data import Source, SourceData, Split, load, prepare, request_digest
 from generalist.errors import BadInput
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
@@ -19,13 +19,13 @@ class Numbered(Source):
     name: Literal["numbered"] = "numbered"
     sorted_by_class: bool = False
 
-    def read(self, root: Path) -> Raw:
+    def read(self, root: Path) -> SourceData:
         """Two classes."""
         names = ("no", "yes")
         train, test = (Split(_numbered(count), np.arange(count) % 2) for count in (50, 10))
         if self.sorted_by_class:
             train = Split(train.images, np.arange(50) // 25)
-        return Raw(train, test, names, "numbered", "0" * 64)
+        return SourceData(train, test, names, "numbered", "0" * 64)
 
 
 def _numbered(count: int) -> Any:

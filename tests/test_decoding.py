@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image
 
-from generalist.data.decoding import Unreadable, content, decode, refuse
+from generalist.data.decoding import UnreadableImage, content, decode, refuse
 from generalist.data.image_files import formats, suffixes
 from generalist.errors import BadInput
 
@@ -52,8 +52,8 @@ def test_pictures_are_turned_as_the_camera_says() -> None:
 def test_of_16_bits_the_upper_8_are_taken(kind: str) -> None:
     """Grey images of 16 bits become what the same image in colours becomes by Pillow."""
     deep = np.array([[0, 255], [40_000, 65_535]], dtype=np.uint16)
-    found = decode(encoded(deep, kind), size=(2, 2), grayscale=True, path=Path("deep"))
-    assert found.tolist() == [(deep >> 8).tolist()]
+    pixels = decode(encoded(deep, kind), size=(2, 2), grayscale=True, path=Path("deep"))
+    assert pixels.tolist() == [(deep >> 8).tolist()]
 
 
 def test_colours_of_16_bits_are_as_grey_ones() -> None:
@@ -96,9 +96,9 @@ def test_pixels_beside_damaged_exif_are_read(kind: str) -> None:
     damages = [content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :] for at in range(begin, end)]
     upright = decode(content, size=(8, 8), grayscale=False, path=Path("x"))
     for damaged in [*damages, content[:begin] + b"\xff" * (end - begin) + content[end:]]:
-        found = decode(damaged, size=(8, 8), grayscale=False, path=Path("x"), remarks=[])
-        assert any(np.array_equal(np.rot90(upright, turns, (1, 2)), found) for turns in range(4)) or np.array_equal(
-            np.sort(upright.ravel()), np.sort(found.ravel())
+        pixels = decode(damaged, size=(8, 8), grayscale=False, path=Path("x"), remarks=[])
+        assert any(np.array_equal(np.rot90(upright, turns, (1, 2)), pixels) for turns in range(4)) or np.array_equal(
+            np.sort(upright.ravel()), np.sort(pixels.ravel())
         )
 
 
@@ -106,8 +106,8 @@ def test_an_intact_orientation_is_heeded_beside_a_damaged_text() -> None:
     """A PNG's other extras may be damaged, and still its picture is turned."""
     content = with_exif("PNG")[0]
     text = chunk(b"tEXt", b"Title\0x")[:-1] + b"?"
-    found = decode(content[:33] + text + content[33:], size=(8, 8), grayscale=False, path=Path("x"))
-    assert np.array_equal(found, np.rot90(picture(0), -1).transpose(2, 0, 1))
+    pixels = decode(content[:33] + text + content[33:], size=(8, 8), grayscale=False, path=Path("x"))
+    assert np.array_equal(pixels, np.rot90(picture(0), -1).transpose(2, 0, 1))
 
 
 def png(header: tuple[int, int, int, int], *chunks: bytes) -> bytes:
@@ -160,7 +160,7 @@ def test_what_plugins_of_pillow_log_is_told_with_the_file(caplog: pytest.LogCapt
 )
 def test_what_is_no_image_is_called_so(given: bytes, reason: str) -> None:
     """Without the addresses of Pillow's objects."""
-    with pytest.raises(Unreadable) as caught:
+    with pytest.raises(UnreadableImage) as caught:
         decode(given, size=(8, 8), grayscale=False, path=Path("x.png"))
     assert caught.value.reason.startswith(reason)
     assert "0x" not in str(caught.value)
@@ -183,7 +183,7 @@ def test_no_picture_starts_ghostscript(tmp_path: Path, monkeypatch: pytest.Monke
         assert started.exists()
         started.unlink()
         for suffix in ("png", "jpg", "eps"):
-            with pytest.raises(Unreadable, match="is no image that Pillow can read"):
+            with pytest.raises(UnreadableImage, match="is no image that Pillow can read"):
                 decode(given_bytes, size=(8, 8), grayscale=False, path=Path(f"x.{suffix}"))
         assert not started.exists()
 
@@ -209,7 +209,7 @@ def test_files_that_can_not_be_opened_are_told(tmp_path: Path, monkeypatch: pyte
     paths["folder"].mkdir()
     reasons = {}
     for name, path in paths.items():
-        with pytest.raises(Unreadable) as caught:
+        with pytest.raises(UnreadableImage) as caught:
             content(path)
         reasons[name] = caught.value.reason
         assert pickle.loads(pickle.dumps(caught.value)).reason == caught.value.reason
@@ -229,7 +229,7 @@ def test_files_that_can_not_be_opened_are_told(tmp_path: Path, monkeypatch: pyte
 def test_all_broken_files_are_listed_up_to_ten(count: int) -> None:
     """The others are counted."""
     with pytest.raises(BadInput) as caught:
-        refuse([Unreadable(Path(f"{index}.png"), "is empty") for index in range(count)])
+        refuse([UnreadableImage(Path(f"{index}.png"), "is empty") for index in range(count)])
     sentence = str(caught.value)
     assert sentence.count("is empty") == min(count, 10)
     assert (f"and {count - 10} more" in sentence) == (count > 10)

@@ -37,7 +37,8 @@ def other_table() -> Table:
         row.model_copy(
             update={
                 "trained": tuple(
-                    own.model_copy(update={"natural": own.headline.columns["pgd"]}) for own in row.trained
+                    training.model_copy(update={"natural": training.headline.columns["pgd"]})
+                    for training in row.trained
                 ),
             }
         )
@@ -65,7 +66,7 @@ def test_the_record_is_of_the_presets_as_they_are() -> None:
     for row in TABLE.rows:
         config = load(preset=row.preset)
         options = config.evaluation
-        assert [own.seed for own in row.trained] == list(range(digits_table.SEEDS))
+        assert [training.seed for training in row.trained] == list(range(digits_table.SEEDS))
         assert (
             {own.headline.threat for own in row.trained}
             == {str(threat_from(options.threats[0]))}

@@ -73,8 +73,10 @@ def context(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_linter_finds_nothing(root: Path) -> None:
     """hadolint has no complaint, not even for information."""
-    told = subprocess.run([HADOLINT, "--no-color", root / "Dockerfile"], capture_output=True, text=True, check=False)
-    assert told.returncode == 0, told.stdout + told.stderr
+    completed = subprocess.run(
+        [HADOLINT, "--no-color", root / "Dockerfile"], capture_output=True, text=True, check=False
+    )
+    assert completed.returncode == 0, completed.stdout + completed.stderr
 
 
 def test_the_image_is_slim_pinned_and_not_root(steps: list[Instruction]) -> None:
@@ -139,18 +141,18 @@ def test_its_steps_install_a_working_command(
         elif keyword == "ENV":
             environment |= dict(word.split("=", 1) for word in shlex.split(rest))
         elif keyword == "RUN" and rest.startswith("pip "):
-            told = subprocess.run(
+            completed = subprocess.run(
                 rest, shell=True, cwd=place, env=environment, capture_output=True, text=True, check=False
             )
-            assert told.returncode == 0, told.stdout[-2000:] + told.stderr
+            assert completed.returncode == 0, completed.stdout[-2000:] + completed.stderr
             ran += 1
     assert ran == 1
     entry = json.loads(dict(steps)["ENTRYPOINT"])
     for arguments in (["--help"], [*json.loads(dict(steps)["CMD"]), "--help"], ["config", "check"]):
-        told = subprocess.run(
+        completed = subprocess.run(
             [*entry, *arguments], cwd=place, env=environment, capture_output=True, text=True, check=False
         )
-        assert told.returncode == 0, told.stdout + told.stderr
+        assert completed.returncode == 0, completed.stdout + completed.stderr
 
 
 def _copy(source: Path, target: Path) -> None:

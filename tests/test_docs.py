@@ -93,6 +93,19 @@ def test_the_readme_tree_is_complete() -> None:
     assert (modules | top | {"docs/", "tests/", "benchmarks/"}) - set(annotated_tree(README)) == set()
 
 
+def test_the_architecture_names_every_file() -> None:
+    """Its tree has every module and package of both packages with a phrase, and none that isn't there."""
+    tree = annotated_tree(Page(ROOT / "docs" / "architecture.md"))
+    files = {
+        f"{path.relative_to(ROOT)}{'/' if path.is_dir() else ''}"
+        for package in ("generalist", "pipelines")
+        for path in (ROOT / package).rglob("*")
+        if (path.suffix == ".py" and path.name != "__init__.py") or (path / "__init__.py").exists()
+    }
+    assert set(tree) - {"generalist/", "pipelines/"} == files
+    assert [path for path, phrase in tree.items() if not phrase] == []
+
+
 @every_page
 def test_every_command_of_the_docs_exists_with_its_options(page: Page) -> None:
     """What a reader copies is understood by the program."""

@@ -13,7 +13,7 @@ from generalist.errors import BadInput
 from generalist.models import build
 from generalist.store import Store, tensors_digest
 from generalist.tensors import ImageShape
-from generalist.training import Training
+from generalist.training import Trainer
 from tests.training_factory import small
 
 SHAPE = ImageShape(1, 8, 8, 10, (0.3,), (0.4,))
@@ -107,8 +107,8 @@ def test_auto_is_settled_before_any_key_is_made(there: bool, monkeypatch: pytest
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
     auto, named = small("training.device=auto"), small(f"training.device={'cuda' if there else 'cpu'}")
-    assert engine.settled(auto) == named and params_digest(engine.settled(auto)) == params_digest(named)
-    assert engine.settled(named) is named
+    assert engine.with_device(auto) == named and params_digest(engine.with_device(auto)) == params_digest(named)
+    assert engine.with_device(named) is named
     assert engine.device("auto").type == named.training.device
     assert engine.told("auto").startswith("a GPU" if there else "the CPU")
 
@@ -116,5 +116,5 @@ def test_auto_is_settled_before_any_key_is_made(there: bool, monkeypatch: pytest
 def test_a_training_knows_no_auto(dataset: Dataset, tmp_path: Path) -> None:
     """Its states are those of the device that was found."""
     on = engine.device("auto").type
-    auto, named = (Training(small(f"training.device={name}"), dataset, Store(tmp_path)) for name in ("auto", on))
+    auto, named = (Trainer(small(f"training.device={name}"), dataset, Store(tmp_path)) for name in ("auto", on))
     assert auto.config == named.config and auto.ends() == named.ends()

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from generalist.attacks import autoattack
 from generalist.attacks.fab import fab
-from generalist.attacks.losses import ranked
+from generalist.attacks.losses import other_classes_by_logit
 from generalist.threats import Threat
 from tests import aa_reference
 from tests.exact_linear import NORMS, exact_distances, level_images
@@ -118,11 +118,11 @@ def test_fab_finds_the_nearest_adversary(source, norm):
     """Over all targets its distance is the exact one to a thousandth, and never less."""
     problem = PROBLEMS[source]()
     exact = problem.distances(norm)
-    classes = ranked(problem.network(problem.images).detach(), problem.labels)
+    classes = other_classes_by_logit(problem.network(problem.images).detach(), problem.labels)
     images, labels = (tensor.repeat_interleave(9, 0) for tensor in (problem.images, problem.labels))
     threat = Threat(norm, 1e9)
-    found = fab(problem.network, images, labels, threat, targets=classes.flatten(), steps=20, within_eps=False)
-    nearest = found.distance.view(-1, 9).amin(1)
+    result = fab(problem.network, images, labels, threat, targets=classes.flatten(), steps=20, within_eps=False)
+    nearest = result.distance.view(-1, 9).amin(1)
     assert (nearest <= 1.001 * exact).all() and (nearest >= (1 - 1e-5) * exact).all()
 
 

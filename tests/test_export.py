@@ -24,9 +24,9 @@ from torch import Tensor, nn
 import generalist.export
 from generalist.config.section import plugin
 from generalist.errors import BadInput
-from generalist.export import Predictor, export, graph_digest, parity, verify
+from generalist.export import Predictor, check_parity, export, graph_digest, verify
+from generalist.export.integrity import with_digests
 from generalist.export.runtime import Runtime
-from generalist.export.seal import sealed
 from generalist.models import Classifier, Head, build, initialise
 from generalist.tensors import ImageShape, to_unit
 from tests import onnx_models
@@ -177,7 +177,7 @@ def test_architectures_keep_their_predictions(name: str, opset: int, tmp_path: P
         for _ in range(5):
             model.train()(to_unit(torch.tensor(images)))
     export(model, path, metadata=METADATA, opset=opset)
-    result = parity(model, path, images, np.empty((0, 3, 8, 8), np.float32), tolerance=1e-4)
+    result = check_parity(model, path, images, np.empty((0, 3, 8, 8), np.float32), tolerance=1e-4)
     assert result.passed, result
     assert onnx.load(path).opset_import[0].version == opset
 
@@ -185,11 +185,11 @@ def test_architectures_keep_their_predictions(name: str, opset: int, tmp_path: P
 def test_other_weights_have_another_graph_digest(exported: Exported, tmp_path: Path) -> None:
     """The digest in the file is that of graph and weights, whatever the metadata."""
     model = onnx.load(exported.path)
-    (tmp_path / "other.onnx").write_bytes(sealed(model, {"other": "metadata"}))
+    (tmp_path / "other.onnx").write_bytes(with_digests(model, {"other": "metadata"}))
     assert graph_digest(tmp_path / "other.onnx") == graph_digest(exported.path)
     weight = next(part for part in model.graph.initializer if part.name.endswith("conv1.weight"))
     weight.raw_data = bytes(reversed(weight.raw_data))
-    (tmp_path / "other.onnx").write_bytes(sealed(model, METADATA))
+    (tmp_path / "other.onnx").write_bytes(with_digests(model, METADATA))
     assert graph_digest(tmp_path / "other.onnx") != graph_digest(exported.path)
 
 

@@ -15,7 +15,7 @@ from generalist.data import Dataset
 from generalist.errors import BadInput
 from generalist.records import EpochRecord
 from generalist.store import Store
-from generalist.training import Fact, Outcome, Training
+from generalist.training import Fact, Outcome, Trainer
 from tests.training_factory import abandon, digests, finish, small
 
 ROOT = Path(__file__).parent.parent
@@ -34,7 +34,7 @@ def test_damaged_states_are_set_aside_and_computed_again(
         path.write_bytes(content[:-3] if index % 2 else content[:-1] + bytes([content[-1] ^ 1]))
     facts, end = finish(small(), dataset, finished)
     assert digests(end) == digests(outcome)
-    identities = [(type(own), own.epoch, getattr(own, "expert", "")) for own in facts]
+    identities = [(type(fact), fact.epoch, getattr(fact, "expert", "")) for fact in facts]
     assert len(identities) == len(set(identities))
     aside = list(finished.glob("*/*.damaged"))
     assert aside
@@ -53,7 +53,7 @@ def test_a_state_that_goes_while_it_is_needed_is_computed_again(
 
     facts, end = finish(small(), dataset, tmp_path, watch=pruned)
     assert digests(end) == digests(outcome)
-    epochs = [(own.expert, own.epoch) for own in facts if isinstance(own, EpochRecord)]
+    epochs = [(fact.expert, fact.epoch) for fact in facts if isinstance(fact, EpochRecord)]
     assert len(epochs) == len(set(epochs)) == 10
 
 
@@ -88,24 +88,26 @@ def test_a_diverged_expert_stops_with_all_that_one_wants_to_know(dataset: Datase
     ) as told:
         finish(config, dataset, tmp_path)
     assert "that after epoch 0, in the store: lower experts.robust.optimizer.lr, which is 1000000.0" in str(told.value)
-    done = Training(config, dataset, Store(tmp_path)).forecast()
+    done = Trainer(config, dataset, Store(tmp_path)).forecast()
     assert {own.unit: own.stored for own in done if own.round.index == 0} == {("natural",): 2, ("robust",): 0}
 
 
 def test_a_gradient_norm_is_that_of_all_gradients(dataset: Dataset, tmp_path: Path) -> None:
     """Against autograd on the first batch, where an epoch is one step."""
     from generalist import engine
-    from generalist.data import Resident, epoch
+    from generalist.data import InMemorySamples, epoch
 
     config = small("training.batch_size=4096", "training.epochs=2", "mixing.warm_up=1")
     facts, _ = finish(config, dataset, tmp_path)
-    (record,) = [own for own in facts if isinstance(own, EpochRecord) and own.epoch == 1 and own.expert == "natural"]
+    (record,) = [
+        fact for fact in facts if isinstance(fact, EpochRecord) and fact.epoch == 1 and fact.expert == "natural"
+    ]
     weights = engine.initial_weights(config.model, dataset.shape, 0)
     model = engine.model_with(config.model, dataset.shape, weights, on=torch.device("cpu")).train()
-    (batch,) = epoch(Resident.of(dataset.train), seed=0, epoch=0, batch_size=4096, augment=())
+    (batch,) = epoch(InMemorySamples.of(dataset.train), seed=0, epoch=0, batch_size=4096, augment=())
     loss = torch.nn.functional.cross_entropy(model(batch.images), batch.labels)
     gradients = torch.autograd.grad(loss, list(model.parameters()))
-    expected = torch.cat([own.flatten() for own in gradients]).norm()
+    expected = torch.cat([gradient.flatten() for gradient in gradients]).norm()
     assert record.gradient_norm == pytest.approx(float(expected), rel=1e-4)
 
 
@@ -115,8 +117,8 @@ def test_going_back_ends_with_finite_weights_and_resumes_to_the_same_bits(datase
         "experts.robust.optimizer.lr=1e3", "training.divergence={factor: 1e-5, retries: 2}", "training.epochs=4", OFTEN
     )
     facts, end = finish(config, dataset, tmp_path / "whole")
-    epochs = [own for own in facts if isinstance(own, EpochRecord)]
-    rates = {own.learning_rate for own in epochs if own.expert == "robust"}
+    epochs = [fact for fact in facts if isinstance(fact, EpochRecord)]
+    rates = {record.learning_rate for record in epochs if record.expert == "robust"}
     assert min(rates) == pytest.approx(1e-2)
     assert {own.learning_rate for own in epochs if own.expert == "natural"} == {0.05}
     assert all(tensor.isfinite().all() for weights in end.learners.values() for tensor in weights.values())
@@ -127,7 +129,7 @@ def test_going_back_ends_with_finite_weights_and_resumes_to_the_same_bits(datase
 @pytest.mark.long
 def test_a_step_that_is_too_large_is_told_with_one_that_fits(prepared: Path, tmp_path: Path) -> None:
     """In a process whose memory is limited, as a GPU's is."""
-    told = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", _LIMITED, str(prepared), str(tmp_path)],
         cwd=ROOT,
         env=os.environ | _RETURNED,
@@ -136,9 +138,9 @@ def test_a_step_that_is_too_large_is_told_with_one_that_fits(prepared: Path, tmp
     )
     found = re.search(
         r"BadInput: the memory of cpu does not suffice for steps of 1024 images: set training.batch_size=(\d+),",
-        told.stderr,
+        completed.stderr,
     )
-    assert found, told.stderr
+    assert found, completed.stderr
     assert 1 <= int(found[1]) <= 512
 
 

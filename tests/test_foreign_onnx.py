@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from generalist.errors import BadInput
-from generalist.export import external
+from generalist.export import external_data
+from generalist.export.integrity import verify, with_digests
 from generalist.export.runtime import TILE, Runtime
-from generalist.export.seal import sealed, verify
 from tests import onnx_models
 from tests.onnx_models import CHANNELS, CLASSES, HEIGHT, PIXELS, WEIGHT, WIDTH, endless, linear, outsourced, spread
 
@@ -156,7 +156,7 @@ def test_weights_that_are_no_initializer_are_found(tmp_path: Path) -> None:
 
 def test_many_uses_of_one_file_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small file that a thousand tensors name would fill the memory."""
-    monkeypatch.setattr(external, "LIMIT", 4 * WEIGHT.nbytes)
+    monkeypatch.setattr(external_data, "LIMIT", 4 * WEIGHT.nbytes)
     model = linear()
     (tmp_path / "weights.bin").write_bytes(WEIGHT.tobytes())
     for _ in range(5):
@@ -173,7 +173,7 @@ def test_a_sealed_file_has_no_weights_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "weights.bin").write_bytes(WEIGHT.tobytes())
     outsourced(model.graph.initializer[0], "weights.bin")
     path = tmp_path / "model.onnx"
-    path.write_bytes(sealed(model, {}))
+    path.write_bytes(with_digests(model, {}))
     for load in (verify, Runtime, foreign):
         with pytest.raises(BadInput, match="keeps weights in other files"):
             load(path)  # type: ignore[operator]  # mypy joins them to an object
@@ -182,7 +182,7 @@ def test_a_sealed_file_has_no_weights_elsewhere(tmp_path: Path) -> None:
 def test_a_sealed_file_is_attacked_as_any_other(tmp_path: Path) -> None:
     """If nobody changed it."""
     path = tmp_path / "model.onnx"
-    path.write_bytes(sealed(linear(), {}))
+    path.write_bytes(with_digests(linear(), {}))
     np.testing.assert_array_equal(foreign(path)(IMAGES), Runtime(path)(IMAGES))
     path.write_bytes(path.read_bytes().replace(b"made_by_hand", b"made_by_head"))
     with pytest.raises(BadInput, match="was changed after export"):
@@ -193,7 +193,7 @@ def test_a_sealed_file_is_attacked_as_any_other(tmp_path: Path) -> None:
 def test_metadata_that_no_reader_takes_is_not_ours(value: str, tmp_path: Path) -> None:
     """Of a sealed file; in another's nobody reads it."""
     path = tmp_path / "model.onnx"
-    path.write_bytes(sealed(linear(), {"class_names": value}))
+    path.write_bytes(with_digests(linear(), {"class_names": value}))
     with pytest.raises(BadInput, match=r"metadata 'class_names' .* was not written by generalist"):
         verify(path)
     model = linear()

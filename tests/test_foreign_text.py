@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.table import Table
 
-from generalist.export.seal import read_metadata, sealed
-from generalist.gate import code, lines, markdown, printable
+from generalist.export.integrity import read_metadata, with_digests
+from generalist.untrusted import code, lines, markdown, printable
 from pipelines.progress import Progress
 from pipelines.terminal import Terminal
 from tests.command_line import generalist
@@ -101,7 +101,7 @@ def test_trace_and_predict_show_hostile_names(tmp_path: Path, monkeypatch: pytes
     }
     given |= {"class_names": json.dumps(hostile), "learner": "[/] \x1b[31m"}
     model = tmp_path / "hostile.onnx"
-    model.write_bytes(sealed(onnx.load(results.onnx), given))
+    model.write_bytes(with_digests(onnx.load(results.onnx), given))
     monkeypatch.chdir(tmp_path)
     traced = generalist("trace", str(model))
     assert traced.exit_code == 1, traced.output  # nothing here knows it

@@ -14,7 +14,7 @@ from generalist.data.sources.folder import Folder
 from generalist.errors import BadInput
 from generalist.store import Store
 from generalist.threats import Threat
-from generalist.training import Training
+from generalist.training import Trainer
 from pipelines import steps
 from pipelines.workspace import Workspace
 from tests.command_line import refused
@@ -172,7 +172,7 @@ def test_such_a_radius_is_refused_at_every_door(dataset: Dataset, tmp_path: Path
             small(path)
     config = small("evaluation.threats.0={norm: l2, eps: 8}")
     with pytest.raises(BadInput, match=r"l2:8 allows every image, as its 64 numbers .* did you mean l2:8/255"):
-        Training(config, dataset, Store(tmp_path / "store"))
+        Trainer(config, dataset, Store(tmp_path / "store"))
     np.savez(tmp_path / "own.npz", images=np.zeros((2, 1, 8, 8), np.uint8), labels=np.array([0, 1]))
-    told = refused("attack", "weights.safetensors", "--threat", "linf:8", "--data", str(tmp_path / "own.npz"))
-    assert "did you mean linf:8/255" in told
+    sentence = refused("attack", "weights.safetensors", "--threat", "linf:8", "--data", str(tmp_path / "own.npz"))
+    assert "did you mean linf:8/255" in sentence

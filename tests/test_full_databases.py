@@ -10,7 +10,7 @@ import pytest
 
 from generalist.config import to_yaml
 from generalist.errors import BadInput
-from pipelines import databases, orchestration
+from pipelines import database_errors, orchestration
 from pipelines.tracking import connect
 from pipelines.workspace import Workspace
 from tests.services import environment, with_databases
@@ -20,7 +20,7 @@ from tests.training_factory import small
 @pytest.fixture
 def project(tmp_path: Path, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with databases."""
-    monkeypatch.setattr(databases, "_PATIENCE", 0.1)
+    monkeypatch.setattr(database_errors, "_PATIENCE", 0.1)
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / ".generalist" / "prefect"))
     (tmp_path / "dvc.yaml").touch()
     two = small("training.epochs=2", "mixing.warm_up=1", "training.batch_size=512")
@@ -40,7 +40,7 @@ def test_a_database_that_another_program_holds_is_named(project: Path, name: str
         with pytest.raises(BadInput, match=f"another program holds {project / name}: end that program, or wait"):
             ask()
         other.execute("ROLLBACK")
-    databases.check_database(project / name)
+    database_errors.check_database(project / name)
 
 
 @pytest.mark.parametrize("name", ["mlflow.db", ".generalist/prefect/prefect.db"])
@@ -48,7 +48,7 @@ def test_a_disk_without_room_is_told(project: Path, name: str) -> None:
     """Before any work; nothing is left beside the database."""
     before = sorted(project.rglob("*"))
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))"
-    check = f"from pathlib import Path; from pipelines.databases import check_database; check_database(Path({name!r}))"
+    check = f"from pathlib import Path; from pipelines.database_errors import check_database; check_database(Path({name!r}))"
     done = subprocess.run(
         [sys.executable, "-c", f"{limit}; {check}"],
         cwd=project,

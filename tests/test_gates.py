@@ -45,24 +45,24 @@ def test_no_discordant_pair_says_nothing() -> None:
 def test_parity_must_hold() -> None:
     """A prediction that differs, or a logit that is too far away."""
     assert gates.parity(AGREEING) is None
-    told = gates.parity(AGREEING.model_copy(update={"disagreements": 2}))
-    assert told == "the ONNX file disagrees with torch on 2 of 100 images (largest difference of a logit: 1e-07)"
+    reason = gates.parity(AGREEING.model_copy(update={"disagreements": 2}))
+    assert reason == "the ONNX file disagrees with torch on 2 of 100 images (largest difference of a logit: 1e-07)"
     assert gates.parity(AGREEING.model_copy(update={"max_difference": 0.1})) is not None
 
 
 def test_a_doubtful_model_stays_outside() -> None:
     """Flags of masked gradients, with the threat that they are of."""
     assert gates.doubt(factory.Model().evaluation()) is None
-    told = gates.doubt(factory.Model(flags=("zero gradients", "transfer")).evaluation())
-    assert told == "its robust accuracy is doubtful (linf:8/255: zero gradients; linf:8/255: transfer)"
+    reason = gates.doubt(factory.Model(flags=("zero gradients", "transfer")).evaluation())
+    assert reason == "its robust accuracy is doubtful (linf:8/255: zero gradients; linf:8/255: transfer)"
 
 
 def test_only_equal_protocols_compare() -> None:
     """Whatever differs is named."""
     model = factory.Model()
     assert gates.same_protocol(model.evaluation(), model.evaluation()) is None
-    told = gates.same_protocol(replace(model, protocol=OTHER_PROTOCOL).evaluation(), model.evaluation())
-    assert told == "the champion was evaluated by another protocol (attacks, seed)"
+    reason = gates.same_protocol(replace(model, protocol=OTHER_PROTOCOL).evaluation(), model.evaluation())
+    assert reason == "the champion was evaluated by another protocol (attacks, seed)"
 
 
 @pytest.mark.parametrize(
@@ -78,9 +78,9 @@ def test_it_must_be_better_on_the_validation_split(
     by: Literal["harmonic", "natural", "robust"], own: tuple[int, int], *, opens: bool
 ) -> None:
     """Strictly, by the declared criterion and no other."""
-    told = gates.better(factory.Model(validation=own).evaluation(), factory.Model().evaluation(), by=by)
-    assert (told is None) == opens
-    assert told is None or told.startswith(f"on the validation split its {by} value 0.")
+    reason = gates.better(factory.Model(validation=own).evaluation(), factory.Model().evaluation(), by=by)
+    assert (reason is None) == opens
+    assert reason is None or reason.startswith(f"on the validation split its {by} value 0.")
 
 
 @pytest.mark.parametrize(("lost", "opens"), [(0, True), (4, True), (5, False), (40, False)])
@@ -88,10 +88,10 @@ def test_it_must_not_be_significantly_worse(lost: int, *, opens: bool) -> None:
     """Four losses to none may be chance (p = 1/16), five (1/32) not, at level 0.05."""
     champion = np.ones(100, dtype=np.bool_)
     candidate = np.arange(100) >= lost
-    told = gates.not_worse("natural", candidate, champion, level=0.05)
-    assert (told is None) == opens
+    reason = gates.not_worse("natural", candidate, champion, level=0.05)
+    assert (reason is None) == opens
     assert gates.not_worse("natural", champion, candidate, level=0.05) is None  # wins are none against it
-    assert told is None or f"({lost} images lost, 0 won, p = " in told
+    assert reason is None or f"({lost} images lost, 0 won, p = " in reason
 
 
 def test_pairs_count_not_sums() -> None:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from generalist.attacks import tiles
+from generalist.attacks import fixed_batches
 from generalist.attacks.apgd import apgd
-from generalist.attacks.fab import _Search, fab
-from generalist.attacks.losses import cross_entropy, dlr, ranked, targeted_dlr
+from generalist.attacks.fab import _FabState, fab
+from generalist.attacks.losses import cross_entropy, dlr, other_classes_by_logit, targeted_dlr
 from generalist.threats import Threat
 from tests import aa_reference
 from tests.strategies import Recorder
@@ -40,9 +40,9 @@ def test_apgd_goes_the_way_of_the_original(name, norm, loss, monkeypatch):
     network = aa_reference.network(name).double()
     expected = golden(name, f"apgd_{norm}_{loss}_")
     pixels, labels = expected["x"], expected["y"]
-    monkeypatch.setattr(tiles, "_TILE", len(pixels))
+    monkeypatch.setattr(fixed_batches, "_TILE", len(pixels))
     asked = Recorder(network, len(pixels))
-    targets = ranked(network(pixels).detach(), labels)[:, 0] if loss == "dlr-targeted" else None
+    targets = other_classes_by_logit(network(pixels).detach(), labels)[:, 0] if loss == "dlr-targeted" else None
     threat = Threat(norm.lower(), expected[f"{norm}_eps"].item())
     start = expected[f"{norm}_x0"]
     run = apgd(asked, pixels, labels, threat, start=start, loss=LOSSES[loss], targets=targets, stop_when_broken=False)
@@ -75,18 +75,18 @@ def test_fab_goes_the_way_of_the_original(name, norm, monkeypatch):
     network = aa_reference.network(name).double()
     expected = golden(name, f"fab_{norm}_rank2_")
     pixels, labels = expected["x"], expected["y"]
-    targets = ranked(network(pixels).detach(), labels)[:, 0]
+    targets = other_classes_by_logit(network(pixels).detach(), labels)[:, 0]
     threat = Threat(norm.lower(), expected[f"{norm}_eps"].item())
-    monkeypatch.setattr(tiles, "_TILE", len(pixels))
+    monkeypatch.setattr(fixed_batches, "_TILE", len(pixels))
     polished = fab(network, pixels, labels, threat, targets=targets, within_eps=False)
-    monkeypatch.setattr(_Search, "polish", lambda _: None)
-    found = fab(network, pixels, labels, threat, targets=targets, within_eps=False)
-    assert_close(found.adversarial, expected["xadv"], atol=1e-6, rtol=0)
+    monkeypatch.setattr(_FabState, "polish", lambda _: None)
+    result = fab(network, pixels, labels, threat, targets=targets, within_eps=False)
+    assert_close(result.adversarial, expected["xadv"], atol=1e-6, rtol=0)
     distance = threat.distance(expected["xadv"], pixels)
-    assert_close(found.distance[found.broken], distance[found.broken], atol=1e-6, rtol=0)
-    assert (distance[~found.broken] == 0).all() and found.distance[~found.broken].isinf().all()
-    assert (polished.distance <= found.distance + 1e-12).all()
-    monkeypatch.setattr(tiles, "_TILE", 1)
+    assert_close(result.distance[result.broken], distance[result.broken], atol=1e-6, rtol=0)
+    assert (distance[~result.broken] == 0).all() and result.distance[~result.broken].isinf().all()
+    assert (polished.distance <= result.distance + 1e-12).all()
+    monkeypatch.setattr(fixed_batches, "_TILE", 1)
     for row in range(len(pixels)):  # alone, so that passes are in the original's order
         asked, one = Recorder(network, 1), slice(row, row + 1)
         fab(asked, pixels[one], labels[one], threat, targets=targets[one], steps=12, within_eps=False)

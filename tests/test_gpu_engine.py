@@ -9,10 +9,10 @@ import torch
 
 from generalist import engine
 from generalist.attacks import pgd
-from generalist.attacks.losses import Loss, cross_entropy, divergence
+from generalist.attacks.losses import Loss, cross_entropy, kl_divergence
 from generalist.config import EngineOptions
-from generalist.engine import falling_back
-from generalist.experts import Expert, Recipe, initial_state
+from generalist.engine import fallback
+from generalist.experts import Expert, ExpertSpec, initial_state
 from generalist.tensors import Batch
 from generalist.threats import Threat
 from tests.model_factory import GREY, RGB, made, numbers, settle
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch see
 LABELS = torch.arange(6) % 10
 
 
-@pytest.mark.parametrize("loss", [cross_entropy, divergence])
+@pytest.mark.parametrize("loss", [cross_entropy, kl_divergence])
 def test_a_cuda_graph_finds_what_single_steps_find(loss: Loss) -> None:
     """On a GPU: it is recorded, follows the weights, and stays in the ball."""
     model = made("resnet18", RGB, width=64).to(CUDA).eval()
@@ -36,8 +36,8 @@ def test_a_cuda_graph_finds_what_single_steps_find(loss: Loss) -> None:
     threat = Threat("linf", 8 / 255)
     for seed in range(4):
         settle(twin, seed)
-        for own, other in zip(model.buffers(), twin.buffers(), strict=True):
-            own.copy_(other)  # in place, as optimizers write
+        for buffer, other in zip(model.buffers(), twin.buffers(), strict=True):
+            buffer.copy_(other)  # in place, as optimizers write
         draws = [torch.Generator(CUDA).manual_seed(seed) for _ in range(2)]
         with engine.arithmetic(CUDA):
             network.graphs = graphs
@@ -58,11 +58,11 @@ def test_on_a_gpu_compiled_attacks_are_recorded(precision: str, caplog: pytest.L
     config = small("experts.robust.objective.attack.steps=2", f"engine.precision={precision}", "model={name: resnet18}")
     weights = engine.initial_weights(config.model, GREY, 0)
     losses: dict[str, float] = {}
-    falling_back.warned.cache_clear()
+    fallback.warn_once.cache_clear()
     jaxtyping.config.update("jaxtyping_disable", True)  # compilers can't read those checks
 
     def work(name: str) -> None:
-        recipe = Recipe(config.experts[name], None, 0, 8, 10, config.engine)
+        recipe = ExpertSpec(config.experts[name], None, 0, 8, 10, config.engine)
         with engine.lane(CUDA):
             expert = Expert(recipe, initial_state(weights, recipe), config.model, GREY, CUDA)
             labels = torch.arange(8, device=CUDA)

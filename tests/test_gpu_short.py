@@ -25,10 +25,10 @@ from benchmarks.gpu_parts import deterministic_cost
 from benchmarks.gpu_record import COMPLETE, FAILED, FILE, MORE, WAITS, Record, flat
 from benchmarks.roofline import Peaks
 from benchmarks.sides import RGB, Case, Ours, batch_of
-from generalist.attacks import Standing
+from generalist.attacks import AttackProgress
 from generalist.config import load
 from generalist.data import load as load_data
-from generalist.engine import falling_back
+from generalist.engine import fallback
 from generalist.engine.cuda_graphs import GraphCache
 from generalist.engine.cuda_graphs import Record as RecordWork
 from tests.test_cuda_graphs import rerun
@@ -330,7 +330,7 @@ def with_graphs(own: Bench, record: RecordWork, monkeypatch: pytest.MonkeyPatch)
         return made
 
     monkeypatch.setattr(own, "ours", ours)
-    falling_back.warned.cache_clear()
+    fallback.warn_once.cache_clear()
 
 
 def test_graphs_are_measured_beside_the_eager_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -376,7 +376,7 @@ def test_what_determinism_costs_leaves_the_setting(tmp_path: Path, monkeypatch: 
     assert torch.backends.cudnn.deterministic is True
     assert seen[:4] == [False, True, False, True]
     training_pass(ours, batch)
-    assert all(own.grad is not None for own in ours.natural.learner.model.parameters())
+    assert all(parameter.grad is not None for parameter in ours.natural.learner.model.parameters())
 
 
 def test_peaks_are_measured_by_precision() -> None:
@@ -514,7 +514,9 @@ def test_an_attack_that_is_cut_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
     test = type("Split", (), {"images": torch.zeros(4, 1, 8, 8, dtype=torch.uint8).numpy()})
     test.labels = torch.zeros(4, dtype=torch.int64).numpy()  # type: ignore[attr-defined]
     data.test = test  # type: ignore[attr-defined]
-    monkeypatch.setattr(gpu_accuracy, "autoattack", lambda *_, watch, **__: watch(Standing("apgd-ce", 4, 0.5, 3, 4)))
+    monkeypatch.setattr(
+        gpu_accuracy, "autoattack", lambda *_, watch, **__: watch(AttackProgress("apgd-ce", 4, 0.5, 3, 4))
+    )
     (tmp_path / f"attack-{16 * '0'}.safetensors").touch()
     own.part.figures["PGD-AT: natural accuracy"] = own.part.figures["PGD-AT: seconds of AutoAttack so far"] = 5.0
     with pytest.raises(LateError):

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from generalist.attacks import VERSIONS, autoattack, examination, pgd
-from generalist.attacks.examination import examine_gradients
-from generalist.attacks.losses import Network, ranked, targeted_margin
-from generalist.attacks.tiles import logits_of, slopes_of
+from generalist.attacks import VERSIONS, autoattack, model_checks, pgd
+from generalist.attacks.fixed_batches import logits_of, loss_gradients_of
+from generalist.attacks.losses import Network, other_classes_by_logit, targeted_margin
+from generalist.attacks.model_checks import check_gradients
 from generalist.randomness import ImageStreams
 from generalist.threats import Threat
 from tests.strategies import conv_net, generator, seeds
@@ -24,7 +24,7 @@ from tests.strategies import conv_net, generator, seeds
 @pytest.fixture(autouse=True)
 def _short(monkeypatch):
     """Attacks of a few steps: the gradient is looked at before them."""
-    monkeypatch.setattr(examination, "_HUGE_STEPS", 2)
+    monkeypatch.setattr(model_checks, "_HUGE_STEPS", 2)
     monkeypatch.setitem(VERSIONS, "standard", replace(VERSIONS["standard"], steps=5))
 
 
@@ -33,16 +33,16 @@ def mismatches(network: nn.Module, images: Tensor, *, module: bool = True) -> in
     labels = logits_of(network, images).argmax(1)
     streams = ImageStreams.of(images, labels, seed=0)
     precise = copy.deepcopy(network).double() if module else None
-    found = examine_gradients(network, images, labels, Threat("linf", 0.1), streams, precise=precise)
-    return int(found.doubts["gradient mismatch"].sum())
+    found = check_gradients(network, images, labels, Threat("linf", 0.1), streams, precise=precise)
+    return int(found.flag_counts["gradient mismatch"].sum())
 
 
 def one_difference(network: Network, images: Tensor) -> int:
     """Count the same by a single two-sided difference of a fixed length at the images themselves, in float32."""
     points, labels = images * 0.98 + 0.01, logits_of(network, images).argmax(1)
     length = 1e-4 * math.sqrt(images[0].numel())
-    targets = ranked(logits_of(network, points), labels)[:, 0]
-    gradients = slopes_of(network, points, labels, targeted_margin, targets).gradients
+    targets = other_classes_by_logit(logits_of(network, points), labels)[:, 0]
+    gradients = loss_gradients_of(network, points, labels, targeted_margin, targets).gradients
     size = gradients.flatten(1).norm(dim=1)
     step = gradients / size.view(-1, 1, 1, 1) * length
     leads = [targeted_margin(logits_of(network, points + sign * step), labels, targets) for sign in (1, -1)]
@@ -103,7 +103,7 @@ def test_an_adversarially_trained_lenet_is_not_flagged():
     assert len(few) > 200 and one_difference(network, few) > 0.1 * len(few)
     assert mismatches(network, few) == mismatches(network, few, module=False) == 0
     result = autoattack(network, images[:200], labels[:200], Threat("linf", 0.3), attacks=["apgd-ce"])
-    assert result.doubts["gradient mismatch"] == 0 and (result.passes.forward[result.robust] < 30).all()
+    assert result.flag_counts["gradient mismatch"] == 0 and (result.passes.forward[result.robust] < 30).all()
 
 
 def kinked(seed: int, offset: float) -> nn.Sequential:
@@ -257,6 +257,6 @@ def test_checks_cost_few_passes():
     labels = network(images).argmax(1)
     streams = ImageStreams.of(images, labels, seed=0)
     for precise in (None, copy.deepcopy(network).double()):
-        found = examine_gradients(network, images, labels, Threat("linf", 1e-6), streams, precise=precise)
+        found = check_gradients(network, images, labels, Threat("linf", 1e-6), streams, precise=precise)
         huge = found.backward - 1  # of the run in which every image is allowed, which has as many of both
         assert (found.forward - huge == 4).all()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from generalist.threats import ball_of
-from generalist.threats.geometry.planes import to_plane
+from generalist.threats.geometry.hyperplane_projection import project_onto_hyperplane
 from tests import aa_reference
 from tests.exact_linear import NORMS
 
@@ -79,7 +79,7 @@ def between(norm: str, point: np.ndarray, normal: np.ndarray, missing: float, do
 @given(planes())
 def test_the_offset_is_the_least_that_reaches_the_plane(norm, rows):
     """To 1e-9 in float64: on the plane, no longer than the slow solver's, inside the range; else the nearest corner."""
-    moved = to_plane(ball_of(norm).fill, *(torch.from_numpy(array) for array in rows)).numpy()
+    moved = project_onto_hyperplane(ball_of(norm).fill, *(torch.from_numpy(array) for array in rows)).numpy()
     for point, normal, offset, d in zip(*rows, moved, strict=True):
         missing = offset - normal @ point
         room = np.where(normal * missing > 0, 1 - point, point)
@@ -98,7 +98,7 @@ def test_the_offset_is_the_least_that_reaches_the_plane(norm, rows):
 def test_in_float32_it_is_as_exact_as_float32_is(norm, rows):
     """Inside the range exactly, and as long and as near to the plane as in float64: to 1e-5 of the sizes there."""
     single = [torch.from_numpy(array).float() for array in rows]
-    moved = to_plane(ball_of(norm).fill, *single)
+    moved = project_onto_hyperplane(ball_of(norm).fill, *single)
     assert moved.dtype == torch.float32 and moved.isfinite().all()
     assert (single[0] + moved >= 0).all() and (single[0] + moved <= 1).all()
     for point, normal, offset, d in zip(*(array.double().numpy() for array in (*single, moved)), strict=True):
@@ -112,9 +112,9 @@ def test_in_float32_it_is_as_exact_as_float32_is(norm, rows):
 @given(planes())
 def test_a_row_does_not_depend_on_the_others(norm, rows):
     """Alone or in company, bit for bit."""
-    together = to_plane(ball_of(norm).fill, *(torch.from_numpy(array) for array in rows))
+    together = project_onto_hyperplane(ball_of(norm).fill, *(torch.from_numpy(array) for array in rows))
     for row in range(len(together)):
-        alone = to_plane(ball_of(norm).fill, *(torch.from_numpy(array[row : row + 1]) for array in rows))
+        alone = project_onto_hyperplane(ball_of(norm).fill, *(torch.from_numpy(array[row : row + 1]) for array in rows))
         assert torch.equal(alone[0], together[row])
 
 
@@ -124,5 +124,5 @@ def test_it_is_the_original_s(norm, name):
     """Forty planes, some out of reach: the same offsets to 1e-9."""
     with np.load(aa_reference.folder() / f"golden_trajectories_{name}.npz") as arrays:
         given_, expected = [arrays[f"proj_{key}"] for key in "twb"], arrays[f"proj_{norm}"]
-    moved = to_plane(ball_of(norm).fill, *(torch.from_numpy(array) for array in given_))
+    moved = project_onto_hyperplane(ball_of(norm).fill, *(torch.from_numpy(array) for array in given_))
     assert_close(moved, torch.from_numpy(expected), atol=1e-9, rtol=0)

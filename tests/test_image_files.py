@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from generalist.data.image_files import Found, find, formats, is_utf8, suffixes
-from generalist.gate import printable
+from generalist.data.image_files import ImageListing, find, formats, is_utf8, suffixes
+from generalist.untrusted import printable
 
 NAMES = st.sampled_from(
     ["a", "b", "é", "e\u0301x", ".h", "train", "test", "z.png", "y.JPG", "n.txt", "heic.HEIC", "none"]
@@ -41,7 +41,7 @@ def touch(*paths: Path) -> None:
         path.write_bytes(b"x")
 
 
-def names(found: Found) -> list[str]:
+def names(found: ImageListing) -> list[str]:
     """Return the files by their names below the root."""
     return ["/".join(found.below(file)) for file in found.files]
 

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generalist import numerics
+from generalist import platform_fingerprint
 from generalist.config import Config, Schedule
 from generalist.data import Dataset
 from generalist.objectives import Objective
 from generalist.store import Store
-from generalist.training import Training
+from generalist.training import Trainer
 from tests.training_factory import small
 
 ATTACK = "experts.robust.objective.attack"
@@ -21,9 +21,9 @@ TRADES = "experts.robust.objective={name: trades, threat: {norm: linf, eps: 0.15
 
 def last_key(config: Config, dataset: Dataset, name: str = "robust") -> str:
     """Of an expert's trajectory at the end of the warm-up; nothing is trained."""
-    training = Training(config, dataset, Store(Path("nowhere")))
+    training = Trainer(config, dataset, Store(Path("nowhere")))
     ahead = training._keys.ahead(training.rounds[0], (name,), {name: training._keys.start(name)})
-    return ahead[name][config.mixing.warm_up if config.mixing else config.training.checkpoint].trajectory
+    return ahead[name][config.mixing.warm_up if config.mixing else config.training.checkpoint_epochs].trajectory
 
 
 SAME: list[tuple[list[str], list[str]]] = [
@@ -40,7 +40,7 @@ SAME: list[tuple[list[str], list[str]]] = [
     (["experts.robust.schedule=1"], ["experts.robust.schedule=[[0, 1], [0.5, 1], [1, 1]]"]),
     (["experts.robust.averaging=0.9"], ["experts.robust.averaging=[[0, 0.9], [1, 0.9]]"]),
     (["engine.compile=auto"], ["engine.compile=false"]),
-    (["engine.plain=true", "engine.compile=true"], ["engine.plain=true"]),
+    (["engine.eager=true", "engine.compile=true"], ["engine.eager=true"]),
     (["engine.tf32=true"], ["engine.tf32=false"]),
     (
         ["engine.precision=bfloat16", "engine.attack_precision=bfloat16"],
@@ -66,7 +66,7 @@ def test_what_does_the_same_has_the_same_key(dataset: Dataset, one: list[str], o
         TRADES % "",
         TRADES % ", step_size: 0.1",
         "experts.robust.schedule=2",
-        "engine.plain=true",
+        "engine.eager=true",
         "engine.compile=true",
         "engine.precision=bfloat16",
         "engine.attack_precision=bfloat16",
@@ -86,7 +86,7 @@ def test_how_images_are_attacked_is_of_no_concern_to_who_attacks_none(dataset: D
 
 def test_on_a_gpu_tf32_and_the_compiler_count(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """There they change bits."""
-    monkeypatch.setattr(numerics, "_card", lambda: {"device": "a GPU"})
+    monkeypatch.setattr(platform_fingerprint, "_card", lambda: {"device": "a GPU"})
     ways = ("engine.tf32=true", "engine.tf32=false", "engine.compile=false")
     assert len({last_key(small("training.device=cuda", way), dataset) for way in ways}) == 3
 

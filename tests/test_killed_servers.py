@@ -14,7 +14,7 @@ import pytest
 from generalist.config import load, to_yaml
 from generalist.errors import BadInput
 from pipelines import serving
-from pipelines.orchestration import access
+from pipelines.orchestration import server_auth
 from tests.prefect_server import allowed_origin, asked, check_whom_it_answers, exported, proof
 from tests.services import environment, free_port, processes_of, with_databases
 from tests.test_serving import SMALL, prefect, until
@@ -136,5 +136,5 @@ def _runs(given: dict[str, str]) -> list[dict[str, Any]]:
     from prefect.client.orchestration import get_client
 
     own = {name: value for name, value in given.items() if name != "PATH"}
-    with access.given(own), get_client(sync_client=True) as client:
+    with server_auth.given(own), get_client(sync_client=True) as client:
         return [run.model_dump(mode="json") for run in client.read_flow_runs()]

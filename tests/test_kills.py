@@ -105,7 +105,7 @@ def test_a_step_inside_an_epoch_is_gone_on_from(
         return step(self, batch, number, index)
 
     monkeypatch.setattr(Expert, "step", counted)
-    once_an_epoch = small(OFTEN, "training.checkpoint=4")
+    once_an_epoch = small(OFTEN, "training.checkpoint_epochs=4")
     with pytest.raises(KeyboardInterrupt):
         run(once_an_epoch, dataset, Store(tmp_path / "cut"))
     stopped = seen[-1]
@@ -114,7 +114,7 @@ def test_a_step_inside_an_epoch_is_gone_on_from(
     assert seen[8] == stopped
     assert digests(end) == digests(outcome)
     told = {(own.expert, own.epoch): own.loss for own in again if isinstance(own, EpochRecord)}
-    assert told == {(own.expert, own.epoch): own.loss for own in facts if isinstance(own, EpochRecord)}
+    assert told == {(fact.expert, fact.epoch): fact.loss for fact in facts if isinstance(fact, EpochRecord)}
     assert not [entry for entry in Store(tmp_path / "cut").entries() if entry.kind == "begun"]
 
 
@@ -126,7 +126,7 @@ def test_experts_in_processes_of_their_own_give_the_same_bits(
     before = set(psutil.Process().children())
     facts, end = finish(small("training.processes=experts"), dataset, tmp_path)
     assert digests(end) == digests(outcome)
-    assert {own.expert for own in facts if isinstance(own, EpochRecord)} == {"natural", "robust"}
+    assert {fact.expert for fact in facts if isinstance(fact, EpochRecord)} == {"natural", "robust"}
     assert set(psutil.Process().children()) - before <= _trackers()
 
 

@@ -36,8 +36,8 @@ def test_an_expert_trains_in_a_lane(dataset: Dataset, tmp_path: Path, monkeypatc
     step = Expert.step
 
     @contextmanager
-    def lane(on: torch.device, *, plain: bool) -> Iterator[None]:
-        asked.append((on.type, plain))
+    def lane(on: torch.device, *, eager: bool) -> Iterator[None]:
+        asked.append((on.type, eager))
         inside.append(True)
         yield
         inside.pop()
@@ -48,7 +48,7 @@ def test_an_expert_trains_in_a_lane(dataset: Dataset, tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(engine, "lane", lane)
     monkeypatch.setattr(Expert, "step", watched)
-    finish(small("training.epochs=2", "mixing.warm_up=1", "engine.plain=true"), dataset, tmp_path / "store")
+    finish(small("training.epochs=2", "mixing.warm_up=1", "engine.eager=true"), dataset, tmp_path / "store")
     assert asked == [("cpu", True)] * 4  # two experts, two rounds
     assert steps != []
     assert all(steps)
@@ -97,7 +97,7 @@ def test_a_lane_begins_after_what_was_there_and_ends_before_what_follows() -> No
 
 @needs_cuda
 def test_a_plain_lane_is_the_stream_that_is_there() -> None:
-    """`engine.plain: true` selects the plain way."""
+    """`engine.eager: true` selects the plain way."""
     around = torch.cuda.current_stream()
-    with engine.lane(CUDA, plain=True):
+    with engine.lane(CUDA, eager=True):
         assert torch.cuda.current_stream() == around

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from generalist.attacks import (
     VERSIONS,
-    Standing,
+    AttackProgress,
     apgd,
+    attack_ensemble,
     attack_from,
     autoattack,
-    cascade,
-    examination,
     fab,
-    fooled,
+    misclassified,
+    model_checks,
     pgd,
     square,
 )
@@ -36,11 +36,11 @@ NETWORK, IMAGES, LABELS = problem(12, (3, 6, 6))
 @pytest.fixture(autouse=True)
 def _short(monkeypatch):
     """Few steps of every kind."""
-    monkeypatch.setattr(examination, "_HUGE_STEPS", 2)
+    monkeypatch.setattr(model_checks, "_HUGE_STEPS", 2)
     few = replace(VERSIONS["standard"], targets=2, steps=4, fab_steps=3)
     monkeypatch.setitem(VERSIONS, "standard", few)
     monkeypatch.setitem(VERSIONS, "rand", replace(VERSIONS["rand"], steps=2, draws=2, restarts=1))
-    monkeypatch.setattr(cascade, "_VERDICT_DRAWS", 4)
+    monkeypatch.setattr(attack_ensemble, "_VERDICT_DRAWS", 4)
 
 
 def streams() -> ImageStreams:
@@ -229,7 +229,7 @@ def test_it_is_told_before_any_attack(monkeypatch):
     def unfinished(points: Tensor) -> Tensor:
         return NETWORK(Broken.apply(points))
 
-    watched: list[Standing] = []
+    watched: list[AttackProgress] = []
     with pytest.raises(BadInput, match=r"the model unfinished has no gradient at .*NotImplementedError: no backward"):
         autoattack(unfinished, IMAGES, LABELS, THREAT, watch=watched.append)
     assert not watched
@@ -265,7 +265,7 @@ def test_a_model_that_takes_half_precision_itself_is_attacked():
     model = Model(lambda x: x.bfloat16(), lambda z: z.float())
     model.network.bfloat16()
     result = autoattack(model, IMAGES, LABELS, THREAT, square_queries=20)
-    assert torch.equal(result.clean, ~fooled(model(IMAGES), LABELS)) and "gradient mismatch" not in result.flags
+    assert torch.equal(result.clean, ~misclassified(model(IMAGES), LABELS)) and "gradient mismatch" not in result.flags
 
 
 @pytest.mark.parametrize(

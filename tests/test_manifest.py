@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from generalist.errors import BadInput
-from pipelines.manifest import check_whole, put_down
 from pipelines.results import Results
+from pipelines.results_manifest import check_whole, move_into_place
 from tests import tracking_factory as factory
 from tests.command_line import refused
 from tests.processes import forking
@@ -34,7 +34,7 @@ def killed_at(rename: int, staged: Results, target: Results) -> None:
 
         Path.replace = counted  # type: ignore[method-assign]
         try:
-            put_down(staged, target)
+            move_into_place(staged, target)
         finally:
             os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
@@ -54,7 +54,7 @@ def test_a_kill_between_two_renames_is_seen_and_mended(tmp_path: Path, rename: i
         with pytest.raises(BadInput, match=r"a training was killed while it put results down: .*`dvc repro`"):
             check_whole(target)
     shutil.rmtree(staged.folder)
-    put_down(OTHER.write(staged.folder), target)
+    move_into_place(OTHER.write(staged.folder), target)
     assert check_whole(target) == after
 
 

@@ -13,10 +13,10 @@ from generalist.errors import BadInput
 from generalist.masking import masked, masked_address, without_login
 from generalist.store import Remote
 from pipelines.cli.shell import same_command
-from pipelines.tracking import trial_facts
-from pipelines.tracking.database import shown
+from pipelines.tracking import trial_metadata
+from pipelines.tracking.mlflow_database import shown
 from pipelines.tuning import storage
-from pipelines.tuning.hands import last_line
+from pipelines.tuning.worker_pool import last_line
 from tests.command_line import refused
 from tests.services import environment
 
@@ -127,10 +127,10 @@ def test_what_is_kept_has_no_password(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text(f"first\nOperationalError: can't reach {address}\n\n", encoding="utf-8")
     assert last_line(log) == "OperationalError: can't reach postgresql://…@host/db"
-    from pipelines.trials import TrialRecord
+    from pipelines.trial_records import TrialRecord
 
     trial = TrialRecord(number=0, state="failed", params={"data.path": address}, reason=f"no {address}")
-    assert SECRET not in str(trial_facts.params(trial)) + str(trial_facts.tags(trial))
+    assert SECRET not in str(trial_metadata.params(trial)) + str(trial_metadata.tags(trial))
 
 
 def test_a_command_that_is_stopped_repeats_no_password(tmp_path: Path) -> None:

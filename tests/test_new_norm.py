@@ -11,8 +11,8 @@ NOVEL = '''"""The upper half of an image may change by up to eps in each pixel, 
 import torch
 
 from generalist.threats.contract import Ball
-from generalist.threats.geometry.planes import in_step
-from generalist.threats.geometry.squares import Corners
+from generalist.threats.geometry.hyperplane_projection import in_step
+from generalist.threats.geometry.square_patterns import Corners
 
 
 def sizes(images):

@@ -82,14 +82,14 @@ def test_a_normalisation_is_missed_where_there_was_one(network: tuple[Runtime, N
     runtime, wanted = network
     images, labels = digits.images[TRAINED_ON:], digits.labels[TRAINED_ON:]
     shown = looked_at(len(labels))
-    told = doubt(runtime, NONE, images[shown], labels[shown])
+    reason = doubt(runtime, NONE, images[shown], labels[shown])
     assert doubt(runtime, wanted, images[shown], labels[shown]) is None
     if wanted == NONE:
-        assert told is None
+        assert reason is None
         return
-    assert told is not None
-    assert "\n" not in told
-    (mean, std) = re.findall(r"--(?:mean|std) (\S+?)[?\s]", f"{told} ")
+    assert reason is not None
+    assert "\n" not in reason
+    (mean, std) = re.findall(r"--(?:mean|std) (\S+?)[?\s]", f"{reason} ")
     meant = Normalisation.parse(mean, std, 1)
     accuracy = [float((runtime(own(images)).argmax(1) == labels).mean()) for own in (NONE, meant, wanted)]
     assert accuracy[0] < accuracy[2] - 0.05
@@ -100,8 +100,8 @@ def test_a_normalisation_too_much_is_missed_too(network: tuple[Runtime, Normalis
     """Whatever is given, what is significantly better is named."""
     runtime, wanted = network
     if wanted == NONE:
-        told = doubt(runtime, Normalisation((0.5,), (1 / 255,)), digits.images[:200], digits.labels[:200])
-        assert told is not None and "did you mean --mean" in told
+        reason = doubt(runtime, Normalisation((0.5,), (1 / 255,)), digits.images[:200], digits.labels[:200])
+        assert reason is not None and "did you mean --mean" in reason
 
 
 def test_a_few_images_more_are_no_reason(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from generalist.numerics import fingerprint
+from generalist.platform_fingerprint import fingerprint
 
-ASK = "import json; from generalist.numerics import fingerprint; print(json.dumps(fingerprint('cpu', 1)))"
+ASK = "import json; from generalist.platform_fingerprint import fingerprint; print(json.dumps(fingerprint('cpu', 1)))"
 
 
 @pytest.mark.parametrize(
@@ -55,10 +55,10 @@ def test_what_torch_makes_of_the_processor_counts() -> None:
 
 def test_the_instruction_sets_and_caches_of_the_processor_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its name and the number of its cores don't."""
-    from generalist import numerics
+    from generalist import platform_fingerprint
 
     def instructions(**other: Any) -> str:
-        numerics._instructions.cache_clear()
+        platform_fingerprint._instructions.cache_clear()
         known = {"avx2": True, "l2_cache_size": 2**19, "num_logical_cores": 2, "cpu_name": "one"} | other
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
         return str(fingerprint("cpu", 1)["instructions"])
@@ -67,7 +67,7 @@ def test_the_instruction_sets_and_caches_of_the_processor_count(monkeypatch: pyt
     assert instructions(avx512_f=True) != usual
     assert instructions(l2_cache_size=2**20) != usual
     assert instructions(num_logical_cores=64, cpu_name="another") == usual
-    numerics._instructions.cache_clear()
+    platform_fingerprint._instructions.cache_clear()
 
 
 def test_onednn_switched_off_counts() -> None:

@@ -67,17 +67,17 @@ def loss(own: Objective, learner: Learner, batch: Batch, seed: int = 0) -> Loss:
 
 def test_natural_is_the_mean_cross_entropy(learner: Learner, batch: Batch) -> None:
     """And the logits are those of the clean images."""
-    found = loss(objective(name="natural"), learner, batch)
+    result = loss(objective(name="natural"), learner, batch)
     logits = learner.model(batch.images)
-    torch.testing.assert_close(found.value, F.cross_entropy(logits, batch.labels))
-    torch.testing.assert_close(found.logits, logits)
+    torch.testing.assert_close(result.value, F.cross_entropy(logits, batch.labels))
+    torch.testing.assert_close(result.logits, logits)
 
 
 def test_label_smoothing_is_torchs(learner: Learner, batch: Batch) -> None:
     """The share goes to the other classes."""
-    found = loss(objective(name="natural", label_smoothing=0.1), learner, batch)
+    result = loss(objective(name="natural", label_smoothing=0.1), learner, batch)
     expected = F.cross_entropy(learner.model(batch.images), batch.labels, label_smoothing=0.1)
-    torch.testing.assert_close(found.value, expected)
+    torch.testing.assert_close(result.value, expected)
 
 
 def test_adversarial_is_worse_than_natural_and_tends_to_it_with_eps(learner: Learner, batch: Batch) -> None:
@@ -118,7 +118,7 @@ def slow_mart(model: Classifier, batch: Batch, attacked: Images, beta: float) ->
 
 def softmax(logits: list[float]) -> list[float]:
     """Probabilities."""
-    powers = [math.exp(own - max(logits)) for own in logits]
+    powers = [math.exp(logit - max(logits)) for logit in logits]
     return [own / sum(powers) for own in powers]
 
 
@@ -245,7 +245,7 @@ def test_the_loss_is_a_mean_over_images(learner: Learner, batch: Batch, any_obje
     singles = [
         any_objective.loss(context(), learner, own, image) for own, image in zip(one, attacked.split(1), strict=True)
     ]
-    mean = torch.stack([own.value for own in singles]).mean()
+    mean = torch.stack([single.value for single in singles]).mean()
     torch.testing.assert_close(
         any_objective.loss(context(), learner, batch, attacked).value, mean, rtol=1e-4, atol=1e-5
     )

@@ -14,7 +14,7 @@ import pytest
 from generalist.config import preset_path
 from generalist.errors import BadInput
 from pipelines import orchestration
-from pipelines.orchestration import access
+from pipelines.orchestration import server_auth
 from pipelines.workspace import Workspace
 from tests.prefect_server import allowed_origin, check_whom_it_answers
 from tests.services import environment, free_port, processes_of, with_databases
@@ -26,7 +26,7 @@ import json, os, sys, time
 from pathlib import Path
 from urllib.request import Request, urlopen
 from pipelines.orchestration import server
-from pipelines.orchestration.access import proof
+from pipelines.orchestration.server_auth import proof
 from pipelines.workspace import Workspace
 here = Path.cwd()
 with server(Workspace(here, here), warn=lambda text: print("warned:", text)) as ready:
@@ -139,11 +139,11 @@ def test_the_temporary_server_answers_its_own_program_alone(
 def test_a_string_of_the_users_own_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server's before a client's, and both are given back."""
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "me:mine")
-    with access.secured() as string:
+    with server_auth.secured() as string:
         assert string == os.environ["PREFECT_SERVER_API_AUTH_STRING"] == "me:mine"
     assert "PREFECT_SERVER_API_AUTH_STRING" not in os.environ
     monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "server:own")
-    with access.secured() as string:
+    with server_auth.secured() as string:
         assert string == os.environ["PREFECT_API_AUTH_STRING"] == "server:own"
     assert os.environ["PREFECT_API_AUTH_STRING"] == "me:mine"
 
@@ -158,7 +158,7 @@ def test_a_named_server_that_does_not_admit_us_is_told_in_one_sentence(
         ready()
         for string in ("", "generalist:other"):
             with (
-                access.given({"PREFECT_API_AUTH_STRING": string}),
+                server_auth.given({"PREFECT_API_AUTH_STRING": string}),
                 orchestration.server(workspace, warn=pytest.fail) as named,
                 pytest.raises(BadInput, match=r"does not admit us \(401\): set PREFECT_API_AUTH_STRING"),
             ):
@@ -174,14 +174,14 @@ def test_what_another_shell_reads_is_this_users_alone(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_text("mine", encoding="utf-8")
     file.symlink_to(elsewhere)
-    with access.kept("generalist:secret", file):
+    with server_auth.kept("generalist:secret", file):
         assert file.read_text(encoding="utf-8") == "generalist:secret\n"
         assert file.stat().st_mode & 0o777 == 0o600
         assert not file.is_symlink()
     assert not file.exists()
     assert elsewhere.read_text(encoding="utf-8") == "mine"
     file.mkdir()
-    with pytest.raises(BadInput, match="serve-auth can't be written"), access.kept("x", file):
+    with pytest.raises(BadInput, match="serve-auth can't be written"), server_auth.kept("x", file):
         pytest.fail("it was written")
 
 

@@ -24,14 +24,14 @@ def pip(*arguments: str | Path, program: tuple[str | Path, ...] = (sys.executabl
 
     Whether everything that is installed here fits together is not what it is asked.
     """
-    told = subprocess.run(
+    completed = subprocess.run(
         [*program, *arguments],
         env=os.environ | {"PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_WARN_CONFLICTS": "false"},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert told.returncode == 0, told.stdout[-2000:] + told.stderr
+    assert completed.returncode == 0, completed.stdout[-2000:] + completed.stderr
 
 
 @pytest.fixture(scope="module")
@@ -92,11 +92,11 @@ def test_the_wheel_installs_in_an_environment_without_the_project(
         "import generalist.config as c, pathlib;"
         "print(c.__file__); print(*c.preset_names()); [c.load(preset=name) for name in c.preset_names()]"
     )
-    told = subprocess.run(
+    completed = subprocess.run(
         [fresh_environment / "bin" / "python", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    assert told.returncode == 0, told.stderr
-    where, presets = told.stdout.splitlines()
+    assert completed.returncode == 0, completed.stderr
+    where, presets = completed.stdout.splitlines()
     assert Path(where).is_relative_to(fresh_environment)
     assert "digits" in presets.split()
     subprocess.run([fresh_environment / "bin" / "generalist", "--help"], cwd=tmp_path, capture_output=True, check=True)

@@ -14,13 +14,13 @@ from generalist.config.section import part_names
 from generalist.data import Dataset
 from generalist.errors import BadInput
 from generalist.experts import Expert
-from generalist.numerics import fingerprint
+from generalist.platform_fingerprint import fingerprint
 from generalist.randomness import PartOfBatch, exponential_like, generator, normal_like, uniform_like
 from generalist.store import tensors_digest
 from generalist.tensors import Batch, Images, Weights
 from generalist.threats import Threat
 from generalist.training import run
-from generalist.training.parallel import SharedStore
+from generalist.training.shared_store import SharedStore
 from tests.ranks import forking, together
 from tests.training_factory import digits, first, small
 
@@ -50,7 +50,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return replace(whole, train=first(whole.train, 361), validation=first(whole.validation, 40))
 
 
-def learners(name: str, dataset: Dataset, store: Path, group: engine.Group) -> dict[str, Weights]:
+def learners(name: str, dataset: Dataset, store: Path, group: engine.ProcessGroup) -> dict[str, Weights]:
     """Return what a training ends with; its batches have 179 images, the last one of an epoch has 3."""
     config = small("training.batch_size=179", "training.epochs=2", "mixing.warm_up=1", *TRAININGS[name])
     return run(config, dataset, SharedStore(store, group)).learners
@@ -68,13 +68,13 @@ def digests(found: dict[str, Weights]) -> dict[str, str]:
 @pytest.mark.parametrize("name", TRAININGS)
 def test_two_processes_train_what_one_does(name: str, dataset: Dataset, tmp_path: Path) -> None:
     """All learners agree to the stated tolerance, random starts and augmentation included."""
-    alone = learners(name, dataset, tmp_path / "alone", engine.Group())
+    alone = learners(name, dataset, tmp_path / "alone", engine.ProcessGroup())
     one, two = together(tmp_path / "ranks", lambda group: learners(name, dataset, tmp_path / "shared", group))
     assert digests(one) == digests(two)
     for learner, weights in alone.items():
-        for key, own in weights.items():
-            difference = (one[learner][key].double() - own.double()).norm()
-            assert difference <= TOLERANCE * (1 + own.double().norm()), (learner, key)
+        for key, tensor in weights.items():
+            difference = (one[learner][key].double() - tensor.double()).norm()
+            assert difference <= TOLERANCE * (1 + tensor.double().norm()), (learner, key)
     assert digests(one) != digests(alone)  # nobody may take one for the other
 
 
@@ -82,7 +82,7 @@ def test_two_processes_train_what_one_does(name: str, dataset: Dataset, tmp_path
 def test_the_same_command_gives_the_same_bits_in_all_processes(dataset: Dataset, tmp_path: Path) -> None:
     """Three processes, twice; weights of the living experts, not those that the first process has stored."""
 
-    def living(group: engine.Group) -> list[str]:
+    def living(group: engine.ProcessGroup) -> list[str]:
         seen: list[str] = []
         step = Expert.step
 
@@ -106,7 +106,7 @@ def test_the_same_command_gives_the_same_bits_in_all_processes(dataset: Dataset,
 def test_only_the_first_process_has_the_store(dataset: Dataset, tmp_path: Path) -> None:
     """The others may be on machines that can't see its folder; what is there is taken by all, what is damaged by none."""
 
-    def train(group: engine.Group) -> dict[str, str]:
+    def train(group: engine.ProcessGroup) -> dict[str, str]:
         return digests(learners("augmented", dataset, tmp_path / f"store {group.rank}", group))
 
     one, two = together(tmp_path / "ranks", train)
@@ -122,7 +122,7 @@ def test_only_the_first_process_has_the_store(dataset: Dataset, tmp_path: Path) 
 def test_attacks_ask_no_other_process(dataset: Dataset, tmp_path: Path) -> None:
     """The number of messages is that of the steps, however many gradients an attack takes."""
 
-    def messages(group: engine.Group) -> int:
+    def messages(group: engine.ProcessGroup) -> int:
         count = 0
 
         def counted(parts: list[Tensor], own: Tensor) -> None:
@@ -150,13 +150,13 @@ def test_keys_of_states_tell_how_many_processes_trained(tmp_path: Path) -> None:
 def test_the_first_process_answers_for_all(tmp_path: Path) -> None:
     """Its answer, or its complaint; the others are not asked."""
 
-    def asked(group: engine.Group) -> tuple[int, str]:
+    def asked(group: engine.ProcessGroup) -> tuple[int, str]:
         def refuse() -> int:
             raise BadInput(f"said by {group.rank}")
 
         with pytest.raises(BadInput) as caught:
-            group.agreed(refuse)
-        return group.agreed(lambda: group.rank), str(caught.value)
+            group.broadcast_from_rank0(refuse)
+        return group.broadcast_from_rank0(lambda: group.rank), str(caught.value)
 
     assert together(tmp_path, asked, size=3) == [(0, "said by 0")] * 3
 
@@ -165,7 +165,7 @@ def test_the_first_process_answers_for_all(tmp_path: Path) -> None:
 def test_a_batch_with_fewer_images_than_processes_is_refused(tmp_path: Path) -> None:
     """In one sentence; every other batch is divided without a gap."""
 
-    def divided(group: engine.Group) -> list[list[int]]:
+    def divided(group: engine.ProcessGroup) -> list[list[int]]:
         with pytest.raises(BadInput, match=r"a batch of 2 images can't be shared by 3 processes: choose"):
             group.rows(2)
         return [list(range(count))[group.rows(count)] for count in range(3, 12)]

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from generalist.errors import BadInput
-from generalist.export import Parity, parity
+from generalist.export import Parity, check_parity
+from generalist.export.integrity import with_digests
 from generalist.export.runtime import TILE
-from generalist.export.seal import sealed
 from generalist.models import Classifier
 from generalist.tensors import ImageShape
 from tests import onnx_models
@@ -36,7 +36,7 @@ class _Linear(Classifier):
 def path(tmp_path: Path) -> Path:
     """The file of the classifier with WEIGHT."""
     path = tmp_path / "model.onnx"
-    path.write_bytes(sealed(onnx_models.linear(), {}))
+    path.write_bytes(with_digests(onnx_models.linear(), {}))
     return path
 
 
@@ -59,14 +59,14 @@ def test_clean_and_adversarial_images_are_compared(path: Path) -> None:
     """All images count, in more than one tile and from read-only arrays; the model's mode is left alone."""
     model, images, adversarial = _Linear(WEIGHT).train(), pictures(TILE + 3), floats(5)
     images.flags.writeable = adversarial.flags.writeable = False
-    result = parity(model, path, images, adversarial, tolerance=1e-5)
+    result = check_parity(model, path, images, adversarial, tolerance=1e-5)
     assert result.passed
     assert result.provider == "CPUExecutionProvider"
     assert (result.n, result.disagreements, result.tolerance) == (TILE + 8, 0, 1e-5)
     expected = logits(WEIGHT, images.astype(np.float32) / np.float32(255), adversarial)
     assert result.largest_logit == pytest.approx(np.abs(expected).max(), rel=1e-5)
     assert model.training
-    assert parity(model, path, images, torch.tensor(adversarial), tolerance=1e-5) == result
+    assert check_parity(model, path, images, torch.tensor(adversarial), tolerance=1e-5) == result
     assert Parity.model_validate_json(result.model_dump_json()) == result
 
 
@@ -75,7 +75,7 @@ def test_another_model_is_found(path: Path, clean: int, adversarial: int) -> Non
     """A difference on clean, or on adversarial images alone, is found and measured."""
     weight = np.random.default_rng(2).normal(size=WEIGHT.shape).astype(np.float32)
     images, points = pictures(clean), floats(adversarial)
-    result = parity(_Linear(weight), path, images, points, tolerance=1e-4)
+    result = check_parity(_Linear(weight), path, images, points, tolerance=1e-4)
     ours, theirs = (logits(one, images.astype(np.float32) / np.float32(255), points) for one in (WEIGHT, weight))
     assert not result.passed
     assert result.disagreements == int((ours.argmax(1) != theirs.argmax(1)).sum()) > 0
@@ -85,7 +85,7 @@ def test_another_model_is_found(path: Path, clean: int, adversarial: int) -> Non
 def test_a_small_difference_needs_the_tolerance(path: Path) -> None:
     """Where predictions agree, the largest difference decides."""
     model = _Linear(WEIGHT + np.float32(1e-3))
-    loose, strict = (parity(model, path, pictures(9), floats(9), tolerance=limit) for limit in (0.1, 1e-4))
+    loose, strict = (check_parity(model, path, pictures(9), floats(9), tolerance=limit) for limit in (0.1, 1e-4))
     assert (loose.disagreements, loose.passed, strict.passed) == (0, True, False)
 
 
@@ -95,17 +95,17 @@ def test_a_logit_that_is_not_finite_is_a_disagreement(path: Path, value: float) 
     favourite = int(logits(WEIGHT, floats(20)).argmax(axis=1)[0])
     weight = WEIGHT.copy()
     weight[0, favourite] = value  # an argmax takes inf, and nan, for the largest
-    result = parity(_Linear(weight), path, pictures(20), floats(10), tolerance=1e9)
+    result = check_parity(_Linear(weight), path, pictures(20), floats(10), tolerance=1e9)
     assert (result.disagreements, result.passed, result.max_difference) == (30, False, 0.0)
 
 
 def test_images_are_needed_and_of_the_right_shape(path: Path) -> None:
     """No image at all proves nothing; images of another shape are refused."""
     with pytest.raises(ValueError, match="parity needs at least one image"):
-        parity(_Linear(WEIGHT), path, pictures(0), floats(0), tolerance=1e-4)
+        check_parity(_Linear(WEIGHT), path, pictures(0), floats(0), tolerance=1e-4)
     turned = np.zeros((2, CHANNELS, WIDTH, HEIGHT), np.uint8)
     with pytest.raises(BadInput, match=r"takes images float32 \['n', 3, 4, 5\], found float32 \[2, 3, 5, 4\]"):
-        parity(_Linear(WEIGHT, (WIDTH, HEIGHT)), path, turned, floats(0), tolerance=1e-4)
+        check_parity(_Linear(WEIGHT, (WIDTH, HEIGHT)), path, turned, floats(0), tolerance=1e-4)
 
 
 @given(

@@ -11,7 +11,7 @@ from generalist.config import load
 from generalist.config.section import part_names
 from generalist.data import Dataset
 from generalist.errors import BadInput
-from generalist.experts import Expert, Recipe, initial_state
+from generalist.experts import Expert, ExpertSpec, initial_state
 from generalist.objectives import Context
 from generalist.randomness import generator
 from generalist.tensors import Batch, ImageShape
@@ -25,7 +25,7 @@ def expert(*overrides: str) -> Expert:
     """Return a new one on a network with BatchNorm; without momentum and decay, a step is lr times its gradient."""
     plain = "experts.robust.optimizer={name: sgd, lr: 0.1, momentum: 0}"
     config = small("model={name: resnet18, width: 4}", plain, *overrides)
-    recipe = Recipe(config.experts["robust"], None, seed=0, batch_size=12, total=10, engine=config.engine)
+    recipe = ExpertSpec(config.experts["robust"], None, seed=0, batch_size=12, total=10, engine=config.engine)
     weights = engine.initial_weights(config.model, SHAPE, 0)
     return Expert(recipe, initial_state(weights, recipe), config.model, SHAPE, torch.device("cpu"))
 

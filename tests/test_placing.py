@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from generalist.config import load
-from generalist.data import Mapped, Resident, Samples, Split, epoch, images_on
+from generalist.data import InMemorySamples, MappedSamples, Samples, Split, epoch, images_on
 from generalist.data import mapped as module
 from generalist.data.mapped import _one_ahead
 from generalist.errors import BadInput
@@ -48,7 +48,7 @@ def test_mapped_batches_are_the_resident_ones_bit_for_bit(count: int, batch_size
     names = ("crop", "flip", "cutout", "rotate")
     passes = [
         list(epoch(samples, seed=seed, epoch=1, batch_size=batch_size, augment=names, first=first))
-        for samples in (Resident.of(split(count)), Mapped(split(count)))
+        for samples in (InMemorySamples.of(split(count)), MappedSamples(split(count)))
     ]
     assert all(equal(one, other) for one, other in zip(*passes, strict=True))
 
@@ -57,13 +57,13 @@ def test_mapped_batches_are_the_resident_ones_bit_for_bit(count: int, batch_size
 def test_any_positions_can_be_asked_for(ids: list[int]) -> None:
     """In any order, some twice, none at all."""
     wanted = torch.tensor(ids, dtype=torch.int64)
-    assert equal(Resident.of(split()).batch(wanted), Mapped(split()).batch(wanted))
+    assert equal(InMemorySamples.of(split()).batch(wanted), MappedSamples(split()).batch(wanted))
 
 
 def test_a_mapped_split_reads_only_what_is_asked_for(tmp_path: Path) -> None:
     """Nothing of the images is copied beforehand, and the arrays may be read-only."""
     data = on_disk(tmp_path)
-    mapped = Mapped(data)
+    mapped = MappedSamples(data)
     assert isinstance(mapped._images, np.memmap)
     assert len(mapped) == 23
     with (tmp_path / "images.npy").open("r+b") as file:
@@ -95,7 +95,7 @@ def test_one_batch_is_read_ahead_by_another_thread() -> None:
 
 def test_an_epoch_that_is_left_leaves_no_thread() -> None:
     """As when a step fails."""
-    batches = epoch(Mapped(split()), seed=0, epoch=0, batch_size=4, augment=())
+    batches = epoch(MappedSamples(split()), seed=0, epoch=0, batch_size=4, augment=())
     next(batches)
     batches.close()  # type: ignore[attr-defined]  # it is a generator
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("images")]
@@ -103,7 +103,7 @@ def test_an_epoch_that_is_left_leaves_no_thread() -> None:
 
 def test_a_failure_to_read_reaches_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """What goes wrong in the thread is not lost there."""
-    mapped = Mapped(split())
+    mapped = MappedSamples(split())
 
     def fails(_ids: Any) -> Any:
         raise OSError("the disk is gone")
@@ -113,7 +113,7 @@ def test_a_failure_to_read_reaches_the_training(monkeypatch: pytest.MonkeyPatch)
         list(mapped.batches(torch.arange(23), 5))
 
 
-@pytest.mark.parametrize(("free", "expected"), [(4, Resident), (3.99, Mapped)])
+@pytest.mark.parametrize(("free", "expected"), [(4, InMemorySamples), (3.99, MappedSamples)])
 def test_auto_takes_a_quarter_of_the_free_memory(
     free: float, expected: type[Samples], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,8 +126,8 @@ def test_auto_takes_a_quarter_of_the_free_memory(
 def test_the_choice_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """`resident` and `mapped` don't ask for the free memory."""
     monkeypatch.setattr(module, "free_memory", None)  # calling it would fail
-    assert type(images_on(split(), CPU, "resident")) is Resident
-    assert type(images_on(split(), CPU, "mapped")) is Mapped
+    assert type(images_on(split(), CPU, "resident")) is InMemorySamples
+    assert type(images_on(split(), CPU, "mapped")) is MappedSamples
 
 
 def test_free_memory_is_between_nothing_and_all(monkeypatch: pytest.MonkeyPatch) -> None:

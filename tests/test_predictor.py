@@ -20,7 +20,7 @@ from generalist.data.sources import folder as folder_source
 from generalist.errors import BadInput
 from generalist.export import Prediction, Predictor
 from generalist.export import predictor as predictor_module
-from generalist.export.seal import sealed
+from generalist.export.integrity import with_digests
 from tests import onnx_models
 from tests.onnx_models import CHANNELS, CLASSES, HEIGHT, WEIGHT, WIDTH
 
@@ -30,7 +30,7 @@ NAMES = ("cat", "dög", "owl", "yak")
 def written(folder: Path, model: onnx.ModelProto, names: Any = NAMES) -> Path:
     """Return the model in a sealed file."""
     path = folder / "model.onnx"
-    path.write_bytes(sealed(model, {"class_names": json.dumps(names)}))
+    path.write_bytes(with_digests(model, {"class_names": json.dumps(names)}))
     return path
 
 
@@ -272,7 +272,7 @@ def test_classes_must_be_named(names: Any, tmp_path: Path) -> None:
     """Names that are missing, or too few, are refused when the model is loaded."""
     with pytest.raises(BadInput, match="doesn't name its 4 classes"):
         Predictor(written(tmp_path, onnx_models.linear(), names))
-    (tmp_path / "model.onnx").write_bytes(sealed(onnx_models.linear(), {}))
+    (tmp_path / "model.onnx").write_bytes(with_digests(onnx_models.linear(), {}))
     with pytest.raises(BadInput, match="doesn't name its 4 classes"):
         Predictor(tmp_path / "model.onnx")
 

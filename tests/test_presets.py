@@ -143,9 +143,9 @@ def test_quick_presets_are_quick_by_counting(name: str) -> None:
     held = round(float(config.data.validation) * int(config.data.images))
     trained = int(config.data.images) - held
     learners = len(config.experts) + (config.mixing is not None)
-    measured = steps_per_epoch(config.training.epochs, config.training.checkpoint) + config.training.epochs
+    measured = steps_per_epoch(config.training.epochs, config.training.checkpoint_epochs) + config.training.epochs
     work = trained * config.training.epochs * passes(config)
-    work += held * learners * measured * (2 * config.evaluation.choice.steps + 1)
+    work += held * learners * measured * (2 * config.evaluation.selection_attack.steps + 1)
     assert config.evaluation.attack == "quick" and config.evaluation.images != "all"
     model = build(config.model, ImageShape(3, 32, 32, 10, (0.5,) * 3, (0.25,) * 3)).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

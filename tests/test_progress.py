@@ -5,7 +5,7 @@ import threading
 
 from rich.console import Console
 
-from generalist.attacks import Standing
+from generalist.attacks import AttackProgress
 from generalist.records import Accuracy, EpochRecord, Measured, RoundRecord
 from pipelines.progress import Progress
 
@@ -141,9 +141,9 @@ def test_two_threads_may_report_at_once() -> None:
     assert told == sorted(f"{expert}: epoch {n}/100" for expert in ("natural", "robust") for n in range(1, 101))
 
 
-def standing(done: float, *, attack: str = "apgd-ce", images: int = 64, robust: int = 60) -> Standing:
+def standing(done: float, *, attack: str = "apgd-ce", images: int = 64, robust: int = 60) -> AttackProgress:
     """Return an attack on 100 images."""
-    return Standing(attack=attack, images=images, done=done, robust=robust, n=100)
+    return AttackProgress(attack=attack, images=images, done=done, robust=robust, n=100)
 
 
 def test_a_plain_line_tells_how_far_an_attack_is() -> None:

@@ -5,11 +5,11 @@ import time
 import pytest
 from mlflow import MlflowClient
 
-from generalist.config import flattened
+from generalist.config import flatten
 from generalist.errors import BadInput
 from pipelines.results import Results
 from pipelines.tracking import connect, publish, start
-from pipelines.tracking.database import EXPERIMENT
+from pipelines.tracking.mlflow_database import EXPERIMENT
 from pipelines.workspace import Workspace
 from tests import processes
 from tests import tracking_factory as factory
@@ -43,7 +43,7 @@ def test_outputs_without_a_run_get_one(workspace: Workspace, client: MlflowClien
     run_id = publish(workspace, results)
     run = client.get_run(run_id)
     assert run.info.status == "FINISHED"
-    assert run.data.params == flattened(factory.config())
+    assert run.data.params == flatten(factory.config())
     assert run.data.tags["data_digest"] == factory.DATA.digest
     assert (run.data.tags["git_commit"], run.data.tags["git_dirty"]) == ("c0ffee", "false")
     assert factory.steps(client, run_id, "natural/loss")[6] == 1 / 6

@@ -9,9 +9,9 @@ import pytest
 from mlflow import MlflowClient
 
 from generalist.errors import BadInput
-from pipelines.manifest import write_manifest
 from pipelines.registry import find, promote, rollback
 from pipelines.results import Results
+from pipelines.results_manifest import write_manifest
 from pipelines.tracking import sha256_of, start
 from tests import tracking_factory as factory
 from tests.registry_factory import BETTER, GOOD, OTHER_PROTOCOL, WORSE, Registry
@@ -19,17 +19,24 @@ from tests.registry_factory import BETTER, GOOD, OTHER_PROTOCOL, WORSE, Registry
 
 def test_the_first_model_becomes_champion(registry: Registry) -> None:
     """Its version knows its file, its run, its flow run, its numbers and what they mean."""
-    found = registry.register(GOOD, flow_run_id="f10w")
-    assert (found.version, found.alias, found.reasons, found.new) == (1, "champion", (), True)
-    assert found.sentence == f"{registry.name} version 1, champion"
+    registration = registry.register(GOOD, flow_run_id="f10w")
+    assert (registration.version, registration.alias, registration.reasons, registration.new) == (
+        1,
+        "champion",
+        (),
+        True,
+    )
+    assert registration.sentence == f"{registry.name} version 1, champion"
     version = registry.client.get_model_version(registry.name, "1")
-    assert version.run_id == found.run_id
-    assert version.tags["onnx_sha256"] == found.sha256 == sha256_of(registry.results(GOOD).onnx)
+    assert version.run_id == registration.run_id
+    assert version.tags["onnx_sha256"] == registration.sha256 == sha256_of(registry.results(GOOD).onnx)
     assert version.tags["prefect_flow_run_id"] == "f10w"
     assert float(version.tags["criterion_value"]) == pytest.approx(0.72)
     assert version.tags["protocol_digest"] == factory.PROTOCOL.digest()
     assert "natural 90.0 % [82.6, 94.5]" in version.description
-    model = registry.client.get_logged_model(registry.client.get_run(found.run_id).outputs.model_outputs[0].model_id)
+    model = registry.client.get_logged_model(
+        registry.client.get_run(registration.run_id).outputs.model_outputs[0].model_id
+    )
     assert model.tags["mlflow.modelVersions"] == f'[{{"name": "{registry.name}", "version": 1}}]'
 
 
@@ -119,12 +126,12 @@ def test_a_run_that_was_followed_is_the_versions_run(registry: Registry) -> None
 def test_a_worse_model_is_challenger(registry: Registry) -> None:
     """The reason is a tag, and in the sentence."""
     registry.register(GOOD)
-    found = registry.register(WORSE)
-    assert (found.version, found.alias, registry.champion) == (2, "challenger", 1)
-    (reason,) = found.reasons
+    registration = registry.register(WORSE)
+    assert (registration.version, registration.alias, registry.champion) == (2, "challenger", 1)
+    (reason,) = registration.reasons
     assert reason == "on the validation split its harmonic value 0.6679 is not above the champion's 0.7200"
     assert registry.client.get_model_version(registry.name, "2").tags["reasons"] == reason
-    assert found.sentence == f"{registry.name} version 2, challenger: {reason}"
+    assert registration.sentence == f"{registry.name} version 2, challenger: {reason}"
 
 
 def test_a_better_model_takes_over(registry: Registry) -> None:
@@ -165,11 +172,11 @@ def test_the_champion_is_evaluated_again_after_a_change_of_protocol(registry: Re
         return GOOD.reevaluated(tmp_path / f"again{len(seen)}", OTHER_PROTOCOL, validation=(20, 16))
 
     # Better than the champion was, by the former protocol; not better than it is by the present one.
-    found = registry.register(
+    registration = registry.register(
         factory.Model(seed=6, protocol=OTHER_PROTOCOL, validation=(19, 13)), reevaluate=reevaluate
     )
-    assert (found.alias, registry.champion) == ("challenger", 1)
-    assert "is not above the champion's 0.8889" in found.reasons[0]
+    assert (registration.alias, registry.champion) == ("challenger", 1)
+    assert "is not above the champion's 0.8889" in registration.reasons[0]
     assert seen[0] == {"global.safetensors", "params.yaml", "evaluation.json", "verdicts.npz"}
     better = factory.Model(seed=7, protocol=OTHER_PROTOCOL, validation=(20, 17))
     assert registry.register(better, reevaluate=reevaluate).alias == "champion"
@@ -183,14 +190,14 @@ def test_a_champion_that_cannot_be_evaluated_again_stays(registry: Registry) -> 
     def impossible(kept: Results) -> Results:
         raise BadInput("the data have 10 classes,\nthe model 4")
 
-    found = registry.register(factory.Model(seed=6, protocol=OTHER_PROTOCOL), reevaluate=impossible)
-    (reason,) = found.reasons
+    registration = registry.register(factory.Model(seed=6, protocol=OTHER_PROTOCOL), reevaluate=impossible)
+    (reason,) = registration.reasons
     assert reason == (
         "it can't be compared with the champion, version 1 (the data have 10 classes, the model 4):"
         " promote it with `generalist promote` if it should be champion"
     )
-    found = registry.register(factory.Model(seed=7, protocol=OTHER_PROTOCOL))
-    assert found.reasons == ("the champion was evaluated by another protocol (seed)",)
+    registration = registry.register(factory.Model(seed=7, protocol=OTHER_PROTOCOL))
+    assert registration.reasons == ("the champion was evaluated by another protocol (seed)",)
     assert registry.champion == 1
 
 

@@ -66,8 +66,8 @@ def test_two_projects_register_one_file_at_the_same_time(
     """Neither sees a version of the file, both make one: the lower one stays, for both."""
     registry.register(GOOD)
     with before(monkeypatch, "create_model_version", lambda: other.register(BETTER)):
-        found = registry.register(BETTER)
-    assert (found.version, found.alias) == (2, "champion")
+        registration = registry.register(BETTER)
+    assert (registration.version, registration.alias) == (2, "champion")
     assert versions(registry) == [1, 2]
     assert registry.client.get_model_version(registry.name, "2").tags["former_champion"] == "1"
     assert other.register(BETTER).version == 2
@@ -88,8 +88,8 @@ def test_what_another_project_left_of_one_file_goes(registry: Registry, monkeypa
     tags = registry.client.get_model_version(registry.name, "2").tags
     source = registry.client.get_model_version(registry.name, "2").source
     registry.client.create_model_version(registry.name, source, tags=tags)
-    found = registry.register(BETTER)
-    assert (found.version, found.alias, versions(registry)) == (2, "champion", [1, 2])
+    registration = registry.register(BETTER)
+    assert (registration.version, registration.alias, versions(registry)) == (2, "champion", [1, 2])
 
 
 @pytest.mark.parametrize("at", ["create_model_version", "set_logged_model_tags"])
@@ -100,9 +100,9 @@ def test_a_champion_that_came_meanwhile_is_compared_with(
     registry.register(GOOD)
     registry.results(BEST)
     with before(monkeypatch, at, lambda: other.register(BEST)):
-        found = registry.register(BETTER)
-    assert found.alias == "challenger"
-    assert "on the validation split" in found.reasons[0]
+        registration = registry.register(BETTER)
+    assert registration.alias == "challenger"
+    assert "on the validation split" in registration.reasons[0]
     best = other.register(BEST)
     assert (best.alias, best.reasons, registry.champion) == ("champion", (), best.version)
     assert registry.client.get_model_version(registry.name, str(best.version)).tags["former_champion"] == "1"
@@ -113,8 +113,8 @@ def test_a_first_champion_that_came_meanwhile_is_compared_with(
 ) -> None:
     """Nobody is champion unopposed because nobody was a moment ago."""
     with before(monkeypatch, "create_model_version", lambda: other.register(GOOD)):
-        found = registry.register(WORSE)
-    assert (found.alias, registry.champion) == ("challenger", 1)
+        registration = registry.register(WORSE)
+    assert (registration.alias, registry.champion) == ("challenger", 1)
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def test_a_champion_is_no_opponent_of_itself(registry: Registry) -> None:
     registry.register(GOOD)
     registry.register(BETTER)
     registry.client.delete_model_version_tag(registry.name, "2", "decided")
-    found = registry.register(BETTER)
-    assert (found.alias, found.reasons, registry.champion) == ("champion", (), 2)
+    registration = registry.register(BETTER)
+    assert (registration.alias, registration.reasons, registry.champion) == ("champion", (), 2)
     assert set(registry.client.get_registered_model(registry.name).aliases) == {"champion"}
     assert registry.client.get_model_version(registry.name, "2").tags["former_champion"] == "1"

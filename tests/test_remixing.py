@@ -15,15 +15,24 @@ from hypothesis import strategies as st
 from generalist.config import to_yaml
 from generalist.data import Dataset
 from generalist.errors import BadInput
-from generalist.mixing import Average, Course, combined
+from generalist.mixing import MixingSchedule, RunningAverage, weighted_sum
 from generalist.records import Measured
 from generalist.store import Store, tensors_digest
 from generalist.tensors import Weights
-from generalist.training import Averaged, Fact, Outcome, Training, averaged_experts, best_remix, remixed, sweep
-from generalist.training.remixing import coefficient, simplex
-from pipelines import registry, remixing, steps, tracking
-from pipelines.manifest import write_manifest
+from generalist.training import (
+    AveragedExperts,
+    Fact,
+    Outcome,
+    Trainer,
+    averaged_experts,
+    best_remix,
+    mix_averaged,
+    sweep,
+)
+from generalist.training.remix import coefficient, simplex
+from pipelines import registry, remix, steps, tracking
 from pipelines.results import Results
+from pipelines.results_manifest import write_manifest
 from pipelines.workspace import Workspace
 from tests import tracking_factory
 from tests.command_line import generalist, refused
@@ -31,7 +40,7 @@ from tests.training_factory import small
 
 pytestmark = pytest.mark.long
 
-CHOICE = small().evaluation.choice
+CHOICE = small().evaluation.selection_attack
 SOME = st.integers(1, 12)
 
 
@@ -47,26 +56,26 @@ def trajectory(rng: np.random.Generator, total: int) -> list[Weights]:
     ]
 
 
-def followed(course: Course, path: list[Weights]) -> Weights:
+def followed(course: MixingSchedule, path: list[Weights]) -> Weights:
     """Return the share of a trajectory, as an expert keeps it."""
-    share = Average(path[0], float(course.weight[0]))
+    share = RunningAverage(path[0], float(course.weight[0]))
     for step, weights in enumerate(path[1:], start=1):
         keep, weight = float(course.decay[step]), float(course.weight[step])
         share.update(weights, keep, (1.0 - keep) * weight)
     return share.weights
 
 
-def shares_of(seed: int, total: int, experts: int) -> tuple[Averaged, list[list[Weights]], list[Course]]:
+def shares_of(seed: int, total: int, experts: int) -> tuple[AveragedExperts, list[list[Weights]], list[MixingSchedule]]:
     """Experts on random trajectories, with random mixing weights and decays."""
     rng = np.random.default_rng(seed)
     weights = rng.dirichlet(np.ones(experts), size=total + 1).T + 1e-3
     weights, decay = weights / weights.sum(axis=0), rng.uniform(0, 0.99, size=total + 1)
-    courses = [Course(own, decay) for own in weights]
+    courses = [MixingSchedule(own, decay) for own in weights]
     paths = [trajectory(rng, total) for _ in courses]
     names = [f"expert{index}" for index in range(experts)]
     shares = [followed(course, path) for course, path in zip(courses, paths, strict=True)]
     parts = [coefficient(course, total) for course in courses]
-    return Averaged(dict(zip(names, shares, strict=True)), dict(zip(names, parts, strict=True))), paths, courses
+    return AveragedExperts(dict(zip(names, shares, strict=True)), dict(zip(names, parts, strict=True))), paths, courses
 
 
 @given(seed=st.integers(0, 2**32 - 1), total=SOME, experts=st.integers(2, 4))
@@ -89,8 +98,8 @@ def test_the_training_s_own_weights_give_its_global_learner_back(seed: int, tota
     """To the bit; and the coefficients sum to one."""
     averaged, _, _ = shares_of(seed, total, experts)
     assert sum(averaged.coefficients.values()) == pytest.approx(1, rel=1e-12)
-    whole = combined(list(averaged.shares.values()))
-    assert tensors_digest(remixed(averaged, averaged.coefficients)) == tensors_digest(whole)
+    whole = weighted_sum(list(averaged.shares.values()))
+    assert tensors_digest(mix_averaged(averaged, averaged.coefficients)) == tensors_digest(whole)
 
 
 @given(seed=st.integers(0, 2**32 - 1), factor=st.floats(0, 1))
@@ -98,7 +107,7 @@ def test_a_mixture_is_the_sum_of_the_averaged_experts(seed: int, factor: float) 
     """Each times its factor."""
     averaged, _, _ = shares_of(seed, 5, 2)
     one, other = (averaged.expert(name) for name in averaged.shares)
-    mixture = remixed(averaged, dict(zip(averaged.shares, (factor, 1 - factor), strict=True)))
+    mixture = mix_averaged(averaged, dict(zip(averaged.shares, (factor, 1 - factor), strict=True)))
     expected = factor * one["weight"] + (1 - factor) * other["weight"]
     torch.testing.assert_close(mixture["weight"], expected, rtol=1e-4, atol=1e-5)
 
@@ -113,19 +122,19 @@ def test_the_grid_covers_the_simplex(parts: int, count: int) -> None:
 
 
 @pytest.fixture
-def training(finished: Path, dataset: Dataset) -> Training:
+def training(finished: Path, dataset: Dataset) -> Trainer:
     """The small training, whose store holds all of it."""
-    return Training(small(), dataset, Store(finished))
+    return Trainer(small(), dataset, Store(finished))
 
 
-def test_the_store_s_shares_are_those_of_the_chosen_learner(training: Training, outcome: Outcome) -> None:
+def test_the_store_s_shares_are_those_of_the_chosen_learner(training: Trainer, outcome: Outcome) -> None:
     """Mixed by the coefficients they are the deployed weights, to the bit."""
     averaged = averaged_experts(training, training.ends()[outcome.chosen.epoch])
     assert list(averaged.coefficients) == list(training.config.experts)
-    assert tensors_digest(remixed(averaged, averaged.coefficients)) == outcome.chosen.digest
+    assert tensors_digest(mix_averaged(averaged, averaged.coefficients)) == outcome.chosen.digest
 
 
-def test_a_sweep_holds_the_grid_and_the_trained_learner(training: Training, outcome: Outcome) -> None:
+def test_a_sweep_holds_the_grid_and_the_trained_learner(training: Trainer, outcome: Outcome) -> None:
     """In order of weights; the trained learner as it was measured in training."""
     averaged = averaged_experts(training, training.ends()[outcome.chosen.epoch])
     found = sweep(training, averaged, CHOICE, 3)
@@ -138,7 +147,7 @@ def test_a_sweep_holds_the_grid_and_the_trained_learner(training: Training, outc
 
 @pytest.mark.parametrize("criterion", ["harmonic", "natural", "robust"])
 def test_the_best_mixture_is_never_worse_than_the_trained_one(
-    training: Training, outcome: Outcome, criterion: str, monkeypatch: pytest.MonkeyPatch
+    training: Trainer, outcome: Outcome, criterion: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the same attack; and what was measured once is remembered."""
 
@@ -149,20 +158,20 @@ def test_the_best_mixture_is_never_worse_than_the_trained_one(
 
     found = best()
     assert found.by(criterion) >= outcome.chosen.validation.by(criterion)
-    monkeypatch.setattr("generalist.training.measuring.measure", None)
+    monkeypatch.setattr("generalist.training.validation.measure", None)
     assert best() == found
 
 
 def test_an_expert_outside_the_mixture_has_no_mean(dataset: Dataset, tmp_path: Path) -> None:
     """It is told before the store is read."""
-    training = Training(small("mixing.weights={robust: 1}"), dataset, Store(tmp_path))
+    training = Trainer(small("mixing.weights={robust: 1}"), dataset, Store(tmp_path))
     with pytest.raises(BadInput, match=r"expert natural has 0 of the mixture after epoch 5, too little"):
         averaged_experts(training, training.ends()[5])
 
 
 def test_without_mixing_there_is_nothing_to_mix_again(dataset: Dataset, tmp_path: Path) -> None:
     """One sentence."""
-    training = Training(small("mixing=null", "deploy=expert:natural"), dataset, Store(tmp_path))
+    training = Trainer(small("mixing=null", "deploy=expert:natural"), dataset, Store(tmp_path))
     with pytest.raises(BadInput, match="without mixing has nothing to mix again"):
         averaged_experts(training, training.ends()[5])
 
@@ -197,7 +206,7 @@ def trained(
     for path in (results.weights, results.onnx, results.parity, results.report):  # which nobody reads here
         path.touch()
     write_manifest(results)
-    remixing.look(workspace, results, natural_at_least=None, points=2)  # what it measures is remembered
+    remix.sweep_mixtures(workspace, results, natural_at_least=None, points=2)  # what it measures is remembered
     return folder
 
 
@@ -258,7 +267,7 @@ def test_looking_leaves_a_table_and_a_picture_alone(project: Path) -> None:
 
 def test_of_equals_the_trained_learner_stays(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One sentence; the test split is not touched, and nothing registered."""
-    monkeypatch.setattr(remixing.Goal, "value", lambda *_: 0.5)
+    monkeypatch.setattr(remix.Goal, "value", lambda *_: 0.5)
     done = generalist("remix", "outputs", "--points", "2", "--out", "mixed")
     assert done.exit_code == 0, done.output
     assert "no mixture is better than the learner as it was trained, by harmonic mean" in done.stdout

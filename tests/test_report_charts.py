@@ -15,17 +15,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from generalist.records import History, Measured
-from generalist.report.curves import HAND_BACK, NO_HAND_BACK, accuracies, curves, frame, legend, losses, weights
-from generalist.report.figures import COLOURS, EXPERTS, INK, chart, from_zero, shares, steps
-from generalist.report.looks import Look, looks
-from generalist.report.plane import among_experts, close_up, final, on_test, on_validation
+from generalist.report.curves import (
+    NO_REDISTRIBUTION,
+    REDISTRIBUTION,
+    accuracies,
+    curves,
+    frame,
+    legend,
+    losses,
+    weights,
+)
+from generalist.report.styles import LearnerStyle, learner_styles
+from generalist.report.svg import COLOURS, EXPERTS, INK, chart, from_zero, shares, steps
+from generalist.report.tradeoff_plane import among_experts, close_up, final, on_test, on_validation
 from tests import report_factory as factory
 from tests.report_parser import Parsed
 
 CONFIG = factory.config()
 HISTORY = factory.history(CONFIG)
 EVALUATION = factory.evaluation(CONFIG, HISTORY)
-LOOKS = looks(CONFIG.experts)
+LOOKS = learner_styles(CONFIG.experts)
 PATH = [(r.epoch, r.validation) for r in HISTORY.rounds]
 
 
@@ -91,20 +100,20 @@ def test_a_loss_that_is_no_number_leaves_a_gap(axes: Axes) -> None:
     epochs[9] = epochs[9].model_copy(update={"loss": math.nan})
     epochs[19] = epochs[19].model_copy(update={"loss": math.inf})
     history = factory.history(config).model_copy(update={"epochs": tuple(epochs)})
-    losses(axes, history=history, looks=looks(config.experts))
+    losses(axes, history=history, looks=learner_styles(config.experts))
     np.testing.assert_array_equal(lines(axes)["natural expert"], [(r.epoch, r.loss) for r in epochs])
     assert axes.get_ylim()[1] == pytest.approx(1.06 * epochs[0].loss)
-    svg = chart(lambda axes: losses(axes, history=history, looks=looks(config.experts)), label="loss")
+    svg = chart(lambda axes: losses(axes, history=history, looks=learner_styles(config.experts)), label="loss")
     paths = [path["d"] for path in Parsed(svg).all("path")]
     assert not [path for path in paths if "nan" in path or "inf" in path]
     assert [path.count("M") for path in paths].count(3) == 1
 
 
 def test_every_round_is_marked_on_an_axis_of_epochs(axes: Axes) -> None:
-    """A line at each round, of one kind with hand-back and of another without; the warm-up is named."""
+    """A line at each round, of one kind with redistribution and of another without; the warm-up is named."""
     frame(axes, history=HISTORY, last=factory.EPOCHS)
     found = [(line.get_xdata()[0], line.get_linestyle()) for line in axes.lines]
-    kinds = {True: HAND_BACK["linestyle"], False: NO_HAND_BACK["linestyle"]}
+    kinds = {True: REDISTRIBUTION["linestyle"], False: NO_REDISTRIBUTION["linestyle"]}
     assert kinds[True] != kinds[False]
     assert found == [(r.epoch, kinds[r.handed_back]) for r in HISTORY.rounds]
     assert [text.get_text() for text in axes.texts] == ["warm-up"]
@@ -123,11 +132,11 @@ def test_the_legend_tells_each_learner_and_each_mark() -> None:
     assert [text for _, text in legend(HISTORY, LOOKS)] == [
         *(LOOKS[name].label for name in (*CONFIG.experts, "global")),
         "mixing round, experts go on from the mixture",
-        "round without hand-back",
+        "round without redistribution",
         "chosen",
     ]
     alone = factory.config("natural", mixed=False)
-    found = legend(factory.history(alone), looks(alone.experts))
+    found = legend(factory.history(alone), learner_styles(alone.experts))
     assert [text for _, text in found] == ["natural expert", "chosen"]
 
 
@@ -176,7 +185,7 @@ def test_a_single_perfect_candidate_has_a_plane() -> None:
 def test_text_in_charts_is_text_and_never_markup() -> None:
     """Names with tags, quotes, dollars and references to ids come out as they are."""
     evil = """<script>alert(1)</script> $x$ & id="a" style="fill: #0072b2" """.strip()
-    look = Look(evil, COLOURS["c0"], "-", "s")
+    look = LearnerStyle(evil, COLOURS["c0"], "-", "s")
     parsed = Parsed(on_test(EVALUATION, 0, dict.fromkeys(LOOKS, look)).chart)
     assert not parsed.all("script")
     assert parsed.text("text").count(evil) == len(EVALUATION.learners)

@@ -13,8 +13,8 @@ from PIL import Image
 from generalist.config import Quantity
 from generalist.report import Gallery, write_curves
 from generalist.report.gallery import cards
-from generalist.report.looks import change, looks
-from generalist.report.plane import _beside
+from generalist.report.styles import change, learner_styles
+from generalist.report.tradeoff_plane import _beside
 from tests import report_factory as factory
 
 
@@ -98,7 +98,7 @@ def test_the_table_of_curves_holds_every_measurement(tmp_path: Path) -> None:
 
 def test_up_to_twelve_experts_look_different() -> None:
     """Neither two lines nor two marks of a dozen experts and the global learner are alike."""
-    found = looks([f"expert{index}" for index in range(12)]).values()
+    found = learner_styles([f"expert{index}" for index in range(12)]).values()
     assert len({(look.colour, look.dash) for look in found}) == 13
     assert len({(look.colour, look.marker) for look in found}) == 13
 

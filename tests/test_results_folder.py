@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from generalist.atomic_files import partial_name
 from generalist.config import preset_path
 from generalist.errors import BadInput
-from generalist.writing import part_of
-from pipelines.boundary import check_within
-from pipelines.manifest import writing
+from pipelines.deployment_limits import check_within
 from pipelines.results import Results, check_target
+from pipelines.results_manifest import writing
 from pipelines.workspace import Workspace
 from tests.command_line import refused
 
@@ -57,7 +57,7 @@ def test_a_folder_of_results_is_taken_again(place: Workspace) -> None:
     check_target(results, place)
     results.folder.mkdir()
     check_target(results, place)
-    with part_of(results.onnx) as killed:
+    with partial_name(results.onnx) as killed:
         pass
     for name in (".gitignore", "model.onnx", killed.name, "remix.png"):
         (results.folder / name).touch()

@@ -12,22 +12,22 @@ from generalist.config import to_yaml
 from generalist.data import Dataset
 from generalist.records import EpochRecord
 from generalist.store import Store
-from generalist.training import Training, duration
+from generalist.training import Trainer, duration
 from tests.training_factory import finish, small
 
 
 def _trained_epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list that grows by the epoch whenever a unit trains one."""
-    from generalist.units import Unit
+    from generalist.expert_group import ExpertGroup
 
     trained: list[int] = []
-    epoch = Unit.epoch
+    epoch = ExpertGroup.epoch
 
     def counted(self, data, **how):  # type: ignore[no-untyped-def]
         trained.extend(expert.epoch + 1 for expert in self.experts)
         return epoch(self, data, **how)
 
-    monkeypatch.setattr(Unit, "epoch", counted)
+    monkeypatch.setattr(ExpertGroup, "epoch", counted)
     return trained
 
 
@@ -64,17 +64,17 @@ def test_whatever_decides_a_trajectory_is_in_its_key(dataset: Dataset, tmp_path:
     """Each of these gives the robust expert other keys; none is mistaken for the other."""
     keys = []
     for config in (small(), small(override)):
-        training = Training(config, dataset, Store(tmp_path))
+        training = Trainer(config, dataset, Store(tmp_path))
         keys.append(training._keys.ahead(training.rounds[0], ("robust",), {"robust": training._keys.start("robust")}))
     last = max(keys[0]["robust"])
     assert keys[0]["robust"][last].trajectory != keys[1]["robust"][last].trajectory
 
 
 def test_mixing_is_in_the_key_of_the_share_alone(dataset: Dataset, tmp_path: Path) -> None:
-    """Before the first hand-back a trajectory knows nothing of weights and decay."""
+    """Before the first redistribution a trajectory knows nothing of weights and decay."""
     keys = []
     for config in (small(), small("mixing.decay=0.9", "mixing.weights.robust=0.5")):
-        training = Training(config, dataset, Store(tmp_path))
+        training = Trainer(config, dataset, Store(tmp_path))
         ahead = training._keys.ahead(training.rounds[0], ("robust",), {"robust": training._keys.start("robust")})
         keys.append(ahead["robust"][2])
     assert keys[0].trajectory == keys[1].trajectory
@@ -88,8 +88,8 @@ def test_mixing_is_in_the_key_of_the_share_alone(dataset: Dataset, tmp_path: Pat
     ("overrides", "left", "since"),
     [
         ((), 10, 1),
-        (("evaluation.choice.steps=1", "evaluation.attack=standard"), 0, 0),
-        (("mixing.interval=2",), 4, 4),  # the warm-up is used again, and the epoch after the first hand-back
+        (("evaluation.selection_attack.steps=1", "evaluation.attack=standard"), 0, 0),
+        (("mixing.interval=2",), 4, 4),  # the warm-up is used again, and the epoch after the first redistribution
         (("mixing.warm_up=4",), 6, 3),  # it goes on from the shorter one
         (("mixing.decay=0.1",), 10, 1),
         (("experts.robust.optimizer.lr=0.01",), 8, 1),
@@ -109,7 +109,7 @@ def test_a_forecast_is_what_is_then_trained(
     """Epochs of experts, counted before and while they are trained, and the first; the first case begins with nothing."""
     trained = _trained_epochs(monkeypatch)
     store = finished if overrides else tmp_path / "empty"
-    work = Training(small(*overrides), dataset, Store(store)).forecast()
+    work = Trainer(small(*overrides), dataset, Store(store)).forecast()
     assert sum(len(own.unit) * own.epochs for own in work) == left
     finish(small(*overrides), dataset, store)
     assert len(trained) == left
@@ -118,20 +118,20 @@ def test_a_forecast_is_what_is_then_trained(
 
 def test_a_forecast_writes_and_computes_nothing(dataset: Dataset, tmp_path: Path) -> None:
     """There is not even a folder afterwards."""
-    Training(small(), dataset, Store(tmp_path / "store")).forecast()
+    Trainer(small(), dataset, Store(tmp_path / "store")).forecast()
     assert not (tmp_path / "store").exists()
 
 
 def test_a_forecast_takes_as_long_as_such_epochs_took(dataset: Dataset, finished: Path) -> None:
     """Units side by side take as long as the slowest; what was never trained here has no time."""
     config = small("training.epochs=9")
-    work = Training(config, dataset, Store(finished)).forecast()
+    work = Trainer(config, dataset, Store(finished)).forecast()
     slowest = {own.round.index: max(part.seconds or 0.0 for part in work if part.round == own.round) for own in work}
     assert duration(work) == pytest.approx(
         sum(slowest[index] for index in range(work[-1].round.index - 3, 99) if index in slowest)
     )
     other = small("experts.robust.objective.attack.steps=9")
-    assert duration(Training(other, dataset, Store(finished)).forecast()) is None
+    assert duration(Trainer(other, dataset, Store(finished)).forecast()) is None
 
 
 # --- plug-ins ---------------------------------------------------------------------------------------
@@ -181,6 +181,6 @@ def test_a_new_plug_in_file_leaves_nothing_to_train(tmp_path: Path) -> None:
     for kind in ("models", "threats", "data/sources", "attacks/members"):
         (tmp_path / "generalist" / kind / "brand_new.py").write_text("NEW = 1\n", encoding="utf-8")
     assert "to train: nothing; the store holds all 4 epochs" in told(tmp_path, *plan)
-    with (tmp_path / "generalist" / "units.py").open("a", encoding="utf-8") as file:
+    with (tmp_path / "generalist" / "expert_group.py").open("a", encoding="utf-8") as file:
         file.write("NEW = 1\n")
     assert "to train: 4 of 4 epochs" in told(tmp_path, *plan)

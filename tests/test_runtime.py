@@ -9,8 +9,8 @@ import pytest
 from onnx import TensorProto
 
 from generalist.errors import BadInput
+from generalist.export.integrity import with_digests
 from generalist.export.runtime import TILE, Runtime
-from generalist.export.seal import sealed
 from tests import onnx_models
 from tests.onnx_models import CHANNELS, HEIGHT, WEIGHT, WIDTH
 
@@ -18,7 +18,7 @@ from tests.onnx_models import CHANNELS, HEIGHT, WEIGHT, WIDTH
 def written(folder: Path, model: onnx.ModelProto) -> Path:
     """Return the model in a sealed file."""
     path = folder / "model.onnx"
-    path.write_bytes(sealed(model, {}))
+    path.write_bytes(with_digests(model, {}))
     return path
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from generalist.errors import BadInput
-from generalist.export.seal import GRAPH, METADATA, graph_digest, read_metadata, sealed, verify
+from generalist.export.integrity import GRAPH, METADATA, graph_digest, read_metadata, verify, with_digests
 from tests import onnx_models
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -19,7 +19,7 @@ LINEAGE = {"class_names": '["cat","dög","owl","yak"]', "git_commit": "0" * 40}
 @pytest.fixture(scope="module")
 def content() -> bytes:
     """An intact file."""
-    return sealed(onnx_models.linear(), LINEAGE)
+    return with_digests(onnx_models.linear(), LINEAGE)
 
 
 @pytest.fixture
@@ -40,26 +40,26 @@ def test_an_intact_file_gives_its_metadata(path: Path) -> None:
 def test_any_strings_can_be_carried(metadata: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keys and values of any characters survive; the order in which they were given leaves no trace."""
     path = tmp_path_factory.mktemp("seal") / "model.onnx"
-    path.write_bytes(sealed(onnx_models.linear(), metadata))
+    path.write_bytes(with_digests(onnx_models.linear(), metadata))
     assert {key: value for key, value in verify(path).items() if key not in (GRAPH, METADATA)} == metadata
-    assert sealed(onnx_models.linear(), dict(reversed(metadata.items()))) == path.read_bytes()
+    assert with_digests(onnx_models.linear(), dict(reversed(metadata.items()))) == path.read_bytes()
 
 
 @pytest.mark.parametrize("key", [GRAPH, METADATA])
 def test_the_keys_of_the_digests_are_reserved(key: str) -> None:
     """Nobody else writes a digest."""
     with pytest.raises(ValueError, match=f"metadata key {key} is reserved"):
-        sealed(onnx_models.linear(), {key: "mine"})
+        with_digests(onnx_models.linear(), {key: "mine"})
 
 
 def test_the_graph_digest_is_of_graph_and_weights_alone(path: Path) -> None:
     """Other metadata, the same digest; another weight, another digest."""
     digest = graph_digest(path)
-    path.write_bytes(sealed(onnx_models.linear(), {"other": "metadata"}))
+    path.write_bytes(with_digests(onnx_models.linear(), {"other": "metadata"}))
     assert graph_digest(path) == digest
     weight = onnx_models.WEIGHT.copy()
     weight[0, 0] = np.nextafter(weight[0, 0], np.float32(9))
-    path.write_bytes(sealed(onnx_models.linear(weight=weight), LINEAGE))
+    path.write_bytes(with_digests(onnx_models.linear(weight=weight), LINEAGE))
     assert graph_digest(path) != digest
 
 
@@ -68,7 +68,7 @@ def test_sealing_leaves_the_model_as_it_was() -> None:
     model = onnx_models.linear()
     model.metadata_props.add(key="stale", value="1")
     before = model.SerializeToString()
-    assert b"stale" not in sealed(model, LINEAGE)
+    assert b"stale" not in with_digests(model, LINEAGE)
     assert model.SerializeToString() == before
 
 
@@ -147,6 +147,6 @@ def test_a_seal_does_not_make_a_model_valid(path: Path) -> None:
     """The checker of ONNX has its say after the digests."""
     model = onnx_models.linear()
     model.graph.node[1].input[0] = "nowhere"
-    path.write_bytes(sealed(model, LINEAGE))
+    path.write_bytes(with_digests(model, LINEAGE))
     with pytest.raises(BadInput, match=r"model\.onnx is not a valid ONNX model \(.*\): export it again"):
         verify(path)

@@ -18,7 +18,7 @@ from generalist.objectives import Context, Learner, Loss, Objective
 from generalist.records import EpochRecord
 from generalist.store import Store
 from generalist.tensors import Batch, Images
-from generalist.training import Position, Training
+from generalist.training import CheckpointRef, Trainer
 from generalist.training.plan import plan
 from tests.training_factory import abandon, digests, finish, small
 
@@ -58,13 +58,13 @@ def test_a_sequence_that_can_not_be_is_refused(overrides: tuple[str, ...], sente
 
 
 def test_rounds_end_where_experts_begin_and_end() -> None:
-    """In the others an expert stands still; without mixing nothing is handed back."""
-    rounds = plan(small(*ALONE, *TAUGHT, "training.checkpoint=5"))
-    assert [(own.start, own.stop) for own in rounds] == [(0, 2), (2, 5)]
+    """In the others an expert stands still; without mixing nothing is redistributed."""
+    rounds = plan(small(*ALONE, *TAUGHT, "training.checkpoint_epochs=5"))
+    assert [(round_.start, round_.stop) for round_ in rounds] == [(0, 2), (2, 5)]
     assert [own.still for own in rounds] == [{"robust"}, {"natural"}]
     assert [own.beginning for own in rounds] == [{"robust"}, set()]
     mixed = plan(small(*TAUGHT, "mixing.warm_up=3"))
-    assert [(own.stop, own.hand_back) for own in mixed] == [(2, False), (3, True), (4, True), (5, False)]
+    assert [(own.stop, own.redistribute) for own in mixed] == [(2, False), (3, True), (4, True), (5, False)]
 
 
 def test_an_expert_that_ends_early_is_one_of_a_shorter_training(dataset: Dataset, tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_an_expert_that_ends_early_is_one_of_a_shorter_training(dataset: Dataset
     assert digests(both)["natural"] == digests(alone)["natural"]
     for name, own in both.learners["robust"].items():
         torch.testing.assert_close(own, alone.learners["natural"][name], rtol=0, atol=1e-6)
-    trained = [(own.expert, own.epoch) for own in facts if isinstance(own, EpochRecord)]
+    trained = [(fact.expert, fact.epoch) for fact in facts if isinstance(fact, EpochRecord)]
     assert trained == [("natural", 1), ("natural", 2), ("robust", 3), ("robust", 4), ("robust", 5)]
 
 
@@ -88,16 +88,16 @@ def test_a_sequence_goes_on_to_the_same_bits(dataset: Dataset, tmp_path: Path, m
     abandon(config, dataset, tmp_path / "left", after=6)
     assert digests(finish(config, dataset, tmp_path / "left")[1]) == whole
     if not mixing:
-        rare = finish(small(*mixing, *TAUGHT, "training.checkpoint=4"), dataset, tmp_path / "rare")[1]
+        rare = finish(small(*mixing, *TAUGHT, "training.checkpoint_epochs=4"), dataset, tmp_path / "rare")[1]
         assert digests(rare)["natural"] == whole["natural"]
 
 
 def test_a_position_with_a_teacher_travels_as_plain_values(dataset: Dataset, tmp_path: Path) -> None:
     """As Prefect's tasks get it."""
-    ends = Training(small(*ALONE, *TAUGHT), dataset, Store(tmp_path)).ends()[5]
+    ends = Trainer(small(*ALONE, *TAUGHT), dataset, Store(tmp_path)).ends()[5]
     assert ends["robust"].teacher is not None
     carried = json.loads(json.dumps(to_jsonable_python(ends)))
-    assert TypeAdapter(dict[str, Position]).validate_python(carried) == ends
+    assert TypeAdapter(dict[str, CheckpointRef]).validate_python(carried) == ends
 
 
 @pytest.mark.long

@@ -15,7 +15,7 @@ import pytest
 from generalist.config import load, to_yaml
 from generalist.errors import BadInput
 from pipelines import serving
-from pipelines.following import Child
+from pipelines.end_with_parent import Child
 from pipelines.orchestration import answers
 from pipelines.serving.deployment import abandon_runs, polled_since
 from tests.prefect_server import exported
@@ -31,7 +31,7 @@ SMALL = (
     "model.width=4",
     "evaluation.images=10",
     "evaluation.pgd.steps=1",
-    "evaluation.choice.steps=1",
+    "evaluation.selection_attack.steps=1",
     "evaluation.attack=quick",
 )
 STUBBORN = """
@@ -87,7 +87,7 @@ def test_a_reserved_port_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_ending_a_process_ends_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its children go too, and those that ignore SIGTERM are killed."""
-    monkeypatch.setattr("pipelines.following._ENDS_WITHIN", 0.5)
+    monkeypatch.setattr("pipelines.end_with_parent._ENDS_WITHIN", 0.5)
     process = started(tmp_path, STUBBORN)
     until("both run", lambda: all((tmp_path / f"ready-{who}").exists() for who in ("parent", "child")))
     assert process.poll() is None
@@ -218,7 +218,7 @@ def test_a_second_shell_runs_the_deployment_and_ctrl_c_ends_everything(
         assert listed.returncode == 0, listed.stdout + listed.stderr
 
         space = {"mixing.decay": {"choices": [0.1, 0.2]}}
-        asked = ["tuning.trials=2", "tuning.attack=choice", f"tuning.space={json.dumps(space)}"]
+        asked = ["tuning.trials=2", "tuning.attack=selection", f"tuning.space={json.dumps(space)}"]
         done = deployment_run(given, shell, f"overrides={json.dumps(asked)}", deployment="generalist-tune/search")
         assert done.returncode == 0, done.stdout
         assert "Failed" not in done.stdout

@@ -9,7 +9,18 @@ from generalist.config import Config
 from generalist.data import Dataset
 from generalist.records import EpochRecord
 from generalist.store import Store
-from generalist.training import Cuts, Facts, InProcess, Outcome, Positions, Round, Sharing, Training, drive, unheard
+from generalist.training import (
+    CheckpointRefs,
+    Cuts,
+    Facts,
+    InProcessRunner,
+    Outcome,
+    Round,
+    Sharing,
+    Trainer,
+    drive,
+    ignore,
+)
 from tests.training_factory import LeftError, digests, finish, leaving, small
 
 pytestmark = pytest.mark.long
@@ -20,21 +31,21 @@ DECAYS = (0.1, 0.2)
 
 def _trained(config: Config, dataset: Dataset, store: Path, sharing: Sharing) -> tuple[int, Outcome]:
     """Train among others; return how many epochs of experts were trained, and what came of it."""
-    training, facts = Training(config, dataset, Store(store), sharing=sharing), Facts(unheard)
+    training, facts = Trainer(config, dataset, Store(store), sharing=sharing), Facts(ignore)
     counting = Counting(training, facts)
     found = drive(training, counting, facts)
     return counting.epochs, found
 
 
-class Counting(InProcess):
+class Counting(InProcessRunner):
     """Counts the epochs of experts that are trained."""
 
     epochs = 0
 
-    def advance_unit(self, round_: Round, unit: Sequence[str], positions: Positions) -> Cuts:
+    def advance_group(self, round_: Round, unit: Sequence[str], positions: CheckpointRefs) -> Cuts:
         """Count, then train."""
         self.epochs += self.training.work(round_, unit, positions).epochs * len(unit)
-        return super().advance_unit(round_, unit, positions)
+        return super().advance_group(round_, unit, positions)
 
 
 def _alone(config: Config, dataset: Dataset, folder: Path) -> dict[str, str]:
@@ -67,7 +78,7 @@ def test_a_longer_warm_up_goes_on_and_companions_go_with_it(dataset: Dataset, tm
 def test_intervals_share_their_first_epochs_whichever_comes_first(
     dataset: Dataset, tmp_path: Path, intervals: tuple[int, int]
 ) -> None:
-    """After the first hand-back, up to the end of the shorter interval."""
+    """After the first redistribution, up to the end of the shorter interval."""
     sharing, counts = Sharing(cuts=frozenset({3, 5})), []
     for interval in intervals:
         config = small(f"mixing.interval={interval}")
@@ -78,7 +89,7 @@ def test_intervals_share_their_first_epochs_whichever_comes_first(
 
 
 def test_coupled_experts_share_their_warm_up_alone(dataset: Dataset, tmp_path: Path) -> None:
-    """Handing back between steps parts an expert from its companions; its own share stays right."""
+    """Redistributing between steps parts an expert from its companions; its own share stays right."""
     configs = [small("mixing.interval={steps: 1}", f"mixing.decay={decay}") for decay in DECAYS]
     for config, other, epochs in ((*configs, 10), (*reversed(configs), 6)):
         trained, found = _trained(config, dataset, tmp_path / "shared", Sharing(alternatives=(other,)))
@@ -89,7 +100,7 @@ def test_coupled_experts_share_their_warm_up_alone(dataset: Dataset, tmp_path: P
 def test_only_what_is_asked_for_is_measured(dataset: Dataset, tmp_path: Path) -> None:
     """The global learner at the ends of rounds and at the given epochs; no expert anywhere."""
     sharing = Sharing(cuts=frozenset({3, 4}), measured=frozenset({4}))
-    config = small("mixing.interval=3", "training.checkpoint=5")
+    config = small("mixing.interval=3", "training.checkpoint_epochs=5")
     _, found = _trained(config, dataset, tmp_path, sharing)
     assert [record.epoch for record in found.history.course] == [2, 4, 5]
     assert all(record.validation is None for record in found.history.epochs if isinstance(record, EpochRecord))
@@ -97,8 +108,8 @@ def test_only_what_is_asked_for_is_measured(dataset: Dataset, tmp_path: Path) ->
 
 def test_a_killed_warm_up_goes_on_with_its_companions(dataset: Dataset, tmp_path: Path) -> None:
     """What was stored on the way holds their shares, too, so the next one still finds them."""
-    first, other = (small("training.checkpoint=5", f"mixing.decay={decay}") for decay in DECAYS)
-    training = Training(first, dataset, Store(tmp_path / "shared"), sharing=Sharing(alternatives=(other,)))
+    first, other = (small("training.checkpoint_epochs=5", f"mixing.decay={decay}") for decay in DECAYS)
+    training = Trainer(first, dataset, Store(tmp_path / "shared"), sharing=Sharing(alternatives=(other,)))
     positions = training.start()
     for name in ("natural", "robust"):
         with pytest.raises(LeftError):

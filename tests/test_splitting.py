@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from generalist.data import Split
-from generalist.data.splitting import hold_back
+from generalist.data.splits import stratified_split
 from generalist.errors import BadInput
 
 
@@ -27,7 +27,7 @@ def test_parts_are_disjoint_ordered_and_hold_every_class_or_are_refused(
     """Each sample is in one part with its label, in the original order; a class on one side only is refused."""
     split, names = numbered(counts), tuple(f"c{index}" for index in range(len(counts)))
     try:
-        parts = hold_back(split, share, seed=seed, class_names=names, purpose="test")
+        parts = stratified_split(split, share, seed=seed, class_names=names, purpose="test")
     except BadInput:
         return
     positions = [part.images.ravel() for part in parts]
@@ -46,11 +46,11 @@ def test_the_class_that_can_not_be_on_both_sides_is_named(counts: list[int], sha
     """Whether it would be missing in what is held back, in what is kept, or can't be parted at all."""
     names = tuple(f"c{index}" for index in range(len(counts)))
     with pytest.raises(BadInput, match=f"class '{scarce}' has {min(counts)} images"):
-        hold_back(numbered(counts), share, seed=0, class_names=names, purpose="test")
+        stratified_split(numbered(counts), share, seed=0, class_names=names, purpose="test")
 
 
 def test_a_fair_split_is_not_refused() -> None:
     """A share of 0.2 of 2 × 10 samples holds two of each back."""
-    kept, held = hold_back(numbered([10, 10]), 0.2, seed=0, class_names=("a", "b"), purpose="test")
+    kept, held = stratified_split(numbered([10, 10]), 0.2, seed=0, class_names=("a", "b"), purpose="test")
     assert np.bincount(kept.labels).tolist() == [8, 8]
     assert np.bincount(held.labels).tolist() == [2, 2]

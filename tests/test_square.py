@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from generalist.attacks import margin, square
-from generalist.attacks.victim import Victim
+from generalist.attacks.attack_target import AttackTarget
 from generalist.config.section import part_names
 from generalist.errors import BadInput
 from generalist.randomness import ImageStreams
 from generalist.threats import Threat
-from generalist.threats.geometry.squares import Bumps, Corners, side
+from generalist.threats.geometry.square_patterns import Bumps, Corners, side
 from tests.exact_linear import exact_distances
 from tests.strategies import conv_net, generator, images, linear_net, norms, seeds, threats
 
@@ -49,9 +49,9 @@ def one_by_one(monkeypatch):
 def asked_on_a_plateau(pixels: torch.Tensor, threat: Threat, queries: int, seed: int = 0) -> torch.Tensor:
     """Return what is asked about one image: the start, and then candidates made from it alone."""
     network = Plateau()
-    victim, cost = Victim(network).counted(pixels)
-    found = square(victim, pixels, zeros(pixels), threat, streams(pixels, zeros(pixels), seed), queries=queries)
-    assert not found.broken.any() and torch.equal(found.adversarial[0], network.seen[0])
+    victim, cost = AttackTarget(network).counted(pixels)
+    result = square(victim, pixels, zeros(pixels), threat, streams(pixels, zeros(pixels), seed), queries=queries)
+    assert not result.broken.any() and torch.equal(result.adversarial[0], network.seen[0])
     assert cost.forward.item() == len(network.seen)
     return torch.stack(network.seen)
 
@@ -67,11 +67,11 @@ def test_every_point_asked_is_allowed(pixels, threat, seed):
         seen.append(points.clone())
         return network(points)
 
-    found = square(recorded, pixels, zeros(pixels), threat, streams(pixels, zeros(pixels), seed), queries=30)
-    assert found.adversarial.shape == pixels.shape
-    for points in [*seen, found.adversarial]:
+    result = square(recorded, pixels, zeros(pixels), threat, streams(pixels, zeros(pixels), seed), queries=30)
+    assert result.adversarial.shape == pixels.shape
+    for points in [*seen, result.adversarial]:
         assert (points >= 0).all() and (points <= 1).all() and not points.isnan().any()
-    assert (threat.distance(found.adversarial, pixels) <= float(threat.eps) * (1 + 1e-6)).all()
+    assert (threat.distance(result.adversarial, pixels) <= float(threat.eps) * (1 + 1e-6)).all()
     for points in seen:
         # Rows are candidates of some image each: near enough to one of them.
         nearest = torch.stack([threat.distance(points, one.expand_as(points)) for one in pixels]).amin(0)
@@ -86,10 +86,10 @@ def test_any_shape_can_be_attacked(norm, shape):
     network = conv_net((3, *shape))
     labels = network(pixels).argmax(1)
     threat = Threat(norm, 0.2)
-    found = square(network, pixels, labels, threat, streams(pixels, labels), queries=40)
-    assert (found.adversarial != pixels).flatten(1).any(1).all()
+    result = square(network, pixels, labels, threat, streams(pixels, labels), queries=40)
+    assert (result.adversarial != pixels).flatten(1).any(1).all()
     start = threat.geometry.squares(threat.ball(pixels), streams(pixels, labels)).start()
-    assert (margin(network(found.adversarial), labels) <= margin(network(start), labels) + 1e-6).all()
+    assert (margin(network(result.adversarial), labels) <= margin(network(start), labels) + 1e-6).all()
 
 
 def test_the_squares_shrink_as_published():
@@ -184,7 +184,7 @@ def test_trying_ahead_changes_nothing(monkeypatch, seed, norm):
     found, costs = [], []
     for ahead in (((0, 1),), ((60, 7), (20, 3), (0, 1))):
         monkeypatch.setattr(sys.modules["generalist.attacks.square"], "AHEAD", ahead)
-        victim, cost = Victim(network).counted(pixels)
+        victim, cost = AttackTarget(network).counted(pixels)
         found.append(square(victim, pixels, labels, threat, streams(pixels, labels), queries=150))
         costs.append(cost.forward)
     assert torch.equal(found[0].broken, found[1].broken) and torch.equal(found[0].adversarial, found[1].adversarial)
@@ -203,11 +203,11 @@ def test_only_what_lowers_the_margin_is_kept(seed, norm, one_by_one):
         seen.append(margin(network(points), labels.expand(len(points)))[0].item())
         return network(points)
 
-    victim, cost = Victim(recorded).counted(pixels)
-    found = square(victim, pixels, labels, Threat(norm, 0.2), streams(pixels, labels), queries=100)
-    assert margin(network(found.adversarial), labels).item() == pytest.approx(min(seen), abs=1e-5)
-    assert bool(found.broken) == (min(seen) <= 0)
-    assert cost.forward.item() == len(seen) and (len(seen) < 100 or not found.broken)
+    victim, cost = AttackTarget(recorded).counted(pixels)
+    result = square(victim, pixels, labels, Threat(norm, 0.2), streams(pixels, labels), queries=100)
+    assert margin(network(result.adversarial), labels).item() == pytest.approx(min(seen), abs=1e-5)
+    assert bool(result.broken) == (min(seen) <= 0)
+    assert cost.forward.item() == len(seen) and (len(seen) < 100 or not result.broken)
     assert all(earlier > 0 for earlier in seen[:-1]), "a broken image is asked nothing more"
 
 
@@ -221,10 +221,10 @@ def test_on_a_linear_model_it_breaks_what_can_be_broken(norm, shape, slack):
     labels = network(pixels).argmax(1)
     exact = exact_distances(network[1].weight.detach(), network[1].bias.detach(), pixels, labels, norm)
     eps = exact.median().item() / slack
-    found = square(network, pixels, labels, Threat(norm, eps), streams(pixels, labels), queries=1200)
-    assert found.broken[exact < slack * eps].all()
-    assert not found.broken[exact > eps].any()
-    assert 10 < found.broken.sum() < 35
+    result = square(network, pixels, labels, Threat(norm, eps), streams(pixels, labels), queries=1200)
+    assert result.broken[exact < slack * eps].all()
+    assert not result.broken[exact > eps].any()
+    assert 10 < result.broken.sum() < 35
 
 
 @settings(max_examples=3)
@@ -234,11 +234,11 @@ def test_an_image_is_searched_alike_in_any_company(seed, norm, random):
     network = conv_net((1, 5, 6), seed=seed)
     pixels = torch.rand(90, 1, 5, 6, generator=generator(seed))
     labels, threat = network(pixels).argmax(1), Threat(norm, 0.1 if norm == "linf" else 0.3)
-    victim, cost = Victim(network).counted(pixels)
+    victim, cost = AttackTarget(network).counted(pixels)
     together = square(victim, pixels, labels, threat, streams(pixels, labels), queries=60)
     for count in (1, 40):
         rows = torch.tensor(random.sample(range(90), count))
-        victim, fewer_cost = Victim(network).counted(pixels[rows])
+        victim, fewer_cost = AttackTarget(network).counted(pixels[rows])
         fewer = square(victim, pixels[rows], labels[rows], threat, streams(pixels, labels)[rows], queries=60)
         assert torch.equal(fewer.broken, together.broken[rows])
         assert torch.equal(fewer.adversarial, together.adversarial[rows])
@@ -254,9 +254,9 @@ def test_a_batch_that_the_start_already_breaks_needs_one_pass():
         seen.append(len(points))
         return torch.tensor([0.0, 1.0]).repeat(len(points), 1)
 
-    victim, cost = Victim(wrong).counted(pixels)
-    found = square(victim, pixels, zeros(pixels), Threat("linf", 0.1), streams(pixels, zeros(pixels)))
-    assert found.broken.all() and (cost.forward == 1).all() and len(seen) == 1
+    victim, cost = AttackTarget(wrong).counted(pixels)
+    result = square(victim, pixels, zeros(pixels), Threat("linf", 0.1), streams(pixels, zeros(pixels)))
+    assert result.broken.all() and (cost.forward == 1).all() and len(seen) == 1
 
 
 def test_logits_that_are_not_numbers_are_claimed_as_broken():
@@ -267,9 +267,9 @@ def test_logits_that_are_not_numbers_are_claimed_as_broken():
         up = (points > 0.5).flatten(1).float().mean(1)
         return torch.stack([torch.where(up > 0.7, torch.nan, 1.0), torch.zeros(len(points))], dim=1)
 
-    victim, cost = Victim(network).counted(pixels)
-    found = square(victim, pixels, zeros(pixels), Threat("linf", 0.1), streams(pixels, zeros(pixels)), queries=50)
-    assert found.broken.all() and cost.forward.item() > 1
+    victim, cost = AttackTarget(network).counted(pixels)
+    result = square(victim, pixels, zeros(pixels), Threat("linf", 0.1), streams(pixels, zeros(pixels)), queries=50)
+    assert result.broken.all() and cost.forward.item() > 1
 
 
 def test_a_search_without_queries_is_refused():

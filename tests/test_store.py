@@ -6,9 +6,9 @@ from pathlib import Path, PurePosixPath
 import pytest
 import torch
 
+from generalist.atomic_files import write_atomically
 from generalist.errors import BadInput
-from generalist.store import Lost, Remote, Store, tensors_digest, write_tensors
-from generalist.writing import write_atomically
+from generalist.store import Remote, StateLost, Store, tensors_digest, write_tensors
 
 KEY = "ab" * 32
 
@@ -23,10 +23,10 @@ def store(tmp_path: Path) -> Store:
 
 def test_what_is_saved_is_loaded(store: Store) -> None:
     """Tensors with shape and dtype, and facts."""
-    found = store.load(KEY)
-    assert torch.equal(found.tensors["w"], torch.arange(6.0).view(2, 3))
-    assert found.tensors["n"].dtype == torch.int64
-    assert found.facts == {"epoch": 4, "seen": [1.5], "kind": "state", "key": KEY}
+    loaded = store.load(KEY)
+    assert torch.equal(loaded.tensors["w"], torch.arange(6.0).view(2, 3))
+    assert loaded.tensors["n"].dtype == torch.int64
+    assert loaded.facts == {"epoch": 4, "seen": [1.5], "kind": "state", "key": KEY}
     assert KEY in store
     assert "cd" * 32 not in store
 
@@ -36,7 +36,7 @@ def test_a_truncated_state_is_refused(store: Store, length: int) -> None:
     """One sentence names the file and the mend; it is out of the way then, and whoever looks finds it."""
     path = store.path(KEY)
     path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(Lost, match=r"state file .* is damaged .*: the next run computes it again"):
+    with pytest.raises(StateLost, match=r"state file .* is damaged .*: the next run computes it again"):
         store.load(KEY)
     assert KEY not in store
     assert path.with_name(path.name + ".damaged").is_file()
@@ -48,7 +48,7 @@ def test_every_changed_byte_of_a_tensor_is_seen(store: Store) -> None:
     whole = path.read_bytes()
     for offset in range(len(whole) - 32, len(whole)):
         path.write_bytes(whole[:offset] + bytes([whole[offset] ^ 1]) + whole[offset + 1 :])
-        with pytest.raises(Lost, match="checksum differs"):
+        with pytest.raises(StateLost, match="checksum differs"):
             store.load(KEY)
 
 
@@ -85,7 +85,7 @@ def test_the_digest_sees_names_shapes_dtypes_and_values() -> None:
         {"a": torch.zeros(2, dtype=torch.float64)},
         {"a": torch.tensor([0.0, 0.0, 0.0, -0.0])},
     ]
-    assert len({tensors_digest(own) for own in tensors}) == len(tensors)
+    assert len({tensors_digest(tensor) for tensor in tensors}) == len(tensors)
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
@@ -199,10 +199,10 @@ def test_a_file_torn_on_its_way_is_lost_not_used(remote: Remote, tmp_path: Path)
     half = tmp_path / "half"
     half.write_bytes(one.path(KEY).read_bytes()[:-5])
     remote.send(PurePosixPath(one.path(KEY).relative_to(one.folder)), half)
-    with pytest.raises(Lost, match="is damaged"):
+    with pytest.raises(StateLost, match="is damaged"):
         other.load(KEY)
     assert KEY not in other
-    with pytest.raises(Lost, match="is missing"):
+    with pytest.raises(StateLost, match="is missing"):
         other.load(KEY)
 
 

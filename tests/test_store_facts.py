@@ -17,7 +17,7 @@ from generalist.export import read_classifier, write_weights
 from generalist.store import Store, read_tensors, write_tensors
 from generalist.tensors import ImageShape
 from generalist.threats import Threat
-from generalist.training import Outcome, Training
+from generalist.training import Outcome, Trainer
 from generalist.training.speeds import Speeds
 from tests.command_line import refused
 from tests.resealed import FACTS, reseal
@@ -60,7 +60,7 @@ def test_any_facts_are_listed_or_lost(facts: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("facts", FACTS.values(), ids=list(FACTS))
 def test_weights_tell_their_network_or_are_refused(facts: str, dataset: Dataset, tmp_path: Path) -> None:
-    """At `attack`, and as `training.initial`."""
+    """At `attack`, and as `training.initial_weights`."""
     path = tmp_path / "global.safetensors"
     config = small()
     weights = engine.initial_weights(config.model, dataset.shape, 0)
@@ -73,18 +73,18 @@ def test_weights_tell_their_network_or_are_refused(facts: str, dataset: Dataset,
 
 
 def test_weights_to_start_from_need_no_facts_but_whole_ones(dataset: Dataset, tmp_path: Path) -> None:
-    """`training.initial` looks at tensors alone."""
+    """`training.initial_weights` looks at tensors alone."""
     path, config = tmp_path / "global.safetensors", small()
     weights = engine.initial_weights(config.model, dataset.shape, 0)
     for name, facts in FACTS.items():
         write_weights(path, weights, model=config.model, shape=dataset.shape, data="")
         reseal(path, facts)
-        warm = small(f"training.initial={path}")
+        warm = small(f"training.initial_weights={path}")
         if name in {"emptied", "text", "nulls"}:
-            assert Training(warm, dataset, Store(tmp_path / "store"))
+            assert Trainer(warm, dataset, Store(tmp_path / "store"))
             continue
         with pytest.raises(BadInput, match=r"global\.safetensors"):
-            Training(warm, dataset, Store(tmp_path / "store"))
+            Trainer(warm, dataset, Store(tmp_path / "store"))
 
 
 @pytest.mark.parametrize(

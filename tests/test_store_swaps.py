@@ -11,7 +11,7 @@ from torch import Tensor
 from generalist import engine
 from generalist.data import Dataset
 from generalist.evaluation import attack_shard
-from generalist.store import Entry, Lost, Store, read_tensors, write_tensors
+from generalist.store import Entry, StateLost, Store, read_tensors, write_tensors
 from generalist.training import Outcome
 from tests.training_factory import abandon, digests, finish, first, small
 
@@ -39,7 +39,7 @@ def test_no_file_of_a_store_is_taken_for_another(
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
         target.hardlink_to(_path(one))
-        with pytest.raises(Lost, match="the state of another key"):
+        with pytest.raises(StateLost, match="the state of another key"):
             trial.load(other.key)
 
 
@@ -58,7 +58,9 @@ def test_a_training_over_swapped_files_ends_with_the_same_bits(
 
 def _changed(part: str, change: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors with one floating tensor of that part changed."""
-    name = next(name for name, own in tensors.items() if name.startswith(part) and own.is_floating_point() and own.ndim)
+    name = next(
+        name for name, tensor in tensors.items() if name.startswith(part) and tensor.is_floating_point() and tensor.ndim
+    )
     found = dict(tensors)
     own = found.pop(name)
     if change == "renamed":
@@ -90,17 +92,17 @@ def test_a_begun_unit_of_others_is_lost(dataset: Dataset, outcome: Outcome, tmp_
     """What lies under a unit on its way is that unit, or it begins anew."""
     stopped = {name: tmp_path / name for name in ("one", "other")}
     for name, folder in stopped.items():
-        abandon(small("training.checkpoint=5", f"seed={int(name == 'other')}"), dataset, folder, after=1)
+        abandon(small("training.checkpoint_epochs=5", f"seed={int(name == 'other')}"), dataset, folder, after=1)
     (one,), (other,) = ([own for own in _entries(Store(folder)) if own.kind == "begun"] for folder in stopped.values())
     shutil.copy(_path(other), _path(one))
-    assert digests(finish(small("training.checkpoint=5"), dataset, stopped["one"])[1]) == digests(outcome)
+    assert digests(finish(small("training.checkpoint_epochs=5"), dataset, stopped["one"])[1]) == digests(outcome)
     assert _path(one).with_name(f"{_path(one).name}.damaged").exists()
 
 
 @pytest.mark.long
 def test_attack_states_under_each_other_s_names_change_no_verdict(dataset: Dataset, tmp_path: Path) -> None:
     """Of two threats, the cascade and the stronger attack after it; and a state of the store among them."""
-    config = small("evaluation.stronger=true", "evaluation.threats=[{norm: linf, eps: 0.15}, {norm: l2, eps: 0.5}]")
+    config = small("evaluation.extra_attack=true", "evaluation.threats=[{norm: linf, eps: 0.15}, {norm: l2, eps: 0.5}]")
     weights = engine.initial_weights(config.model, dataset.shape, 0)
     model = engine.model_with(config.model, dataset.shape, weights, on=torch.device("cpu"))
     split = first(dataset.test, 8)

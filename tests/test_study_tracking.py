@@ -6,11 +6,11 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from generalist.config import flattened
+from generalist.config import flatten
 from generalist.errors import BadInput
 from pipelines.tracking import experiment_id, open_study
-from pipelines.tracking.studies import StudyTracker
-from pipelines.trials import StudyRecord
+from pipelines.tracking.study_tracker import StudyTracker
+from pipelines.trial_records import StudyRecord
 from pipelines.workspace import Workspace
 from tests import study_factory as studies
 from tests import tracking_factory as factory
@@ -126,7 +126,7 @@ def test_the_study_says_what_it_found_and_cost(
     run = client.get_run(tracker.run_id)
     best = record.trials[record.best or 0]
     assert run.info.status == "FINISHED"
-    assert flattened(factory.config()).items() <= run.data.params.items()
+    assert flatten(factory.config()).items() <= run.data.params.items()
     assert run.data.tags["generalist.study"] == "a study"
     assert run.data.tags["generalist.best"] == str(best.number)
     assert run.data.metrics["best/value"] == best.values[0]

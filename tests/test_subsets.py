@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from generalist.config import EvaluationOptions
 from generalist.data import Dataset, Split
-from generalist.data.splitting import stratified
+from generalist.data.splits import stratified_indices
 from generalist.errors import BadInput
-from generalist.evaluation import chosen, protocol, subset
-from pipelines.cli.images import chosen_images
+from generalist.evaluation import evaluated_positions, protocol, subset
+from pipelines.cli.image_ranges import chosen_images
 from tests.training_factory import small
 
 SIZES = st.lists(st.integers(0, 40), min_size=1, max_size=8).filter(lambda sizes: sum(sizes) > 0)
@@ -30,7 +30,7 @@ def test_a_choice_has_every_class_with_its_share(sizes: list[int], seed: int, da
     """Each class that there is, if there are as many places, and its share but for an image or two."""
     labels = in_order(sizes)
     count = data.draw(st.integers(1, len(labels)))
-    positions = stratified(labels, count, seed=seed)
+    positions = stratified_indices(labels, count, seed=seed)
     assert len(positions) == count
     assert (np.diff(positions) > 0).all()
     taken, sizes_ = np.bincount(labels[positions], minlength=len(sizes)), np.array(sizes)
@@ -38,7 +38,7 @@ def test_a_choice_has_every_class_with_its_share(sizes: list[int], seed: int, da
     if count >= there.sum():
         assert (taken[there] > 0).all()
     assert np.abs(taken - count * sizes_ / len(labels)).max() <= 1 + there.sum()
-    assert np.array_equal(positions, stratified(labels, count, seed=seed))
+    assert np.array_equal(positions, stratified_indices(labels, count, seed=seed))
 
 
 @given(sizes=SIZES, seed=st.integers(0, 2**31))
@@ -47,7 +47,7 @@ def test_a_smaller_choice_is_part_of_a_larger_one(sizes: list[int], seed: int) -
     labels = in_order(sizes)
     larger: set[int] = set()
     for count in range(1, len(labels) + 1):
-        own = set(stratified(labels, count, seed=seed).tolist())
+        own = set(stratified_indices(labels, count, seed=seed).tolist())
         assert larger <= own
         larger = own
 
@@ -68,7 +68,7 @@ def test_an_evaluation_of_few_images_has_all_classes(split: Split) -> None:
     """The first twenty would be of one class, of which a network that knows no other is always right."""
     part = subset(split, options(images=20))
     assert np.abs(np.bincount(part.labels) - np.array([13.3, 3.3, 3.3])).max() < 2
-    assert np.array_equal(part.images[:, 0, 0, 0], chosen(split, options(images=20)))
+    assert np.array_equal(part.images[:, 0, 0, 0], evaluated_positions(split, options(images=20)))
     assert not np.array_equal(part.images, subset(split, options(images=20, seed=1)).images)
     assert len(subset(split, options(images="all"))) == len(subset(split, options(images=999))) == 120
 

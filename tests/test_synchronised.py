@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from generalist import engine
-from generalist.engine.synchronised import SynchronisedBatchNorm
+from generalist.engine.sync_batchnorm import SynchronisedBatchNorm
 from generalist.randomness import generator
 from generalist.tensors import ImageShape
 from tests.ranks import forking, together
@@ -27,7 +27,7 @@ def normalised(norm: nn.Module, given: Tensor, factors: Tensor) -> tuple[Tensor,
         result = norm(leaf)
         (result.square() * factors).sum().backward()
     tensors = result.detach(), leaf.grad, norm.weight.grad, norm.bias.grad, norm.running_mean, norm.running_var
-    return tuple(own.clone() for own in tensors)
+    return tuple(tensor.clone() for tensor in tensors)
 
 
 def norm_with_weights() -> nn.BatchNorm2d:
@@ -45,7 +45,7 @@ def test_batchnorm_over_processes_is_that_of_all_images(offset: float, tmp_path:
     given = torch.randn(7, 5, 3, 4, generator=generator(0, "order")).add_(offset)
     factors = torch.rand(7, 5, 3, 4, generator=generator(1, "order"))
 
-    def part(group: engine.Group) -> tuple[Tensor, ...]:
+    def part(group: engine.ProcessGroup) -> tuple[Tensor, ...]:
         rows = group.rows(len(given))
         own = given[rows].contiguous(memory_format=torch.channels_last)
         return normalised(SynchronisedBatchNorm(norm_with_weights(), group), own, factors[rows])
@@ -64,12 +64,12 @@ def test_batchnorm_over_processes_is_that_of_all_images(offset: float, tmp_path:
 def test_batchnorm_keeps_its_names_tensors_and_eval_mode(tmp_path: Path) -> None:
     """States fit in both directions, a copy is one, and in eval mode nobody is asked."""
 
-    def kept(group: engine.Group) -> bool:
+    def kept(group: engine.ProcessGroup) -> bool:
         model = engine.model_with(MODEL, SHAPE, WEIGHTS, on=torch.device("cpu"))
         before = dict(model.state_dict(keep_vars=True))
         images = torch.rand(3, 1, 8, 8, generator=generator(0, "order"))
         expected = model(images)
-        shared = engine.synchronised(model, group)
+        shared = engine.convert_sync_batchnorm(model, group)
         after = dict(shared.state_dict(keep_vars=True))
         assert list(after) == list(before)
         assert all(after[name] is before[name] for name in before)
@@ -80,5 +80,5 @@ def test_batchnorm_keeps_its_names_tensors_and_eval_mode(tmp_path: Path) -> None
 
     assert together(tmp_path, kept) == [True, True]
     model = engine.model_with(MODEL, SHAPE, WEIGHTS, on=torch.device("cpu"))
-    assert engine.synchronised(model, engine.Group()) is model
+    assert engine.convert_sync_batchnorm(model, engine.ProcessGroup()) is model
     assert not any(isinstance(own, SynchronisedBatchNorm) for own in model.modules())

@@ -12,7 +12,7 @@ import pytest
 from generalist.config import check, load, preset_names, to_yaml
 from generalist.store import tensors_digest
 from generalist.training import Outcome, learners
-from pipelines import artifacts, job, submitting, tasks
+from pipelines import artifacts, run_context, submitting, tasks
 from pipelines.results import Results
 from pipelines.tracking import start
 from pipelines.workspace import Workspace
@@ -80,11 +80,11 @@ def test_arguments_that_travelled_as_json_give_the_same_bits(
     for name in ("rounds", "final"):
         monkeypatch.setattr(artifacts, name, lambda _: None)
     if not followed:
-        monkeypatch.setattr(job, "job_here", lambda _: None)
+        monkeypatch.setattr(run_context, "job_here", lambda _: None)
     staged = workspace.staging / "here"
     staged.mkdir(parents=True)
     config = small(f"evaluation.shards={shards}", "evaluation.images=300").model_dump(mode="json")
-    spec: job.RunSpec = {
+    spec: run_context.RunSpec = {
         "id": str(followed),
         "root": str(workspace.root),
         "here": str(workspace.here),
@@ -92,14 +92,14 @@ def test_arguments_that_travelled_as_json_give_the_same_bits(
         "data": str(prepared),
         "staged": str(staged),
     }
-    training, listener = job.opened(spec), Listener()
-    run = job.Job(training, start(workspace, training.config, tracking_factory.DATA), listener)
-    with job.followed(run, spec):
+    training, listener = run_context.opened(spec), Listener()
+    run = run_context.RunContext(training, start(workspace, training.config, tracking_factory.DATA), listener)
+    with run_context.followed(run, spec):
         end = submitting.train(run, spec)
         evaluation = submitting.evaluate(run, spec, end, Results(staged))
         tasks.export("export", spec, end)
         tasks.report("report", spec, end)
-    found = learners(training, job.ending_of(end))
+    found = learners(training, run_context.ending_of(end))
     assert {name: tensors_digest(weights) for name, weights in found.items()} == digests(outcome)
     assert evaluation.chosen == outcome.chosen
     assert {(record.expert, record.epoch, record.loss) for record in outcome.history.epochs} == {*listener.epochs}

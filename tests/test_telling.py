@@ -15,12 +15,12 @@ from mlflow import MlflowClient
 
 from generalist.config import to_yaml
 from generalist.errors import BadInput
+from pipelines.error_reporting import telling
 from pipelines.progress import Progress
 from pipelines.serving.deployment import abandon_runs
-from pipelines.telling import telling
 from pipelines.terminal import Terminal
 from pipelines.tracking import Tracker, start
-from pipelines.tracking.studies import open_study
+from pipelines.tracking.study_tracker import open_study
 from pipelines.tracking.tracker import end_killed
 from pipelines.workspace import Workspace
 from tests import tracking_factory as factory

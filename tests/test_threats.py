@@ -165,7 +165,7 @@ def test_lengths_of_large_images_are_summed_in_float64():
     """Half a million float32 squares lose several digits otherwise, and with them the border of the ball."""
     offsets = torch.rand(1, 1, 700, 700, generator=generator(0))
     exact = offsets.double().square().sum().sqrt().item()
-    assert Threat("l2", 1.0).ball(offsets).length(offsets).item() == pytest.approx(exact, rel=1e-9)
+    assert Threat("l2", 1.0).ball(offsets).norm(offsets).item() == pytest.approx(exact, rel=1e-9)
 
 
 @pytest.mark.parametrize("written", ["linf:8/255", "l2:0.5", "linf:1e-3", "l2:1"])

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
-from generalist.attacks import cross_entropy, fooled, margin
-from generalist.attacks.tiles import logits_of, slopes_of, tile_size
+from generalist.attacks import cross_entropy, margin, misclassified
+from generalist.attacks.fixed_batches import logits_of, loss_gradients_of, tile_size
 from generalist.errors import BadInput
 from tests.strategies import Recorder, conv_net, generator, seeds
 
@@ -27,14 +27,14 @@ def test_losses_in_closed_form():
     labels = torch.tensor([0, 2])
     assert_close(cross_entropy(logits, labels), -logits.log_softmax(1)[[0, 1], [0, 2]])
     assert_close(margin(logits, labels), torch.tensor([1.0, -2.0]))
-    assert fooled(logits, labels).tolist() == [False, True]
+    assert misclassified(logits, labels).tolist() == [False, True]
 
 
 def test_a_tie_counts_as_broken_and_so_does_what_is_not_a_number():
     """The label must win strictly, in any place of the row."""
     nan, inf = torch.nan, torch.inf
     logits = torch.tensor([[1.0, 1.0], [1.0, 0.5], [nan, 0.0], [1.0, nan], [inf, inf], [0.0, -inf]])
-    assert fooled(logits, torch.zeros(6, dtype=torch.int64)).tolist() == [True, False, True, True, True, False]
+    assert misclassified(logits, torch.zeros(6, dtype=torch.int64)).tolist() == [True, False, True, True, True, False]
 
 
 # The fixed tile.
@@ -51,9 +51,9 @@ def test_the_bits_of_an_image_do_not_depend_on_its_company(count, seed):
     network, numbers = network_for_tiles(), generator(seed)
     pixels = torch.rand(count, 3, 6, 5, generator=numbers)
     labels = labels_for(pixels)
-    logits, slopes = logits_of(network, pixels), slopes_of(network, pixels, labels, cross_entropy)
+    logits, slopes = logits_of(network, pixels), loss_gradients_of(network, pixels, labels, cross_entropy)
     rows = torch.randperm(count, generator=numbers)[: max(count // 2, 1)]
-    fewer = slopes_of(network, pixels[rows], labels[rows], cross_entropy)
+    fewer = loss_gradients_of(network, pixels[rows], labels[rows], cross_entropy)
     assert torch.equal(logits_of(network, pixels[rows]), logits[rows])
     assert torch.equal(fewer.logits, slopes.logits[rows]) and torch.equal(fewer.losses, slopes.losses[rows])
     assert torch.equal(fewer.gradients, slopes.gradients[rows])
@@ -65,7 +65,7 @@ def test_every_pass_has_a_whole_tile(count):
     network, tile = Recorder(network_for_tiles()), tile_size(torch.device("cpu"))
     pixels = torch.rand(count, 3, 6, 5, generator=generator(0))
     logits_of(network, pixels)
-    slopes_of(network, pixels, labels_for(pixels), cross_entropy)
+    loss_gradients_of(network, pixels, labels_for(pixels), cross_entropy)
     assert {len(seen) for seen in network.seen} == {tile}
     assert torch.equal(torch.cat(network.seen[: -(-count // tile)])[:count], pixels)
     assert all((seen[-1] == pixels[-1]).all() or len(pixels) % tile == 0 for seen in network.seen[-1:])
@@ -74,7 +74,7 @@ def test_every_pass_has_a_whole_tile(count):
 def test_slopes_are_what_autograd_gives():
     """Of the loss of each image by itself, to rounding."""
     network, pixels = network_for_tiles(), torch.rand(5, 3, 6, 5, generator=generator(0))
-    slopes = slopes_of(network, pixels, labels_for(pixels), cross_entropy)
+    slopes = loss_gradients_of(network, pixels, labels_for(pixels), cross_entropy)
     leaf = pixels.clone().requires_grad_()
     logits = network(leaf)
     losses = nn.functional.cross_entropy(logits, labels_for(pixels), reduction="none")
@@ -88,7 +88,9 @@ def test_a_black_box_has_a_gradient_of_zero():
     weight = torch.ones(18, 2, requires_grad=True)
     pixels, labels = torch.rand(3, 2, 3, 3, generator=generator(0)), torch.zeros(3, dtype=torch.int64)
     for network in (lambda x: torch.zeros(len(x), 2), lambda x: x.detach().flatten(1) @ weight):
-        assert torch.equal(slopes_of(network, pixels, labels, cross_entropy).gradients, torch.zeros_like(pixels))
+        assert torch.equal(
+            loss_gradients_of(network, pixels, labels, cross_entropy).gradients, torch.zeros_like(pixels)
+        )
 
 
 def test_what_is_not_a_number_in_a_gradient_is_zero():
@@ -99,7 +101,7 @@ def test_what_is_not_a_number_in_a_gradient_is_zero():
         length = points.square().sum((1, 2, 3)).sqrt()
         return torch.stack([length, -length], dim=1)
 
-    gradients = slopes_of(network, pixels, torch.zeros(2, dtype=torch.int64), cross_entropy).gradients
+    gradients = loss_gradients_of(network, pixels, torch.zeros(2, dtype=torch.int64), cross_entropy).gradients
     assert torch.equal(gradients[0], torch.zeros(1, 2, 2)) and (gradients[1] != 0).all()
 
 

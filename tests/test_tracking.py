@@ -10,11 +10,11 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from generalist.config import flattened, params_digest
+from generalist.config import flatten, params_digest
 from generalist.errors import BadInput
 from generalist.records import RoundRecord
 from pipelines.results import Results
-from pipelines.tracking import facts, finished_runs, runs, sha256_of, start
+from pipelines.tracking import finished_runs, run_metadata, runs, sha256_of, start
 from pipelines.tracking import tracker as tracker_module
 from pipelines.tracking.tracker import Tracker
 from pipelines.workspace import Workspace
@@ -32,7 +32,7 @@ def test_a_run_says_what_it_is_made_from(workspace: Workspace, client: MlflowCli
     run = client.get_run(tracker.run_id)
     assert run.info.run_name == tracker.name == "digits · natural + other · t'=4 c=2 · seed 0"
     assert run.info.artifact_uri.startswith(str(workspace.root / "mlruns"))
-    assert run.data.params == flattened(factory.config())
+    assert run.data.params == flatten(factory.config())
     assert run.data.params["evaluation.threats"] == "[{'norm': 'linf', 'eps': '8/255'}]"
     assert run.data.tags["params_digest"] == params_digest(factory.config())
     assert run.data.tags["data_digest"] == factory.DATA.digest
@@ -104,7 +104,7 @@ def test_short_epochs_travel_together_and_none_is_lost(
 def test_rounds_of_an_unmixed_training_are_the_experts_own() -> None:
     """The candidate is the expert itself: its metrics have the expert's name."""
     record: RoundRecord = factory.history().rounds[0].model_copy(update={"weights": {}})
-    names = set(facts.metrics(record, deployed="natural"))
+    names = set(run_metadata.metrics(record, deployed="natural"))
     assert {"natural/validation_natural", "natural/validation_robust"} < names
     assert not any(name.startswith(("global", "mixing/weight")) for name in names)
 
@@ -112,16 +112,16 @@ def test_rounds_of_an_unmixed_training_are_the_experts_own() -> None:
 def test_the_run_name_tells_the_schedule() -> None:
     """Mixing in steps, and no mixing at all."""
     stepwise = {"warm_up": 4, "interval": {"steps": 10}, "weights": {"other": 0.5}}
-    assert facts.run_name(factory.config(mixing=stepwise, seed=7)).endswith("t'=4 c=10 steps · seed 7")
+    assert run_metadata.run_name(factory.config(mixing=stepwise, seed=7)).endswith("t'=4 c=10 steps · seed 7")
     alone = factory.config(mixing=None, deploy="expert:other")
-    assert facts.run_name(alone) == "digits · natural + other · 6 epochs · seed 0"
+    assert run_metadata.run_name(alone) == "digits · natural + other · 6 epochs · seed 0"
 
 
 def test_long_values_are_cut(tmp_path: Path) -> None:
     """MLflow refuses longer ones."""
     settings = factory.config(data={"name": "folder", "path": "x" * 7000})
-    assert len(facts.params(settings)["data.path"]) == facts.LONGEST_PARAM
-    assert len(facts.tags_of({"reason": "x" * 9000})["reason"]) == facts.LONGEST_TAG
+    assert len(run_metadata.params(settings)["data.path"]) == run_metadata.LONGEST_PARAM
+    assert len(run_metadata.tags_of({"reason": "x" * 9000})["reason"]) == run_metadata.LONGEST_TAG
 
 
 def test_the_logged_model_is_the_file(client: MlflowClient, tracker: Tracker, results: Results) -> None:

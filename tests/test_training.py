@@ -12,7 +12,7 @@ from generalist.data import Dataset
 from generalist.errors import BadInput
 from generalist.records import RoundRecord
 from generalist.store import Store, tensors_digest
-from generalist.training import Fact, InProcess, Outcome, Position, Training, plan, rounds, unheard
+from generalist.training import CheckpointRef, Fact, InProcessRunner, Outcome, Trainer, ignore, plan, run_rounds
 from tests.processes import another_process, forking, until
 from tests.training_factory import abandon, digests, finish, first, small
 
@@ -22,42 +22,42 @@ from tests.training_factory import abandon, digests, finish, first, small
 def test_hand_backs_are_at_the_end_of_t_and_every_c_epochs_but_not_the_last() -> None:
     """t', t'+c, … before the last epoch (Generalist, algorithm 1)."""
     rounds = plan(small("training.epochs=10", "mixing.warm_up=4", "mixing.interval=3"))
-    assert [(r.start, r.stop, r.hand_back) for r in rounds] == [(0, 4, True), (4, 7, True), (7, 10, False)]
+    assert [(r.start, r.stop, r.redistribute) for r in rounds] == [(0, 4, True), (4, 7, True), (7, 10, False)]
 
 
 def test_cuts_lie_at_checkpoints_and_at_the_end_of_each_round() -> None:
     """States are stored there."""
-    rounds = plan(small("training.epochs=10", "mixing.warm_up=7", "training.checkpoint=3"))
+    rounds = plan(small("training.epochs=10", "mixing.warm_up=7", "training.checkpoint_epochs=3"))
     assert rounds[0].cuts == (3, 6, 7)
     assert rounds[1].cuts == (8,)
 
 
 def test_without_a_warm_up_the_first_round_is_an_interval() -> None:
-    """t' = 0: nothing to hand back at the start."""
+    """t' = 0: nothing to redistribute at the start."""
     assert plan(small("mixing.warm_up=0", "mixing.interval=2"))[0].stop == 2
 
 
 def test_experts_that_meet_between_steps_advance_together_after_the_warm_up() -> None:
     """An interval in steps couples them; the warm-up stays apart."""
     rounds = plan(small("mixing.interval={steps: 2}"))
-    assert rounds[0].units == (("natural",), ("robust",))
-    assert all(r.units == (("natural", "robust"),) and r.coupled for r in rounds[1:])
+    assert rounds[0].groups == (("natural",), ("robust",))
+    assert all(r.groups == (("natural", "robust"),) and r.coupled for r in rounds[1:])
 
 
 def test_bursts_are_epoch_t_and_each_c_th_one_after_it() -> None:
-    """As in the published code: in epochs 75, 80, ... 120 hand-backs follow every batch, elsewhere there are none."""
+    """As in the published code: in epochs 75, 80, ... 120 redistributions follow every batch, elsewhere there are none."""
     rounds = plan(load(preset="cifar10-resnet18-official"))
     assert [r.stop for r in rounds if r.coupled] == list(range(75, 121, 5))
     assert all(r.stop - r.start == 1 for r in rounds if r.coupled)
-    assert not any(r.hand_back for r in rounds)
+    assert not any(r.redistribute for r in rounds)
     assert [(r.start, r.stop) for r in rounds[:4]] == [(0, 74), (74, 75), (75, 79), (79, 80)]
 
 
 def test_one_expert_without_mixing_has_a_candidate_at_each_checkpoint() -> None:
     """Plain training is a plan, too."""
-    rounds = plan(small("mixing=null", "deploy=expert:robust", "training.checkpoint=2"))
+    rounds = plan(small("mixing=null", "deploy=expert:robust", "training.checkpoint_epochs=2"))
     assert [r.stop for r in rounds] == [2, 4, 5]
-    assert not any(r.hand_back for r in rounds)
+    assert not any(r.redistribute for r in rounds)
 
 
 # --- the same bits --------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(
 
 def test_cuts_do_not_change_bits(dataset: Dataset, outcome: Outcome, tmp_path: Path) -> None:
     """Stored after each epoch or only at the rounds' ends: the same weights."""
-    assert digests(finish(small("training.checkpoint=4"), dataset, tmp_path)[1]) == digests(outcome)
+    assert digests(finish(small("training.checkpoint_epochs=4"), dataset, tmp_path)[1]) == digests(outcome)
 
 
 def test_a_training_resumed_after_any_epoch_gives_the_same_bits(
@@ -95,8 +95,8 @@ def test_a_finished_training_is_not_computed_again(
 ) -> None:
     """The second run finds everything, and tells the same history."""
     _, facts, first = whole
-    monkeypatch.setattr("generalist.units.Unit.epoch", lambda *_: pytest.fail("trained again"))
-    monkeypatch.setattr("generalist.training.measuring.measure", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr("generalist.expert_group.ExpertGroup.epoch", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("generalist.training.validation.measure", lambda *_, **__: pytest.fail("measured again"))
     again, second = finish(small(), dataset, finished)
     assert again == facts
     assert digests(second) == digests(first)
@@ -104,15 +104,15 @@ def test_a_finished_training_is_not_computed_again(
 
 def test_experts_in_threads_give_the_same_bits(dataset: Dataset, outcome: Outcome, tmp_path: Path) -> None:
     """Two Python threads, one store."""
-    training = Training(small(), dataset, Store(tmp_path))
+    training = Trainer(small(), dataset, Store(tmp_path))
     positions = training.start()
     for round_ in training.rounds:
         cuts = {}
 
         def advance(unit: tuple[str, ...], round_=round_, positions=positions, cuts=cuts) -> None:  # type: ignore[no-untyped-def]
-            cuts.update(training.advance(round_, unit, positions, unheard))
+            cuts.update(training.advance(round_, unit, positions, ignore))
 
-        threads = [threading.Thread(target=advance, args=(unit,)) for unit in round_.units]
+        threads = [threading.Thread(target=advance, args=(unit,)) for unit in round_.groups]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -120,7 +120,7 @@ def test_experts_in_threads_give_the_same_bits(dataset: Dataset, outcome: Outcom
         positions = training.mix(round_, cuts).onward
     last = {name: own[-1] for name, own in cuts.items()}
     weights = training.learners(last)
-    assert {name: tensors_digest(own) for name, own in weights.items()} == {
+    assert {name: tensors_digest(tensor) for name, tensor in weights.items()} == {
         name: digest for name, digest in digests(outcome).items() if name != "global"
     }
 
@@ -139,9 +139,9 @@ def test_experts_in_two_processes_give_the_same_bits(dataset: Dataset, outcome: 
     assert digests(finish(small(), dataset, store)[1]) == digests(outcome)
 
 
-def _last_keys(config: Config, dataset: Dataset, store: Path) -> list[Position]:
+def _last_keys(config: Config, dataset: Dataset, store: Path) -> list[CheckpointRef]:
     """Of both experts at the end of the warm-up."""
-    training = Training(config, dataset, Store(store))
+    training = Trainer(config, dataset, Store(store))
     start = {name: training._keys.start(name) for name in config.experts}
     return [max(training._keys.ahead(training.rounds[0], (name,), start)[name].items())[1] for name in start]
 
@@ -152,7 +152,7 @@ def _last_keys(config: Config, dataset: Dataset, store: Path) -> list[Position]:
         "training.images=mapped",
         "training.checkpoint_minutes=1",
         "training.processes=experts",
-        "training.checkpoint=3",
+        "training.checkpoint_epochs=3",
         "evaluation.attack=standard",
         "registry.criterion=robust",
         "deploy=expert:robust",
@@ -167,11 +167,11 @@ def test_what_decides_no_bits_is_in_no_key(dataset: Dataset, tmp_path: Path, ove
 
 
 def test_a_burst_in_every_epoch_is_an_interval_of_one_step(dataset: Dataset, tmp_path: Path) -> None:
-    """Both hand back after every batch, the last one set aside; so they share all states, too."""
+    """Both redistribute after every batch, the last one set aside; so they share all states, too."""
     burst = small("mixing.burst=true", "mixing.warm_up=1", "mixing.interval=1", "training.epochs=3")
     every = small("mixing.interval={steps: 1}", "mixing.warm_up=0", "training.epochs=3")
     expected = finish(every, dataset, tmp_path)[1]
-    work = Training(burst, dataset, Store(tmp_path)).forecast()
+    work = Trainer(burst, dataset, Store(tmp_path)).forecast()
     assert all(not part.epochs for part in work)
     assert digests(finish(burst, dataset, tmp_path / "2")[1]) == digests(expected)
 
@@ -179,8 +179,8 @@ def test_a_burst_in_every_epoch_is_an_interval_of_one_step(dataset: Dataset, tmp
 def test_experts_of_a_burst_are_the_global_learner_after_every_step(dataset: Dataset, tmp_path: Path) -> None:
     """In epoch t' and in each c-th one after it; in between they go their own ways, from one point."""
     config = small("mixing.burst=true", "mixing.warm_up=2", "mixing.interval=2", "training.epochs=5")
-    training, apart = Training(config, dataset, Store(tmp_path)), []
-    for end in rounds(training, InProcess(training, unheard)):
+    training, apart = Trainer(config, dataset, Store(tmp_path)), []
+    for end in run_rounds(training, InProcessRunner(training, ignore)):
         learners, mixed = training.learners(end.last), training.states.global_learner(end.last)
         apart.append(not torch.equal(learners["natural"]["linear.weight"], learners["robust"]["linear.weight"]))
         assert end.round.coupled == (not apart[-1])
@@ -191,7 +191,7 @@ def test_experts_of_a_burst_are_the_global_learner_after_every_step(dataset: Dat
 def test_coupled_experts_equal_independent_ones_where_the_interval_is_an_epoch(
     dataset: Dataset, tmp_path: Path
 ) -> None:
-    """c = 1 epoch given in steps: hand-backs between steps and between segments are one thing."""
+    """c = 1 epoch given in steps: redistributions between steps and between segments are one thing."""
     steps = -(-len(dataset.train) // 256)
     apart = finish(small(), dataset, tmp_path)[1]
     together = finish(small(f"mixing.interval={{steps: {steps}}}"), dataset, tmp_path / "2")[1]
@@ -201,7 +201,7 @@ def test_coupled_experts_equal_independent_ones_where_the_interval_is_an_epoch(
 @pytest.mark.parametrize(
     "override",
     [
-        "mixing.hand_back=mixture",
+        "mixing.redistribute=mixture",
         "mixing.momentum=reset",
         "mixing.decay=0.2",
         "mixing.interval={steps: 1}",
@@ -244,8 +244,8 @@ def test_batches_of_single_images_are_refused_where_they_cannot_be_trained(
     few = replace(dataset, train=first(dataset.train, images))
     size = f"training.batch_size={batch_size}"
     with pytest.raises(BadInput, match=r"the BatchNorm of resnet18 can't train on single images: give it two at least"):
-        Training(small("model={name: resnet18, width: 2}", size), few, Store(tmp_path))
-    Training(small(size), few, Store(tmp_path))
+        Trainer(small("model={name: resnet18, width: 2}", size), few, Store(tmp_path))
+    Trainer(small(size), few, Store(tmp_path))
 
 
 def test_the_choice_is_the_best_round_on_the_validation_split(dataset: Dataset, tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_fast_steps_are_plain_ones_but_for_rounding(dataset: Dataset, tmp_path: 
     """After an epoch without and with the fast paths weights differ by rounding: here no sign of a gradient flipped."""
     weights = []
     for plain in ("true", "false"):
-        config = small("training.epochs=2", "mixing.warm_up=1", f"engine.plain={plain}")
+        config = small("training.epochs=2", "mixing.warm_up=1", f"engine.eager={plain}")
         weights.append(finish(config, dataset, tmp_path / plain)[1].learners)
     for name, plainly in weights[0].items():
         for key, tensor in plainly.items():

@@ -55,7 +55,7 @@ def test_it_trains_and_writes_what_the_library_gives(
     assert len(capsys.readouterr().out.splitlines()) == len(facts) + 1
     for name, weights in outcome.learners.items():
         written = read_tensors(tmp_path / "out" / f"{name}.safetensors", mend="").tensors
-        assert all(torch.equal(written[key], own) for key, own in weights.items())
+        assert all(torch.equal(written[key], tensor) for key, tensor in weights.items())
     assert History.read(tmp_path / "out" / "history.json").rounds == outcome.history.rounds
     assert not read_classifier(tmp_path / "out" / "global.safetensors", on=torch.device("cpu")).training
 

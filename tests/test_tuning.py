@@ -15,12 +15,12 @@ from generalist.errors import BadInput
 from generalist.records import Accuracy, Measured
 from generalist.store import Store
 from pipelines import steps
-from pipelines.trials import StudyRecord
+from pipelines.trial_records import StudyRecord
 from pipelines.tuning import summary
 from pipelines.tuning.objective import Objective
-from pipelines.tuning.storage import address_of, opened
-from pipelines.tuning.study import Search, Worker, created
-from pipelines.tuning.trial import shared
+from pipelines.tuning.storage import address_of, open_storage
+from pipelines.tuning.study import Search, Worker, create_search
+from pipelines.tuning.trial_training import training_of_trial
 from pipelines.tuning.worker import join, work
 from pipelines.workspace import Workspace
 from tests import training_factory, tuning_factory
@@ -31,7 +31,7 @@ from tests.tuning_factory import again, search, small
 
 pytestmark = pytest.mark.long
 
-SMALL_TRAINING = (*training_factory.SMALL, "tuning.attack=choice", "tuning.finalists=1")
+SMALL_TRAINING = (*training_factory.SMALL, "tuning.attack=selection", "tuning.finalists=1")
 
 
 @pytest.fixture(autouse=True)
@@ -43,12 +43,12 @@ def project(tmp_path: Path, pytestconfig: pytest.Config, monkeypatch: pytest.Mon
 def test_every_trial_has_the_bits_of_a_training_of_its_own(project: Workspace, tmp_path: Path) -> None:
     """A whole grid, into one store: what is chosen and what it weighs, and much less than all of it is trained."""
     config = small("tuning.sampler=grid")
-    found = created(config, opened(address_of(project, None)), project.locks)
+    found = create_search(config, open_storage(address_of(project, None)), project.locks)
     dataset, store = steps.dataset(config, project), Store(tmp_path / "shared")
     asked = trained = 0
     for number, point in enumerate(found.space.grid()):
         own = found.space.at(point)
-        one = shared(found.space, own, dataset, store, project.here)
+        one = training_of_trial(found.space, own, dataset, store, project.here)
         ended = list(one.rounds())
         asked, trained = asked + one.work.asked, trained + one.work.trained
         if number % 5:  # of every fifth, whether it is what it would be alone
@@ -64,7 +64,7 @@ def test_every_trial_has_the_bits_of_a_training_of_its_own(project: Workspace, t
 
 
 def _after_the_warm_ups() -> int:
-    """Epochs of both experts after each first hand-back: two intervals, which agree up to the first one's end."""
+    """Epochs of both experts after each first redistribution: two intervals, which agree up to the first one's end."""
     each = {warm_up: 2 * (4 - warm_up) for warm_up in (1, 2, 3)}
     of_both_intervals = sum(2 * own - 2 for own in each.values())
     return of_both_intervals * 2 * 2  # decays, optimizers
@@ -78,7 +78,7 @@ def test_two_workers_compute_a_segment_once(project: Workspace) -> None:
         work(again(found, project), project)
         until(lambda: not found.left())
     records = found.records()
-    assert [own.state for own in records] == ["complete", "complete"]
+    assert [record.state for record in records] == ["complete", "complete"]
     assert sorted(own.epochs_trained for own in records) != [8, 8]
     assert sum(own.epochs_trained for own in records) == 8
 
@@ -91,7 +91,7 @@ def test_an_interrupted_search_makes_the_same_choices(project: Workspace, sample
         config = small(f"tuning.sampler={sampler}", "tuning.seed=3")
 
         def fresh(config: Config = config, name: str = name) -> Search:
-            return created(config, opened(str(project.root / f"{name}.log")), project.locks, name="a")
+            return create_search(config, open_storage(str(project.root / f"{name}.log")), project.locks, name="a")
 
         kept = fresh()
         kept.fill([{}] * 8)
@@ -114,10 +114,10 @@ def test_pruning_and_two_objectives(project: Workspace) -> None:
     space = (
         "tuning.space={experts.robust.optimizer: {choices: {good: {name: sgd, lr: 0.1}, bad: {name: sgd, lr: 1e-6}}}}"
     )
-    found = search(project, space, "tuning.startup=1", "tuning.seed=1", "mixing.warm_up=1", trials=8)
+    found = search(project, space, "tuning.startup_trials=1", "tuning.seed=1", "mixing.warm_up=1", trials=8)
     work(found, project)
     records = found.records()
-    pruned = [own for own in records if own.state == "pruned"]
+    pruned = [record for record in records if record.state == "pruned"]
     assert pruned and all(own.params["experts.robust.optimizer"] == "bad" for own in pruned)
     assert all(own.reason and "MedianPruner" in own.reason and own.epochs_asked < 8 for own in pruned)
     front = search(project, "tuning.objective=pareto", trials=2)
@@ -169,11 +169,11 @@ def test_a_training_without_mixing_is_searched_and_pruned_too(project: Workspace
             "choices": {"good": {"name": "sgd", "lr": 0.1}, "bad": {"name": "sgd", "lr": 1e-6}}
         }
     }
-    alone = ("mixing=null", "deploy=expert:robust", f"tuning.space={json.dumps(space)}", "tuning.startup=1")
+    alone = ("mixing=null", "deploy=expert:robust", f"tuning.space={json.dumps(space)}", "tuning.startup_trials=1")
     found = search(project, *alone, "tuning.seed=1", trials=6)
     work(found, project)
     records = found.records()
-    assert {own.state for own in records} == {"complete", "pruned"}
+    assert {record.state for record in records} == {"complete", "pruned"}
     assert all(own.params["experts.robust.optimizer"] == "bad" for own in records if own.state == "pruned")
     assert all([point.epoch for point in own.curve] == [1, 2, 3, 4] for own in records if own.state == "complete")
     assert all(own.remix is None for own in records)
@@ -183,7 +183,7 @@ def test_hyperband_prunes_too(project: Workspace) -> None:
     """By name; what it does is Optuna's."""
     found = search(project, "tuning.pruner=hyperband", trials=6)
     work(found, project)
-    assert {own.state for own in found.records()} <= {"complete", "pruned"}
+    assert {record.state for record in found.records()} <= {"complete", "pruned"}
     assert type(found.study.pruner).__name__ == "HyperbandPruner"
 
 
@@ -224,5 +224,5 @@ def test_optuna_sees_an_ordinary_study(project: Workspace) -> None:
     """Its own tools read what was found."""
     found = search(project, trials=2)
     work(found, project)
-    study = optuna.load_study(study_name=found.name, storage=opened(address_of(project, None)))
-    assert study.best_value == max(own.values[0] for own in found.records())
+    study = optuna.load_study(study_name=found.name, storage=open_storage(address_of(project, None)))
+    assert study.best_value == max(record.values[0] for record in found.records())

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from generalist.errors import BadInput
-from pipelines.tuning.searching import files_of
-from pipelines.tuning.storage import address_of, opened
-from pipelines.tuning.study import created
+from pipelines.tuning.run_search import files_of
+from pipelines.tuning.storage import address_of, open_storage
+from pipelines.tuning.study import create_search
 from pipelines.tuning.worker import work
 from pipelines.workspace import Workspace
 from tests import tuning_factory
@@ -51,11 +51,11 @@ def test_a_search_has_one_leader(project: Workspace) -> None:
 def test_a_name_means_one_search(project: Workspace) -> None:
     """Another space under it is refused; more trials are not."""
     search(project, trials=0)
-    created(small(), opened(address_of(project, None)), project.locks, name="mine")
-    created(small("tuning.trials=9"), opened(address_of(project, None)), project.locks, name="mine")
+    create_search(small(), open_storage(address_of(project, None)), project.locks, name="mine")
+    create_search(small("tuning.trials=9"), open_storage(address_of(project, None)), project.locks, name="mine")
     changed = ("tuning.seed=4", "mixing.decay=0.3", "tuning.space.mixing.decay={choices: [0.3]}")
     with pytest.raises(BadInput) as refusal:
-        created(small(*changed), opened(address_of(project, None)), project.locks, name="mine")
+        create_search(small(*changed), open_storage(address_of(project, None)), project.locks, name="mine")
     told = "was begun with another mixing.decay, tuning.seed, tuning.space.mixing.decay.choices: set that back"
     assert f"the search 'mine' {told}" in str(refusal.value)
 
@@ -67,7 +67,7 @@ def test_a_diverging_trial_fails_with_its_sentence_and_the_search_goes_on(projec
     )
     found = search(project, space, "tuning.seed=1", trials=4)
     work(found, project)
-    failed = [own for own in found.records() if own.state == "failed"]
+    failed = [record for record in found.records() if record.state == "failed"]
     assert failed and all(own.reason and "expert robust diverged" in own.reason for own in failed)
     assert any(own.state == "complete" for own in found.records())
 
@@ -79,7 +79,7 @@ def test_what_is_no_trial_s_fault_fails_no_trial(project: Workspace) -> None:
     project.store.write_text("in the way", encoding="utf-8")
     with pytest.raises(BadInput):
         work(found, project)
-    assert {own.state for own in found.records()} == {"running", "waiting"}
+    assert {record.state for record in found.records()} == {"running", "waiting"}
     project.store.unlink()
     work(found, project)
     assert {own.state for own in found.records()} <= {"complete", "pruned"}

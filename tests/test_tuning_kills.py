@@ -13,8 +13,8 @@ import pytest
 from optuna.trial import TrialState
 
 from generalist.config import load
-from pipelines.tuning.storage import address_of, opened
-from pipelines.tuning.study import RECORD, Worker, created
+from pipelines.tuning.storage import address_of, open_storage
+from pipelines.tuning.study import RECORD, Worker, create_search
 from pipelines.tuning.worker import work
 from pipelines.workspace import Workspace
 from tests import tuning_factory
@@ -42,9 +42,11 @@ def test_workers_killed_at_random_lose_no_trial_and_count_none_twice(project: Wo
             break
     work(found, project)
     records = found.records()
-    assert [own.number for own in records] == list(range(6))
+    assert [record.number for record in records] == list(range(6))
     assert not found.left()
-    undisturbed = created(small(), opened(str(project.root / "other.log")), project.locks, name="undisturbed")
+    undisturbed = create_search(
+        small(), open_storage(str(project.root / "other.log")), project.locks, name="undisturbed"
+    )
     undisturbed.fill([{}] * 6)
     work(undisturbed, project)
     assert told(records) == told(undisturbed.records())
@@ -93,9 +95,9 @@ def test_a_dead_worker_s_trial_waits_again_with_what_it_had(project: Workspace) 
     assert trial is not None
     point = found.space.suggest(trial)
     trial.report(0.5, 1)
-    assert found.take_back() == []  # it lives
+    assert found.requeue_stale() == []  # it lives
     worker.close()
-    assert found.take_back() == [0]
+    assert found.requeue_stale() == [0]
     (waiting,) = found.trials(TrialState.WAITING)
     assert (waiting.params, waiting.intermediate_values) == (point, {1: 0.5})
     next_one = Worker(found)
@@ -112,9 +114,9 @@ def test_a_silent_worker_of_another_machine_counts_as_dead(project: Workspace) -
     worker = Worker(found)
     trial = found.next(worker)
     assert trial is not None
-    sign = {**worker.sign(), "host": "elsewhere"}
+    sign = {**worker.heartbeat(), "host": "elsewhere"}
     trial.set_user_attr("worker", {**sign, "alive": time.time() - 30})
-    assert found.take_back() == []
+    assert found.requeue_stale() == []
     trial.set_user_attr("worker", {**sign, "alive": time.time() - 90})
-    assert found.take_back() == [0]
+    assert found.requeue_stale() == [0]
     worker.close()

@@ -9,10 +9,10 @@ import optuna
 import pytest
 from optuna.distributions import BaseDistribution, IntDistribution
 
-from generalist.report.looks import percent
-from pipelines.trials import StudyRecord, TrialRecord
-from pipelines.tuning.figures import importances, undominated
-from pipelines.tuning.page import build, ranked
+from generalist.report.styles import percent
+from pipelines.trial_records import StudyRecord, TrialRecord
+from pipelines.tuning.search_page import build, ranked
+from pipelines.tuning.study_figures import importances, undominated
 from tests import study_factory as studies
 from tests.report_parser import Parsed, section
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.tuning.storage import close, opened, shown
-from pipelines.tuning.study import Search, created
+from pipelines.tuning.storage import close, open_storage, shown
+from pipelines.tuning.study import Search, create_search
 from pipelines.tuning.worker import work
 from pipelines.workspace import Workspace
 from tests import postgres, tuning_factory
@@ -43,7 +43,7 @@ def test_four_processes_share_the_trials(project: Workspace, address: str) -> No
     """None is lost, none counted twice, and they end; one of the processes is killed on the way."""
 
     def search() -> Search:
-        return created(small(*SHORT), opened(address), project.locks, name="shared")
+        return create_search(small(*SHORT), open_storage(address), project.locks, name="shared")
 
     found = search()
     found.fill([{}] * TRIALS)
@@ -53,7 +53,7 @@ def test_four_processes_share_the_trials(project: Workspace, address: str) -> No
         os.kill(pids[0], signal.SIGKILL)
         until(lambda: not found.left())
     records = found.records()
-    assert [own.number for own in records] == list(range(TRIALS))
+    assert [record.number for record in records] == list(range(TRIALS))
     assert {own.state for own in records} <= {"complete", "pruned"}
     assert len(found.study.get_trials(deepcopy=False)) == TRIALS
     close(found.storage)

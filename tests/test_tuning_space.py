@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generalist.config import Config, load, overridden
+from generalist.config import Config, load, with_overrides
 from generalist.errors import BadInput
-from pipelines.tuning.sampling import Keyed, Untried
+from pipelines.tuning.samplers import Keyed, Untried
 from pipelines.tuning.space import Point, Space
 from tests.training_factory import PARAMS
 
@@ -204,7 +204,9 @@ def test_no_point_is_tried_twice_while_others_are_left(
         OPTIMIZER: {"choices": {"sgd": SGD, "adam": ADAM}},
         f"{OPTIMIZER}.momentum": {"low": 0.1, "high": 0.3, "step": 0.1, "when": {OPTIMIZER: "sgd"}},
     }
-    config = overridden(_config(space), [f"tuning.sampler={sampler}", f"tuning.seed={seed}", "tuning.startup=3"])
+    config = with_overrides(
+        _config(space), [f"tuning.sampler={sampler}", f"tuning.seed={seed}", "tuning.startup_trials=3"]
+    )
     size = len(Space(config).grid())
     points = draw(config, size + 2, value=ended)
     assert different(points[:size]) == size
@@ -215,7 +217,7 @@ def test_no_point_is_tried_twice_while_others_are_left(
 def test_points_are_drawn_as_a_whole_without_trying_one_twice() -> None:
     """By a sampler that draws all parameters at once."""
     config = _config({"mixing.interval": {"choices": [1, 2]}, "mixing.decay": {"choices": [0.5, 0.9]}})
-    config = overridden(config, ["tuning.sampler=gp", "tuning.startup=2"])
+    config = with_overrides(config, ["tuning.sampler=gp", "tuning.startup_trials=2"])
     points = draw(config, 5)
     assert different(points[:4]) == different(points) == 4
 

@@ -8,25 +8,25 @@ import numpy as np
 import pytest
 import torch
 
-from generalist.attacks.verdict_files import merge_files, read_verdicts, write_verdicts
-from generalist.attacks.verdicts import Cascade, Passes
+from generalist.attacks.result import AutoAttackResult, Passes
+from generalist.attacks.result_files import merge_files, read_verdicts, write_verdicts
 from generalist.errors import BadInput
 
 N = 5
 FACTS = {"threat": "linf:0.1", "attack": "quick", "seed": 0, "first": 3, "model": "m"}
 
 
-def verdicts(n: int = N) -> Cascade:
+def verdicts(n: int = N) -> AutoAttackResult:
     """Of n images, the last of which is broken."""
     robust = torch.arange(n) < n - 1
-    return Cascade(
+    return AutoAttackResult(
         robust=robust,
         clean=torch.ones(n, dtype=torch.bool),
         fooled_by=[*[None] * (n - 1), "square"],
         adversarial=torch.rand(n, 1, 2, 2),
         margins=torch.rand(n),
         correct=robust.float(),
-        doubts={"ties": 1},
+        flag_counts={"ties": 1},
         passes=Passes(torch.full((n,), 7), torch.zeros(n, dtype=torch.int64)),
     )
 
@@ -57,7 +57,7 @@ def test_what_was_written_is_read(adversarial: bool, tmp_path: Path) -> None:
     own = verdicts()
     assert facts == FACTS
     assert found.fooled_by == own.fooled_by
-    assert (found.robust.tolist(), found.doubts) == (own.robust.tolist(), own.doubts)
+    assert (found.robust.tolist(), found.flag_counts) == (own.robust.tolist(), own.flag_counts)
     assert found.adversarial.shape == ((N, 1, 2, 2) if adversarial else (N, 0, 0, 0))
 
 

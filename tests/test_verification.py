@@ -12,11 +12,11 @@ from onnx import numpy_helper
 from generalist.config import load, to_yaml
 from generalist.errors import BadInput
 from generalist.export import read_metadata
-from generalist.export.seal import GRAPH, METADATA, sealed
+from generalist.export.integrity import GRAPH, METADATA, with_digests
 from generalist.store import write_tensors
-from pipelines.manifest import write_manifest
 from pipelines.registry import register, verification
 from pipelines.results import Results
+from pipelines.results_manifest import write_manifest
 from tests import onnx_models
 from tests import tracking_factory as factory
 from tests.registry_factory import GOOD, Registry
@@ -27,7 +27,7 @@ Change = Callable[[Results], None]
 def reseal(results: Results, model: onnx.ModelProto | None = None, **changes: str) -> None:
     """Give the ONNX file another graph or other metadata, and seals that agree, as anybody can."""
     metadata = {key: text for key, text in read_metadata(results.onnx).items() if key not in (GRAPH, METADATA)}
-    results.onnx.write_bytes(sealed(model or onnx.load(results.onnx), metadata | changes))
+    results.onnx.write_bytes(with_digests(model or onnx.load(results.onnx), metadata | changes))
 
 
 def graph(change: Callable[[np.ndarray], np.ndarray]) -> Change:

@@ -8,7 +8,7 @@ import pytest
 
 from generalist.errors import BadInput
 from pipelines.registry import download, find, promote, rollback
-from pipelines.registry.versions import described
+from pipelines.registry.model_versions import described
 from tests import tracking_factory as factory
 from tests.registry_factory import BETTER, GOOD, WORSE, Registry
 
@@ -115,8 +115,8 @@ def test_a_target_that_cannot_be_written_is_refused(registry: Registry, tmp_path
 
 def test_a_file_leads_to_its_runs_and_versions(registry: Registry) -> None:
     """By its SHA-256; an unknown file leads nowhere."""
-    found = registry.register(replace(GOOD, seed=13))
-    traced = find(registry.workspace, found.sha256)
-    assert traced.runs == (found.run_id,)
+    registration = registry.register(replace(GOOD, seed=13))
+    traced = find(registry.workspace, registration.sha256)
+    assert traced.runs == (registration.run_id,)
     assert [(version.version, version.aliases) for version in traced.versions] == [(1, ("champion",))]
     assert find(registry.workspace, "0" * 64) == traced.model_copy(update={"runs": (), "versions": ()})

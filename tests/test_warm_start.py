@@ -8,7 +8,7 @@ import pytest
 from generalist.data import Dataset
 from generalist.errors import BadInput
 from generalist.store import Store
-from generalist.training import Outcome, Training
+from generalist.training import Outcome, Trainer
 from tests.training_factory import digests, finish, small
 
 
@@ -19,18 +19,21 @@ def test_a_training_starts_from_given_weights(dataset: Dataset, outcome: Outcome
     path = tmp_path / "weights.safetensors"
     write_tensors(path, outcome.learners["global"], {})
     still = [f"experts.{name}.optimizer={{name: sgd, lr: 1e-30}}" for name in ("natural", "robust")]
-    warm = small(f"training.initial={path}", "mixing=null", "deploy=expert:natural", *still)
+    warm = small(f"training.initial_weights={path}", "mixing=null", "deploy=expert:natural", *still)
     _, end = finish(warm, dataset, tmp_path / "store")
     assert digests(end)["natural"] == digests(end)["robust"] == digests(outcome)["global"]
     write_tensors(path, outcome.learners["natural"], {})
-    work = Training(warm, dataset, Store(tmp_path / "store")).forecast()
+    work = Trainer(warm, dataset, Store(tmp_path / "store")).forecast()
     assert all(own.stored == own.round.start for own in work)
 
 
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (lambda path: path.unlink(), "missing: name weights of an earlier training in training.initial, or null"),
+        (
+            lambda path: path.unlink(),
+            "missing: name weights of an earlier training in training.initial_weights, or null",
+        ),
         (lambda path: path.write_bytes(b"no"), "is damaged"),
         (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"?"), "checksum differs"),
     ],
@@ -45,7 +48,7 @@ def test_weights_that_can_not_be_read_are_told(
     write_tensors(path, outcome.learners["global"], {})
     spoil(path)
     with pytest.raises(BadInput, match=told):
-        Training(small(f"training.initial={path}"), dataset, Store(tmp_path / "store"))
+        Trainer(small(f"training.initial_weights={path}"), dataset, Store(tmp_path / "store"))
 
 
 def test_weights_of_another_network_are_told(dataset: Dataset, outcome: Outcome, tmp_path: Path) -> None:
@@ -55,4 +58,4 @@ def test_weights_of_another_network_are_told(dataset: Dataset, outcome: Outcome,
     path = tmp_path / "weights.safetensors"
     write_tensors(path, outcome.learners["global"], {})
     with pytest.raises(BadInput, match=r"are not of this network \(conv1.bias differs\)"):
-        Training(small(f"training.initial={path}", "model.width=5"), dataset, Store(tmp_path / "store"))
+        Trainer(small(f"training.initial_weights={path}", "model.width=5"), dataset, Store(tmp_path / "store"))

@@ -192,10 +192,10 @@ def test_telemetry_is_off_before_mlflow_is_imported(root: Path) -> None:
     """Importing the package is enough, at whatever door."""
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_DISABLE_TELEMETRY"}
     program = "import os, sys, pipelines; print(os.environ['MLFLOW_DISABLE_TELEMETRY'], 'mlflow' in sys.modules)"
-    told = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program], cwd=root, env=environment, capture_output=True, text=True, check=True
     )
-    assert told.stdout.split() == ["true", "False"]
+    assert completed.stdout.split() == ["true", "False"]
 
 
 @pytest.fixture

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from generalist.atomic_files import check_file
 from generalist.config import load
-from generalist.config.naming import check_name
+from generalist.config.names import check_name
 from generalist.errors import BadInput
 from generalist.training.__main__ import main
-from generalist.writing import check_file
-from pipelines import boundary
+from pipelines import deployment_limits
 from pipelines.results import Results, check_target
-from pipelines.tuning import ablation, searching, worker
+from pipelines.tuning import ablation, run_search, worker
 from pipelines.workspace import Workspace
 from tests.command_line import refused
 
@@ -138,7 +138,7 @@ def test_a_search_has_a_name_that_leads_nowhere(place: Path, name: str) -> None:
     with pytest.raises(BadInput, match="is no name"):
         worker.join(workspace, name=name, address=None)
     with pytest.raises(BadInput, match="is no name"):
-        searching.run(
+        run_search.run(
             workspace, load(preset="digits"), name=name, address=None, workers=1, tell=lambda _: pytest.fail("told")
         )
     with pytest.raises(BadInput, match=r"registry\.name"):
@@ -168,7 +168,7 @@ def test_presets_and_ablations_have_names_of_a_list(name: str) -> None:
 def of_deployment(place: Path, **given: object) -> object:
     """Return the configuration of a deployment's run."""
     parameters = {"params": None, "preset": None, "overrides": [], **given}
-    return boundary.configuration(Workspace(place, place), trusted=False, **parameters)  # type: ignore[arg-type]
+    return deployment_limits.configuration(Workspace(place, place), trusted=False, **parameters)  # type: ignore[arg-type]
 
 
 def test_a_deployment_writes_to_its_own_folders_alone(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,11 +178,11 @@ def test_a_deployment_writes_to_its_own_folders_alone(place: Path, monkeypatch: 
     (place / "runs" / "out").symlink_to("/tmp")
     for given in ("outputs", ".", "data/x", "/tmp/x", "runs/../x", "runs/out/x", "../x", ".generalist/x", "tuning.x"):
         with pytest.raises(BadInput, match="is not in the folders that the deployment writes to: name a path within"):
-            boundary.check_below(Path(given), workspace)
+            deployment_limits.check_below(Path(given), workspace)
     for given in ("runs/mine", "tuning/best", str(place / "runs" / "a" / "b")):
-        assert boundary.check_below(Path(given), workspace) == place / given
+        assert deployment_limits.check_below(Path(given), workspace) == place / given
     monkeypatch.setenv("GENERALIST_PATHS", "anywhere")
-    assert boundary.check_below(Path("outputs"), workspace) == place / "outputs"
+    assert deployment_limits.check_below(Path("outputs"), workspace) == place / "outputs"
 
 
 def test_a_deployment_reads_within_the_project_alone(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,12 +190,12 @@ def test_a_deployment_reads_within_the_project_alone(place: Path, monkeypatch: p
     elsewhere = place.parent / f"{place.name}-elsewhere.yaml"
     own = load(preset="digits")
     for text in (elsewhere, place / "params.yaml"):
-        text.write_text(_yaml("training.initial=/of/the/project.safetensors"), encoding="utf-8")
+        text.write_text(_yaml("training.initial_weights=/of/the/project.safetensors"), encoding="utf-8")
     outside: list[dict[str, object]] = [
         {"params": str(elsewhere)},
         {"preset": str(elsewhere)},
-        {"preset": "digits", "overrides": ["training.initial=/etc/x.safetensors"]},
-        {"overrides": ["training.initial=../x.safetensors"]},
+        {"preset": "digits", "overrides": ["training.initial_weights=/etc/x.safetensors"]},
+        {"overrides": ["training.initial_weights=../x.safetensors"]},
         {"overrides": ["data={name: folder, path: /etc}"]},
         {"overrides": ["data={name: folder, path: ~/x}"]},
     ]

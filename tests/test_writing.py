@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from generalist.atomic_files import partial_name, rename, target_of, write_atomically
 from generalist.errors import BadInput
-from generalist.writing import made_for, part_of, rename, write_atomically
 from tests.processes import forking
 
 
@@ -16,7 +16,7 @@ def left_by_a_killed_one(target: Path, *, folder: bool) -> Path:
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
-        with part_of(target) as part:
+        with partial_name(target) as part:
             (part / "deep").mkdir(parents=True) if folder else part.write_bytes(b"half")
             part.with_name(f"{part.name}-wal").write_bytes(b"half")
             os.write(writing, part.name.encode())
@@ -32,8 +32,8 @@ def test_what_a_killed_writer_left_goes_with_the_next(tmp_path: Path, folder: bo
     target, other = tmp_path / "a[0].bin", tmp_path / "a"
     left, others = left_by_a_killed_one(target, folder=folder), left_by_a_killed_one(other, folder=False)
     assert left.exists()
-    assert made_for(left.name) == target.name
-    with part_of(target) as alive:
+    assert target_of(left.name) == target.name
+    with partial_name(target) as alive:
         alive.write_bytes(b"in the making")
         write_atomically(target, b"whole")
         assert alive.exists()
@@ -43,7 +43,7 @@ def test_what_a_killed_writer_left_goes_with_the_next(tmp_path: Path, folder: bo
 
 def test_what_another_machine_makes_is_left_alone(tmp_path: Path) -> None:
     """Its processes have other numbers."""
-    with part_of(tmp_path / "file") as own:
+    with partial_name(tmp_path / "file") as own:
         pass
     foreign = own.with_name(own.name.replace(own.name.split(".")[2][:6], "0" * 6).replace(f"-{os.getpid()}-", "-1-"))
     foreign.write_bytes(b"in the making")
@@ -55,15 +55,15 @@ def test_a_failed_writer_leaves_the_old_and_nothing_else(tmp_path: Path) -> None
     """And a name is only one in the making if it has all of its parts."""
     target = tmp_path / "file"
     write_atomically(target, b"old")
-    with suppress(ZeroDivisionError), part_of(target) as part:
+    with suppress(ZeroDivisionError), partial_name(target) as part:
         part.write_bytes(b"half")
         part.write_bytes(bytes(1 // 0))
-    with part_of(target) as part:
+    with partial_name(target) as part:
         part.write_bytes(b"new")
         rename(part, target)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert target.read_bytes() == b"new"
     for name in ("file", ".file.part", ".file.abcdef-1.part", "file.abcdef-1-12345678.part"):
-        assert made_for(name) is None
+        assert target_of(name) is None
     with pytest.raises(BadInput, match=r"can't be written .* choose a folder that can"):
         write_atomically(target / "below", b"")

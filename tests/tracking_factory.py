@@ -18,7 +18,7 @@ from generalist.config import Config, canonical, check, digest, params_digest, t
 from generalist.data import Dataset, Manifest, Split, request_digest
 from generalist.data.manifest import MANIFEST, digest_of_content, digest_of_test
 from generalist.export import Lineage, Parity
-from generalist.export.seal import sealed
+from generalist.export.integrity import with_digests
 from generalist.records import (
     Accuracy,
     EpochRecord,
@@ -33,8 +33,8 @@ from generalist.records import (
 )
 from generalist.store import tensors_digest, write_tensors
 from generalist.tensors import ImageShape
-from pipelines.manifest import write_manifest
 from pipelines.results import Results
+from pipelines.results_manifest import write_manifest
 from pipelines.workspace import Workspace
 from tests import onnx_models
 from tests.services import databases
@@ -233,7 +233,7 @@ class Model:
             dirty=False,
         )
         proto = onnx_models.linear(weight=self._matrix())
-        results.onnx.write_bytes(sealed(proto, lineage.to_metadata()))
+        results.onnx.write_bytes(with_digests(proto, lineage.to_metadata()))
         results.evaluation.write_text(evaluation.model_dump_json(), encoding="utf-8")
         results.history.write_text(history().model_dump_json(), encoding="utf-8")
         results.verdicts.write_bytes(_npz(self._verdicts(evaluation)))

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from generalist.config import Config, to_yaml
-from pipelines.trials import TrialRecord
-from pipelines.tuning.storage import address_of, opened
-from pipelines.tuning.study import Search, created
+from pipelines.trial_records import TrialRecord
+from pipelines.tuning.storage import address_of, open_storage
+from pipelines.tuning.study import Search, create_search
 from pipelines.workspace import Workspace
 from tests import tracking_factory, training_factory
 
@@ -22,8 +22,8 @@ SPACE = {
 }
 SMALL = (
     f"tuning.space={json.dumps(SPACE)}",
-    "tuning.attack=choice",
-    "tuning.startup=3",
+    "tuning.attack=selection",
+    "tuning.startup_trials=3",
     "tuning.rung=1",
     "training.epochs=4",
     "tuning.trials=6",
@@ -50,16 +50,19 @@ def small(*overrides: str) -> Config:
 def search(workspace: Workspace, *overrides: str, trials: int | None = None) -> Search:
     """One that waits for workers."""
     config = small(*overrides)
-    found = created(config, opened(address_of(workspace, None)), workspace.locks)
+    found = create_search(config, open_storage(address_of(workspace, None)), workspace.locks)
     found.fill([{}] * (config.tuning.trials if trials is None else trials))
     return found
 
 
 def told(records: Sequence[TrialRecord]) -> list[tuple[object, ...]]:
     """Return what must not depend on who worked, or how often anything was killed."""
-    return [(own.number, own.state, own.params, own.values, own.epoch, own.epochs_asked) for own in records]
+    return [
+        (record.number, record.state, record.params, record.values, record.epoch, record.epochs_asked)
+        for record in records
+    ]
 
 
 def again(found: Search, workspace: Workspace) -> Search:
     """Return the same search through a storage of its own, as another process has it."""
-    return created(found.space.config, opened(address_of(workspace, None)), workspace.locks)
+    return create_search(found.space.config, open_storage(address_of(workspace, None)), workspace.locks)

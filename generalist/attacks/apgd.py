@@ -11,23 +11,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from generalist.attacks.apgd_state import MOMENTUM, ApgdState, init_state
+from generalist.attacks.attack_target import AttackTarget
+from generalist.attacks.fixed_batches import detached
 from generalist.attacks.losses import Loss, Network, cross_entropy
-from generalist.attacks.tiles import plain
-from generalist.attacks.trajectories import MOMENTUM, Trajectories, begin
-from generalist.attacks.victim import Victim
 from generalist.errors import BadInput
 from generalist.tensors import Images, Labels, Mask, PerImage
 from generalist.threats import Threat
 
 STEPS = 100
-HOPELESS = ((0.22, -0.4), (0.41, -0.3), (0.57, -0.2))
+GIVE_UP_BELOW = ((0.22, -0.4), (0.41, -0.3), (0.57, -0.2))
 """For targeted DLR: from below these losses no run was seen to break its image (docs/decisions.md)."""
 STAGES = ((3, 0.3), (2, 0.3), (1, 0.4))
 """The schedule of radii, in eps, with their shares of the steps (Croce and Hein, ICML 2021, section 4.3)."""
 
 
 @dataclass(frozen=True)
-class Ascent:
+class ApgdResult:
     """What the runs found, run by run.
 
     Attributes:
@@ -45,7 +45,7 @@ class Ascent:
 
 @torch.inference_mode(mode=False)
 def apgd(
-    network: Network | Victim,
+    network: Network | AttackTarget,
     images: Images,
     labels: Labels,
     threat: Threat,
@@ -55,9 +55,9 @@ def apgd(
     targets: Labels | None = None,
     steps: int = STEPS,
     stop_when_broken: bool = True,
-    owners: Labels | None = None,
-    hopeless: Sequence[tuple[float, float]] = (),
-) -> Ascent:
+    image_index: Labels | None = None,
+    give_up: Sequence[tuple[float, float]] = (),
+) -> ApgdResult:
     """Run once from each given start.
 
     Args:
@@ -72,56 +72,58 @@ def apgd(
         steps: gradient steps.
         stop_when_broken: leave an image at its first misclassified point. Each image has its own
             trajectory, so this saves passes and changes no verdict.
-        owners: int64 [batch]; runs of the same number attack one image and end with the first that breaks it.
-        hopeless: shares of the steps after which a run whose highest loss is below a value ends.
+        image_index: int64 [batch]; runs of the same number attack one image and end with the first that breaks it.
+        give_up: shares of the steps after which a run whose highest loss is below a value ends.
 
     Raises:
         BadInput: no steps; a network that fails, or gives no logits.
     """
     if steps < 1:
         raise BadInput(f"APGD has {steps} steps; give it one at least")
-    images, labels, targets = plain(images), plain(labels), None if targets is None else plain(targets)
+    images, labels, targets = detached(images), detached(labels), None if targets is None else detached(targets)
     ball = threat.ball(images)
     points = ball.project_(start.detach().clone())
-    owners = torch.arange(len(images), device=images.device) if owners is None else owners
-    victim = Victim.of(network)
-    slopes = victim.slopes(points, labels, loss, targets, owners)
-    runs = begin(points, images, labels, targets, owners, slopes, threat)
-    found = Ascent(torch.zeros_like(labels, dtype=torch.bool), points.clone(), points.clone(), runs.best_loss.clone())
-    ended = torch.zeros(int(owners.max()) + 1, dtype=torch.bool, device=images.device)
-    leaving = _noted(found, ended, runs, victim.judged(slopes, points, labels, owners))
-    windows, least = runs.windows(steps), {int(share * steps): value for share, value in hopeless}
+    image_index = torch.arange(len(images), device=images.device) if image_index is None else image_index
+    victim = AttackTarget.of(network)
+    slopes = victim.slopes(points, labels, loss, targets, image_index)
+    runs = init_state(points, images, labels, targets, image_index, slopes, threat)
+    best = ApgdResult(
+        torch.zeros_like(labels, dtype=torch.bool), points.clone(), points.clone(), runs.best_loss.clone()
+    )
+    ended = torch.zeros(int(image_index.max()) + 1, dtype=torch.bool, device=images.device)
+    leaving = _noted(best, ended, runs, victim.judged(slopes, points, labels, image_index))
+    windows, least = runs.windows(steps), {int(share * steps): value for share, value in give_up}
     for done in range(1, steps + 1):
         if stop_when_broken and leaving:
-            runs = runs.kept(~ended[runs.owners])
+            runs = runs.select(~ended[runs.image_index])
             ball = threat.ball(runs.images)
         if not len(runs.rows):
             break
         runs.move(ball, momentum=1.0 if done == 1 else MOMENTUM)
-        slopes = victim.slopes(runs.points, runs.labels, loss, runs.targets, runs.owners)
-        runs.observe(slopes)
-        leaving = _noted(found, ended, runs, victim.judged(slopes, runs.points, runs.labels, runs.owners))
+        slopes = victim.slopes(runs.points, runs.labels, loss, runs.targets, runs.image_index)
+        runs.update_best(slopes)
+        leaving = _noted(best, ended, runs, victim.judged(slopes, runs.points, runs.labels, runs.image_index))
         if done in windows:
             runs.check(windows[done])
         if done in least:
-            runs = runs.kept(runs.best_loss >= least[done])
+            runs = runs.select(runs.best_loss >= least[done])
             ball = threat.ball(runs.images)
-    return found
+    return best
 
 
-def _noted(found: Ascent, ended: Tensor, runs: Trajectories, broken: Mask) -> bool:
+def _noted(found: ApgdResult, ended: Tensor, runs: ApgdState, broken: Mask) -> bool:
     """Take note of the runs' points, and of the images that they break; returns whether there are any."""
     found.best[runs.rows], found.best_loss[runs.rows] = runs.best, runs.best_loss
     if not bool(broken.any()):
         return False
     hit = runs.rows[broken]
     found.broken[hit], found.adversarial[hit] = True, runs.points[broken]
-    ended[runs.owners[broken]] = True
+    ended[runs.image_index[broken]] = True
     return True
 
 
 def apgd_from_outside(
-    network: Network | Victim,
+    network: Network | AttackTarget,
     images: Images,
     labels: Labels,
     threat: Threat,
@@ -130,7 +132,7 @@ def apgd_from_outside(
     steps: int = STEPS,
     stop_when_broken: bool = True,
     **options: Any,
-) -> Ascent:
+) -> ApgdResult:
     """Run at three times eps, then twice, then eps, each time from the best points of the run before.
 
     Only the last of them may break an image. The arguments are those of `apgd`.

@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from generalist.attacks.attack_target import AttackTarget
+from generalist.attacks.fixed_batches import LossGradients, detached
 from generalist.attacks.losses import Network, targeted_margin
-from generalist.attacks.tiles import Slopes, plain
-from generalist.attacks.victim import Victim
 from generalist.errors import BadInput
 from generalist.tensors import Images, Labels, Mask
 from generalist.threats import Threat
-from generalist.threats.geometry.planes import to_plane
+from generalist.threats.geometry.hyperplane_projection import project_onto_hyperplane
 
 STEPS = 100
 LARGEST_MIX = 0.1  # alpha_max: the largest weight of the image's own projection
@@ -26,15 +26,22 @@ BEYOND = 1.05  # eta: how far a step goes beyond the boundary
 BACK = 0.9  # beta: what is left of the offset after a step back
 # After which share of the steps a run goes on only within how many eps, and among how many runs of its image, the
 # nearest; measured, with room for runs that change their course late (docs/decisions.md).
-Sieve = Sequence[tuple[float, float, int]]
-HOPELESS: Sieve = ((0.1, 3.0, 5), (0.2, 1.7, 4), (0.3, 1.6, 3), (0.4, 1.5, 3), (0.6, 1.2, 2), (0.8, 1.1, 2))
+GiveUpSchedule = Sequence[tuple[float, float, int]]
+GIVE_UP_BEYOND: GiveUpSchedule = (
+    (0.1, 3.0, 5),
+    (0.2, 1.7, 4),
+    (0.3, 1.6, 3),
+    (0.4, 1.5, 3),
+    (0.6, 1.2, 2),
+    (0.8, 1.1, 2),
+)
 NEAR = 1.1  # times eps: how far outside a success is worth a try to bring it in
 MARGIN = 1e-4  # relative; beyond a boundary, so that rounding does not decide
 HALVINGS = 12  # of the line between an image and the nearest success
 
 
 @dataclass(frozen=True)
-class Nearest:
+class FabResult:
     """What the runs found, run by run.
 
     Attributes:
@@ -50,7 +57,7 @@ class Nearest:
 
 @torch.inference_mode(mode=False)
 def fab(
-    network: Network | Victim,
+    network: Network | AttackTarget,
     images: Images,
     labels: Labels,
     threat: Threat,
@@ -59,9 +66,9 @@ def fab(
     start: Images | None = None,
     steps: int = STEPS,
     within_eps: bool = True,
-    owners: Labels | None = None,
-    hopeless: Sieve = HOPELESS,
-) -> Nearest:
+    image_index: Labels | None = None,
+    give_up: GiveUpSchedule = GIVE_UP_BEYOND,
+) -> FabResult:
     """Run once from each image.
 
     Args:
@@ -75,8 +82,8 @@ def fab(
         steps: gradient steps.
         within_eps: end a run at its first success within eps, or once it is too far to come there, and call
             nothing else broken; otherwise look for the nearest success whatever its distance.
-        owners: int64 [batch]; runs of the same number attack one image and end with the first that breaks it.
-        hopeless: with `within_eps`, shares of the steps after which only runs within so many eps, and so many
+        image_index: int64 [batch]; runs of the same number attack one image and end with the first that breaks it.
+        give_up: with `within_eps`, shares of the steps after which only runs within so many eps, and so many
             runs of one image, the nearest, go on.
 
     Raises:
@@ -84,10 +91,10 @@ def fab(
     """
     if steps < 1:
         raise BadInput(f"FAB has {steps} steps; give it one at least")
-    images, labels, targets = plain(images), plain(labels), None if targets is None else plain(targets)
-    search = _Search(network, images, labels, threat, targets, within_eps=within_eps, owners=owners)
+    images, labels, targets = detached(images), detached(labels), None if targets is None else detached(targets)
+    search = _FabState(network, images, labels, threat, targets, within_eps=within_eps, image_index=image_index)
     search.begin(images.clone() if start is None else start.detach().clone())
-    sieve = {int(share * steps): (factor, count) for share, factor, count in hopeless}
+    sieve = {int(share * steps): (factor, count) for share, factor, count in give_up}
     for done in range(1, steps + 1):
         if not len(search.rows):
             break
@@ -96,26 +103,26 @@ def fab(
     return search.nearest()
 
 
-class _Search:
+class _FabState:
     """The runs still going on, and what all of them found."""
 
     def __init__(
         self,
-        network: Network | Victim,
+        network: Network | AttackTarget,
         images: Images,
         labels: Labels,
         threat: Threat,
         targets: Labels | None,
         *,
         within_eps: bool,
-        owners: Labels | None,
+        image_index: Labels | None,
     ) -> None:
-        self.victim, self.images, self.labels = Victim.of(network), images, labels
+        self.attack_target, self.images, self.labels = AttackTarget.of(network), images, labels
         self.threat, self.targets = threat, targets
         self.limit = float(threat.eps) if within_eps else torch.inf
         self.within_eps = within_eps
         self.rows = torch.arange(len(images), device=images.device)
-        self.owners = self.rows if owners is None else owners
+        self.image_index = self.rows if image_index is None else image_index
         self.adversarial = images.clone()
         self.distance = torch.full((len(images),), torch.inf, dtype=torch.float64, device=images.device)
 
@@ -131,7 +138,7 @@ class _Search:
         nearer ones of their image.
         """
         points = self._moved()
-        broken = self.victim.broken(points, self.labels[self.rows], self.owners[self.rows])
+        broken = self.attack_target.broken(points, self.labels[self.rows], self.image_index[self.rows])
         if bool(broken.any()):
             self._note(self.rows[broken], points[broken])
             images = self.images[self.rows]
@@ -165,14 +172,14 @@ class _Search:
 
     def _judge(self, rows: Labels, points: Images) -> Mask:
         """Ask for the labels of some points, and note successes."""
-        broken = self.victim.broken(points, self.labels[rows], self.owners[rows])
+        broken = self.attack_target.broken(points, self.labels[rows], self.image_index[rows])
         self._note(rows[broken], points[broken])
         return broken
 
-    def nearest(self) -> Nearest:
+    def nearest(self) -> FabResult:
         """Return what was found."""
         broken = self.distance.isfinite() & (self.distance <= self.limit)
-        return Nearest(broken, self.adversarial, self.distance)
+        return FabResult(broken, self.adversarial, self.distance)
 
     def _moved(self) -> Images:
         """Return the next points: a mixture of both projections on the boundary, a little beyond it."""
@@ -184,13 +191,15 @@ class _Search:
         moved: Images = (points + BEYOND * from_points) * (1 - mix) + (images + BEYOND * from_images) * mix
         return moved.clamp(0, 1).view_as(self.points)
 
-    def _to_boundary(self, points: Tensor, slopes: Slopes, origins: Tensor) -> Tensor:
+    def _to_boundary(self, points: Tensor, slopes: LossGradients, origins: Tensor) -> Tensor:
         """Return the way from origins (one or several sets in turn) to the boundary as it looks from the points."""
         normals = slopes.gradients.flatten(1)
         # Float64 keeps the bits of a single row, whose sum torch may split over threads.
         level = (normals.double() * points.double()).sum(1).to(points.dtype) - slopes.losses
         sets = len(origins) // len(points)
-        offsets: Tensor = to_plane(self.threat.geometry.fill, origins, normals.repeat(sets, 1), level.repeat(sets))
+        offsets: Tensor = project_onto_hyperplane(
+            self.threat.geometry.fill, origins, normals.repeat(sets, 1), level.repeat(sets)
+        )
         return offsets
 
     def _length(self, offsets: Tensor) -> Tensor:
@@ -208,9 +217,9 @@ class _Search:
         """Forget the runs of images that are broken, and those that are too far to break them."""
         if not self.within_eps:
             return
-        ended = torch.zeros(int(self.owners.max()) + 1, dtype=torch.bool, device=self.rows.device)
-        ended[self.owners[self.distance <= self.limit]] = True
-        stay = ~ended[self.owners[self.rows]]
+        ended = torch.zeros(int(self.image_index.max()) + 1, dtype=torch.bool, device=self.rows.device)
+        ended[self.image_index[self.distance <= self.limit]] = True
+        stay = ~ended[self.image_index[self.rows]]
         if sieve:
             factor, count = sieve
             found = self.distance[self.rows]
@@ -219,16 +228,16 @@ class _Search:
 
     def _places(self) -> Labels:
         """Return how many runs of the same image found something nearer."""
-        owners = self.owners[self.rows]
+        owners = self.image_index[self.rows]
         order = self.distance[self.rows].argsort(stable=True)
         order = order[owners[order].argsort(stable=True)]
         grouped = owners[order]
         first = torch.searchsorted(grouped, grouped)
         return torch.empty_like(order).index_copy_(0, order, torch.arange(len(order), device=order.device) - first)
 
-    def _slopes(self, rows: Labels, points: Images) -> Slopes:
+    def _slopes(self, rows: Labels, points: Images) -> LossGradients:
         """Return the lead of the boundary's class with its gradient: the target's boundary, or the nearest one."""
-        labels, owners = self.labels[rows], self.owners[rows]
+        labels, owners = self.labels[rows], self.image_index[rows]
         if self.targets is None:
-            return self.victim.nearest_boundary(points, labels, self.threat.geometry.dual_length, owners)
-        return self.victim.slopes(points, labels, targeted_margin, self.targets[rows], owners)
+            return self.attack_target.nearest_boundary(points, labels, self.threat.geometry.dual_norm, owners)
+        return self.attack_target.slopes(points, labels, targeted_margin, self.targets[rows], owners)

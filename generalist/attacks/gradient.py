@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from generalist import engine
+from generalist.attacks.fixed_batches import checked_answer, detached
 from generalist.attacks.losses import Loss, Network, Reference, cross_entropy
-from generalist.attacks.tiles import answer, plain
 from generalist.config import AttackOptions
 from generalist.errors import BadInput
 from generalist.tensors import Images, PerImage
 from generalist.threats import Threat
 
 
-def slope(network: Network, images: Images, labels: Reference, loss: Loss) -> Images:
+def input_gradient(network: Network, images: Images, labels: Reference, loss: Loss) -> Images:
     """Return the gradient of each image's loss with respect to that image.
 
     Args:
@@ -72,7 +72,7 @@ def pgd(
         raise BadInput(f"the attack has {steps} steps; give it one at least")
     if start is None and random_start and generator is None:
         raise BadInput("a random start needs a generator: pass generator=… or random_start=False")
-    images, labels = plain(images), plain(labels)
+    images, labels = detached(images), detached(labels)
     size = 2.5 * threat.eps / steps if step_size is None else float(step_size)
     if start is not None:
         points = threat.ball(images, scale).project_(start.detach().clone())
@@ -83,13 +83,13 @@ def pgd(
         points = images.clone()
 
     # A network of ours is trusted, as thousands of its passes may be one graph; another one may do anything.
-    asked = network if isinstance(network, engine.FrozenNetwork) else functools.partial(answer, network)
+    asked = network if isinstance(network, engine.FrozenNetwork) else functools.partial(checked_answer, network)
 
     def ascend(points: Tensor, images: Tensor, labels: Tensor, scale: Tensor | None = None) -> Tensor:
         ball = threat.ball(images, scale)
         with torch.no_grad():
             for _ in range(steps):
-                step = ball.steepest_ascent(slope(asked, points, labels, loss))
+                step = ball.steepest_ascent(input_gradient(asked, points, labels, loss))
                 if scale is None:
                     ball.project_(points.add_(step, alpha=size))
                 else:
@@ -111,7 +111,7 @@ _APART, _EQUAL = 1e-4, 0.99
 
 
 @dataclass(frozen=True)
-class Ascent:
+class ResolvedAttack:
     """An attack of the configuration with every default filled in: those that do the same are equal.
 
     Attributes:
@@ -134,10 +134,10 @@ class Ascent:
         return pgd(network, images, labels, self.threat, **self.settings, **more)
 
 
-def attack_from(options: AttackOptions, threat: Threat) -> Ascent:
+def attack_from(options: AttackOptions, threat: Threat) -> ResolvedAttack:
     """Return the attack that the configuration names: FGSM is one whole step from the image."""
     single = options.name == "fgsm"
     steps = 1 if single else options.steps
     usual = float(threat.eps) if single else 2.5 * threat.eps / steps
     size = usual if options.step_size is None else float(options.step_size)
-    return Ascent(threat, steps, size, options.random_start and not single)
+    return ResolvedAttack(threat, steps, size, options.random_start and not single)

@@ -24,7 +24,7 @@ def cross_entropy(logits: Logits, labels: Labels) -> PerImage:
     return F.cross_entropy(logits, labels, reduction="none")
 
 
-def divergence(logits: Logits, reference: Logits) -> PerImage:
+def kl_divergence(logits: Logits, reference: Logits) -> PerImage:
     """Return KL(p || softmax z), where the reference is log p: how far from it a prediction is (Zhang et al. 2019)."""
     return F.kl_div(F.log_softmax(logits, dim=1), reference, reduction="none", log_target=True).sum(dim=1)
 
@@ -79,12 +79,12 @@ def margin(logits: Logits, labels: Labels) -> PerImage:
     return logits.gather(1, own).squeeze(1) - logits.scatter(1, own, -torch.inf).amax(1)
 
 
-def fooled(logits: Logits, labels: Labels) -> Mask:
+def misclassified(logits: Logits, labels: Labels) -> Mask:
     """Return whether the label does not strictly win: a tie counts as broken, and so does what is not a number."""
     return ~(margin(logits, labels) > 0)
 
 
-def ranked(logits: Logits, labels: Labels) -> Tensor:
+def other_classes_by_logit(logits: Logits, labels: Labels) -> Tensor:
     """Return the other classes, likeliest first: int64 [batch, classes - 1]."""
     return logits.scatter(1, labels[:, None], -torch.inf).argsort(dim=1, descending=True, stable=True)[:, :-1]
 

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from generalist.attacks.fixed_batches import logits_of, tile_size
 from generalist.attacks.losses import Network
 from generalist.attacks.members import member_module
-from generalist.attacks.tiles import logits_of, tile_size
 from generalist.code_digest import evaluation_code
 from generalist.errors import BadInput
-from generalist.store import Lost, Stored, read_tensors, tensors_digest, write_tensors
+from generalist.store import StateLost, Stored, read_tensors, tensors_digest, write_tensors
 from generalist.tensors import Images, Labels, Logits
 from generalist.threats import Threat
 
@@ -34,30 +34,30 @@ class StateFile:
         """Return what was written, or None where nothing was.
 
         Raises:
-            Lost: the file is damaged, or belongs to another evaluation.
+            StateLost: the file is damaged, or belongs to another evaluation.
         """
         if not self.path.exists():
             return None
         try:
             stored = read_tensors(self.path, mend=_MEND)
         except BadInput as error:
-            raise Lost(str(error)) from None
+            raise StateLost(str(error)) from None
         theirs = stored.facts.get("identity")
         if not isinstance(theirs, dict):  # weights, for instance: nothing to delete
-            raise Lost(f"{self.path} holds no state of an evaluation: name another file")
+            raise StateLost(f"{self.path} holds no state of an evaluation: name another file")
         others = [name for name, digest in self.identity.items() if theirs.get(name) != digest]
         if {"threat", "set of attacks"} & {*others}:  # whose code is another one, of course
             others = [name for name in others if name != "code"]
         if others:
-            raise Lost(
+            raise StateLost(
                 f"the state {self.path} belongs to an evaluation with another {' and another '.join(others)}: "
                 "delete it to begin anew, or name another file"
             )
         return stored
 
-    def damaged(self) -> Lost:
+    def damaged(self) -> StateLost:
         """Return the error for content that is not that of a state."""
-        return Lost(f"the state file {self.path} is damaged (it does not hold what it should): {_MEND}")
+        return StateLost(f"the state file {self.path} is damaged (it does not hold what it should): {_MEND}")
 
     def write(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], *, now: bool = False) -> None:
         """Write a state, unless one was written a moment ago.

@@ -10,14 +10,14 @@ from itertools import pairwise
 
 import torch
 
+from generalist.attacks.attack_target import AttackTarget
+from generalist.attacks.fixed_batches import detached
 from generalist.attacks.losses import Network
-from generalist.attacks.tiles import plain
-from generalist.attacks.victim import Victim
 from generalist.errors import BadInput
 from generalist.randomness import ImageStreams
 from generalist.tensors import Images, Labels, Mask, PerImage
 from generalist.threats import Threat
-from generalist.threats.geometry.squares import HALVED_AFTER, Candidates
+from generalist.threats.geometry.square_patterns import HALVED_AFTER, Candidates
 
 AHEAD = ((2000, 8), (500, 6), (50, 3), (0, 1))
 """From which query on how many are tried at once: measured, 2 % are accepted up to the 1,500th, 0.5 % later."""
@@ -25,7 +25,7 @@ _BLOCK, _BLOCK_NUMBERS = 256, 2**21  # queries planned at a time, and about so m
 
 
 @dataclass(frozen=True)
-class Search:
+class SquareResult:
     """What the search found, image by image.
 
     Attributes:
@@ -39,14 +39,14 @@ class Search:
 
 @torch.inference_mode(mode=False)
 def square(
-    network: Network | Victim,
+    network: Network | AttackTarget,
     images: Images,
     labels: Labels,
     threat: Threat,
     streams: ImageStreams,
     *,
     queries: int = 5000,
-) -> Search:
+) -> SquareResult:
     """Search at random from given streams.
 
     Args:
@@ -62,13 +62,13 @@ def square(
     """
     if queries < 1:
         raise BadInput(f"Square has {queries} queries; give it one at least")
-    images, labels = plain(images), plain(labels)
+    images, labels = detached(images), detached(labels)
     pattern = threat.geometry.squares(threat.ball(images), streams)
-    victim, points = Victim.of(network), pattern.start()
+    victim, points = AttackTarget.of(network), pattern.start()
     rows = torch.arange(len(labels), device=labels.device)
     margins = victim.margins(points, labels, rows)
     found, lowest, first = points.clone(), margins.clone(), margins.clone()
-    least = dict(threat.geometry.hopeless_squares)
+    least = dict(threat.geometry.square_give_up_above)
     for block in _blocks(queries, len(images) * sum(images.shape[1:])):
         active = margins > 0
         if block.start - 1 in least:
@@ -81,11 +81,11 @@ def square(
         ahead = next(count for start, count in AHEAD if block.start >= start)
         _search_(victim, pattern.plan(block), len(block), ahead, points, labels, margins, rows)
         found[rows], lowest[rows] = points, margins
-    return Search(~(lowest > 0), found)
+    return SquareResult(~(lowest > 0), found)
 
 
 def _search_(
-    victim: Victim,
+    victim: AttackTarget,
     plan: Candidates,
     queries: int,
     ahead: int,

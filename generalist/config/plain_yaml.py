@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from generalist.errors import BadInput
-from generalist.gate import read
+from generalist.untrusted import read
 
 LARGEST = 2**20
 """Bytes of a file."""

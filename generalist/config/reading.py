@@ -12,7 +12,7 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from generalist.config.overriding import set_path
+from generalist.config.overrides import set_path
 from generalist.config.plain_yaml import read_plain
 from generalist.config.renamed import renamed
 from generalist.config.section import nearest
@@ -38,7 +38,7 @@ def load(
     return _changed(read_plain(path), overrides, path.name)
 
 
-def overridden(config: Config, overrides: Iterable[str]) -> Config:
+def with_overrides(config: Config, overrides: Iterable[str]) -> Config:
     """Return a configuration with some keys changed.
 
     Raises:
@@ -69,7 +69,9 @@ def check(tree: Any, where: str = "configuration", *, overrides: Sequence[str] =
         return Config.model_validate(tree)
     except ValidationError as error:
         sentences = _sentences(error, tree)
-        raise BadInput("\n".join(f"{_blamed(own, where, overrides)}: {own}" for own in sentences)) from None
+        raise BadInput(
+            "\n".join(f"{_blamed(sentence, where, overrides)}: {sentence}" for sentence in sentences)
+        ) from None
 
 
 def _blamed(sentence: str, where: str, overrides: Sequence[str]) -> str:
@@ -112,10 +114,10 @@ def to_yaml(config: Config) -> str:
 
 def params_digest(config: Config) -> str:
     """Return the SHA-256 (hex) of all that a model and its evaluation depend on, however it is written."""
-    return digest(with_effect(config))
+    return digest(effective_params(config))
 
 
-def with_effect(config: Config) -> Any:
+def effective_params(config: Config) -> Any:
     """Return plain values of all that a model and its evaluation depend on."""
     tree = canonical(config)
     for section, keys in _WITHOUT_EFFECT.items():
@@ -148,7 +150,7 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def flattened(config: Config) -> dict[str, str]:
+def flatten(config: Config) -> dict[str, str]:
     """Return values as shown to people by their dotted paths, for tables and trackers."""
     return {path: str(value) for path, value in leaves(config.model_dump(mode="json"))}
 

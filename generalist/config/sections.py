@@ -77,16 +77,18 @@ class AttackOptions(Section):
         return self
 
 
-class ChoiceOptions(AttackOptions):
+class SelectionAttackOptions(AttackOptions):
     """Attack of the validation split: one of those that train, or a quick cascade (`quick`), which is stronger."""
 
     name: Literal["pgd", "fgsm", "quick"] = "pgd"  # type: ignore[assignment]  # one name more
 
     @model_validator(mode="after")
-    def _quick_has_its_own_steps(self) -> "ChoiceOptions":
+    def _quick_has_its_own_steps(self) -> "SelectionAttackOptions":
         given = ", ".join(sorted(self.model_fields_set - {"name"}))
         if self.name == "quick" and given:
-            raise ValueError(f"quick has settings of its own: leave {given} out, as in 'choice: {{name: quick}}'")
+            raise ValueError(
+                f"quick has settings of its own: leave {given} out, as in 'selection_attack: {{name: quick}}'"
+            )
         return self
 
 
@@ -224,7 +226,7 @@ class ExpertOptions(Section):
 class Steps(Section):
     """An interval given in optimizer steps."""
 
-    steps: Many = Field(description="optimizer steps between two hand-backs")
+    steps: Many = Field(description="optimizer steps between two redistributions")
 
 
 Interval = Annotated[
@@ -236,11 +238,12 @@ Interval = Annotated[
 class MixingOptions(Section):
     """How the experts become a global learner (Generalist, CVPR 2023, algorithm 1)."""
 
-    warm_up: int = Field(ge=0, le=100_000, description="t': epochs before the first hand-back")
-    interval: Interval = Field(description="c: epochs between two hand-backs, or {steps: n}")
+    warm_up: int = Field(ge=0, le=100_000, description="t': epochs before the first redistribution")
+    interval: Interval = Field(description="c: epochs between two redistributions, or {steps: n}")
     burst: bool = Field(
         False,
-        description="hand back after every batch of epoch t' and of each c-th one after it, as the published code does;"
+        description="redistribute after every batch of epoch t' and of each c-th one after it, as the published code"
+        " does;"
         " false: once, at their end",
     )
     decay: Schedule = Field(
@@ -251,17 +254,20 @@ class MixingOptions(Section):
         description="gamma: weight of each expert in the mixture over training progress; one expert may be left out"
         " and takes the rest"
     )
-    hand_back: Literal["average", "mixture"] = Field(
+    redistribute: Literal["average", "mixture"] = Field(
         "average", description="what the experts go on from: the global learner, or the plain mixture of this step"
     )
-    momentum: Literal["keep", "reset"] = Field("keep", description="what a hand-back does to the optimizers' state")
+    momentum: Literal["keep", "reset"] = Field(
+        "keep", description="what a redistribution does to the optimizers' state"
+    )
 
     @model_validator(mode="after")
     def _ranges(self) -> "MixingOptions":
         _check_decay("decay", self.decay)
         if self.burst and isinstance(self.interval, Steps):
             raise ValueError(
-                "mixing.burst hands back after every batch of each c-th epoch, so give mixing.interval in epochs, such"
+                "mixing.burst redistributes after every batch of each c-th epoch, so give mixing.interval in epochs,"
+                " such"
                 " as 5, or set mixing.burst to false"
             )
         return self
@@ -273,15 +279,15 @@ class EvaluationOptions(Section):
     threats: tuple[ThreatOptions, ...] = Field(
         min_length=1, description="threats to measure; the first is the headline"
     )
-    choice: ChoiceOptions = Field(
-        ChoiceOptions(steps=10),
+    selection_attack: SelectionAttackOptions = Field(
+        SelectionAttackOptions(steps=10),
         description="attack on the validation split, for curves and for the choice of the round",
     )
     pgd: AttackOptions = Field(AttackOptions(steps=50), description="attack on the test split beside the cascade")
     attack: Literal["standard", "plus", "quick"] = Field(
         "standard", description="the cascade on the test split: AutoAttack's standard or plus; quick does not compare"
     )
-    stronger: bool = Field(
+    extra_attack: bool = Field(
         default=False, description="attack what the cascade leaves once more, for a column of its own (odi-t)"
     )
     square_queries: Count = Field(5000, le=10_000_000, description="queries of Square per image")

@@ -5,13 +5,13 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
-from generalist.config.naming import wrong_name
+from generalist.config.names import wrong_name
 from generalist.config.quantity import Quantity
 from generalist.config.section import Section
 from generalist.config.sections import Count, Fraction, Positive
 
 
-class GoBack(Section):
+class Rollback(Section):
     """What to do about a NaN or infinite loss: go back to the start of the epoch with a smaller learning rate."""
 
     factor: Fraction = Field(Quantity("0.5"), description="on the learning rate, from that epoch on")
@@ -19,8 +19,8 @@ class GoBack(Section):
 
 
 Divergence = Annotated[
-    Annotated[Literal["stop"], Tag("stop")] | Annotated[GoBack, Tag("go_back")],
-    Discriminator(lambda written: "go_back" if isinstance(written, Mapping | GoBack) else "stop"),
+    Annotated[Literal["stop"], Tag("stop")] | Annotated[Rollback, Tag("go_back")],
+    Discriminator(lambda written: "go_back" if isinstance(written, Mapping | Rollback) else "stop"),
 ]
 
 
@@ -35,13 +35,13 @@ class TrainingOptions(Section):
     threads: Count = Field(
         1, le=1024, description="intra-op threads per expert; the number changes the bits of the result"
     )
-    checkpoint: Count = Field(
+    checkpoint_epochs: Count = Field(
         5, le=100_000, description="epochs between stored states; a learner that is not mixed is chosen among these"
     )
     checkpoint_minutes: Positive = Field(
         Quantity(10), description="minutes after which a state is stored inside an epoch, too"
     )
-    initial: str | None = Field(
+    initial_weights: str | None = Field(
         None, description="weights to start from, a .safetensors file of an earlier training; null for new ones"
     )
     divergence: Divergence = Field(
@@ -64,7 +64,7 @@ class TrainingOptions(Section):
 class EngineOptions(Section):
     """How a training step is computed; each choice changes the last bits of the result."""
 
-    plain: bool = Field(False, description="disables all optimised code paths, for debugging")
+    eager: bool = Field(False, description="disables all optimised code paths, for debugging")
     attack_precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="arithmetic in which training images are attacked"
     )

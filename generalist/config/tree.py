@@ -62,12 +62,12 @@ class Config(Section):
         """The deployed learner's name: `global`, or an expert's."""
         return self.deploy.removeprefix("expert:")
 
-    def mixing_weights(self) -> dict[str, "Weight"]:
+    def mixing_weights(self) -> dict[str, "MixingWeight"]:
         """Return the weight of each expert in the mixture, by name, in the order of the configuration."""
         if self.mixing is None:
             return {}
         given = self.mixing.weights
-        return {name: Weight(given.get(name), tuple(given.values())) for name in self.experts}
+        return {name: MixingWeight(given.get(name), tuple(given.values())) for name in self.experts}
 
     @property
     def coupled(self) -> bool:
@@ -82,7 +82,7 @@ class Config(Section):
         return range(sequence.start, sequence.stop or self.training.epochs)
 
 
-class Weight:
+class MixingWeight:
     """An expert's mixing weight: its own schedule, or what the others leave of one."""
 
     def __init__(self, own: Schedule | None, given: tuple[Schedule, ...]) -> None:

@@ -111,16 +111,16 @@ class TuningOptions(Section):
     )
     sampler: Literal["tpe", "gp", "nsga2", "random", "grid"] = Field("tpe", description="of Optuna, by name")
     pruner: Literal["median", "hyperband", "none"] = Field("median", description="of Optuna, by name")
-    startup: Count = Field(
+    startup_trials: Count = Field(
         8, le=100_000, description="random trials before the sampler learns, and before anything is pruned"
     )
     rung: Count = Field(
         5, le=100_000, description="epochs between the measurements by which trials are compared and pruned"
     )
-    attack: Literal["quick", "choice"] = Field(
+    attack: Literal["quick", "selection"] = Field(
         "quick",
         description="attack on the validation split that decides a trial's value: a quick cascade, or the weaker one of"
-        " evaluation.choice",
+        " evaluation.selection_attack",
     )
     finalists: Count = Field(
         3, le=1000, description="best trials, which evaluation.attack judges anew on the validation split"

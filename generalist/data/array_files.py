@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalist.errors import BadInput
-from generalist.gate import opened
+from generalist.untrusted import open_regular
 
 LIMIT = 8 * 2**30
 """Bytes of arrays, at most."""
@@ -31,7 +31,7 @@ _HEADER, _MEMBERS = 10_000, 1_000
 _ENCRYPTED = 1  # a bit of a zip member's flags
 
 
-class Unreadable(BadInput):
+class UnreadableArray(BadInput):
     """A file that holds no such arrays; `reason` says why, for a sentence that also says how to mend it."""
 
     def __init__(self, path: Path, reason: str) -> None:
@@ -44,7 +44,7 @@ def map_npy(path: Path) -> NDArray[Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        Unreadable: it holds no array, or another number of bytes than its header tells.
+        UnreadableArray: it holds no array, or another number of bytes than its header tells.
     """
     with _readable(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -71,7 +71,7 @@ def read_npz(
 
     Raises:
         FileNotFoundError: there is no such file.
-        Unreadable: it is no zip file, lacks an array, or holds one that is not within the limits.
+        UnreadableArray: it is no zip file, lacks an array, or holds one that is not within the limits.
     """
     arrays: dict[str, NDArray[Any]] = {}
     limit = _most(limit)
@@ -106,21 +106,21 @@ class _Header:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[BufferedReader]:
-    """Open a file; whatever shows that it is damaged is raised as `Unreadable`."""
+    """Open a file; whatever shows that it is damaged is raised as `UnreadableArray`."""
     try:
-        with opened(path) as file:
+        with open_regular(path) as file:
             yield file
     except FileNotFoundError:
         raise
     except _RefusedError as error:
-        raise Unreadable(path, str(error)) from None
+        raise UnreadableArray(path, str(error)) from None
     except OSError as error:
-        raise Unreadable(path, error.strerror or "it can't be opened") from None
+        raise UnreadableArray(path, error.strerror or "it can't be opened") from None
     except MemoryError:
-        raise Unreadable(path, "it takes more memory than there is") from None
+        raise UnreadableArray(path, "it takes more memory than there is") from None
     # what damaged zip files make zipfile raise, see its source
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError):
-        raise Unreadable(path, "it is no .npz or .npy file, or is damaged") from None
+        raise UnreadableArray(path, "it is no .npz or .npy file, or is damaged") from None
 
 
 def _most(limit: int) -> int:

@@ -12,7 +12,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from generalist.data import augmentation
-from generalist.data.contract import Split
+from generalist.data.dataset import Split
 from generalist.randomness import generator, permutation
 from generalist.tensors import Batch, Labels, to_unit
 
@@ -39,7 +39,7 @@ class Samples(ABC):
 
 
 @dataclass(frozen=True)
-class Resident(Samples):
+class InMemorySamples(Samples):
     """A split on the device: images uint8, labels int64."""
 
     images: UInt8[Tensor, "samples channels height width"]

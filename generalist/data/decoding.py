@@ -18,7 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from generalist.data.image_files import formats, is_utf8
 from generalist.errors import BadInput
-from generalist.gate import printable
+from generalist.untrusted import printable
 
 LISTED = 10
 """Files that a sentence names; of others it gives the number."""
@@ -27,7 +27,7 @@ _LONGEST = 200  # characters of what Pillow says
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-class Unreadable(BadInput):
+class UnreadableImage(BadInput):
     """An image file that can't be read.
 
     Attributes:
@@ -40,34 +40,34 @@ class Unreadable(BadInput):
         self.path, self.reason = path, reason
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Unreadable, (self.path, self.reason)
+        return UnreadableImage, (self.path, self.reason)
 
 
 def content(path: Path) -> bytes:
     """Read an image file. What is no regular file is never opened: a pipe would wait for ever.
 
     Raises:
-        Unreadable: it is missing, empty, huge, no regular file, or named in another encoding than UTF-8.
+        UnreadableImage: it is missing, empty, huge, no regular file, or named in another encoding than UTF-8.
     """
     if not is_utf8(path):
-        raise Unreadable(path, "is named in another encoding than UTF-8: rename it")
+        raise UnreadableImage(path, "is named in another encoding than UTF-8: rename it")
     try:
         status = path.stat()
         if stat.S_ISREG(status.st_mode) and status.st_size <= _MOST_BYTES:
             found = path.read_bytes()
         elif stat.S_ISDIR(status.st_mode):
             next(path.iterdir(), None)  # says why it couldn't be listed
-            raise Unreadable(path, "is a folder, not an image")
+            raise UnreadableImage(path, "is a folder, not an image")
         elif stat.S_ISREG(status.st_mode):
-            raise Unreadable(path, f"is larger than {_MOST_BYTES // 2**30} GiB")
+            raise UnreadableImage(path, f"is larger than {_MOST_BYTES // 2**30} GiB")
         else:
-            raise Unreadable(path, "is a pipe, socket or device, not an image")
+            raise UnreadableImage(path, "is a pipe, socket or device, not an image")
     except OSError as error:
         if path.is_symlink() and not path.exists():
-            raise Unreadable(path, "is a link that leads nowhere or in a circle") from None
-        raise Unreadable(path, f"can't be read ({error.strerror or error})") from None
+            raise UnreadableImage(path, "is a link that leads nowhere or in a circle") from None
+        raise UnreadableImage(path, f"can't be read ({error.strerror or error})") from None
     if not found:
-        raise Unreadable(path, "is empty")
+        raise UnreadableImage(path, "is empty")
     return found
 
 
@@ -90,7 +90,7 @@ def decode(
         uint8 [channels, height, width]
 
     Raises:
-        Unreadable: it is not an image, is broken, has more pixels than Pillow's limit against decompression bombs,
+        UnreadableImage: it is not an image, is broken, has more pixels than Pillow's limit against decompression bombs,
             or values that aren't of 8 or 16 bits.
     """
     with _warned() as warned:
@@ -111,7 +111,7 @@ def tell_remarks(remarks: Sequence[str]) -> None:
         logging.getLogger("generalist").warning("Pillow warns of %s", _listed(remarks))
 
 
-def refuse(unreadable: Sequence[Unreadable]) -> NoReturn:
+def refuse(unreadable: Sequence[UnreadableImage]) -> NoReturn:
     """Refuse files that can't be read, all of them in one sentence.
 
     Raises:
@@ -132,15 +132,17 @@ def _pixels(content: bytes, *, size: tuple[int, int], grayscale: bool, path: Pat
                 ImageOps.exif_transpose(image, in_place=True)
             even = _of_8_bits(image, path)
             return even.convert("L" if grayscale else "RGB").resize((width, height), Image.Resampling.BILINEAR)
-    except Unreadable:
+    except UnreadableImage:
         raise
     except UnidentifiedImageError:
-        raise Unreadable(path, "is no image that Pillow can read") from None
+        raise UnreadableImage(path, "is no image that Pillow can read") from None
     except Image.DecompressionBombError:
         limit = f"{2 * (Image.MAX_IMAGE_PIXELS or 0):,}"
-        raise Unreadable(path, f"has more than {limit} pixels, the limit against decompression bombs") from None
+        raise UnreadableImage(path, f"has more than {limit} pixels, the limit against decompression bombs") from None
     except Exception as error:  # noqa: BLE001  damaged bytes make Pillow's decoders raise almost anything
-        raise Unreadable(path, f"can't be read as an image ({_short(str(error) or type(error).__name__)})") from None
+        raise UnreadableImage(
+            path, f"can't be read as an image ({_short(str(error) or type(error).__name__)})"
+        ) from None
 
 
 def _opened(content: bytes) -> Image.Image:
@@ -180,7 +182,7 @@ def _of_8_bits(image: Image.Image, path: Path) -> Image.Image:
         bits = max(8, int(tags.get(258, (16,))[0]))
         return Image.fromarray((np.asarray(image) >> (bits - 8)).clip(0, 255).astype(np.uint8))
     if image.mode.startswith(("I", "F")):
-        raise Unreadable(path, "has values of more than 16 bits, whose white is not known: convert it to 8 bits")
+        raise UnreadableImage(path, "has values of more than 16 bits, whose white is not known: convert it to 8 bits")
     return image
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image, ImageFile
 
-from generalist.gate import printable
+from generalist.untrusted import printable
 
 _MANY = {
     "hidden file or folder": "hidden files or folders",
@@ -35,7 +35,7 @@ _Id = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Found:
+class ImageListing:
     """What lies below a folder.
 
     Attributes:
@@ -67,7 +67,7 @@ class Found:
         return f"{printable(self.root)}: {'; '.join(parts)}" if parts else ""
 
 
-def find(folder: Path) -> Found:
+def find(folder: Path) -> ImageListing:
     """Find all images below a folder, in nested folders and through links.
 
     Hidden files and folders, special files, and files that Pillow can't read by their suffix are left out. A folder
@@ -123,14 +123,14 @@ class _Walk:
     """Real folders first, then what links lead to: what is read under its own name isn't read under a link's."""
 
     def __init__(self, root: Path) -> None:
-        self._found = Found(root)
+        self._found = ImageListing(root)
         self._real = os.path.realpath(root)
         self._above = {_identity(path) for path in (Path(self._real), *Path(self._real).parents)}
         self._read: dict[Parts, set[_Id | None]] = {}  # by class
         self._folders, self._links = [root], deque[Path]()
         self._suffixes = suffixes()
 
-    def found(self) -> Found:
+    def found(self) -> ImageListing:
         while self._folders or self._links:
             folder = self._folders.pop() if self._folders else self._links.popleft()
             if kind := self._read_before(folder):

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalist.config import DataOptions
-from generalist.data.array_files import Unreadable, map_npy
-from generalist.data.contract import Dataset, Source, Split
+from generalist.data.array_files import UnreadableArray, map_npy
+from generalist.data.dataset import Dataset, Source, Split
 from generalist.data.image_files import find
 from generalist.data.manifest import ARRAYS, MANIFEST, MEND, Manifest
 from generalist.errors import BadInput
-from generalist.gate import file_sha256
 from generalist.tensors import ImageShape
+from generalist.untrusted import file_sha256
 
 
 def load(folder: Path) -> Dataset:
@@ -101,8 +101,8 @@ def _split(folder: Path, name: str, manifest: Manifest) -> Split:
 def _mapped(path: Path) -> NDArray[Any]:
     try:
         return map_npy(path)
-    except (FileNotFoundError, Unreadable) as error:
-        reason = error.reason if isinstance(error, Unreadable) else "it is gone"
+    except (FileNotFoundError, UnreadableArray) as error:
+        reason = error.reason if isinstance(error, UnreadableArray) else "it is gone"
         raise BadInput(f"{path} is no array that `prepare` writes ({reason}); {MEND}") from None
 
 
@@ -158,7 +158,7 @@ def own_path(options: DataOptions, root: Path) -> Path | None:
 
 def _times(path: Path) -> Iterator[float]:
     """Yield when the images below a place were changed, and the folders that hold them."""
-    found = find(path)
-    for place in (path, *(path.joinpath(*parts) for parts in found.folders), *found.files):
+    listing = find(path)
+    for place in (path, *(path.joinpath(*parts) for parts in listing.folders), *listing.files):
         with suppress(OSError):  # a link that leads nowhere
             yield place.stat().st_mtime

@@ -8,7 +8,7 @@ from typing import Any, Self
 from pydantic import Field
 
 from generalist.config import DataOptions, canonical, digest
-from generalist.data.contract import SPLITS
+from generalist.data.dataset import SPLITS
 from generalist.errors import BadInput
 from generalist.records import Record
 

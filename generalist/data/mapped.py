@@ -11,8 +11,8 @@ from typing import Literal, TypeVar
 import numpy as np
 import torch
 
-from generalist.data.batches import Resident, Samples, in_batches
-from generalist.data.contract import Split, Uint8
+from generalist.data.batches import InMemorySamples, Samples, in_batches
+from generalist.data.dataset import Split, Uint8
 from generalist.tensors import Batch, Labels, to_unit
 
 Item = TypeVar("Item")
@@ -21,7 +21,7 @@ _SHARE = 4
 """A copy may take one such part of the free memory: experts side by side hold one each, and networks need more."""
 
 
-class Mapped(Samples):
+class MappedSamples(Samples):
     """Images memory-mapped as `load` gives them; labels, eight bytes each, on the device."""
 
     def __init__(self, split: Split, *, device: torch.device | str = "cpu") -> None:
@@ -88,7 +88,7 @@ def images_on(split: Split, device: torch.device, how: Literal["auto", "resident
             a quarter of the device's free memory.
     """
     fits = how == "resident" or (how == "auto" and _SHARE * split.images.nbytes <= free_memory(device))
-    return Resident.of(split, device=device) if fits else Mapped(split, device=device)
+    return InMemorySamples.of(split, device=device) if fits else MappedSamples(split, device=device)
 
 
 def free_memory(device: torch.device) -> int:

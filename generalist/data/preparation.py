@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from generalist.atomic_files import check_writable, partial_name, rename, write_atomically
 from generalist.config import DataOptions, canonical
-from generalist.data.contract import SPLITS, Raw, Source, Split, Uint8
+from generalist.data.dataset import SPLITS, Source, SourceData, Split, Uint8
 from generalist.data.manifest import (
     ARRAYS,
     MANIFEST,
@@ -18,10 +19,9 @@ from generalist.data.manifest import (
     digest_of_test,
     request_digest,
 )
-from generalist.data.splitting import count_copies, counts, few, hold_back, without_copies
+from generalist.data.splits import count_copies, counts, stratified_split, stratified_subset, without_copies
 from generalist.errors import BadInput
-from generalist.gate import file_sha256
-from generalist.writing import check_writable, part_of, rename, write_atomically
+from generalist.untrusted import file_sha256
 
 
 def prepare(options: DataOptions, target: Path, *, root: Path) -> Manifest:
@@ -48,10 +48,10 @@ def prepare(options: DataOptions, target: Path, *, root: Path) -> Manifest:
     raw = options.read(root)
     given = raw.train
     if options.images != "all":
-        given = few(given, options.images, seed=options.seed, class_names=raw.class_names)
+        given = stratified_subset(given, options.images, seed=options.seed, class_names=raw.class_names)
     if options.copies == "remove":
         given = without_copies(given, raw.test)
-    train, validation = hold_back(
+    train, validation = stratified_split(
         given, options.validation, seed=options.seed, class_names=raw.class_names, purpose="validation"
     )
     if options.copies == "remove":
@@ -78,9 +78,9 @@ def _check_target(target: Path) -> None:
     check_writable(target.parent)
 
 
-def _write(target: Path, splits: dict[str, Split], raw: Raw, options: Source) -> Manifest:
+def _write(target: Path, splits: dict[str, Split], raw: SourceData, options: Source) -> Manifest:
     target.parent.mkdir(parents=True, exist_ok=True)
-    with part_of(target) as part:
+    with partial_name(target) as part:
         part.mkdir()
         for name, split in splits.items():
             _save(part / f"{name}_images.npy", split.images)
@@ -98,7 +98,7 @@ def _save(path: Path, array: NDArray[Any]) -> None:
         os.fsync(handle.fileno())
 
 
-def _manifest(folder: Path, splits: dict[str, Split], raw: Raw, options: Source) -> Manifest:
+def _manifest(folder: Path, splits: dict[str, Split], raw: SourceData, options: Source) -> Manifest:
     files = {name: file_sha256(folder / name) for name in ARRAYS}
     channels, height, width = splits["train"].images.shape[1:]
     shape = (int(channels), int(height), int(width))
@@ -147,7 +147,7 @@ def _publish(part: Path, target: Path) -> None:
     if not target.exists():
         rename(part, target)
         return
-    with part_of(target) as old:  # a rename can't replace a folder that holds files
+    with partial_name(target) as old:  # a rename can't replace a folder that holds files
         target.rename(old)
         try:
             rename(part, target)

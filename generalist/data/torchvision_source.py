@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from generalist.data.contract import Raw, Source, Split
+from generalist.atomic_files import partial_name, rename
+from generalist.data.dataset import Source, SourceData, Split
 from generalist.data.manifest import combined_sha256
 from generalist.errors import BadInput
-from generalist.writing import part_of, rename
 
 
 class TorchvisionSource(Source):
@@ -29,7 +29,7 @@ class TorchvisionSource(Source):
     path: str = Field(description="the folder of the official files")
     download: bool = Field(False, description="fetch missing official files; nothing is fetched otherwise")
 
-    def read(self, root: Path) -> Raw:
+    def read(self, root: Path) -> SourceData:
         """Verify the official files, then read them.
 
         Raises:
@@ -42,7 +42,7 @@ class TorchvisionSource(Source):
             folder = self._fetched(path)
         checksum = self._verified(folder, official)
         train, test, class_names = self.decode(folder)
-        return Raw(train, test, class_names, f"{self.name}: official files in {self.path}", checksum)
+        return SourceData(train, test, class_names, f"{self.name}: official files in {self.path}", checksum)
 
     def reader(self) -> Any:
         """Return that class; to import torchvision takes seconds, and reading a configuration needs none of it."""
@@ -116,7 +116,7 @@ def download(url: str, target: Path, *, md5: str) -> None:
     from generalist.torchvision_compat import torchvision
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    with part_of(target) as part:
+    with partial_name(target) as part:
         torchvision.datasets.utils.download_url(url, root=str(part.parent), filename=part.name, md5=md5)
         rename(part, target)
 

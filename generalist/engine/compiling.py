@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from generalist.config import EngineOptions
-from generalist.engine.falling_back import ALONE, brief, warned
+from generalist.engine.fallback import ALONE, first_line_of, warn_once
 from generalist.engine.networks import FrozenNetwork, wide
-from generalist.engine.parallel import Group
+from generalist.engine.process_group import ProcessGroup
 from generalist.errors import BadInput
-from generalist.numerics import has_compiler
+from generalist.platform_fingerprint import has_compiler
 from generalist.tensors import Images
 
 _CLOSE, _ROUGH = 0.05, 0.5
@@ -31,23 +31,23 @@ def check_compiler(options: EngineOptions, device: str) -> None:
     Raises:
         BadInput: `engine.compile` is true, and there is no compiler.
     """
-    if options.compile is True and not options.plain and not has_compiler(device):
+    if options.compile is True and not options.eager and not has_compiler(device):
         raise BadInput(
             f"engine.compile is true, and torch.compile on {device} needs {_NEEDS[device]}, which is not there: install"
             " it, or set engine.compile to auto"
         )
 
 
-def compiles(model: nn.Module, options: EngineOptions, on: torch.device, group: Group) -> bool:
+def compiles(model: nn.Module, options: EngineOptions, on: torch.device, group: ProcessGroup) -> bool:
     """Return whether attacks on a network are compiled; where it would be expected and can't be, that is told."""
     wanted = options.compile is True or (options.compile == "auto" and on.type == "cuda" and wide(model))
-    if options.plain or not wanted:
+    if options.eager or not wanted:
         return False
     if group.size > 1:
-        warned("nothing is compiled where several processes share a batch")
+        warn_once("nothing is compiled where several processes share a batch")
         return False
     if options.compile == "auto" and not has_compiler(on.type):
-        warned(f"nothing is compiled: torch.compile needs {_NEEDS[on.type]}, which is not there")
+        warn_once(f"nothing is compiled: torch.compile needs {_NEEDS[on.type]}, which is not there")
         return False
     return True
 
@@ -72,7 +72,7 @@ class CompiledForward:
         self._model = weakref.ref(model)  # which holds this
         self._batch_size = batch_size
         tensors = [*model.parameters(), *model.buffers()]
-        kind: Hashable = type(model), tuple((own.shape, own.dtype, own.device) for own in tensors)
+        kind: Hashable = type(model), tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in tensors)
         self._fast = _compiled(kind)
         self._passed: set[Hashable] = set()
         self._failed = False
@@ -115,8 +115,8 @@ class CompiledForward:
             return found
         except Exception as error:
             self._failed = True
-            told = str(error) if isinstance(error, _RefusedError) else f"failed ({brief(error)})"
-            warned(f"torch.compile {told}: attacks go on without")
+            told = str(error) if isinstance(error, _RefusedError) else f"failed ({first_line_of(error)})"
+            warn_once(f"torch.compile {told}: attacks go on without")
             raise _RefusedError from error
 
     def _agree(self, model: nn.Module, images: Images, within: float) -> bool:

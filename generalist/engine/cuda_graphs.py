@@ -9,12 +9,12 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 from torch import Tensor
 
-from generalist.engine.falling_back import ALONE, brief, warned
+from generalist.engine.fallback import ALONE, first_line_of, warn_once
 
 _MOST = 16
 """Kinds of work that are remembered: each graph keeps its memory. A loss made anew for each call is never met again."""
 
-Work = Callable[..., Tensor]
+Computation = Callable[..., Tensor]
 """From inputs, which it may overwrite, to a result; deterministic, without waiting for the device."""
 
 
@@ -46,7 +46,7 @@ def cuda_graph(done: Callable[[], Tensor]) -> Callable[[], Tensor]:
 class _Recorded:
     """One kind of work, with buffers for its inputs."""
 
-    def __init__(self, record: Record, work: Work, inputs: Sequence[Tensor]) -> None:
+    def __init__(self, record: Record, work: Computation, inputs: Sequence[Tensor]) -> None:
         self._buffers = [given.clone() for given in inputs]
         self._again = record(lambda: work(*self._buffers))
 
@@ -75,13 +75,13 @@ class GraphCache:
         return sum(recorded is not None for recorded in self._known.values())
 
     def __call__(
-        self, key: Hashable, work: Work, inputs: Sequence[Tensor], agrees: Callable[[Tensor, Tensor], bool]
+        self, key: Hashable, work: Computation, inputs: Sequence[Tensor], agrees: Callable[[Tensor, Tensor], bool]
     ) -> Tensor:
         """Return the result of `work(*inputs)`, a tensor of its own.
 
         Args:
             key: what decides the work besides the inputs' numbers, shapes, dtypes and places.
-            work: see `Work`; tensors that it finds elsewhere must stay at their addresses.
+            work: see `Computation`; tensors that it finds elsewhere must stay at their addresses.
             inputs: all that changes.
             agrees: whether the recording's result, the first argument, will do for the second.
         """
@@ -95,11 +95,11 @@ class GraphCache:
         if len(self._met) < _MOST:
             self._met.add(kind)
         elif kind not in self._met:
-            warned(f"attacks come in more than {_MOST} kinds: the others go on without CUDA graphs")
+            warn_once(f"attacks come in more than {_MOST} kinds: the others go on without CUDA graphs")
         return work(*inputs)
 
     def _recorded(
-        self, kind: Hashable, work: Work, inputs: Sequence[Tensor], agrees: Callable[[Tensor, Tensor], bool]
+        self, kind: Hashable, work: Computation, inputs: Sequence[Tensor], agrees: Callable[[Tensor, Tensor], bool]
     ) -> Tensor:
         expected = work(*(given.clone() for given in inputs))
         self._known[kind] = None
@@ -109,7 +109,9 @@ class GraphCache:
             if agrees(recorded(inputs), expected):
                 self._known[kind] = recorded
             else:
-                warned("an attack repeated by a CUDA graph gave other images: attacks go on without graphs")
+                warn_once("an attack repeated by a CUDA graph gave other images: attacks go on without graphs")
         except Exception as error:  # noqa: BLE001  a capture fails in many ways, and none is worth a training
-            warned(f"an attack can't be recorded as a CUDA graph ({brief(error)}): attacks go on without graphs")
+            warn_once(
+                f"an attack can't be recorded as a CUDA graph ({first_line_of(error)}): attacks go on without graphs"
+            )
         return expected

@@ -26,8 +26,8 @@ def threads(count: int) -> Iterator[None]:
 
 
 @contextmanager
-def lane(on: torch.device, *, plain: bool = False) -> Iterator[None]:
-    """Compute on a CUDA stream of its own, so that no expert waits for another's work; `plain` and on a CPU, nothing.
+def lane(on: torch.device, *, eager: bool = False) -> Iterator[None]:
+    """Compute on a CUDA stream of its own, so that no expert waits for another's work; `eager` and on a CPU, nothing.
 
     It begins after all that the current stream holds, and at the end the current stream waits for it. torch keeps
     the current stream for each Python thread. What is made inside should not be freed outside: its memory would be
@@ -35,9 +35,9 @@ def lane(on: torch.device, *, plain: bool = False) -> Iterator[None]:
 
     Args:
         on: where things are computed.
-        plain: `engine.plain`.
+        eager: `engine.eager`.
     """
-    if plain or on.type != "cuda" or not torch.cuda.is_available():  # that there is none is said by who computes
+    if eager or on.type != "cuda" or not torch.cuda.is_available():  # that there is none is said by who computes
         yield
         return
     around, own = torch.cuda.current_stream(on), torch.cuda.Stream(on)
@@ -70,7 +70,7 @@ def device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def settled(config: Config) -> Config:
+def with_device(config: Config) -> Config:
     """Return a configuration with the device that `training.device: auto` means here.
 
     Keys and digests are made of this one: they tell devices apart, and know no auto.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from generalist.config import EngineOptions, ModelOptions
-from generalist.engine.cuda_graphs import GraphCache, Work, cuda_graph
+from generalist.engine.cuda_graphs import Computation, GraphCache, cuda_graph
 from generalist.models import Classifier, build, initialise
 from generalist.randomness import generator
 from generalist.tensors import Images, ImageShape, Weights
@@ -53,7 +53,7 @@ class FrozenNetwork(nn.Module):
         self.network = _frozen(model, weights or model.state_dict())
         self._bfloat16 = "bfloat16" in (options.precision, options.attack_precision)
         cuda = model.mean.device.type == "cuda"
-        self.graphs = GraphCache(cuda_graph) if cuda and not options.plain else None
+        self.graphs = GraphCache(cuda_graph) if cuda and not options.eager else None
         self.eval()
 
     def view(self, name: str) -> Self:
@@ -81,7 +81,7 @@ class FrozenNetwork(nn.Module):
 def repeated(
     network: Callable[..., Any],
     key: Hashable,
-    work: Work,
+    work: Computation,
     inputs: Sequence[Tensor],
     agrees: Callable[[Tensor, Tensor], bool],
 ) -> Tensor:
@@ -110,6 +110,6 @@ def wide(model: nn.Module) -> bool:
     return any(convolution.in_channels >= WIDE for convolution in convolutions)
 
 
-def memory_format(model: nn.Module, *, plain: bool = False) -> torch.memory_format:
-    """Return how weights of convolutions lie in memory: channels last in wide networks, unless `plain`."""
-    return torch.channels_last if wide(model) and not plain else torch.contiguous_format
+def memory_format(model: nn.Module, *, eager: bool = False) -> torch.memory_format:
+    """Return how weights of convolutions lie in memory: channels last in wide networks, unless `eager`."""
+    return torch.channels_last if wide(model) and not eager else torch.contiguous_format

@@ -1,9 +1,9 @@
 """Accuracies with their n and interval, and the verdict on every image behind them."""
 
-from generalist.evaluation.measuring import TILE, measure
-from generalist.evaluation.protocol import chosen, code_behind, protocol, subset
-from generalist.evaluation.shards import Shard, Watch, attack_shard, cuts
-from generalist.evaluation.verdicts import Verdicts, evaluate, gathered
+from generalist.evaluation.accuracy import TILE, measure
+from generalist.evaluation.protocol import code_behind, evaluated_positions, protocol, subset
+from generalist.evaluation.shards import Shard, Watch, attack_shard, shard_ranges
+from generalist.evaluation.verdicts import Verdicts, combine_shards, evaluate
 
 __all__ = [
     "TILE",
@@ -11,12 +11,12 @@ __all__ = [
     "Verdicts",
     "Watch",
     "attack_shard",
-    "chosen",
     "code_behind",
-    "cuts",
+    "combine_shards",
     "evaluate",
-    "gathered",
+    "evaluated_positions",
     "measure",
     "protocol",
+    "shard_ranges",
     "subset",
 ]

@@ -7,7 +7,7 @@ from generalist.config import AttackOptions, EvaluationOptions, ThreatOptions
 from generalist.models import DECISION, Classifier
 
 STRONGER = ("odi-t",)
-"""The attacks that `evaluation.stronger` adds after the cascade."""
+"""The attacks that `evaluation.extra_attack` adds after the cascade."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def columns(options: EvaluationOptions, model: Classifier) -> list[Column]:
 def attacks(options: EvaluationOptions) -> dict[str, str]:
     """Return the attacks within each threat by name, with their settings; up to a comma, these are a title."""
     found = {"pgd": described(options.pgd), "cascade": _cascade_described(options.attack, options)}
-    if options.stronger:
+    if options.extra_attack:
         found["strongest"] = _cascade_described(" and ".join((options.attack, *STRONGER)), options)
     return found
 

@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from generalist import engine
-from generalist.attacks import Cascade, Standing, autoattack, fooled
-from generalist.attacks.tiles import logits_of
+from generalist.attacks import AttackProgress, AutoAttackResult, autoattack, misclassified
+from generalist.attacks.fixed_batches import logits_of
 from generalist.config import EvaluationOptions
 from generalist.data import Split
-from generalist.evaluation.columns import STRONGER, Column
-from generalist.evaluation.measuring import (
+from generalist.evaluation.accuracy import (
     TILE,
     Flags,
     Float32,
@@ -27,12 +26,13 @@ from generalist.evaluation.measuring import (
     tiles,
     whole,
 )
+from generalist.evaluation.columns import STRONGER, Column
 from generalist.models import DECISION, Classifier
-from generalist.store import Lost, set_aside
+from generalist.store import StateLost, set_aside
 from generalist.tensors import Images, Logits
 from generalist.threats import threat_from
 
-Tell = Callable[[Standing], None]
+Tell = Callable[[AttackProgress], None]
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class Judged:
         robust: bool [n], right as they are and after the attack.
         ends: float32 [n, C, H, W], where the attack ended.
         arrays: more facts about each image, by name.
-        doubts: how many images give reason to each flag, where that was looked for.
+        flag_counts: how many images give reason to each flag, where that was looked for.
     """
 
     robust: Flags
     ends: Float32
     arrays: dict[str, NDArray[np.generic]] = field(default_factory=dict)
-    doubts: Mapping[str, int] | None = None
+    flag_counts: Mapping[str, int] | None = None
 
 
 class Judge:
@@ -103,7 +103,7 @@ class Judge:
             return Judged(robust, ends)
         fooled_by = ["" if held else attack or "clean" for held, attack in zip(robust, found.fooled_by, strict=True)]
         arrays = {"margin": found.margins.cpu().numpy(), "fooled_by": np.array(fooled_by, dtype=np.str_)}
-        return Judged(robust, ends, arrays, found.doubts)
+        return Judged(robust, ends, arrays, found.flag_counts)
 
     def _strongest(self, column: Column, tell: Tell | None) -> Judged:
         """Attack what the cascade left."""
@@ -114,14 +114,16 @@ class Judge:
         robust[left], ends[left] = self._robust(column, found, survivors), found.adversarial.cpu().numpy()
         return Judged(robust, ends)
 
-    def _robust(self, column: Column, found: Cascade, split: Split) -> Flags:
+    def _robust(self, column: Column, found: AutoAttackResult, split: Split) -> Flags:
         """Return which images stand, by the decision: a cascade on another view knows when that view is broken."""
         if column.view == DECISION:
             return found.robust.cpu().numpy()
         labels = torch.from_numpy(np.array(split.labels)).to(self._on)
         parts = zip(found.adversarial.split(TILE), labels.split(TILE), strict=True)
         with engine.arithmetic(self._on):
-            broken = [fooled(logits_of(self._network, own), their).cpu().numpy() for own, their in parts if len(own)]
+            broken = [
+                misclassified(logits_of(self._network, own), their).cpu().numpy() for own, their in parts if len(own)
+            ]
         return ~np.concatenate([np.zeros(0, dtype=np.bool_), *broken])
 
     def _predicted(self) -> NDArray[np.int64]:
@@ -133,13 +135,13 @@ class Judge:
 
     def _autoattacked(
         self, column: Column, split: Split, attacks: tuple[str, ...] | None, tell: Tell | None
-    ) -> Cascade:
+    ) -> AutoAttackResult:
         threat, options = threat_from(column.threat), self._options
         images, labels = whole(split, self._on)
         name = hashlib.sha256(repr((attacks, str(threat), column.name, self._rows)).encode()).hexdigest()[:16]
         state = None if self._states is None else self._states / f"{name}.safetensors"
 
-        def found() -> Cascade:
+        def found() -> AutoAttackResult:
             return autoattack(
                 self._model if column.view == DECISION else _Seen(self._model, column.view),
                 images,
@@ -153,7 +155,7 @@ class Judge:
 
         try:
             return found()
-        except Lost:
+        except StateLost:
             assert state is not None  # which was damaged, or that of another evaluation
             set_aside(state)
             return found()

@@ -10,8 +10,8 @@ from generalist.attacks.members import member_module, member_names
 from generalist.code_digest import evaluation_code, plugins_of
 from generalist.config import Config, EvaluationOptions, ModelOptions, ThreatOptions
 from generalist.data import Dataset, Split
-from generalist.data.contract import Int64
-from generalist.data.splitting import stratified
+from generalist.data.dataset import Int64
+from generalist.data.splits import stratified_indices
 from generalist.evaluation.columns import STRONGER, attacks, described
 from generalist.records import Protocol
 from generalist.threats import threat_from
@@ -20,18 +20,18 @@ from generalist.threats import threat_from
 def protocol(config: Config, dataset: Dataset) -> Protocol:
     """Return what the robust accuracies of a configuration mean."""
     options = config.evaluation
-    names = [options.attack, options.choice.name, *(STRONGER if options.stronger else ())]
+    names = [options.attack, options.selection_attack.name, *(STRONGER if options.extra_attack else ())]
     threats = tuple(str(threat_from(threat)) for threat in options.threats)
     return Protocol(
         split="test",
-        n=len(chosen(dataset.test, options)),
+        n=len(evaluated_positions(dataset.test, options)),
         chosen="all" if options.images == "all" else f"stratified by class, seed {options.seed}",
         threats=threats,
         attacks=attacks(options),
         seed=options.seed,
         test_digest=dataset.test_digest,
         code=code_behind(options.threats, names),
-        validation=f"{threats[0]} {described(options.choice)} on {dataset.digest}",
+        validation=f"{threats[0]} {described(options.selection_attack)} on {dataset.digest}",
     )
 
 
@@ -54,17 +54,22 @@ def subset(split: Split, options: EvaluationOptions) -> Split:
     """Return the images that are evaluated, the same for every learner; where classes are left out, that is told."""
     if options.images == "all" or options.images >= len(split):
         return split
-    positions = chosen(split, options)
-    there, here = len(np.unique(split.labels)), len(np.unique(split.labels[positions]))
-    if here < there:
-        _LOG.warning("evaluation.images is %d, which leaves out %d of %d classes", len(positions), there - here, there)
+    positions = evaluated_positions(split, options)
+    classes, chosen_classes = len(np.unique(split.labels)), len(np.unique(split.labels[positions]))
+    if chosen_classes < classes:
+        _LOG.warning(
+            "evaluation.images is %d, which leaves out %d of %d classes",
+            len(positions),
+            classes - chosen_classes,
+            classes,
+        )
     return Split(split.images[positions], split.labels[positions])
 
 
-def chosen(split: Split, options: EvaluationOptions) -> Int64:
+def evaluated_positions(split: Split, options: EvaluationOptions) -> Int64:
     """Return the positions of the images that are evaluated: a choice with the shares of all classes, or all."""
     count = len(split) if options.images == "all" else options.images
-    return stratified(split.labels, count, seed=options.seed)
+    return stratified_indices(split.labels, count, seed=options.seed)
 
 
 _LOG = logging.getLogger("generalist")

@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from generalist.attacks import Standing
+from generalist.attacks import AttackProgress
 from generalist.config import EvaluationOptions
 from generalist.data import Split
+from generalist.evaluation.accuracy import TILE, Float32
 from generalist.evaluation.columns import columns
 from generalist.evaluation.judging import Judge
-from generalist.evaluation.measuring import TILE, Float32
 from generalist.models import DECISION, Classifier
 from generalist.tensors import to_unit
 from generalist.threats import threat_from
 
-Watch = Callable[[str, Standing], None]
+Watch = Callable[[str, AttackProgress], None]
 """Told a threat, and how far an attack in it is."""
 
 
@@ -31,18 +31,18 @@ class Shard:
     Attributes:
         arrays: per-image arrays, `label`, `prediction`, and under `THREAT/` their verdicts by column, and more.
         columns: names of the columns under each threat.
-        doubts: by threat, how many images give reason to each flag.
+        flag_counts: by threat, how many images give reason to each flag.
         adversarial: float32 [n, C, H, W], under the first threat: where the last column that broke the image ended;
             where none did, where the first one ended; a mistake is left as it is.
     """
 
     arrays: dict[str, NDArray[np.generic]]
     columns: tuple[str, ...]
-    doubts: dict[str, Mapping[str, int]]
+    flag_counts: dict[str, Mapping[str, int]]
     adversarial: Float32
 
 
-def cuts(images: int, shards: int) -> list[range]:
+def shard_ranges(images: int, shards: int) -> list[range]:
     """Return ranges of images of about the same size that begin at whole tiles; fewer where there are too few tiles."""
     tiles_ = -(-images // TILE)
     count = max(min(shards, tiles_), 1)
@@ -79,22 +79,22 @@ def attack_shard(
         found = judge(column, None if watch is None else partial(watch, through))
         arrays |= {f"{threat}/{column.name}": found.robust}
         arrays |= {f"{threat}/{name}": array for name, array in found.arrays.items()}
-        if found.doubts is not None:
-            doubts[threat] = found.doubts
+        if found.flag_counts is not None:
+            doubts[threat] = found.flag_counts
         if column.threat == asked[0].threat:
             moved = right if column == asked[0] else right & ~found.robust
             adversarial = np.where(moved[:, None, None, None], found.ends, adversarial)
     return Shard(arrays, tuple(dict.fromkeys(column.name for column in asked)), doubts, adversarial)
 
 
-def joined(shards: Sequence[Shard]) -> Shard:
+def concatenate(shards: Sequence[Shard]) -> Shard:
     """Return all shards of a split, in its order, as one."""
-    names, threats = shards[0].arrays, shards[0].doubts
+    names, threats = shards[0].arrays, shards[0].flag_counts
     return Shard(
         {name: np.concatenate([shard.arrays[name] for shard in shards]) for name in names},
         shards[0].columns,
         {
-            threat: {name: sum(shard.doubts[threat][name] for shard in shards) for name in threats[threat]}
+            threat: {name: sum(shard.flag_counts[threat][name] for shard in shards) for name in threats[threat]}
             for threat in threats
         },
         np.concatenate([shard.adversarial for shard in shards]),

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from generalist.attacks.verdicts import flags
+from generalist.attacks.result import flags
 from generalist.config import EvaluationOptions
 from generalist.data import Split
-from generalist.evaluation.measuring import Flags, Float32, accuracy
-from generalist.evaluation.shards import Shard, Watch, attack_shard, joined
+from generalist.evaluation.accuracy import Flags, Float32, accuracy
+from generalist.evaluation.shards import Shard, Watch, attack_shard, concatenate
 from generalist.models import Classifier
 from generalist.records import LearnerEvaluation, Measured, ThreatEvaluation
 
@@ -58,16 +58,18 @@ def evaluate(
         watch: told the threat, and how far each attack is.
     """
     shard = attack_shard(model, split, range(len(split)), options=options, states=states, watch=watch)
-    return gathered([shard], class_names=class_names, name=name, epoch=epoch, digest=digest)
+    return combine_shards([shard], class_names=class_names, name=name, epoch=epoch, digest=digest)
 
 
-def gathered(shards: Sequence[Shard], *, class_names: tuple[str, ...], name: str, epoch: int, digest: str) -> Verdicts:
+def combine_shards(
+    shards: Sequence[Shard], *, class_names: tuple[str, ...], name: str, epoch: int, digest: str
+) -> Verdicts:
     """Return the evaluation that all shards of a split come to; the arguments are those of `evaluate`."""
-    whole = joined(shards)
+    whole = concatenate(shards)
     arrays: dict[str, Any] = whole.arrays
     labels: NDArray[np.int64] = arrays["label"]
     natural: Flags = arrays["prediction"] == labels
-    worst = {threat: _worst(arrays, threat, whole.columns) for threat in whole.doubts}
+    worst = {threat: _worst(arrays, threat, whole.columns) for threat in whole.flag_counts}
     evaluation = LearnerEvaluation(
         name=name,
         epoch=epoch,
@@ -79,7 +81,7 @@ def gathered(shards: Sequence[Shard], *, class_names: tuple[str, ...], name: str
                 worst=accuracy(worst[threat]),
                 flags=flags(doubts, len(labels)),
             )
-            for threat, doubts in whole.doubts.items()
+            for threat, doubts in whole.flag_counts.items()
         ),
         per_class=_per_class(labels, class_names, natural, next(iter(worst.values()))),
         digest=digest,

@@ -7,26 +7,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from generalist.export.agreement import Parity as Parity
-    from generalist.export.agreement import parity as parity
     from generalist.export.graph import export as export
+    from generalist.export.integrity import graph_digest as graph_digest
+    from generalist.export.integrity import read_metadata as read_metadata
+    from generalist.export.integrity import verify as verify
     from generalist.export.lineage import Lineage as Lineage
     from generalist.export.lineage import evaluation_digest as evaluation_digest
+    from generalist.export.parity_check import Parity as Parity
+    from generalist.export.parity_check import check_parity as check_parity
     from generalist.export.predictor import Prediction as Prediction
     from generalist.export.predictor import Predictor as Predictor
-    from generalist.export.seal import graph_digest as graph_digest
-    from generalist.export.seal import read_metadata as read_metadata
-    from generalist.export.seal import verify as verify
     from generalist.export.weights import read_classifier as read_classifier
     from generalist.export.weights import shape_of as shape_of
     from generalist.export.weights import write_weights as write_weights
 
 _NAMES = {
-    "agreement": "Parity parity",
+    "parity_check": "Parity check_parity",
     "graph": "export",
     "lineage": "Lineage evaluation_digest",
     "predictor": "Prediction Predictor",
-    "seal": "graph_digest read_metadata verify",
+    "integrity": "graph_digest read_metadata verify",
     "weights": "read_classifier shape_of write_weights",
 }
 """What each module gives."""

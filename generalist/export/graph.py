@@ -11,10 +11,10 @@ import torch
 from google.protobuf.message import Message  # type: ignore[import-untyped]  # it comes without types
 from torch import Tensor, nn
 
+from generalist.atomic_files import check_file, write_atomically
 from generalist.errors import BadInput
-from generalist.export.seal import sealed
+from generalist.export.integrity import with_digests
 from generalist.models import Classifier
-from generalist.writing import check_file, write_atomically
 
 OLDEST_OPSET = 18  # the exporter writes 18 and converts; to 17 there is no conversion of Pad and ReduceMean
 
@@ -52,7 +52,7 @@ def export(model: Classifier, path: Path, *, metadata: Mapping[str, str], opset:
     if opset < OLDEST_OPSET:
         raise BadInput(f"export.opset is {opset}, but torch exports from {OLDEST_OPSET} on: raise it")
     check_file(path)
-    content = sealed(_stripped(_traced(model, opset)), metadata)
+    content = with_digests(_stripped(_traced(model, opset)), metadata)
     onnx.checker.check_model(content, full_check=True)
     write_atomically(path, content)
     return hashlib.sha256(content).hexdigest()

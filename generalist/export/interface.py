@@ -10,7 +10,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 
 from generalist.errors import BadInput
-from generalist.export.seal import first_line
+from generalist.export.integrity import first_line
 
 Where = Literal["cpu", "cuda"]
 _PROVIDERS: dict[Where, tuple[str, dict[str, str]]] = {

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from generalist.data import decoding, image_files
 from generalist.errors import BadInput
 from generalist.export.runtime import Float32, Runtime, Where
-from generalist.gate import printable
+from generalist.untrusted import printable
 
 TILE = 64
 """Images that are decoded and predicted at a time: bounds memory."""
@@ -74,7 +74,7 @@ class Predictor:
         probabilities: Float32 = powers / powers.sum(axis=1, keepdims=True)
         return probabilities
 
-    def predict_each(self, paths: Iterable[Path]) -> "Iterator[Prediction | decoding.Unreadable]":
+    def predict_each(self, paths: Iterable[Path]) -> "Iterator[Prediction | decoding.UnreadableImage]":
         """Predict image files as they come: images that can't be read are given as the error that says why.
 
         Folders are searched, and images decoded, as `prepare` does: turned as their camera says, converted to the
@@ -92,7 +92,7 @@ class Predictor:
         for start in range(0, len(files), TILE):
             yield from self._tile(files[start : start + TILE])
 
-    def _tile(self, files: list[Path]) -> "Iterator[Prediction | decoding.Unreadable]":
+    def _tile(self, files: list[Path]) -> "Iterator[Prediction | decoding.UnreadableImage]":
         images: list[NDArray[np.uint8]] = []
         readable: list[Path] = []
         runtime = self._runtime
@@ -100,7 +100,7 @@ class Predictor:
         for file in files:
             try:
                 images.append(decoding.decode(decoding.content(file), size=size, grayscale=grayscale, path=file))
-            except decoding.Unreadable as error:
+            except decoding.UnreadableImage as error:
                 yield error
             else:
                 readable.append(file)
@@ -136,13 +136,13 @@ def _image_files(paths: list[Path]) -> list[Path]:
         if not path.is_dir():
             files.append(path)
             continue
-        found = image_files.find(path)
-        if not found.files:
-            left_out = f" (left out: {image_files.told(found.left_out.values())})" if found.left_out else ""
+        listing = image_files.find(path)
+        if not listing.files:
+            left_out = f" (left out: {image_files.told(listing.left_out.values())})" if listing.left_out else ""
             raise BadInput(f"folder {printable(path)} holds no images{left_out}: name another")
-        if sentence := found.told():
+        if sentence := listing.told():
             logging.getLogger("generalist").warning("%s", sentence)
-        files += found.files
+        files += listing.files
     return files
 
 

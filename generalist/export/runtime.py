@@ -9,10 +9,10 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from generalist.errors import BadInput
+from generalist.export.integrity import first_line, from_anywhere, intact
 from generalist.export.interface import REFUSALS, of_others, of_ours, session
 from generalist.export.interface import Where as Where
-from generalist.export.seal import first_line, from_anywhere, intact
-from generalist.export.trial import tried
+from generalist.export.probe import probe_model
 
 Float32 = NDArray[np.float32]
 
@@ -64,7 +64,7 @@ class Runtime:
         self._limit = self._patience = 0.0  # none
         if foreign:
             parts = from_anywhere(path)
-            trial = tried(parts.content, path, threads, shape, limit)
+            trial = probe_model(parts.content, path, threads, shape, limit)
             self._limit, self._patience = limit, _PATIENCE * trial.seconds
             self._session = session(parts.content, path, threads, on)
             self._interface = dataclasses.replace(of_others(self._session, path, shape), classes=trial.classes)

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from generalist.attacks.gradient import slope
+from generalist.attacks.gradient import input_gradient
 from generalist.attacks.losses import squared_distance
 from generalist.config import Quantity
 from generalist.objectives.attacked import AttackedFromBeside
@@ -37,7 +37,7 @@ class Anchored(AttackedFromBeside):
 
     def attacked(self, context: Context, learner: Learner, batch: Batch) -> Images:
         student, anchor = learner.frozen.view("features"), _anchor(learner, batch)
-        steepness = slope(student, batch.images, anchor, squared_distance).flatten(1).norm(dim=1)
+        steepness = input_gradient(student, batch.images, anchor, squared_distance).flatten(1).norm(dim=1)
         scale = self.shares(context, steepness)
         return self.from_beside(context, student, batch.images, anchor, raising=squared_distance, scale=scale)
 

@@ -55,7 +55,7 @@ class Context:
     generator: torch.Generator
     epoch: int = 0
     tables: Mapping[str, Tensor] = field(default_factory=dict)
-    group: engine.Group = field(default_factory=engine.Group)
+    group: engine.ProcessGroup = field(default_factory=engine.ProcessGroup)
     _progress: float = 0.0
 
     def at(self, schedule: Schedule) -> float:
@@ -65,7 +65,7 @@ class Context:
     def batch_mean(self, values: PerImage) -> Tensor:
         """Return the mean over the whole batch, those images included that other processes hold: float32 []."""
         own = torch.stack((values.sum(), torch.full_like(values[0], len(values))))
-        total, count = engine.in_order(self.group.gathered(own))
+        total, count = engine.sum_in_rank_order(self.group.all_gather(own))
         mean: Tensor = total / count
         return mean
 

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch.nn import functional as F
 
-from generalist.attacks.losses import cross_entropy, divergence
+from generalist.attacks.losses import cross_entropy, kl_divergence
 from generalist.config import Schedule
 from generalist.config.sections import NonNegativeSchedule
 from generalist.objectives.attacked import AttackedFromBeside
@@ -39,5 +39,5 @@ class Mart(AttackedFromBeside):
         boosted = F.cross_entropy(raw_attacked, model.targets(batch.labels, "adversarial"))
         boosted = boosted - torch.log(_ABOVE_ONE - others).mean()
         doubted = _ABOVE_WEIGHT - raw.softmax(dim=1).gather(1, labels).squeeze(1)
-        moved = divergence(raw_attacked, F.log_softmax(raw, dim=1))
+        moved = kl_divergence(raw_attacked, F.log_softmax(raw, dim=1))
         return Loss(boosted + context.at(self.beta) * (moved * doubted).mean(), model.decision(raw_attacked))

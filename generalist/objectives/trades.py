@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch.nn import functional as F
 
-from generalist.attacks.losses import divergence
+from generalist.attacks.losses import kl_divergence
 from generalist.config import Schedule
 from generalist.config.sections import NonNegativeSchedule
 from generalist.objectives.attacked import AttackedFromBeside
@@ -26,7 +26,7 @@ class Trades(AttackedFromBeside):
     def attacked(self, context: Context, learner: Learner, batch: Batch) -> Images:
         with torch.no_grad():
             clean = F.log_softmax(learner.frozen(batch.images), dim=1)
-        return self.from_beside(context, learner.frozen, batch.images, clean, raising=divergence)
+        return self.from_beside(context, learner.frozen, batch.images, clean, raising=kl_divergence)
 
     def loss(self, context: Context, learner: Learner, batch: Batch, attacked: Images) -> Loss:
         """Return the sum of both terms; training accuracy is that on the attacked images."""

@@ -40,7 +40,7 @@ class Awp(Perturbation):
         """Return gamma ||w|| g / ||g|| for each layer's weights w and their gradient g."""
         gamma = self.strength(progress)
         return {
-            name: own.grad * (gamma * own.norm() / (own.grad.norm() + _TINY))
-            for name, own in parameters.items()
-            if own.ndim > 1 and own.grad is not None
+            name: parameter.grad * (gamma * parameter.norm() / (parameter.grad.norm() + _TINY))
+            for name, parameter in parameters.items()
+            if parameter.ndim > 1 and parameter.grad is not None
         }

@@ -2,8 +2,8 @@
 
 from generalist.report.curves import write_curves as write_curves
 from generalist.report.gallery import Gallery as Gallery
-from generalist.report.looks import attack_in_words as attack_in_words
 from generalist.report.page import build as build
-from generalist.report.remixing import Course as Course
-from generalist.report.remixing import Mixture as Mixture
-from generalist.report.remixing import remixes as remixes
+from generalist.report.remix_figure import Mixture as Mixture
+from generalist.report.remix_figure import MixtureSeries as MixtureSeries
+from generalist.report.remix_figure import remixes as remixes
+from generalist.report.styles import attack_in_words as attack_in_words

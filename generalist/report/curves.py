@@ -11,15 +11,15 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
+from generalist.atomic_files import write_atomically
 from generalist.records import Accuracy, EpochRecord, GlobalRecord, History, Measured, RoundRecord
-from generalist.report.figures import FAINT, INK, MUTED, chart, from_zero, percentages, shares, steps, swatch
-from generalist.report.looks import GLOBAL, Look
-from generalist.writing import write_atomically
+from generalist.report.styles import GLOBAL, LearnerStyle
+from generalist.report.svg import FAINT, INK, MUTED, chart, from_zero, percentages, shares, steps, swatch
 
 KINDS: dict[str, Callable[[Measured], Accuracy]] = {"Natural": lambda m: m.natural, "Robust": lambda m: m.robust}
 
-HAND_BACK: dict[str, Any] = {"color": MUTED, "alpha": 0.4, "linewidth": 1.0, "linestyle": "-"}
-NO_HAND_BACK: dict[str, Any] = {"color": MUTED, "alpha": 0.8, "linewidth": 1.0, "linestyle": ":"}
+REDISTRIBUTION: dict[str, Any] = {"color": MUTED, "alpha": 0.4, "linewidth": 1.0, "linestyle": "-"}
+NO_REDISTRIBUTION: dict[str, Any] = {"color": MUTED, "alpha": 0.8, "linewidth": 1.0, "linestyle": ":"}
 """Lines at the rounds' ends: experts go on from the mixture, or on their own."""
 
 RING: dict[str, Any] = {
@@ -62,19 +62,21 @@ def measured(history: History) -> dict[str, list[tuple[int, Measured]]]:
     return found | ({GLOBAL: [(r.epoch, r.validation) for r in course]} if course else {})
 
 
-def legend(history: History, looks: Mapping[str, Look]) -> list[tuple[Markup, str]]:
+def legend(history: History, looks: Mapping[str, LearnerStyle]) -> list[tuple[Markup, str]]:
     """Return the signs in the charts by epoch, and what they mean."""
     upright, centre = {"xdata": [0.5, 0.5], "ydata": [0, 1]}, {"xdata": [0.5], "ydata": [0.5]}
     signs = [(looks[name].swatch("curves"), looks[name].label) for name in measured(history)]
     if history.course:
         signs += [
-            (swatch(upright | HAND_BACK, place="curves"), "mixing round, experts go on from the mixture"),
-            (swatch(upright | NO_HAND_BACK, place="curves"), "round without hand-back"),
+            (swatch(upright | REDISTRIBUTION, place="curves"), "mixing round, experts go on from the mixture"),
+            (swatch(upright | NO_REDISTRIBUTION, place="curves"), "round without redistribution"),
         ]
     return [*signs, (swatch(centre | RING | {"markersize": 11}, place="curves"), "chosen")]
 
 
-def curves(history: History, chosen: RoundRecord, looks: Mapping[str, Look], *, attack: str, last: int) -> list[Panel]:
+def curves(
+    history: History, chosen: RoundRecord, looks: Mapping[str, LearnerStyle], *, attack: str, last: int
+) -> list[Panel]:
     """Return charts of both validation accuracies, the training loss and, where experts are mixed, their weights.
 
     Args:
@@ -104,7 +106,9 @@ def curves(history: History, chosen: RoundRecord, looks: Mapping[str, Look], *, 
     ]
 
 
-def accuracies(axes: Axes, *, history: History, chosen: RoundRecord, looks: Mapping[str, Look], kind: str) -> None:
+def accuracies(
+    axes: Axes, *, history: History, chosen: RoundRecord, looks: Mapping[str, LearnerStyle], kind: str
+) -> None:
     """Draw each learner's accuracy in per cent by epoch; mark the global learner's every round, ring the chosen."""
     rounds = {r.epoch for r in history.rounds}
     ringed = 100 * KINDS[kind](chosen.validation).value
@@ -118,14 +122,14 @@ def accuracies(axes: Axes, *, history: History, chosen: RoundRecord, looks: Mapp
     axes.yaxis.set_major_formatter(percentages())
 
 
-def losses(axes: Axes, *, history: History, looks: Mapping[str, Look]) -> None:
+def losses(axes: Axes, *, history: History, looks: Mapping[str, LearnerStyle]) -> None:
     """Draw each expert's training loss by epoch; a NaN or infinite one leaves a gap."""
     for name, records in by_expert(history).items():
         line(axes, [(r.epoch, r.loss) for r in records], looks[name])
     axes.set_ylim(*from_zero(r.loss for r in history.epochs))
 
 
-def weights(axes: Axes, *, history: History, looks: Mapping[str, Look]) -> None:
+def weights(axes: Axes, *, history: History, looks: Mapping[str, LearnerStyle]) -> None:
     """Draw each expert's mixing weight in per cent at the end of every round."""
     for name in dict.fromkeys(name for r in history.rounds for name in r.weights):
         points = [(r.epoch, 100 * r.weights[name]) for r in history.rounds if name in r.weights]
@@ -134,7 +138,7 @@ def weights(axes: Axes, *, history: History, looks: Mapping[str, Look]) -> None:
     axes.yaxis.set_major_formatter(percentages())
 
 
-def line(axes: Axes, points: Points, look: Look, *, marked: Collection[int] = ()) -> None:
+def line(axes: Axes, points: Points, look: LearnerStyle, *, marked: Collection[int] = ()) -> None:
     """Draw a line through the points, with small marks at some epochs and a larger one at the end."""
     style: dict[str, Any] = {"color": look.colour, "marker": look.marker}
     small = [index for index, (epoch, _) in enumerate(points[:-1]) if epoch in marked]
@@ -160,7 +164,7 @@ def frame(axes: Axes, *, history: History, last: int) -> None:
     axes.axvspan(0, warm_up, color=FAINT, alpha=0.55, linewidth=0, zorder=0)
     axes.text(warm_up / 2, 1.02, "warm-up", color=MUTED, transform=top, ha="center")
     for r in history.rounds:
-        axes.axvline(r.epoch, **HAND_BACK if r.handed_back else NO_HAND_BACK, zorder=1)
+        axes.axvline(r.epoch, **REDISTRIBUTION if r.handed_back else NO_REDISTRIBUTION, zorder=1)
 
 
 _COLUMNS = ("epoch", "learner", "natural", "robust", "loss")

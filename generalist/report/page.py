@@ -9,8 +9,8 @@ from generalist.config import Config, to_yaml
 from generalist.records import Evaluation, History, Measured
 from generalist.report.curves import by_expert, curves, legend, measured
 from generalist.report.gallery import Gallery, cards
-from generalist.report.looks import attack_in_words, change, interval, looks, percent, threat
-from generalist.report.plane import on_test, on_validation
+from generalist.report.styles import attack_in_words, change, interval, learner_styles, percent, threat
+from generalist.report.tradeoff_plane import on_test, on_validation
 
 FOLDED = 20
 """Classes above which the table of classes is folded."""
@@ -40,8 +40,8 @@ def build(
         commands: what it does to command line, for readers who want to reproduce this.
         lineage: what to value (digests, versions, commit), to trace what this came from.
     """
-    look = looks([*config.experts, *evaluation.learners])
-    attack = attack_in_words(config.evaluation.choice, config.evaluation.threats[0])
+    look = learner_styles([*config.experts, *evaluation.learners])
+    attack = attack_in_words(config.evaluation.selection_attack, config.evaluation.threats[0])
     threats = range(len(evaluation.protocol.threats))
     classes = {name: None for learner in evaluation.learners.values() for name in learner.per_class}
     return (

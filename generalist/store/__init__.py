@@ -5,7 +5,7 @@ from generalist.store.files import read_tensors as read_tensors
 from generalist.store.files import tensors_digest as tensors_digest
 from generalist.store.files import write_tensors as write_tensors
 from generalist.store.remote import Remote as Remote
-from generalist.store.states import Entry as Entry
-from generalist.store.states import Lost as Lost
-from generalist.store.states import Store as Store
-from generalist.store.states import set_aside as set_aside
+from generalist.store.state_store import Entry as Entry
+from generalist.store.state_store import StateLost as StateLost
+from generalist.store.state_store import Store as Store
+from generalist.store.state_store import set_aside as set_aside

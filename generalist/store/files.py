@@ -12,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from generalist.atomic_files import write_atomically
 from generalist.errors import BadInput
-from generalist.gate import opened, parse_json, printable
-from generalist.writing import write_atomically
+from generalist.untrusted import open_regular, parse_json, printable
 
 _FACTS = "generalist"
 """The one metadata entry of a file: safetensors keeps several in no fixed order."""
@@ -97,7 +97,7 @@ def refuse_foreign(path: Path, *, mend: str, others: str = "") -> None:
         BadInput: the file is missing, no regular file, or was written by another program.
     """
     try:
-        with opened(path) as file:
+        with open_regular(path) as file:
             start = file.read(8)
             size = int.from_bytes(start, "little")
             header = file.read(size) if 2 <= size <= min(_HEADER, path.stat().st_size) else b""
@@ -123,7 +123,7 @@ def refuse_foreign(path: Path, *, mend: str, others: str = "") -> None:
 
 def _opened(path: Path) -> Any:
     """Return the file, for safetensors, which would wait for the writer of a FIFO."""
-    with opened(path):
+    with open_regular(path):
         return safe_open(path, framework="pt")
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import fsspec
 from fsspec.archive import AbstractArchiveFileSystem
 
+from generalist.atomic_files import rename
 from generalist.errors import BadInput
-from generalist.gate import printable, within
 from generalist.masking import masked, masked_address
-from generalist.writing import rename
+from generalist.untrusted import printable, with_timeout
 
 PATIENCE = 10.0
 """Seconds for the first answer of an address."""
@@ -34,7 +34,7 @@ class Remote:
         self._url, self.shown = url, printable(masked_address(url))
         """The address without a password."""
         with self._told("can't be opened", "install what fsspec needs for it, or "), _unraised():
-            self._files, self._root = within(PATIENCE, lambda: _opened(url))
+            self._files, self._root = with_timeout(PATIENCE, lambda: _opened(url))
 
     def __contains__(self, name: PurePosixPath) -> bool:
         with self._told():

@@ -15,8 +15,8 @@ from generalist.config.section import is_part, nearest, part, part_names
 from generalist.errors import BadInput
 from generalist.randomness import ImageStreams
 from generalist.tensors import Images, PerImage
-from generalist.threats.geometry.planes import Each, Rows
-from generalist.threats.geometry.squares import Pattern
+from generalist.threats.geometry.hyperplane_projection import Each, Rows
+from generalist.threats.geometry.square_patterns import Pattern
 
 TINY = 1e-30
 """Keeps 0 / 0 at 0; far below any length that float32 pixels give."""
@@ -36,7 +36,7 @@ class Ball(ABC):
     """The norm for readers, such as L2."""
     squares: ClassVar[type[Pattern]]
     """What Square Attack tries in it."""
-    hopeless_squares: ClassVar[tuple[tuple[int, float], ...]] = ()
+    square_give_up_above: ClassVar[tuple[tuple[int, float], ...]] = ()
     """After which query, and from which share of the margin at the start on, no run of Square was seen to break its
     image (docs/decisions.md)."""
     sparse: ClassVar[bool] = False
@@ -45,7 +45,7 @@ class Ball(ABC):
     def __init__(self, images: Images, eps: Radius) -> None:
         unit = torch.finfo(images.dtype).eps
         self.images, self.eps = images, eps if isinstance(eps, Tensor) else float(eps)
-        rounded = self.rounded_in(self.eps, unit)
+        rounded = self.safe_radius(self.eps, unit)
         self.radius = rounded.clamp_min(0) if isinstance(rounded, Tensor) else max(rounded, 0.0)
 
     def of(self, rows: Tensor) -> Self:
@@ -60,17 +60,17 @@ class Ball(ABC):
         """Return the radius from which every image of so many numbers in [0, 1] is allowed, whatever it is around."""
 
     @abstractmethod
-    def rounded_in(self, eps: Radius, unit: float) -> Radius:
+    def safe_radius(self, eps: Radius, unit: float) -> Radius:
         """Return the radius whose rounded points lie within `eps`; `unit` is the gap between 1 and the next number."""
 
     @staticmethod
     @abstractmethod
-    def length(offsets: Images) -> Float64[Tensor, " batch"]:
+    def norm(offsets: Images) -> Float64[Tensor, " batch"]:
         """Return the norm of each offset, in float64."""
 
     @classmethod
     @abstractmethod
-    def dual_length(cls, gradient: Images) -> Float64[Tensor, " batch"]:
+    def dual_norm(cls, gradient: Images) -> Float64[Tensor, " batch"]:
         """By how much the best step of length 1 raises a linear function of this gradient: the dual norm."""
 
     @staticmethod
@@ -188,7 +188,7 @@ class Threat:
 
     def distance(self, points: Images, reference: Images) -> Float64[Tensor, " batch"]:
         """How far each point is from its reference, in float64."""
-        return self.geometry.length(points.double() - reference.double())
+        return self.geometry.norm(points.double() - reference.double())
 
 
 def threat_from(options: ThreatOptions) -> Threat:

@@ -7,8 +7,8 @@ from torch import Tensor
 from generalist.randomness import ImageStreams, exponential_like, uniform_like
 from generalist.tensors import Images
 from generalist.threats.contract import Ball, Radius
-from generalist.threats.geometry.planes import Each, Rows, steepest_first
-from generalist.threats.geometry.squares import Peaks
+from generalist.threats.geometry.hyperplane_projection import Each, Rows, steepest_first
+from generalist.threats.geometry.square_patterns import Peaks
 
 
 class L1Ball(Ball):
@@ -28,15 +28,15 @@ class L1Ball(Ball):
     def whole_range(pixels: float) -> float:
         return float(pixels)
 
-    def rounded_in(self, eps: Radius, unit: float) -> Radius:
+    def safe_radius(self, eps: Radius, unit: float) -> Radius:
         return eps  # `project_` rounds towards the images
 
     @staticmethod
-    def length(offsets: Images) -> Float64[Tensor, " batch"]:
+    def norm(offsets: Images) -> Float64[Tensor, " batch"]:
         return offsets.double().abs().flatten(1).sum(1)
 
     @classmethod
-    def dual_length(cls, gradient: Images) -> Float64[Tensor, " batch"]:
+    def dual_norm(cls, gradient: Images) -> Float64[Tensor, " batch"]:
         return gradient.double().abs().flatten(1).amax(1)
 
     @staticmethod

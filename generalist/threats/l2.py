@@ -9,8 +9,8 @@ from torch import Tensor
 from generalist.randomness import ImageStreams, normal_like, uniform_like
 from generalist.tensors import Images
 from generalist.threats.contract import TINY, Ball, Radius, Scale
-from generalist.threats.geometry.planes import Each, Rows, in_step
-from generalist.threats.geometry.squares import Bumps
+from generalist.threats.geometry.hyperplane_projection import Each, Rows, move_together
+from generalist.threats.geometry.square_patterns import Bumps
 
 
 class L2Ball(Ball):
@@ -21,33 +21,33 @@ class L2Ball(Ball):
 
     symbol = "L2"
     squares = Bumps
-    hopeless_squares = ((1000, 0.3), (2000, 0.12))
+    square_give_up_above = ((1000, 0.3), (2000, 0.12))
 
     @staticmethod
     def whole_range(pixels: float) -> float:
         return math.sqrt(pixels)
 
-    def rounded_in(self, eps: Radius, unit: float) -> Radius:
+    def safe_radius(self, eps: Radius, unit: float) -> Radius:
         # The scaling errs by some units relative to eps, each of the pixels by a quarter of one at most.
         return eps * (1 - 4 * unit) - math.sqrt(math.prod(self.images.shape[1:])) * unit / 4
 
     @staticmethod
-    def length(offsets: Images) -> Float64[Tensor, " batch"]:
+    def norm(offsets: Images) -> Float64[Tensor, " batch"]:
         # Float64 also keeps the float32 bits of a single row, whose sum torch may split over threads.
         lengths: Tensor = torch.linalg.vector_norm(offsets.flatten(1), dim=1, dtype=torch.float64)
         return lengths
 
     @classmethod
     def _length(cls, offsets: Images) -> Scale:
-        return cls.length(offsets).to(offsets.dtype).view(-1, 1, 1, 1)
+        return cls.norm(offsets).to(offsets.dtype).view(-1, 1, 1, 1)
 
     @classmethod
-    def dual_length(cls, gradient: Images) -> Float64[Tensor, " batch"]:
-        return cls.length(gradient)
+    def dual_norm(cls, gradient: Images) -> Float64[Tensor, " batch"]:
+        return cls.norm(gradient)
 
     @staticmethod
     def fill(steepness: Rows, room: Rows, missing: Each) -> Rows:
-        return in_step(steepness, room, missing, steepness)
+        return move_together(steepness, room, missing, steepness)
 
     @classmethod
     def steepest_ascent(cls, gradient: Images) -> Images:

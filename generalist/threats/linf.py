@@ -7,8 +7,8 @@ from torch import Tensor
 from generalist.randomness import ImageStreams, uniform_like
 from generalist.tensors import Images
 from generalist.threats.contract import TINY, Ball, Radius
-from generalist.threats.geometry.planes import Each, Rows, in_step
-from generalist.threats.geometry.squares import Corners
+from generalist.threats.geometry.hyperplane_projection import Each, Rows, move_together
+from generalist.threats.geometry.square_patterns import Corners
 
 
 class LinfBall(Ball):
@@ -16,7 +16,7 @@ class LinfBall(Ball):
 
     symbol = "L∞"
     squares = Corners
-    hopeless_squares = ((1000, 0.3), (2000, 0.12))
+    square_give_up_above = ((1000, 0.3), (2000, 0.12))
 
     def __init__(self, images: Images, eps: Radius) -> None:
         super().__init__(images, eps)
@@ -28,21 +28,21 @@ class LinfBall(Ball):
         del pixels  # each has the same range
         return 1.0
 
-    def rounded_in(self, eps: Radius, unit: float) -> Radius:
+    def safe_radius(self, eps: Radius, unit: float) -> Radius:
         # A pixel below 1 is rounded by a quarter of `unit` at most, and so is a radius below 1.
         return eps - unit / 2
 
     @staticmethod
-    def length(offsets: Images) -> Float64[Tensor, " batch"]:
+    def norm(offsets: Images) -> Float64[Tensor, " batch"]:
         return offsets.double().abs().flatten(1).amax(1)
 
     @classmethod
-    def dual_length(cls, gradient: Images) -> Float64[Tensor, " batch"]:
+    def dual_norm(cls, gradient: Images) -> Float64[Tensor, " batch"]:
         return gradient.double().abs().flatten(1).sum(1)
 
     @staticmethod
     def fill(steepness: Rows, room: Rows, missing: Each) -> Rows:
-        return in_step(steepness, room, missing, torch.ones_like(steepness))
+        return move_together(steepness, room, missing, torch.ones_like(steepness))
 
     @classmethod
     def steepest_ascent(cls, gradient: Images) -> Images:

@@ -1,53 +1,73 @@
 """The one plan of a training, and its steps, which this process or an orchestrator executes."""
 
-from generalist.training.alarms import alarm
-from generalist.training.facts import Fact, Facts, Tell, unheard
-from generalist.training.forecast import Work, duration
-from generalist.training.keys import Cuts, Position, Positions
+from generalist.training.facts import Fact, Facts, Tell, ignore
+from generalist.training.forecast import GroupForecast, duration
+from generalist.training.keys import CheckpointRef, CheckpointRefs, Cuts
+from generalist.training.overfitting import catastrophic_overfitting_warning
 from generalist.training.plan import Round, plan
-from generalist.training.remixing import Averaged, Remixed, averaged_experts, best_remix, judged, ranked, remixed, sweep
-from generalist.training.run import Ending, Outcome, drive, ending, history, learners, restarted, rounds, run, runner
-from generalist.training.runners import InProcess, Runner
+from generalist.training.remix import (
+    AveragedExperts,
+    MeasuredMixture,
+    averaged_experts,
+    best_remix,
+    measure_mixtures,
+    mix_averaged,
+    rank_mixtures,
+    sweep,
+)
+from generalist.training.run import (
+    Ending,
+    Outcome,
+    drive,
+    ending,
+    history,
+    learners,
+    make_runner,
+    retry_lost_states,
+    run,
+    run_rounds,
+)
+from generalist.training.runners import InProcessRunner, Runner
 from generalist.training.segment import Diverged
 from generalist.training.sharing import Sharing
-from generalist.training.steps import Candidate, RoundEnd, Training
+from generalist.training.trainer import Candidate, RoundEnd, Trainer
 
 __all__ = [
-    "Averaged",
+    "AveragedExperts",
     "Candidate",
+    "CheckpointRef",
+    "CheckpointRefs",
     "Cuts",
     "Diverged",
     "Ending",
     "Fact",
     "Facts",
-    "InProcess",
+    "GroupForecast",
+    "InProcessRunner",
+    "MeasuredMixture",
     "Outcome",
-    "Position",
-    "Positions",
-    "Remixed",
     "Round",
     "RoundEnd",
     "Runner",
     "Sharing",
     "Tell",
-    "Training",
-    "Work",
-    "alarm",
+    "Trainer",
     "averaged_experts",
     "best_remix",
+    "catastrophic_overfitting_warning",
     "drive",
     "duration",
     "ending",
     "history",
-    "judged",
+    "ignore",
     "learners",
+    "make_runner",
+    "measure_mixtures",
+    "mix_averaged",
     "plan",
-    "ranked",
-    "remixed",
-    "restarted",
-    "rounds",
+    "rank_mixtures",
+    "retry_lost_states",
     "run",
-    "runner",
+    "run_rounds",
     "sweep",
-    "unheard",
 ]

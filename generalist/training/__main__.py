@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from generalist import engine
+from generalist.atomic_files import check_writable, write_atomically
 from generalist.config import Config
 from generalist.config import load as load_config
 from generalist.data import Dataset, Manifest, last_batch, prepare, request_digest
@@ -16,9 +17,8 @@ from generalist.errors import BadInput
 from generalist.export import write_weights
 from generalist.records import EpochRecord, GlobalRecord, Measured
 from generalist.training.facts import Fact
-from generalist.training.parallel import SharedStore
 from generalist.training.run import Outcome, run
-from generalist.writing import check_writable, write_atomically
+from generalist.training.shared_store import SharedStore
 
 DONE, WRONG_INPUT, TO_BE_CONTINUED, STOPPED = 0, 2, 3, 130
 """Exit codes."""
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Train as the arguments say; returns the exit code."""
     began = time.monotonic()
     try:
-        with engine.launched() as group:
+        with engine.join_launched() as group:
             return _train(_parser().parse_args(arguments), group, began)
     except BadInput as error:
         sys.stderr.write(f"{error}\n")
@@ -62,9 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _train(options: argparse.Namespace, group: engine.Group, began: float) -> int:
+def _train(options: argparse.Namespace, group: engine.ProcessGroup, began: float) -> int:
     check_writable(options.out)
-    config = engine.settled(load_config(options.params, preset=options.preset, overrides=options.set))
+    config = engine.with_device(load_config(options.params, preset=options.preset, overrides=options.set))
     if group.size > 1 and config.training.processes != "one":
         raise BadInput(
             f"torchrun has started {group.size} processes for every expert, and training.processes asks for others:"
@@ -80,7 +80,7 @@ def _train(options: argparse.Namespace, group: engine.Group, began: float) -> in
 
     def told(fact: Fact) -> None:
         tell(_line(fact, config.training.epochs))
-        if group.agreed(late):
+        if group.broadcast_from_rank0(late):
             raise _LateError
 
     try:
@@ -94,7 +94,7 @@ def _train(options: argparse.Namespace, group: engine.Group, began: float) -> in
     return DONE
 
 
-def _data(config: Config, folder: Path, group: engine.Group) -> Dataset:
+def _data(config: Config, folder: Path, group: engine.ProcessGroup) -> Dataset:
     """Return prepared data; where there is none, the first process makes it, in a folder that all processes see."""
 
     def ready() -> None:
@@ -103,7 +103,7 @@ def _data(config: Config, folder: Path, group: engine.Group) -> Dataset:
         if Manifest.read(folder).request_digest != request_digest(config.data):
             raise BadInput(f"{folder} was prepared by another section `data`: name another folder as --data")
 
-    group.agreed(ready)
+    group.broadcast_from_rank0(ready)
     dataset = load_data(folder)
     images, size = len(dataset.train), config.training.batch_size
     for batch in (min(size, images), last_batch(images, size)):  # the first of an epoch, and its last
@@ -121,8 +121,8 @@ def _write(outcome: Outcome, config: Config, dataset: Dataset, folder: Path) -> 
 def _line(fact: Fact, epochs: int) -> str:
     if isinstance(fact, EpochRecord):
         speed = fact.images / max(fact.seconds, 1e-9)
-        told = f"{fact.expert}: epoch {fact.epoch}/{epochs}, loss {fact.loss:.4f}, accuracy {100 * fact.accuracy:.1f} %"
-        return f"{told}, {speed:,.0f} images/s{_measured(fact.validation)}"
+        text = f"{fact.expert}: epoch {fact.epoch}/{epochs}, loss {fact.loss:.4f}, accuracy {100 * fact.accuracy:.1f} %"
+        return f"{text}, {speed:,.0f} images/s{_measured(fact.validation)}"
     if isinstance(fact, GlobalRecord):
         return f"global learner: epoch {fact.epoch}/{epochs}{_measured(fact.validation)}"
     return f"round {fact.round}, epoch {fact.epoch}/{epochs}{_measured(fact.validation)}"

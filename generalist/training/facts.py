@@ -9,7 +9,7 @@ Fact = EpochRecord | GlobalRecord | RoundRecord
 Tell = Callable[[Fact], None]
 
 
-def unheard(_: object) -> None:
+def ignore(_: object) -> None:
     """Listen to nothing."""
 
 

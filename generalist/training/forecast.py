@@ -8,7 +8,7 @@ from generalist.training.plan import Round
 
 
 @dataclass(frozen=True)
-class Work:
+class GroupForecast:
     """A unit of a round.
 
     Attributes:
@@ -30,11 +30,11 @@ class Work:
         return self.round.stop - self.stored
 
 
-def duration(work: Iterable[Work]) -> float | None:
+def duration(work: Iterable[GroupForecast]) -> float | None:
     """Return the seconds for all of it, a round's units side by side; None where nothing like a part was measured."""
     total = 0.0
     for _, units in groupby(work, key=lambda own: own.round.index):
-        spans = [0.0 if not own.epochs else own.seconds and own.epochs * own.seconds for own in units]
+        spans = [0.0 if not group.epochs else group.seconds and group.epochs * group.seconds for group in units]
         known = [span for span in spans if span is not None]
         if len(known) < len(spans):
             return None

@@ -2,7 +2,7 @@
 
 A key does not depend on where the training was cut or what its experts are called, so trainings that
 agree up to an epoch share the states up to there. A trajectory and its share of the global learner have
-keys of their own: before the first hand-back a trajectory knows nothing of mixing.
+keys of their own: before the first redistribution a trajectory knows nothing of mixing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,8 @@ import numpy as np
 
 from generalist.code_digest import plugins_of, training_code
 from generalist.config import Config, Steps, canonical, digest
-from generalist.experts import Recipe
-from generalist.mixing import Course
+from generalist.experts import ExpertSpec
+from generalist.mixing import MixingSchedule
 from generalist.objectives import Objective
 from generalist.training.plan import Round
 
@@ -23,7 +23,7 @@ Key = str
 
 
 @dataclass(frozen=True)
-class Position:
+class CheckpointRef:
     """Where an expert stands: epochs done, and the keys of its trajectory and of its share of the global learner.
 
     `companions` are the keys of the shares that its recipe's companions have there; `teacher` is where the expert stood
@@ -34,12 +34,12 @@ class Position:
     trajectory: Key
     share: Key | None
     companions: tuple[Key, ...] = ()
-    teacher: "Position | None" = None
+    teacher: "CheckpointRef | None" = None
 
 
-Positions = Mapping[str, Position]
+CheckpointRefs = Mapping[str, CheckpointRef]
 """By expert."""
-Cuts = dict[str, tuple[Position, ...]]
+Cuts = dict[str, tuple[CheckpointRef, ...]]
 """Each expert's positions at the cuts of a round."""
 
 
@@ -49,7 +49,7 @@ class Keys:
     def __init__(
         self,
         config: Config,
-        recipes: Mapping[str, Recipe],
+        recipes: Mapping[str, ExpertSpec],
         *,
         data: str,
         shape: str,
@@ -69,19 +69,21 @@ class Keys:
         # The same epochs are asked for again and again, and written out they are long.
         self._epoch, self._course = cache(self._epoch_of), cache(self._course_of)
 
-    def start(self, name: str) -> Position:
+    def start(self, name: str) -> CheckpointRef:
         """Return an expert's position before the first step."""
         recipe = self._recipes[name]
         memory = [recipe.options.averaging is not False, self._tables[name]]
         born = digest(["start", *self._common, memory, self._initial])
         own = None if recipe.course is None else _first_share(born, recipe.course)
-        return Position(0, born, own, tuple(_first_share(born, course) for course in recipe.companions))
+        return CheckpointRef(0, born, own, tuple(_first_share(born, course) for course in recipe.companions))
 
-    def ahead(self, round_: Round, unit: Sequence[str], positions: Positions) -> dict[str, dict[int, Position]]:
+    def ahead(
+        self, round_: Round, unit: Sequence[str], positions: CheckpointRefs
+    ) -> dict[str, dict[int, CheckpointRef]]:
         """Return each expert's position after every epoch of a round."""
-        ahead: dict[str, dict[int, Position]] = {name: {} for name in unit}
+        ahead: dict[str, dict[int, CheckpointRef]] = {name: {} for name in unit}
         here = {name: positions[name] for name in unit}
-        if round_.coupled:  # they hand back between steps, which parts them from their companions
+        if round_.coupled:  # they redistribute between steps, which parts them from their companions
             here = {name: replace(position, companions=()) for name, position in here.items()}
         for epoch in range(round_.start, round_.stop):
             still = not round_.still.isdisjoint(unit)
@@ -93,7 +95,7 @@ class Keys:
                 here[name] = ahead[name][epoch + 1] = self._followed(name, here[name], trajectory)
         return ahead
 
-    def _followed(self, name: str, here: Position, trajectory: Key) -> Position:
+    def _followed(self, name: str, here: CheckpointRef, trajectory: Key) -> CheckpointRef:
         """Return a position one epoch further, where its trajectory has that key."""
         epoch = here.epoch
 
@@ -102,20 +104,20 @@ class Keys:
 
         own = None if here.share is None else followed(here.share, 0)
         others = tuple(followed(share, number) for number, share in enumerate(here.companions, start=1))
-        return Position(epoch + 1, trajectory, own, others, here.teacher)
+        return CheckpointRef(epoch + 1, trajectory, own, others, here.teacher)
 
-    def handed_back(self, name: str, last: Positions, factors: Sequence[float]) -> Position:
-        """Return an expert's position after a hand-back at which all experts stand at `last`."""
+    def handed_back(self, name: str, last: CheckpointRefs, factors: Sequence[float]) -> CheckpointRef:
+        """Return an expert's position after a redistribution at which all experts stand at `last`."""
         mixing = self._config.mixing
-        assert mixing is not None  # the plan hands back only where there is mixing
-        if mixing.hand_back == "average":
+        assert mixing is not None  # the plan redistributes only where there is mixing
+        if mixing.redistribute == "average":
             what: list[Any] = [position.share for position in last.values()]
         else:
             what = [[position.trajectory for position in last.values()], list(factors)]
-        key = digest(["hand back", last[name].trajectory, mixing.hand_back, what, mixing.momentum])
-        return Position(last[name].epoch, key, last[name].share, (), last[name].teacher)
+        key = digest(["hand back", last[name].trajectory, mixing.redistribute, what, mixing.momentum])
+        return CheckpointRef(last[name].epoch, key, last[name].share, (), last[name].teacher)
 
-    def begun(self, name: str, last: Positions) -> Position:
+    def begun(self, name: str, last: CheckpointRefs) -> CheckpointRef:
         """Return an expert's position where it begins to train while the others stand at `last`."""
         options, own = self._recipes[name].options, last[name]
         teacher = None if options.teacher is None else last[options.teacher]
@@ -151,11 +153,11 @@ class Keys:
         engine, on_gpu = self._config.engine, self._config.training.device == "cuda"
         attacks = engine.precision == "float32" and objective.trains_against is not None
         return [
-            engine.plain,
+            engine.eager,
             engine.precision,
             engine.attack_precision if attacks else None,
             on_gpu and engine.tf32,
-            not engine.plain and (engine.compile if on_gpu else engine.compile is True),
+            not engine.eager and (engine.compile if on_gpu else engine.compile is True),
         ]
 
     def _course_of(self, name: str, number: int, epoch: int) -> list[Any]:
@@ -166,14 +168,14 @@ class Keys:
         steps = slice(epoch * self._per_epoch + 1, (epoch + 1) * self._per_epoch + 1)
         return [course.weight[steps].tolist(), course.decay[steps].tolist()]
 
-    def _group(self, unit: Sequence[str], here: Positions, epoch: int, *, meeting: bool) -> Key:
-        """Return what experts get from each other in an epoch: by reading each other, and by hand-backs on the way."""
+    def _group(self, unit: Sequence[str], here: CheckpointRefs, epoch: int, *, meeting: bool) -> Key:
+        """Return what experts get from each other in an epoch: by reading each other, and by redistribution."""
         if not meeting:
             return digest(["peers", [[here[name].trajectory, self._epoch(name, epoch)] for name in unit]])
         mixing = self._config.mixing
         assert mixing is not None  # only mixed experts meet
         every = mixing.interval.steps if isinstance(mixing.interval, Steps) else 1
-        how = [every, mixing.warm_up * self._per_epoch % every, mixing.hand_back, mixing.momentum]
+        how = [every, mixing.warm_up * self._per_epoch % every, mixing.redistribute, mixing.momentum]
         members = []
         for name in unit:
             own = [self._epoch(name, epoch), self._course(name, 0, epoch)]
@@ -182,5 +184,5 @@ class Keys:
         return digest(["group", members, how, last])
 
 
-def _first_share(born: Key, course: Course) -> Key:
+def _first_share(born: Key, course: MixingSchedule) -> Key:
     return digest(["share", born, float(course.weight[0])])

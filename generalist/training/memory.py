@@ -6,14 +6,14 @@ from contextlib import contextmanager
 
 import torch
 
-from generalist.attacks.tiles import NO_MEMORY
+from generalist.attacks.fixed_batches import NO_MEMORY
 from generalist.errors import BadInput
 from generalist.experts import Expert
 from generalist.tensors import Batch, ImageShape
 
 
 @contextmanager
-def enough(experts: Sequence[Expert], shape: ImageShape, on: torch.device) -> Iterator[None]:
+def oom_to_batch_size_hint(experts: Sequence[Expert], shape: ImageShape, on: torch.device) -> Iterator[None]:
     """Watch steps of experts inside; where memory doesn't suffice, smaller ones are tried, and the experts are spoilt.
 
     Raises:

@@ -14,9 +14,9 @@ class Round:
         index: from 0, which ends the warm-up.
         start, stop: epochs done before and after.
         cuts: epochs after which states are stored and measured; the last is `stop`.
-        units: names of the experts that advance together.
-        coupled: whether the units hand back between steps (an interval in steps, or a burst).
-        hand_back: whether the experts then go on from the global learner, where they have not done so between steps.
+        groups: names of the experts that advance together.
+        coupled: whether the units redistribute between steps (an interval in steps, or a burst).
+        redistribute: whether the experts then go on from the global learner, where they have not done so between steps.
         still: names of the experts that stand still meanwhile: they begin later, or have ended.
         beginning: names of those that begin to train at the end of it, from another one or with a teacher.
     """
@@ -25,9 +25,9 @@ class Round:
     start: int
     stop: int
     cuts: tuple[int, ...]
-    units: tuple[tuple[str, ...], ...]
+    groups: tuple[tuple[str, ...], ...]
     coupled: bool
-    hand_back: bool
+    redistribute: bool
     still: frozenset[str] = frozenset()
     beginning: frozenset[str] = frozenset()
 
@@ -37,7 +37,7 @@ def plan(config: Config, also: Collection[int] = ()) -> tuple[Round, ...]:
 
     A round ends where experts meet, and where one of them begins or ends.
     """
-    every, mixing = config.training.checkpoint, config.mixing
+    every, mixing = config.training.checkpoint_epochs, config.mixing
     names = tuple(config.experts)
     rounds: list[Round] = []
     start = 0
@@ -53,9 +53,9 @@ def plan(config: Config, also: Collection[int] = ()) -> tuple[Round, ...]:
                 start=start,
                 stop=stop,
                 cuts=tuple(sorted(cuts)),
-                units=(names,) if coupled or config.coupled else tuple((name,) for name in names),
+                groups=(names,) if coupled or config.coupled else tuple((name,) for name in names),
                 coupled=coupled,
-                hand_back=once and stop < config.training.epochs and stop in met,
+                redistribute=once and stop < config.training.epochs and stop in met,
                 still=frozenset(name for name in names if start not in config.active(name)),
                 beginning=frozenset(name for name in names if stop == config.active(name).start),
             )
@@ -83,7 +83,7 @@ def _meetings(mixing: MixingOptions, end: int) -> range:
 
 def _meeting_stops(config: Config) -> list[int]:
     """Return the epochs after which experts meet, or a single one is measured; the last of all among them."""
-    epochs, every, mixing = config.training.epochs, config.training.checkpoint, config.mixing
+    epochs, every, mixing = config.training.epochs, config.training.checkpoint_epochs, config.mixing
     if mixing is None:
         return sorted({*range(every, epochs, every), epochs})
     if isinstance(mixing.interval, Steps):

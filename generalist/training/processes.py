@@ -23,19 +23,19 @@ from generalist.errors import BadInput
 from generalist.records import EpochRecord
 from generalist.store import Store
 from generalist.training.facts import Tell
-from generalist.training.keys import Cuts, Positions
+from generalist.training.keys import CheckpointRefs, Cuts
 from generalist.training.plan import Round
-from generalist.training.runners import InProcess
-from generalist.training.steps import Training
+from generalist.training.runners import InProcessRunner
+from generalist.training.trainer import Trainer
 
 _CONTEXT = get_context("spawn")  # a fork would share the threads of torch, and whatever they hold at that moment
 _GLANCE = 0.2  # seconds between two looks for the parent
 
 
-class Processes(InProcess):
+class ProcessRunner(InProcessRunner):
     """A process for each unit of a round; they start when they are first needed and stay for the rounds to come."""
 
-    def __init__(self, training: Training, tell: Tell) -> None:
+    def __init__(self, training: Trainer, tell: Tell) -> None:
         super().__init__(training, tell)
         self._idle: list[_Worker] = []
         self._all: list[_Worker] = []
@@ -48,15 +48,15 @@ class Processes(InProcess):
         for worker in self._all:
             worker.end()
 
-    def advance(self, round_: Round, positions: Positions) -> Cuts:
+    def advance(self, round_: Round, positions: CheckpointRefs) -> Cuts:
         """Train every unit of a round at once; records are told as they are made."""
-        return self._follow([self._begin(round_, unit, positions) for unit in round_.units])
+        return self._follow([self._begin(round_, unit, positions) for unit in round_.groups])
 
-    def advance_unit(self, round_: Round, unit: Sequence[str], positions: Positions) -> Cuts:
+    def advance_group(self, round_: Round, unit: Sequence[str], positions: CheckpointRefs) -> Cuts:
         """Train one unit in another process."""
         return self._follow([self._begin(round_, unit, positions)])
 
-    def _begin(self, round_: Round, unit: Sequence[str], positions: Positions) -> "_Worker":
+    def _begin(self, round_: Round, unit: Sequence[str], positions: CheckpointRefs) -> "_Worker":
         with self._lock:
             if self._idle:
                 worker = self._idle.pop()
@@ -89,7 +89,7 @@ class Processes(InProcess):
 class _Worker:
     """A process that advances one unit at a time."""
 
-    def __init__(self, training: Training, *, number: int) -> None:
+    def __init__(self, training: Trainer, *, number: int) -> None:
         self.connection, theirs = _CONTEXT.Pipe()
         sent = (
             training.config,
@@ -147,7 +147,7 @@ def _work(
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
-    training = Training(config, dataset, store, root=root)
+    training = Trainer(config, dataset, store, root=root)
     while True:
         try:
             round_, unit, positions = connection.recv()

@@ -8,13 +8,13 @@ from typing import TypeVar
 from generalist.config import Config
 from generalist.data import Dataset
 from generalist.records import EpochRecord, GlobalRecord, History, RoundRecord
-from generalist.store import Lost, Store
+from generalist.store import StateLost, Store
 from generalist.tensors import Weights
-from generalist.training.facts import Fact, Facts, Tell, unheard
-from generalist.training.keys import Positions
-from generalist.training.processes import Processes
-from generalist.training.runners import InProcess, Runner
-from generalist.training.steps import Candidate, RoundEnd, Training
+from generalist.training.facts import Fact, Facts, Tell, ignore
+from generalist.training.keys import CheckpointRefs
+from generalist.training.processes import ProcessRunner
+from generalist.training.runners import InProcessRunner, Runner
+from generalist.training.trainer import Candidate, RoundEnd, Trainer
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Ending:
     """
 
     chosen: Candidate
-    last: Positions
+    last: CheckpointRefs
 
 
 T = TypeVar("T")
@@ -51,54 +51,54 @@ MAX_RESTARTS = 3
 """How often a training starts over when a state turns out to be damaged; each time all of them are looked at."""
 
 
-def run(config: Config, dataset: Dataset, store: Store, tell: Tell = unheard) -> Outcome:
+def run(config: Config, dataset: Dataset, store: Store, tell: Tell = ignore) -> Outcome:
     """Train in this process, or in those that the configuration asks for; records are told as they come.
 
     Raises:
         BadInput: an expert diverged, or the store can't be read or written.
     """
-    training, facts = Training(config, dataset, store), Facts(tell)
-    with runner(training, facts) as own:
-        return drive(training, own, facts)
+    training, facts = Trainer(config, dataset, store), Facts(tell)
+    with make_runner(training, facts) as runner:
+        return drive(training, runner, facts)
 
 
-def runner(training: Training, tell: Tell) -> AbstractContextManager[InProcess]:
+def make_runner(training: Trainer, tell: Tell) -> AbstractContextManager[InProcessRunner]:
     """Return the runner that the configuration asks for; its processes end with the block."""
     if training.config.training.processes == "experts":
-        return Processes(training, tell)
-    return nullcontext(InProcess(training, tell))
+        return ProcessRunner(training, tell)
+    return nullcontext(InProcessRunner(training, tell))
 
 
-def rounds(training: Training, own: Runner) -> Iterator[RoundEnd]:
+def run_rounds(training: Trainer, runner: Runner) -> Iterator[RoundEnd]:
     """Carry out the plan, round by round; what the store holds is not computed again.
 
     Raises:
         BadInput: an expert diverged.
-        Lost: a state in the store is damaged; see `restarted`.
+        StateLost: a state in the store is damaged; see `retry_lost_states`.
     """
-    positions: Positions = training.start()
+    positions: CheckpointRefs = training.start()
     for round_ in training.rounds:
-        end = own.mix(round_, own.advance(round_, positions))
+        end = runner.mix(round_, runner.advance(round_, positions))
         positions = end.onward
         yield end
 
 
-def restarted(store: Store, work: Callable[[], T], *, tell: Callable[[str], None] = unheard) -> T:
+def retry_lost_states(store: Store, work: Callable[[], T], *, tell: Callable[[str], None] = ignore) -> T:
     """Do work over again where a state turns out to be damaged: what is missing then is computed, the rest found.
 
     Raises:
-        Lost: the store loses states faster than they are made.
+        StateLost: the store loses states faster than they are made.
     """
     for _ in range(MAX_RESTARTS):
         try:
             return work()
-        except Lost as error:
+        except StateLost as error:
             tell(str(error))
-            store.mend()
+            store.verify_all()
     return work()
 
 
-def drive(training: Training, own: Runner, facts: Facts, *, tell: Callable[[str], None] = unheard) -> Outcome:
+def drive(training: Trainer, runner: Runner, facts: Facts, *, tell: Callable[[str], None] = ignore) -> Outcome:
     """Carry out the whole plan; `tell` hears of states that were lost.
 
     Raises:
@@ -106,28 +106,28 @@ def drive(training: Training, own: Runner, facts: Facts, *, tell: Callable[[str]
     """
 
     def once() -> Outcome:
-        end = ending(training, own)
+        end = ending(training, runner)
         return Outcome(history(facts.all()), end.chosen.record, learners(training, end))
 
-    return restarted(training.store, once, tell=tell)
+    return retry_lost_states(training.store, once, tell=tell)
 
 
-def ending(training: Training, own: Runner) -> Ending:
+def ending(training: Trainer, own: Runner) -> Ending:
     """Carry out the whole plan once, and return where it ended.
 
     Raises:
         BadInput: an expert diverged.
-        Lost: a state in the store is damaged; see `restarted`.
+        StateLost: a state in the store is damaged; see `retry_lost_states`.
     """
-    ends = list(rounds(training, own))
+    ends = list(run_rounds(training, own))
     return Ending(training.choose([end.candidate for end in ends]), ends[-1].last)
 
 
-def learners(training: Training, end: Ending) -> dict[str, Weights]:
+def learners(training: Trainer, end: Ending) -> dict[str, Weights]:
     """Return the weights of each expert at the end of a training, and of the deployed learner under its name.
 
     Raises:
-        Lost: a state in the store is damaged.
+        StateLost: a state in the store is damaged.
     """
     return {**training.learners(end.last), training.config.deployed: training.weights(end.chosen)}
 

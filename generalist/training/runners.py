@@ -4,35 +4,35 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from generalist.training.facts import Tell
-from generalist.training.keys import Cuts, Positions
+from generalist.training.keys import CheckpointRefs, Cuts
 from generalist.training.plan import Round
-from generalist.training.steps import RoundEnd, Training
+from generalist.training.trainer import RoundEnd, Trainer
 
 
 class Runner(Protocol):
     """Carries out the steps that the driver (`rounds`) asks for; every runner does so to the same bits."""
 
-    def advance(self, round_: Round, positions: Positions) -> Cuts:
-        """Train every unit to the end of a round, as `Training.advance` does for one."""
+    def advance(self, round_: Round, positions: CheckpointRefs) -> Cuts:
+        """Train every unit to the end of a round, as `Trainer.advance` does for one."""
 
     def mix(self, round_: Round, cuts: Cuts) -> RoundEnd:
-        """End a round, as `Training.mix` does."""
+        """End a round, as `Trainer.mix` does."""
 
 
-class InProcess:
+class InProcessRunner:
     """This process, one unit after the other; what happens is passed to `tell`."""
 
-    def __init__(self, training: Training, tell: Tell) -> None:
+    def __init__(self, training: Trainer, tell: Tell) -> None:
         self.training, self.tell = training, tell
 
-    def advance(self, round_: Round, positions: Positions) -> Cuts:
+    def advance(self, round_: Round, positions: CheckpointRefs) -> Cuts:
         """Train every unit to the end of a round."""
         cuts: Cuts = {}
-        for unit in round_.units:
-            cuts |= self.advance_unit(round_, unit, positions)
+        for unit in round_.groups:
+            cuts |= self.advance_group(round_, unit, positions)
         return cuts
 
-    def advance_unit(self, round_: Round, unit: Sequence[str], positions: Positions) -> Cuts:
+    def advance_group(self, round_: Round, unit: Sequence[str], positions: CheckpointRefs) -> Cuts:
         """Train one unit to the end of a round; several threads may do so at once."""
         return self.training.advance(round_, unit, positions, self.tell)
 

@@ -8,20 +8,20 @@ from dataclasses import dataclass, replace
 import torch
 
 from generalist import engine
-from generalist.config import Config, GoBack, canonical
+from generalist.config import Config, Rollback, canonical
 from generalist.data import Dataset, Samples, images_on
 from generalist.errors import BadInput
-from generalist.experts import Recipe
+from generalist.expert_group import DivergedError, EpochResult, ExpertGroup, PartialEpochState
+from generalist.experts import ExpertSpec
 from generalist.records import EpochRecord
+from generalist.training.checkpoints import Checkpoints, Histories, PartialSegment
 from generalist.training.facts import Tell
-from generalist.training.forecast import Work
-from generalist.training.keys import Position, Positions
-from generalist.training.measuring import Measuring
-from generalist.training.memory import enough
+from generalist.training.forecast import GroupForecast
+from generalist.training.keys import CheckpointRef, CheckpointRefs
+from generalist.training.memory import oom_to_batch_size_hint
 from generalist.training.plan import Round
 from generalist.training.speeds import Speeds
-from generalist.training.states import Begun, Histories, States
-from generalist.units import DivergedError, EpochResult, Moment, Unit
+from generalist.training.validation import Validator
 
 
 class Diverged(BadInput):
@@ -29,14 +29,14 @@ class Diverged(BadInput):
 
 
 @dataclass(frozen=True)
-class Means:
+class TrainingContext:
     """What all segments of a training work with; `watched` says whether experts are measured at cuts."""
 
     config: Config
     dataset: Dataset
-    recipes: Mapping[str, Recipe]
-    states: States
-    measuring: Measuring
+    recipes: Mapping[str, ExpertSpec]
+    states: Checkpoints
+    measuring: Validator
     speeds: Speeds
     watched: bool = True
 
@@ -51,11 +51,11 @@ class Segment:
 
     def __init__(
         self,
-        means: Means,
+        means: TrainingContext,
         round_: Round,
         unit: Sequence[str],
-        start: Positions,
-        ahead: Mapping[str, Mapping[int, Position]],
+        start: CheckpointRefs,
+        ahead: Mapping[str, Mapping[int, CheckpointRef]],
     ) -> None:
         self._means, self._round, self._unit = means, round_, tuple(unit)
         self._still = not round_.still.isdisjoint(unit)
@@ -68,16 +68,16 @@ class Segment:
         self.ahead = {name: {epoch: self._narrowed(name, own) for epoch, own in ahead[name].items()} for name in unit}
 
     @property
-    def cuts(self) -> dict[str, tuple[Position, ...]]:
+    def cuts(self) -> dict[str, tuple[CheckpointRef, ...]]:
         """Each expert's positions at the round's cuts."""
         return {name: tuple(self.ahead[name][cut] for cut in self._round.cuts) for name in self._unit}
 
-    def work(self) -> Work:
+    def work(self) -> GroupForecast:
         """Return what there is to do; to stand still is nothing."""
         if self._still:
-            return Work(self._round, self._unit, self._round.stop, False, None)
+            return GroupForecast(self._round, self._unit, self._round.stop, False, None)
         begun = self.done < self._round.stop and self._means.states.has_begun(self._ends)
-        return Work(self._round, self._unit, self.done, begun, self._means.speeds.of(self._alike))
+        return GroupForecast(self._round, self._unit, self.done, begun, self._means.speeds.of(self._alike))
 
     def recall(self, tell: Tell) -> None:
         """Tell the records of epochs that the store holds already; none where nobody watches."""
@@ -108,10 +108,12 @@ class Segment:
             self._stand_still(alive, begun.histories)
             return
         data = images_on(means.dataset.train, on, means.config.training.images)
-        keeper = _Keeper(self, alive, begun.histories, minutes=float(means.config.training.checkpoint_minutes))
+        keeper = PeriodicCheckpointer(
+            self, alive, begun.histories, minutes=float(means.config.training.checkpoint_minutes)
+        )
         since, first = time.perf_counter(), begun.moment.states[0].epoch + 1
         for epoch in range(first, self._round.stop + 1):
-            if isinstance(policy, GoBack):
+            if isinstance(policy, Rollback):
                 alive, results = self._insisted(alive, data, epoch, policy)
                 keeper.alive = alive
             else:
@@ -127,30 +129,30 @@ class Segment:
             self._tell_last(begun.histories, tell, keeper)
         means.speeds.note(self._alike, (time.perf_counter() - since) / (self._round.stop + 1 - first))
 
-    def _stand_still(self, alive: Unit, histories: Histories) -> None:
+    def _stand_still(self, alive: ExpertGroup, histories: Histories) -> None:
         for epoch in range(self.done + 1, self._round.stop + 1):
             alive.stand_still(len(self._means.dataset.train))
             if epoch in self._round.cuts:
                 for name, expert, history in zip(self._unit, alive.experts, histories, strict=True):
                     self._means.states.save(self.ahead[name][epoch], expert.state(), history)
 
-    def _tell_last(self, histories: Histories, tell: Tell, keeper: "_Keeper") -> None:
+    def _tell_last(self, histories: Histories, tell: Tell, keeper: "PeriodicCheckpointer") -> None:
         """Tell the records of an epoch that has just ended."""
         try:
-            for name, own in zip(self._unit, histories, strict=True):
-                tell(self._told(name, own[-1]))
+            for name, history in zip(self._unit, histories, strict=True):
+                tell(self._told(name, history[-1]))
         except BaseException:  # whoever listens wants no more of it now, and may go on later
             if histories[0][-1].epoch not in self._round.cuts:
                 keeper.keep()
             raise
 
-    def _revived(self, moment: Moment, on: torch.device) -> Unit:
+    def _revived(self, moment: PartialEpochState, on: torch.device) -> ExpertGroup:
         means = self._means
         recipes = [self._recipe(name) for name in self._unit]
         shape, coupled = means.dataset.shape, self._round.coupled
         stood = [self._here[name].teacher for name in self._unit]
         teachers = [None if position is None else means.states.learner(position) for position in stood]
-        return Unit.revive(
+        return ExpertGroup.from_states(
             means.config,
             recipes,
             moment.states,
@@ -161,33 +163,35 @@ class Segment:
             teachers=teachers,
         )
 
-    def _recipe(self, name: str) -> Recipe:
+    def _recipe(self, name: str) -> ExpertSpec:
         recipe = self._means.recipes[name]
         return replace(recipe, companions=tuple(recipe.companions[index] for index in self._companions[name]))
 
-    def _narrowed(self, name: str, position: Position) -> Position:
+    def _narrowed(self, name: str, position: CheckpointRef) -> CheckpointRef:
         """Return a position with those companions alone that go along."""
         return replace(position, companions=tuple(position.companions[index] for index in self._companions[name]))
 
     def _tried(
-        self, alive: Unit, data: Samples, epoch: int, *, between: Callable[[], None] | None = None
+        self, alive: ExpertGroup, data: Samples, epoch: int, *, between: Callable[[], None] | None = None
     ) -> list[EpochResult]:
         try:
             return self._epoch(alive, data, between)
         except DivergedError as error:
             raise Diverged(self._diverged(error, epoch)) from None
 
-    def _epoch(self, alive: Unit, data: Samples, between: Callable[[], None] | None = None) -> list[EpochResult]:
-        with enough(alive.experts, self._means.dataset.shape, data.device):
+    def _epoch(self, alive: ExpertGroup, data: Samples, between: Callable[[], None] | None = None) -> list[EpochResult]:
+        with oom_to_batch_size_hint(alive.experts, self._means.dataset.shape, data.device):
             return alive.epoch(data, between=between)
 
-    def _insisted(self, alive: Unit, data: Samples, epoch: int, policy: GoBack) -> tuple[Unit, list[EpochResult]]:
+    def _insisted(
+        self, alive: ExpertGroup, data: Samples, epoch: int, policy: Rollback
+    ) -> tuple[ExpertGroup, list[EpochResult]]:
         """Train an epoch, and begin it anew with a smaller learning rate where it diverges.
 
         Nothing is stored inside it: going on from there, its start would be lost.
         """
         for _ in range(policy.retries):
-            start = alive.moment()
+            start = alive.snapshot()
             try:
                 return alive, self._epoch(alive, data)
             except DivergedError as error:
@@ -195,26 +199,28 @@ class Segment:
                 states = list(start.states)
                 own = states[error.expert]
                 states[error.expert] = replace(own, rate=own.rate * float(policy.factor))
-                alive = self._revived(Unit.rest(states), data.device)
+                alive = self._revived(ExpertGroup.at_epoch_start(states), data.device)
         return alive, self._tried(alive, data, epoch)
 
     @property
     def _alike(self) -> list[object]:
         """What an epoch's duration depends on, besides what all units of a training have in common."""
         parts = [canonical(self._means.config.experts[name]) for name in self._unit]
-        return [[own["objective"], own["augment"], own["averaging"] is not False] for own in parts]
+        return [[part["objective"], part["augment"], part["averaging"] is not False] for part in parts]
 
     @property
-    def _ends(self) -> list[Position]:
+    def _ends(self) -> list[CheckpointRef]:
         return [self.ahead[name][self._round.stop] for name in self._unit]
 
-    def _begun(self) -> Begun:
+    def _begun(self) -> PartialSegment:
         """Return the furthest that the store holds: inside an epoch, or else where a cut was."""
         begun = self._means.states.load_begun(self._ends)
         if begun is not None and begun.moment.states[0].epoch >= self.done:
             return begun
         loaded = [self._means.states.load(self._here[name]) for name in self._unit]
-        return Begun(Unit.rest([state for state, _ in loaded]), [history for _, history in loaded])
+        return PartialSegment(
+            ExpertGroup.at_epoch_start([state for state, _ in loaded]), [history for _, history in loaded]
+        )
 
     def _told(self, name: str, record: EpochRecord) -> EpochRecord:
         """Return a record as this training tells it, with the expert measured where its state is stored."""
@@ -234,19 +240,21 @@ class Segment:
             f" experts.{name}.optimizer.lr, which is {rate}"
         )
 
-    def keep(self, alive: Unit, histories: Histories) -> None:
+    def keep(self, alive: ExpertGroup, histories: Histories) -> None:
         """Store a unit in the middle of the segment."""
-        self._means.states.save_begun(self._ends, Begun(alive.moment(), [list(own) for own in histories]))
+        self._means.states.save_begun(
+            self._ends, PartialSegment(alive.snapshot(), [list(history) for history in histories])
+        )
 
     def forget(self) -> None:
         """Delete what `keep` stored; nothing needs it any more."""
         self._means.states.discard_begun(self._ends)
 
 
-class _Keeper:
+class PeriodicCheckpointer:
     """Stores a unit whenever so many minutes have passed since anything of it was stored."""
 
-    def __init__(self, segment: Segment, alive: Unit, histories: Histories, *, minutes: float) -> None:
+    def __init__(self, segment: Segment, alive: ExpertGroup, histories: Histories, *, minutes: float) -> None:
         self._segment, self.alive, self._histories = segment, alive, histories
         self._every, self._last = 60 * minutes, time.monotonic()
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from generalist.config import Config
-from generalist.mixing import Course, courses
+from generalist.mixing import MixingSchedule, mixing_schedules
 
 
 @dataclass(frozen=True)
@@ -23,24 +23,26 @@ class Sharing:
     alternatives: tuple[Config, ...] = ()
 
 
-def companions(
-    own: dict[str, Course], alternatives: Sequence[Config], *, total: int, common: int
-) -> dict[str, tuple[Course, ...]]:
+def alternative_averages(
+    own_schedules: dict[str, MixingSchedule], alternatives: Sequence[Config], *, total: int, common: int
+) -> dict[str, tuple[MixingSchedule, ...]]:
     """Return by expert the courses of alternatives that differ from its own, and each other, in the first steps.
 
     Args:
-        own: each expert's course.
+        own_schedules: each expert's course.
         alternatives: other configurations.
         total: optimizer steps of the training.
-        common: those of them before the first hand-back.
+        common: those of them before the first redistribution.
     """
-    found: dict[str, dict[bytes, Course]] = {name: {_bits(course, common): course} for name, course in own.items()}
+    found: dict[str, dict[bytes, MixingSchedule]] = {
+        name: {_bits(course, common): course} for name, course in own_schedules.items()
+    }
     for config in alternatives:
-        for name, course in courses(config, total).items():
+        for name, course in mixing_schedules(config, total).items():
             found[name].setdefault(_bits(course, common), course)
     return {name: tuple(known.values())[1:] for name, known in found.items()}
 
 
-def _bits(course: Course, common: int) -> bytes:
+def _bits(course: MixingSchedule, common: int) -> bytes:
     steps = slice(common + 1)
     return course.weight[steps].tobytes() + course.decay[steps].tobytes()

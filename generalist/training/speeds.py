@@ -5,7 +5,7 @@ import platform
 from typing import Any
 
 from generalist.config import digest
-from generalist.store import Lost, Store
+from generalist.store import StateLost, Store
 
 _RECENT = 5  # measurements that are kept of each thing
 
@@ -32,7 +32,7 @@ class Speeds:
             stored = self._store.load(key)
             with self._store.understood(key):
                 return [seconds for seconds in map(float, stored.facts["seconds"]) if 0 <= seconds < math.inf]
-        except Lost:
+        except StateLost:
             return []
 
     def _key(self, what: Any) -> str:

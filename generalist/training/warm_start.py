@@ -10,23 +10,24 @@ from generalist.store.files import refuse_foreign
 from generalist.tensors import ImageShape, Weights
 
 
-def given_weights(config: Config, shape: ImageShape, root: Path) -> Weights | None:
-    """Return the weights of `training.initial`, which is below `root` where it is relative; None where none are named.
+def load_initial_weights(config: Config, shape: ImageShape, root: Path) -> Weights | None:
+    """Return the weights of `training.initial_weights` (below `root` if relative); None where none are named.
 
     Raises:
         BadInput: the file is missing, damaged or of another network.
     """
-    if config.training.initial is None:
+    if config.training.initial_weights is None:
         return None
-    path = root / config.training.initial
-    mend = "name weights of an earlier training in training.initial, or null"
+    path = root / config.training.initial_weights
+    mend = "name weights of an earlier training in training.initial_weights, or null"
     refuse_foreign(path, mend=mend)
     found = read_tensors(path, mend=mend).tensors
     expected = engine.initial_weights(config.model, shape, config.seed)
     for name in sorted({*found, *expected}):
         if name not in found or name not in expected or found[name].shape != expected[name].shape:
             raise BadInput(
-                f"the weights {path} are not of this network ({name} differs): name others in training.initial, or set"
+                f"the weights {path} are not of this network ({name} differs): name others in training.initial_weights,"
+                f" or set"
                 " model to what they were trained as"
             )
-    return {name: found[name].to(own.dtype) for name, own in expected.items()}
+    return {name: found[name].to(tensor.dtype) for name, tensor in expected.items()}

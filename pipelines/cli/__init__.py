@@ -8,16 +8,16 @@ from typing import Annotated
 import typer
 
 from pipelines.cli import (
-    attacking,
-    beginning,
-    configuration,
-    databases,
-    journey,
-    models,
-    remixing,
-    service,
-    storing,
-    tuning,
+    attack_commands,
+    config_commands,
+    database_commands,
+    init_command,
+    model_commands,
+    remix_command,
+    serve_command,
+    store_commands,
+    train_commands,
+    tune_commands,
 )
 from pipelines.cli.shell import CODE, Commands, leave, new_app
 
@@ -28,29 +28,29 @@ app = new_app(
 )
 
 for command in (
-    journey.run,
-    journey.prepare,
-    journey.train,
-    journey.plan,
-    journey.register,
-    remixing.remix,
-    tuning.tune,
-    tuning.ablate,
-    service.serve,
-    models.predict,
-    models.trace,
-    attacking.attack,
-    attacking.merge,
-    models.download,
-    models.promote,
-    models.rollback,
-    databases.relocate,
+    train_commands.run,
+    train_commands.prepare,
+    train_commands.train,
+    train_commands.plan,
+    train_commands.register,
+    remix_command.remix,
+    tune_commands.tune,
+    tune_commands.ablate,
+    serve_command.serve,
+    model_commands.predict,
+    model_commands.trace,
+    attack_commands.attack,
+    attack_commands.merge,
+    model_commands.download,
+    model_commands.promote,
+    model_commands.rollback,
+    database_commands.relocate,
 ):
     app.command()(command)
-app.command()(beginning.init)
-app.command(hidden=True)(beginning.code)
-app.add_typer(configuration.app, name="config")
-app.add_typer(storing.app, name="store")
+app.command()(init_command.init)
+app.command(hidden=True)(init_command.code)
+app.add_typer(config_commands.app, name="config")
+app.add_typer(store_commands.app, name="store")
 
 
 def _say_version(asked: bool) -> None:

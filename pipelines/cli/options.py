@@ -75,7 +75,7 @@ def registered_name(workspace: "Workspace", name: str | None) -> str:
         BadInput: params.yaml is wrong, or what is given is no name.
     """
     from generalist.config import load
-    from generalist.config.naming import check_name
+    from generalist.config.names import check_name
     from generalist.config.training import RegistryOptions
 
     if name is not None:

@@ -15,8 +15,8 @@ import typer
 from typer.core import TyperGroup
 
 from generalist.errors import BadInput
-from generalist.gate import lines
 from generalist.masking import masked, masked_address
+from generalist.untrusted import lines
 
 WRONG_INPUT, INTERRUPTED = 2, 130  # exit codes; 130 is what shells give for a program ended by Ctrl-C
 CODE = "GENERALIST_EXIT_CODE"
@@ -44,7 +44,7 @@ class Commands(TyperGroup):
 
 def _of_database(error: Exception) -> str | None:
     """Return what the failure of a database comes to, that of Prefect's server's, too; None for any other failure."""
-    from pipelines.cli.databases import trouble
+    from pipelines.cli.database_commands import trouble
 
     return trouble(error)
 

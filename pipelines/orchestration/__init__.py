@@ -21,9 +21,9 @@ from pathlib import Path
 
 from generalist.errors import BadInput
 from generalist.masking import masked_address
-from pipelines.orchestration.access import CORS, RETRIES, URL, check_admitted, given, proof, secured
-from pipelines.orchestration.database import check, home, migrate
-from pipelines.telling import telling
+from pipelines.error_reporting import telling
+from pipelines.orchestration.prefect_database import check, home, migrate
+from pipelines.orchestration.server_auth import CORS, RETRIES, URL, check_admitted, given, proof, secured
 from pipelines.workspace import Workspace, quiet_telemetry
 
 __all__ = ["answers", "check", "home", "migrate", "quiet", "server"]
@@ -33,7 +33,7 @@ _TEMPORARY_STARTS_WITHIN = 300.0  # seconds; 7 are usual, 20 the first time, muc
 _ENDS_WITHIN = 5.0  # seconds
 _RETRIES = "2"
 """After 2 and 4 s; by Prefect's default the end of a process whose server was killed takes minutes, a message each."""
-_PROGRAM = "pipelines.orchestration.program"
+_PROGRAM = "pipelines.orchestration.server_program"
 
 
 def quiet(workspace: Workspace) -> None:

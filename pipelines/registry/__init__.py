@@ -1,12 +1,12 @@
 """The registered model: versions by file, aliases through gates, and the way back."""
 
 from pipelines.registry.aliases import Move, promote, rollback
-from pipelines.registry.champion import Reevaluate
+from pipelines.registry.champion_evidence import Reevaluate
+from pipelines.registry.model_versions import KnownModels, Version, download, find
 from pipelines.registry.registration import Registration, register
-from pipelines.registry.versions import Found, Version, download, find
 
 __all__ = [
-    "Found",
+    "KnownModels",
     "Move",
     "Reevaluate",
     "Registration",

@@ -4,7 +4,7 @@ from mlflow import MlflowClient
 
 from generalist.errors import BadInput
 from generalist.records import Record
-from pipelines.registry.versions import CHALLENGER, CHAMPION, FORMER, Version, referred, with_alias
+from pipelines.registry.model_versions import CHALLENGER, CHAMPION, FORMER, Version, version_of, with_alias
 from pipelines.tracking import connect
 from pipelines.workspace import Workspace
 
@@ -34,12 +34,12 @@ def promote(workspace: Workspace, version: int, *, name: str, reason: str) -> Mo
     """
     client = connect(workspace)
     with workspace.one_at_a_time("registry"):
-        chosen = referred(client, name, str(version))
+        chosen = version_of(client, name, str(version))
         if CHAMPION in chosen.aliases:
             describe(client, name, version)  # a promotion may have been killed before it
             raise BadInput(f"{name} version {version} is champion already")
         client.set_model_version_tag(name, str(version), "promoted_by_hand", reason)
-        return crown(client, chosen)
+        return set_champion(client, chosen)
 
 
 def rollback(workspace: Workspace, *, name: str) -> Move:
@@ -50,18 +50,18 @@ def rollback(workspace: Workspace, *, name: str) -> Move:
     """
     client = connect(workspace)
     with workspace.one_at_a_time("registry"):
-        present = referred(client, name, CHAMPION)
+        present = version_of(client, name, CHAMPION)
         former = present.tags.get(FORMER)
         if former is None or former == str(present.version):
             raise BadInput(f"{name} version {present.version} is the first champion: there is none to go back to")
-        back = referred(client, name, former)
+        back = version_of(client, name, former)
         client.set_model_version_tag(name, str(present.version), "rolled_back", f"to version {former}")
         client.set_registered_model_alias(name, CHAMPION, former)
         describe(client, name, back.version)
         return Move(name=name, before=present.version, now=back.version)
 
 
-def crown(client: MlflowClient, version: Version) -> Move:
+def set_champion(client: MlflowClient, version: Version) -> Move:
     """Give a version the alias champion and note which version had it before; again where that was killed."""
     name, number = version.name, str(version.version)
     before = with_alias(client, name, CHAMPION)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from generalist.data.array_files import Unreadable, read_npz
+from generalist.data.array_files import UnreadableArray, read_npz
 from generalist.errors import BadInput
 from generalist.export import Parity
 from generalist.records import Evaluation, LearnerEvaluation, ThreatEvaluation
@@ -52,7 +52,7 @@ class Evidence:
         learner, threat = evaluation.headline, evaluation.headline.threats[0]
         try:
             arrays = _verdicts(results, evaluation)
-        except (FileNotFoundError, Unreadable):
+        except (FileNotFoundError, UnreadableArray):
             raise BadInput(f"{results.verdicts} is missing or damaged: make it with `dvc repro`") from None
         for one in evaluation.learners.values():
             if not _agree(one, arrays):

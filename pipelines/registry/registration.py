@@ -11,13 +11,11 @@ from generalist.data import Dataset
 from generalist.errors import BadInput
 from generalist.export import Parity
 from generalist.records import Record
-from pipelines.manifest import check_whole
 from pipelines.registry import gates
-from pipelines.registry.aliases import crown, describe
-from pipelines.registry.champion import Reevaluate, evidence_of
+from pipelines.registry.aliases import describe, set_champion
+from pipelines.registry.champion_evidence import Reevaluate, evidence_of
 from pipelines.registry.gates import Evidence
-from pipelines.registry.verification import check
-from pipelines.registry.versions import (
+from pipelines.registry.model_versions import (
     CHALLENGER,
     CHAMPION,
     PROTOCOL,
@@ -28,7 +26,9 @@ from pipelines.registry.versions import (
     with_equal,
     with_sha256,
 )
+from pipelines.registry.verification import check
 from pipelines.results import Results
+from pipelines.results_manifest import check_whole
 from pipelines.tracking import MANIFEST_SHA256, ONNX_SHA256, connect, model_of, publish, sha256_of, summary
 from pipelines.workspace import Workspace
 
@@ -211,7 +211,7 @@ def _settle(client: MlflowClient, version: Version, reasons: tuple[str, ...]) ->
         client.set_model_version_tag(name, number, "reasons", "\n".join(reasons))
         client.set_registered_model_alias(name, CHALLENGER, number)
     else:
-        crown(client, version)
+        set_champion(client, version)
         if "reasons" in version.tags:  # of a registration that was killed
             client.delete_model_version_tag(name, number, "reasons")
     client.set_model_version_tag(name, number, _DECIDED, CHALLENGER if reasons else CHAMPION)

@@ -5,7 +5,7 @@ import numpy as np
 from generalist.config import Config, params_digest
 from generalist.data import Dataset
 from generalist.errors import BadInput
-from generalist.evaluation import chosen
+from generalist.evaluation import evaluated_positions
 from generalist.export import Lineage, verify
 from generalist.export.runtime import LIMIT, TILE, Runtime
 from generalist.store import read_tensors, tensors_digest
@@ -67,7 +67,7 @@ def _check_predictions(
 
     Parity lets each logit be off by the tolerance, so two of them by twice as much.
     """
-    rows = chosen(dataset.test, config.evaluation)
+    rows = evaluated_positions(dataset.test, config.evaluation)
     said = evidence.predictions
     if not np.array_equal(dataset.test.labels[rows], evidence.labels) or said.max(initial=0) >= runtime.classes:
         raise BadInput(f"{results.verdicts} is not of the test images at hand: {_MEND}")

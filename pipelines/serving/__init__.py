@@ -19,10 +19,10 @@ from typing import NoReturn
 
 from generalist.errors import BadInput
 from generalist.masking import without_login
-from pipelines.following import Child
+from pipelines.end_with_parent import Child
 from pipelines.orchestration import answers, check, migrate, quiet
-from pipelines.orchestration.access import CLIENT, CORS, SERVER, URL, kept, secured
-from pipelines.orchestration.guard import allowed_hosts
+from pipelines.orchestration.host_guard import allowed_hosts
+from pipelines.orchestration.server_auth import CLIENT, CORS, SERVER, URL, kept, secured
 from pipelines.serving.deployment import DEPLOYMENTS, abandon_runs, polled_since
 from pipelines.workspace import Workspace
 
@@ -131,7 +131,7 @@ def _start(
     running.append(
         Child(
             "Prefect's server",
-            ["pipelines.orchestration.program", _HOST, str(prefect_port)],
+            ["pipelines.orchestration.server_program", _HOST, str(prefect_port)],
             environment,
             logs / "prefect.log",
             folder=workspace.root,

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from pipelines.orchestration.access import proof
+from pipelines.orchestration.server_auth import proof
 from pipelines.workspace import Workspace
 
 DEPLOYMENTS = {"train": "generalist", "search": "generalist-tune"}

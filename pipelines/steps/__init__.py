@@ -1,6 +1,6 @@
 """The steps of the pipeline that have no framework: data and configuration in, files out.
 
-Training's own steps are `generalist.training.Training`; every door runs the same ones.
+Training's own steps are `generalist.training.Trainer`; every door runs the same ones.
 """
 
 from pipelines.steps.evaluating import evaluate_shard, evaluated, gathered, reevaluation, shards

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from generalist import engine
+from generalist.atomic_files import write_atomically
 from generalist.config import canonical, digest
 from generalist.config import load as load_config
 from generalist.errors import BadInput
@@ -13,27 +14,26 @@ from generalist.evaluation import (
     Verdicts,
     Watch,
     attack_shard,
-    chosen,
-    cuts,
     evaluate,
+    evaluated_positions,
     measure,
     protocol,
+    shard_ranges,
     subset,
 )
-from generalist.evaluation import gathered as gather_shards
+from generalist.evaluation import combine_shards as gather_shards
 from generalist.export import shape_of
 from generalist.models import Classifier
-from generalist.numerics import fingerprint
+from generalist.platform_fingerprint import fingerprint
 from generalist.records import Evaluation
 from generalist.store import read_tensors, tensors_digest
 from generalist.tensors import ImageShape, Weights
-from generalist.training import Outcome, Training
-from generalist.writing import write_atomically
+from generalist.training import Outcome, Trainer
 from pipelines.results import Results, verdicts_npz
 
 
 def evaluate_shard(
-    training: Training, learners: Mapping[str, Weights], name: str, rows: range, *, watch: Watch | None = None
+    training: Trainer, learners: Mapping[str, Weights], name: str, rows: range, *, watch: Watch | None = None
 ) -> Shard:
     """Evaluate one learner on some images of the test split: natural accuracy, PGD, the cascade."""
     options, weights = training.config.evaluation, learners[name]
@@ -48,13 +48,13 @@ def evaluate_shard(
         )
 
 
-def shards(training: Training) -> list[range]:
+def shards(training: Trainer) -> list[range]:
     """Return the images of each task of an evaluation."""
     options = training.config.evaluation
-    return cuts(len(chosen(training.dataset.test, options)), options.shards)
+    return shard_ranges(len(evaluated_positions(training.dataset.test, options)), options.shards)
 
 
-def evaluated(training: Training, outcome: Outcome, name: str, parts: Sequence[Shard]) -> Verdicts:
+def evaluated(training: Trainer, outcome: Outcome, name: str, parts: Sequence[Shard]) -> Verdicts:
     """Return what all shards of a learner come to."""
     config = training.config
     return gather_shards(
@@ -66,7 +66,7 @@ def evaluated(training: Training, outcome: Outcome, name: str, parts: Sequence[S
     )
 
 
-def _attack_states(training: Training, weights: Weights) -> Path:
+def _attack_states(training: Trainer, weights: Weights) -> Path:
     """Return where an evaluation that was killed goes on; another way to evaluate has another folder."""
     config = training.config
     numerics = fingerprint(config.training.device, config.training.threads, evaluation=True)
@@ -76,7 +76,7 @@ def _attack_states(training: Training, weights: Weights) -> Path:
     return training.store.folder / "attacks" / digest(whole)[:32]
 
 
-def gathered(training: Training, outcome: Outcome, verdicts: Mapping[str, Verdicts], *, since: float) -> Evaluation:
+def gathered(training: Trainer, outcome: Outcome, verdicts: Mapping[str, Verdicts], *, since: float) -> Evaluation:
     """Return the evaluation of all learners; `since` is the `time.perf_counter` at which it began."""
     config, asked = training.config, protocol(training.config, training.dataset)
     return Evaluation(
@@ -84,13 +84,13 @@ def gathered(training: Training, outcome: Outcome, verdicts: Mapping[str, Verdic
         deployed=config.deployed,
         chosen=outcome.chosen,
         criterion=config.registry.criterion,
-        learners={name: own.evaluation for name, own in verdicts.items()},
+        learners={name: verdict.evaluation for name, verdict in verdicts.items()},
         numerics=fingerprint(config.training.device, config.training.threads, evaluation=True) | {"code": asked.code},
         seconds=round(time.perf_counter() - since, 1),
     )
 
 
-def reevaluation(training: Training, *, watch: Watch | None = None) -> Callable[[Results], Results]:
+def reevaluation(training: Trainer, *, watch: Watch | None = None) -> Callable[[Results], Results]:
     """Return what measures an older model by this training's protocol, on its data: for the gates of the registry."""
 
     def again(older: Results) -> Results:
@@ -105,7 +105,7 @@ def reevaluation(training: Training, *, watch: Watch | None = None) -> Callable[
         with engine.threads(training.config.training.threads):
             on = engine.device(training.config.training.device)
             model = engine.model_with(config.model, shape, stored.tensors, on=on)
-            validation = measure(model, dataset.validation, threat=options.threats[0], attack=options.choice)
+            validation = measure(model, dataset.validation, threat=options.threats[0], attack=options.selection_attack)
             verdicts = evaluate(
                 model,
                 subset(dataset.test, options),
@@ -135,7 +135,7 @@ def _size(shape: ImageShape) -> tuple[int, int, int]:
     return shape.channels, shape.height, shape.width
 
 
-def model_of(training: Training, weights: Weights) -> Classifier:
+def model_of(training: Trainer, weights: Weights) -> Classifier:
     """Return a training's network with these weights, on its device."""
     config = training.config
     return engine.model_with(config.model, training.dataset.shape, weights, on=engine.device(config.training.device))

@@ -9,7 +9,7 @@ from generalist.config import Config
 from generalist.data import Dataset, Manifest, changed_since, load, prepare, request_digest
 from generalist.data.manifest import MANIFEST
 from generalist.store import Remote, Store
-from generalist.training import Training
+from generalist.training import Trainer
 from pipelines.workspace import Workspace
 
 STORE = "GENERALIST_STORE"
@@ -51,13 +51,13 @@ def _request_of(folder: Path) -> str | None:
     return Manifest.read(folder).request_digest if os.path.lexists(folder / MANIFEST) else None
 
 
-def training(config: Config, workspace: Workspace, *, data: Path | None = None) -> Training:
+def training(config: Config, workspace: Workspace, *, data: Path | None = None) -> Trainer:
     """Return the training of a configuration over prepared data, which is checked here, and this workspace's store.
 
     Raises:
         BadInput: the data changed after it was prepared, or the configured device is not there.
     """
-    return Training(config, dataset(config, workspace, data=data), opened_store(workspace), root=workspace.here)
+    return Trainer(config, dataset(config, workspace, data=data), opened_store(workspace), root=workspace.here)
 
 
 def dataset(config: Config, workspace: Workspace, *, data: Path | None = None) -> Dataset:

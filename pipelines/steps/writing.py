@@ -9,15 +9,15 @@ import torch
 from numpy.typing import NDArray
 
 from generalist import engine
+from generalist.atomic_files import write_atomically
 from generalist.config import params_digest, to_yaml
-from generalist.evaluation import Verdicts, chosen, subset
-from generalist.export import Lineage, Parity, export, parity, write_weights
+from generalist.evaluation import Verdicts, evaluated_positions, subset
+from generalist.export import Lineage, Parity, check_parity, export, write_weights
 from generalist.records import Evaluation
 from generalist.report import Gallery, build, write_curves
 from generalist.tensors import Weights, to_unit
-from generalist.training import Outcome, Training
-from generalist.writing import write_atomically
-from pipelines.ahead import uncollected
+from generalist.training import Outcome, Trainer
+from pipelines.early_imports import uncollected
 from pipelines.results import Results, metrics_json, verdicts_npz
 from pipelines.steps.evaluating import model_of
 from pipelines.workspace import code_version
@@ -32,7 +32,7 @@ _COMMANDS = {
 
 
 def export_model(
-    training: Training, weights: Weights, evaluation: Evaluation, adversarial: NDArray[np.float32], results: Results
+    training: Trainer, weights: Weights, evaluation: Evaluation, adversarial: NDArray[np.float32], results: Results
 ) -> Parity:
     """Write the ONNX file with its lineage, the weights beside it, and compare both on the evaluated test images.
 
@@ -60,7 +60,7 @@ def export_model(
     with engine.threads(config.training.threads):
         with uncollected():  # torch imports its exporter at the first use
             export(model, results.onnx, metadata=lineage.to_metadata(), opset=config.export.opset)
-        found = parity(
+        found = check_parity(
             model,
             results.onnx,
             np.asarray(subset(dataset.test, config.evaluation).images),
@@ -74,12 +74,12 @@ def export_model(
 
 
 def write_records(
-    training: Training, outcome: Outcome, evaluation: Evaluation, verdicts: Mapping[str, Verdicts], results: Results
+    training: Trainer, outcome: Outcome, evaluation: Evaluation, verdicts: Mapping[str, Verdicts], results: Results
 ) -> None:
     """Write what was recorded: history, evaluation, verdicts, curves, metrics, configuration."""
-    arrays: dict[str, NDArray[Any]] = {"index": chosen(training.dataset.test, training.config.evaluation)}
-    for own in verdicts.values():
-        arrays |= own.arrays
+    arrays: dict[str, NDArray[Any]] = {"index": evaluated_positions(training.dataset.test, training.config.evaluation)}
+    for verdict in verdicts.values():
+        arrays |= verdict.arrays
     for path, content in (
         (results.history, outcome.history.model_dump_json(indent=1).encode()),
         (results.evaluation, evaluation.model_dump_json(indent=1).encode()),
@@ -99,7 +99,7 @@ def write_adversarial(adversarial: NDArray[np.float32], results: Results) -> Non
 
 
 def write_report(
-    training: Training,
+    training: Trainer,
     outcome: Outcome,
     evaluation: Evaluation,
     adversarial: NDArray[np.float32],
@@ -131,7 +131,7 @@ def write_report(
     write_atomically(results.report, page.encode())
 
 
-def _gallery(training: Training, outcome: Outcome, adversarial: NDArray[np.float32]) -> Gallery:
+def _gallery(training: Trainer, outcome: Outcome, adversarial: NDArray[np.float32]) -> Gallery:
     """Return the first test image of each class, then the second of each, and so on: nobody picked them."""
     split = subset(training.dataset.test, training.config.evaluation)
     labels = np.asarray(split.labels)
@@ -155,7 +155,7 @@ def _gallery(training: Training, outcome: Outcome, adversarial: NDArray[np.float
     )
 
 
-def _lineage(training: Training, outcome: Outcome, evaluation: Evaluation) -> dict[str, str]:
+def _lineage(training: Trainer, outcome: Outcome, evaluation: Evaluation) -> dict[str, str]:
     code, copies = code_version(), training.dataset.copies
     return {
         "git commit": f"{code.commit or 'none'}{' (changed since)' if code.dirty else ''}",

@@ -1,11 +1,11 @@
 """MLflow remembers: a run for each training, search and trial, with parameters, metrics, origin, model and report."""
 
-from pipelines.tracking.database import connect, experiment_id, migrate
-from pipelines.tracking.facts import WEIGHTS_SHA256, run_name, summary
-from pipelines.tracking.model import model_of, sha256_of, stored_file
+from pipelines.tracking.logged_model import model_of, sha256_of, stored_file
+from pipelines.tracking.mlflow_database import connect, experiment_id, migrate
 from pipelines.tracking.publishing import finished_runs, publish
 from pipelines.tracking.relocation import relocate
-from pipelines.tracking.studies import StudyTracker, open_study
+from pipelines.tracking.run_metadata import WEIGHTS_SHA256, run_name, summary
+from pipelines.tracking.study_tracker import StudyTracker, open_study
 from pipelines.tracking.tracker import MANIFEST_SHA256, ONNX_SHA256, Tracker, start
 
 __all__ = [

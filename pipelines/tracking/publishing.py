@@ -9,8 +9,8 @@ from generalist.config import load
 from generalist.export import Lineage, read_metadata
 from generalist.records import History
 from pipelines.results import Results
-from pipelines.tracking.database import connect, experiment_id
-from pipelines.tracking.model import sha256_of
+from pipelines.tracking.logged_model import sha256_of
+from pipelines.tracking.mlflow_database import connect, experiment_id
 from pipelines.tracking.runs import end_killed
 from pipelines.tracking.tracker import MANIFEST_SHA256, ONNX_SHA256, open_run
 from pipelines.workspace import CodeVersion, Workspace

@@ -8,8 +8,8 @@ from contextlib import closing
 from pathlib import Path
 
 from generalist.errors import BadInput
-from pipelines.databases import check_database, sentence
-from pipelines.tracking.database import EXPERIMENT
+from pipelines.database_errors import check_database, sentence
+from pipelines.tracking.mlflow_database import EXPERIMENT
 from pipelines.workspace import Workspace
 
 _PLACES = {

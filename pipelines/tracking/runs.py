@@ -6,7 +6,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
 from pipelines.locks import tried
-from pipelines.tracking.facts import tags_of
+from pipelines.tracking.run_metadata import tags_of
 from pipelines.workspace import Workspace
 
 ALIVE = "generalist.alive"  # tag: the name of a lock that the run's process holds

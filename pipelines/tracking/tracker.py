@@ -18,12 +18,12 @@ from generalist.data import Dataset
 from generalist.errors import BadInput
 from generalist.masking import without_login
 from generalist.records import EpochRecord, Evaluation
+from pipelines.error_reporting import telling
 from pipelines.locks import Alive
 from pipelines.results import Results
-from pipelines.telling import telling
-from pipelines.tracking import facts
-from pipelines.tracking.database import connect, experiment_id, has_server
-from pipelines.tracking.model import log_model, sha256_of
+from pipelines.tracking import run_metadata
+from pipelines.tracking.logged_model import log_model, sha256_of
+from pipelines.tracking.mlflow_database import connect, experiment_id, has_server
 from pipelines.tracking.runs import ALIVE, end_killed, log, tag
 from pipelines.workspace import CodeVersion, Workspace, code_version
 
@@ -67,16 +67,16 @@ class Tracker:
         if time.monotonic() - self._sent >= _SECOND:
             self._send()
 
-    def log(self, *records: facts.Fact) -> None:
+    def log(self, *records: run_metadata.Fact) -> None:
         """Log facts at their epochs, in one request; what was logged before is left out."""
         self._keep(records)
         self._send()
 
-    def _keep(self, records: Sequence[facts.Fact]) -> None:
+    def _keep(self, records: Sequence[run_metadata.Fact]) -> None:
         now, deployed = int(time.time() * 1000), self._config.deploy.removeprefix("expert:")
         with self._telling:
             for record in records:
-                for key, value in facts.metrics(record, deployed=deployed).items():
+                for key, value in run_metadata.metrics(record, deployed=deployed).items():
                     if (key, record.epoch) not in self._told:
                         self._told.add((key, record.epoch))
                         self._kept.append(Metric(key, value, now, record.epoch))
@@ -116,12 +116,14 @@ class Tracker:
             run_id=self.run_id,
             name=evaluation.deployed,
             step=evaluation.chosen.epoch,
-            params=facts.params(self._config),
+            params=run_metadata.params(self._config),
             tags={ONNX_SHA256: sha256},
         )
         self._log_evaluation(evaluation, model.model_id)
         # The last: a run with this tag is complete.
-        self.tag({**facts.outcome(evaluation), ONNX_SHA256: sha256, MANIFEST_SHA256: sha256_of(results.manifest)})
+        self.tag(
+            {**run_metadata.outcome(evaluation), ONNX_SHA256: sha256, MANIFEST_SHA256: sha256_of(results.manifest)}
+        )
         self._end("FINISHED")
 
     def fail(self) -> None:
@@ -154,9 +156,12 @@ class Tracker:
             Metric(key, value, now, learner.epoch)
             for name, learner in evaluation.learners.items()
             if name != evaluation.deployed
-            for key, value in facts.of_learner(learner, evaluation.protocol).items()
+            for key, value in run_metadata.of_learner(learner, evaluation.protocol).items()
         ]
-        deployed = {**facts.of_learner(evaluation.headline, evaluation.protocol), **facts.of_choice(evaluation)}
+        deployed = {
+            **run_metadata.of_learner(evaluation.headline, evaluation.protocol),
+            **run_metadata.of_choice(evaluation),
+        }
         points += [
             Metric(key, value, now, chosen, model_id, data[0], data[1][:_LONGEST_DIGEST])
             for key, value in deployed.items()
@@ -198,13 +203,13 @@ def open_run(
     """Make a run with its parameters and tags; while its process lives, a lock shows that it does."""
     alive = Alive(workspace.locks, "run")
     process = f"{os.getpid()} on {socket.gethostname()}"
-    given = {**facts.origin(config, data_digest=data_digest, code=code), **facts.tags_of(tags)}
+    given = {**run_metadata.origin(config, data_digest=data_digest, code=code), **run_metadata.tags_of(tags)}
     run = client.create_run(
         experiment,
-        run_name=facts.run_name(config),
+        run_name=run_metadata.run_name(config),
         tags={**given, ALIVE: alive.path.stem, "generalist.process": process},
     )
-    log(client, run.info.run_id, params=facts.params(config))
+    log(client, run.info.run_id, params=run_metadata.params(config))
     return Tracker(client, run.info.run_id, config, alive=alive)
 
 

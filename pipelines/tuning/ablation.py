@@ -5,11 +5,11 @@ import io
 import json
 from pathlib import Path
 
-from generalist.config import Config, load, overridden, preset_path
+from generalist.config import Config, load, preset_path, with_overrides
 from generalist.config.plain_yaml import read_plain
 from generalist.config.section import nearest
 from generalist.errors import BadInput
-from pipelines.trials import StudyRecord, TrialRecord
+from pipelines.trial_records import StudyRecord, TrialRecord
 from pipelines.tuning.summary import short
 
 Row = dict[str, str]
@@ -48,7 +48,7 @@ def read(name: str, *, preset: str | None, overrides: list[str]) -> Config:
     if not isinstance(written, dict) or set(written) != {"preset", "space"}:
         raise BadInput(f"{path.name} is no ablation: it needs the keys preset and space, and no others")
     grid = [f"tuning.space={json.dumps(written['space'])}", "tuning.sampler=grid", "tuning.pruner=none"]
-    return overridden(load(preset=preset or str(written["preset"])), [*grid, *overrides])
+    return with_overrides(load(preset=preset or str(written["preset"])), [*grid, *overrides])
 
 
 def rows(record: StudyRecord) -> list[Row]:

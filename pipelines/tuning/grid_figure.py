@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from pipelines.trials import StudyRecord
+from pipelines.trial_records import StudyRecord
 from pipelines.tuning.summary import short
 
 

@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-from generalist.config import Config, overridden, to_yaml
+from generalist.atomic_files import write_atomically
+from generalist.config import Config, to_yaml, with_overrides
 from generalist.errors import BadInput
-from generalist.writing import write_atomically
-from pipelines.trials import StudyRecord
-from pipelines.tuning.searching import Files
+from pipelines.trial_records import StudyRecord
+from pipelines.tuning.run_search import Files
 from pipelines.tuning.study import Search, best_config
 
 
@@ -15,7 +15,7 @@ def over_seeds(config: Config) -> Config:
     """Return a search over nothing but so many seeds of a configuration, all of which the strongest attack judges."""
     count = config.tuning.seeds
     seeds = [config.seed + number for number in range(count)]
-    return overridden(
+    return with_overrides(
         config,
         [
             f"tuning.space={json.dumps({'seed': {'choices': seeds}})}",

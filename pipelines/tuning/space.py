@@ -10,7 +10,7 @@ from typing import Any
 
 import optuna
 
-from generalist.config import Choices, Config, Quantity, Range, overridden
+from generalist.config import Choices, Config, Quantity, Range, with_overrides
 from generalist.config.renamed import renamed
 from generalist.config.section import nearest
 from generalist.errors import BadInput
@@ -75,7 +75,7 @@ class Space:
         Raises:
             BadInput: its values don't go together.
         """
-        return overridden(self.config, self.overrides(point))
+        return with_overrides(self.config, self.overrides(point))
 
     def grid(self) -> list[Point]:
         """Return all points.
@@ -131,7 +131,7 @@ class Space:
         if not paths or len(combinations) > _MANY:
             return []
         overrides = [[_override(path, value) for path, value in zip(paths, own, strict=True)] for own in combinations]
-        mixings = [overridden(self.config, own).mixing for own in overrides]
+        mixings = [with_overrides(self.config, own).mixing for own in overrides]
         return [{"decay": own.decay, "weights": own.weights} for own in mixings if own is not None]
 
     def described(self) -> dict[str, str]:
@@ -198,7 +198,7 @@ class Space:
             for point in self._ways_to(path):
                 override = _override(path, value)
                 try:
-                    overridden(self.config, [*self.overrides(point), override])
+                    with_overrides(self.config, [*self.overrides(point), override])
                 except BadInput as error:
                     raise BadInput(f"tuning.space: {override} is wrong: {_first(error)}") from None
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from generalist.errors import BadInput
 from generalist.masking import masked, masked_address
-from pipelines.databases import connect_once
+from pipelines.database_errors import connect_once
 from pipelines.workspace import Workspace
 
 STORAGE = "GENERALIST_TUNING"
@@ -29,7 +29,7 @@ def address_of(workspace: Workspace, given: str | None) -> str:
     return named if "://" in named else str((workspace.root / Path(named).expanduser()).resolve())
 
 
-def opened(address: str) -> BaseStorage:
+def open_storage(address: str) -> BaseStorage:
     """Return the storage at an address.
 
     Raises:

@@ -14,12 +14,12 @@ from filelock import FileLock
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from generalist.config import Config, canonical, check, digest, leaves, overridden, params_digest, with_effect
+from generalist.config import Config, canonical, check, digest, effective_params, leaves, params_digest, with_overrides
 from generalist.errors import BadInput
 from pipelines.locks import Alive, tried
-from pipelines.trials import State, TrialRecord
+from pipelines.trial_records import State, TrialRecord
 from pipelines.tuning.objective import Objective
-from pipelines.tuning.sampling import Keyed, Untried, pruner
+from pipelines.tuning.samplers import Keyed, Untried, pruner
 from pipelines.tuning.space import Point, Space
 
 CONFIG, ABOUT, RECORD, WORKER = "config", "about", "record", "worker"
@@ -90,7 +90,7 @@ class Search:
                 except optuna.exceptions.UpdateFinishedTrialError:
                     continue
                 if mine:
-                    self.storage.set_trial_user_attr(waiting._trial_id, WORKER, worker.sign())
+                    self.storage.set_trial_user_attr(waiting._trial_id, WORKER, worker.heartbeat())
                     trial = optuna.Trial(self.study, waiting._trial_id)
                     self.space.suggest(trial)
                     return trial
@@ -100,7 +100,7 @@ class Search:
         """Return whether a trial has not ended yet."""
         return bool(self.trials(TrialState.WAITING, TrialState.RUNNING))
 
-    def take_back(self) -> list[int]:
+    def requeue_stale(self) -> list[int]:
         """Let the trials of dead workers wait again, and give their numbers.
 
         A trial keeps its number, its point and what it reported; its training goes on from the store. Two that take
@@ -108,7 +108,7 @@ class Search:
         """
         numbers = []
         for trial in self.trials(TrialState.RUNNING):
-            if self._forsaken(trial):
+            if self._is_stale(trial):
                 try:
                     self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
                 except optuna.exceptions.UpdateFinishedTrialError:
@@ -120,7 +120,7 @@ class Search:
         """Return what all trials tell."""
         return [record_of(trial) for trial in self.trials()]
 
-    def _forsaken(self, trial: FrozenTrial) -> bool:
+    def _is_stale(self, trial: FrozenTrial) -> bool:
         sign = trial.user_attrs.get(WORKER)
         if sign is None:  # its worker has just taken it, or died that very moment
             started = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
@@ -139,12 +139,12 @@ class Worker(Alive):
     def __init__(self, search: Search) -> None:
         super().__init__(search.locks, "worker")
 
-    def sign(self) -> dict[str, str | float | int]:
+    def heartbeat(self) -> dict[str, str | float | int]:
         """Return a sign of life."""
         return {"host": socket.gethostname(), "process": os.getpid(), "lock": str(self.path), "alive": time.time()}
 
 
-def created(config: Config, storage: BaseStorage, locks: Path, *, name: str | None = None) -> Search:
+def create_search(config: Config, storage: BaseStorage, locks: Path, *, name: str | None = None) -> Search:
     """Return the search that a configuration means: a new one, or the one of that name which was begun before.
 
     Raises:
@@ -169,7 +169,7 @@ def created(config: Config, storage: BaseStorage, locks: Path, *, name: str | No
     return _opened(study, storage, space, objective, locks, config)
 
 
-def joined(name: str, storage: BaseStorage, locks: Path) -> Search:
+def join_search(name: str, storage: BaseStorage, locks: Path) -> Search:
     """Return a search that was begun elsewhere, with the configuration that lies beside it.
 
     Raises:
@@ -222,7 +222,9 @@ def _of_search(config: Config) -> dict[str, Any]:
 def _differing(begun: Any, config: Config) -> str:
     """Return the keys in which a configuration differs from the one that a search was begun with."""
     try:
-        before, now = (dict(leaves({**with_effect(own), "tuning": _of_search(own)})) for own in (check(begun), config))
+        before, now = (
+            dict(leaves({**effective_params(own), "tuning": _of_search(own)})) for own in (check(begun), config)
+        )
     except BadInput:
         return "version of generalist"
     keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
@@ -231,4 +233,4 @@ def _differing(begun: Any, config: Config) -> str:
 
 def best_config(search: Search, record: TrialRecord) -> Config:
     """Return the configuration of a trial."""
-    return overridden(search.space.config, record.overrides)
+    return with_overrides(search.space.config, record.overrides)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from generalist.records import Measured
-from pipelines.trials import StudyRecord
+from pipelines.trial_records import StudyRecord
 
 
 def as_json(record: StudyRecord) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def as_json(record: StudyRecord) -> dict[str, Any]:
             "params": best.params,
             "values": dict(zip(record.objective, best.values, strict=False)),
         },
-        "finalists": [own.model_dump(mode="json") for own in record.finalists],
+        "finalists": [finalist.model_dump(mode="json") for finalist in record.finalists],
     }
 
 

@@ -1,6 +1,6 @@
 """A worker of a search: takes trials, trains them, tells what came of them; alone in its process.
 
-    GENERALIST_TUNING=ADDRESS python -m pipelines.following pipelines.tuning.worker NAME
+    GENERALIST_TUNING=ADDRESS python -m pipelines.end_with_parent pipelines.tuning.worker NAME
 
 The address is in the environment, as it may hold a password and command lines can be read by everybody.
 """
@@ -19,20 +19,20 @@ from optuna.trial import TrialState
 
 from generalist import engine
 from generalist.code_digest import plugins_of, training_code
-from generalist.config import ChoiceOptions, Config
-from generalist.config.naming import check_name
+from generalist.config import Config, SelectionAttackOptions
+from generalist.config.names import check_name
 from generalist.data import Dataset
 from generalist.errors import BadInput
 from generalist.evaluation import protocol
 from generalist.records import Measured
-from generalist.store import Lost, Store
-from generalist.training import Diverged, RoundEnd, restarted
-from generalist.training.remixing import best_remix
+from generalist.store import StateLost, Store
+from generalist.training import Diverged, RoundEnd, retry_lost_states
+from generalist.training.remix import best_remix
 from pipelines import steps
-from pipelines.trials import Point, Remix, TrialRecord
-from pipelines.tuning.storage import address_of, close, opened
-from pipelines.tuning.study import RECORD, SEARCH, WORKER, Search, Worker, joined
-from pipelines.tuning.trial import Shared, points, shared
+from pipelines.trial_records import Point, Remix, TrialRecord
+from pipelines.tuning.storage import address_of, close, open_storage
+from pipelines.tuning.study import RECORD, SEARCH, WORKER, Search, Worker, join_search
+from pipelines.tuning.trial_training import SharingRunner, points, training_of_trial
 from pipelines.workspace import Workspace, quiet_telemetry
 
 _SIGN_EVERY = 15.0  # seconds between two signs of life
@@ -46,10 +46,10 @@ def work(search: Search, workspace: Workspace) -> int:
     done, known, worker = 0, _Data.read(search.space.config, workspace), Worker(search)
     try:
         while True:
-            search.take_back()
+            search.requeue_stale()
             trial = search.next(worker)
             if trial is not None:
-                _tried(search, trial, worker, known)
+                _run_trial(search, trial, worker, known)
                 done += 1
             elif search.left():
                 time.sleep(_GLANCE)
@@ -83,12 +83,12 @@ class _Told:
         self._since = self._kept = time.perf_counter()
         self.before = TrialRecord(number=trial.number, state="running", **trial.user_attrs.get(RECORD, {}))
 
-    def keep_if_due(self, training: Shared, **more: Any) -> None:
+    def keep_if_due(self, training: SharingRunner, **more: Any) -> None:
         """Store what is known now, if that was not done just before."""
         if time.perf_counter() - self._kept > _KEEP_EVERY:
             self.keep(training, **more)
 
-    def keep(self, training: Shared | None, **more: Any) -> None:
+    def keep(self, training: SharingRunner | None, **more: Any) -> None:
         """Store what is known now."""
         self._kept = time.perf_counter()
         seconds = self._kept - self._since
@@ -106,7 +106,7 @@ class _Told:
         self._trial.set_user_attr(RECORD, told)
 
 
-def _tried(search: Search, trial: optuna.Trial, worker: Worker, known: _Data) -> None:
+def _run_trial(search: Search, trial: optuna.Trial, worker: Worker, known: _Data) -> None:
     """Try one trial, from its point to its values, or to the reason why it has none."""
     told = _Told(trial)
     with _alive(search, trial, worker):
@@ -118,9 +118,9 @@ def _tried(search: Search, trial: optuna.Trial, worker: Worker, known: _Data) ->
             told.keep(None, overrides=overrides, reason=str(error))
             _tell(search, trial, TrialState.FAIL)
             return
-        training = shared(search.space, config, known.dataset, known.store, known.root)
+        training = training_of_trial(search.space, config, known.dataset, known.store, known.root)
         try:
-            found = restarted(known.store, lambda: _carried_out(search, trial, training, told, overrides))
+            found = retry_lost_states(known.store, lambda: _train_and_judge(search, trial, training, told, overrides))
             state = TrialState.PRUNED if "reason" in found else TrialState.COMPLETE
         except Diverged as error:  # its own fault; what else goes wrong would go wrong with every trial
             found, state = {"reason": str(error)}, TrialState.FAIL
@@ -129,8 +129,8 @@ def _tried(search: Search, trial: optuna.Trial, worker: Worker, known: _Data) ->
         _tell(search, trial, state, search.objective.values(found["validation"]) if whole else None)
 
 
-def _carried_out(
-    search: Search, trial: optuna.Trial, training: Shared, told: _Told, overrides: tuple[str, ...]
+def _train_and_judge(
+    search: Search, trial: optuna.Trial, training: SharingRunner, told: _Told, overrides: tuple[str, ...]
 ) -> dict[str, Any]:
     """Train round by round, then judge; or say why it was pruned."""
     ends: list[RoundEnd] = []
@@ -163,7 +163,7 @@ def _why(search: Search, at: Point) -> str:
     return f"{search.objective.names[0]} {value:.4f} after epoch {at.epoch}: {type(search.study.pruner).__name__}"
 
 
-def _judged(search: Search, training: Shared, ends: list[RoundEnd]) -> dict[str, Any]:
+def _judged(search: Search, training: SharingRunner, ends: list[RoundEnd]) -> dict[str, Any]:
     """Measure the chosen candidate by the attack that counts, and the best that re-mixing would make of it."""
     with training.work.timed(), engine.threads(search.space.config.training.threads):
         chosen = training.training.choose([end.candidate for end in ends])
@@ -175,7 +175,7 @@ def _judged(search: Search, training: Shared, ends: list[RoundEnd]) -> dict[str,
         }
 
 
-def _remix(search: Search, training: Shared, end: RoundEnd, validation: Measured) -> Remix | None:
+def _remix(search: Search, training: SharingRunner, end: RoundEnd, validation: Measured) -> Remix | None:
     """None where nothing is mixed, an expert was hardly in the mixture, or no other mixture is better."""
     config, value = search.space.config, search.objective.value
     if config.deploy != "global":
@@ -185,11 +185,11 @@ def _remix(search: Search, training: Shared, end: RoundEnd, validation: Measured
             training.training,
             end.last,
             value=value,
-            coarse=config.evaluation.choice,
+            coarse=config.evaluation.selection_attack,
             attack=attack_of(config),
             count=_REMIXES,
         )
-    except Lost:  # which is no answer: the trial is taken up again, and the state computed again
+    except StateLost:  # which is no answer: the trial is taken up again, and the state computed again
         raise
     except BadInput:
         return None
@@ -197,9 +197,11 @@ def _remix(search: Search, training: Shared, end: RoundEnd, validation: Measured
     return Remix(weights=found.factors, validation=found.validation) if better else None
 
 
-def attack_of(config: Config) -> ChoiceOptions:
+def attack_of(config: Config) -> SelectionAttackOptions:
     """Return the attack that decides a trial's value."""
-    return ChoiceOptions(name="quick") if config.tuning.attack == "quick" else config.evaluation.choice
+    return (
+        SelectionAttackOptions(name="quick") if config.tuning.attack == "quick" else config.evaluation.selection_attack
+    )
 
 
 def _tell(search: Search, trial: optuna.Trial, state: TrialState, values: tuple[float, ...] | None = None) -> None:
@@ -214,7 +216,7 @@ def _alive(search: Search, trial: optuna.Trial, worker: Worker) -> Iterator[None
 
     def sign() -> None:
         while not over.wait(_SIGN_EVERY):
-            search.storage.set_trial_user_attr(trial._trial_id, WORKER, worker.sign())
+            search.storage.set_trial_user_attr(trial._trial_id, WORKER, worker.heartbeat())
         search.storage.remove_session()  # which is this thread's
 
     thread = threading.Thread(target=sign, daemon=True)
@@ -233,9 +235,9 @@ def join(workspace: Workspace, *, name: str, address: str | None) -> int:
         BadInput: there is none of that name, or it can't be one, or the storage can't be used.
     """
     check_name(name, SEARCH)
-    storage = opened(address_of(workspace, address))
+    storage = open_storage(address_of(workspace, address))
     try:
-        return work(joined(name, storage, workspace.locks), workspace)
+        return work(join_search(name, storage, workspace.locks), workspace)
     finally:
         close(storage)
 

@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from generalist import engine
-from generalist.attacks import VERSIONS, examination, fooled, tiles
+from generalist.attacks import VERSIONS, fixed_batches, misclassified, model_checks
 from generalist.config import EngineOptions
 from generalist.config.section import part, part_names
 from generalist.data import Dataset, Split
 from generalist.evaluation import Verdicts, evaluate
-from generalist.export import export, parity
+from generalist.export import check_parity, export
 from generalist.export.runtime import Runtime
 from generalist.models import Classifier, Head, Role
 from generalist.models.small_cnn import SmallCnn
@@ -68,7 +68,7 @@ class Trained(NamedTuple):
 @pytest.fixture(scope="module")
 def trained(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """The natural expert of a small training."""
-    config = small("training.batch_size=16", "evaluation.stronger=true", "evaluation.threats.0.eps=0.06")
+    config = small("training.batch_size=16", "evaluation.extra_attack=true", "evaluation.threats.0.eps=0.06")
     config = config.model_copy(update={"model": Doubled(name="small_cnn", width=8)})
     weights = finish(config, dataset, tmp_path_factory.mktemp("store"))[1].learners["natural"]
     model, split = (
@@ -77,11 +77,11 @@ def trained(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Train
     )
     options, names = config.evaluation, dataset.class_names
     with pytest.MonkeyPatch.context() as patch:  # a short cascade, on no more images than there are
-        patch.setattr(tiles, "_TILE", N)
-        patch.setattr(examination, "_HUGE_STEPS", 2)
+        patch.setattr(fixed_batches, "_TILE", N)
+        patch.setattr(model_checks, "_HUGE_STEPS", 2)
         patch.setitem(VERSIONS, "quick", replace(VERSIONS["quick"], targets=2, steps=10, fab_steps=5))
-        found = evaluate(model, split, options=options, class_names=names, name="it", epoch=5, digest="d")
-    return Trained(model, split, found)
+        verdicts = evaluate(model, split, options=options, class_names=names, name="it", epoch=5, digest="d")
+    return Trained(model, split, verdicts)
 
 
 @pytest.mark.parametrize("name", part_names("objectives"))
@@ -123,7 +123,7 @@ def test_the_evaluation_has_columns_for_every_view(trained: Trained) -> None:
     labels = torch.tensor(trained.images.labels)
     with torch.no_grad():
         said = trained.model.decision(trained.model(torch.tensor(trained.verdicts.adversarial)))
-    assert torch.equal(fooled(said, labels)[~worst], torch.ones(int((~worst).sum()), dtype=torch.bool))
+    assert torch.equal(misclassified(said, labels)[~worst], torch.ones(int((~worst).sum()), dtype=torch.bool))
     # An attack that stops at the first dummy class says less than one that knows the decision.
     assert held["cascade"].sum() <= held["raw/cascade"].sum() <= held["raw/pgd"].sum() < N
     assert held["strongest"].sum() <= held["cascade"].sum() and held["raw/strongest"].sum() <= held["raw/cascade"].sum()
@@ -138,6 +138,6 @@ def test_the_exported_file_is_the_decision(trained: Trained, tmp_path: Path) -> 
     """One logit a class; torch and ONNX Runtime agree on clean and on attacked images."""
     export(trained.model, tmp_path / "model.onnx", metadata={}, opset=18)
     images = np.asarray(trained.images.images)
-    found = parity(trained.model, tmp_path / "model.onnx", images, trained.verdicts.adversarial, tolerance=1e-4)
+    found = check_parity(trained.model, tmp_path / "model.onnx", images, trained.verdicts.adversarial, tolerance=1e-4)
     assert found.passed and found.n == 2 * N, found
     assert Runtime(tmp_path / "model.onnx").classes == trained.model.shape.classes

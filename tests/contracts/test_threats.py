@@ -22,12 +22,12 @@ def test_no_step_gains_more_than_the_dual_norm(norm: str) -> None:
     """A step of length 1 gains at most that and something; of any length, no more than it in proportion."""
     gradient = torch.randn(40, 1, 4, 6, generator=generator(1))
     ball = ball_of(norm)
-    step, most = ball.steepest_ascent(gradient), ball.dual_length(gradient)
-    assert (ball.length(step) <= 1 + 1e-6).all()
+    step, most = ball.steepest_ascent(gradient), ball.dual_norm(gradient)
+    assert (ball.norm(step) <= 1 + 1e-6).all()
     gained = (gradient.double() * step.double()).flatten(1).sum(1)
     assert (gained > 0).all() and (gained <= most * (1 + 1e-6)).all()
     other = Threat(norm, 0.2).ball(pictures()).random_offset(generator(2))
-    assert ((gradient.double() * other.double()).flatten(1).sum(1) <= most * ball.length(other) * (1 + 1e-6)).all()
+    assert ((gradient.double() * other.double()).flatten(1).sum(1) <= most * ball.norm(other) * (1 + 1e-6)).all()
     assert not ball.steepest_ascent(torch.zeros_like(gradient)).any()
 
 
@@ -70,12 +70,12 @@ def test_on_a_linear_model_attacks_break_what_can_be_broken(norm: str, attack: s
     logits, labels = network(images).detach().double(), network(images).argmax(1)
     own = logits.gather(1, labels[:, None])
     slopes = (weights[labels][:, None] - weights).view(120, 1, 4, 6).double()
-    dual = ball_of(norm).dual_length(slopes).view(40, 3)
+    dual = ball_of(norm).dual_norm(slopes).view(40, 3)
     exact = torch.where(dual > 0, (own - logits) / dual, torch.inf).amin(1)
     eps = float(exact.median())
-    found = autoattack(network, images, labels, Threat(norm, eps), attacks=[attack], square_queries=200)
-    assert found.robust[exact > 1.01 * eps].all()
-    assert not found.robust[share * exact < eps].any()
+    result = autoattack(network, images, labels, Threat(norm, eps), attacks=[attack], square_queries=200)
+    assert result.robust[exact > 1.01 * eps].all()
+    assert not result.robust[share * exact < eps].any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -85,9 +85,9 @@ def test_measuring_and_stepping_leave_their_arguments_alone(norm: str, dtype: to
     before, threat = points.clone(), Threat(norm, 0.1)
     threat.distance(points, points)
     threat.geometry.steepest_ascent(points)
-    threat.geometry.dual_length(points)
+    threat.geometry.dual_norm(points)
     threat.project(points, points)
-    threat.ball(points).length(points)
+    threat.ball(points).norm(points)
     assert torch.equal(points, before)
 
 

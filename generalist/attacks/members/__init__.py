@@ -8,7 +8,7 @@ import importlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from generalist.attacks.setting import Setting, Wave
+from generalist.attacks.autoattack_config import AttackRun, AutoAttackConfig
 from generalist.config.section import nearest, part_names
 from generalist.errors import BadInput
 
@@ -25,9 +25,9 @@ def member_module(name: str) -> str:
     return f"{__name__}.{name.replace('-', '_')}"
 
 
-def member(name: str) -> Callable[[Setting], Iterator[Wave]]:
+def member(name: str) -> Callable[[AutoAttackConfig], Iterator[AttackRun]]:
     """Return the function that yields an attack's waves; no other attack is imported."""
-    waves: Callable[[Setting], Iterator[Wave]] = importlib.import_module(member_module(name)).waves
+    waves: Callable[[AutoAttackConfig], Iterator[AttackRun]] = importlib.import_module(member_module(name)).runs
     return waves
 
 
@@ -37,7 +37,7 @@ class Version:
 
     Attributes:
         members: the attacks, cheapest first.
-        restarts, targets, steps, fab_steps, queries: see `setting.Setting`; queries by the caller where None.
+        restarts, targets, steps, fab_steps, queries: see `setting.AutoAttackConfig`; queries by the caller where None.
         draws: passes behind a gradient, for models that draw random numbers; 1 for others.
     """
 

@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator
 
+from generalist.attacks.autoattack_config import AttackRun, AutoAttackConfig
 from generalist.attacks.losses import cross_entropy, scaled_cross_entropy
-from generalist.attacks.setting import Setting, Wave
-from generalist.attacks.waves import ascent
+from generalist.attacks.runs import apgd_run
 
 
-def waves(setting: Setting) -> Iterator[Wave]:
+def runs(setting: AutoAttackConfig) -> Iterator[AttackRun]:
     """Yield the runs of this attack."""
-    yield ascent(setting, "ce", cross_entropy, range(1))
-    yield ascent(setting, "scaled ce", scaled_cross_entropy, range(1))
+    yield apgd_run(setting, "ce", cross_entropy, range(1))
+    yield apgd_run(setting, "scaled ce", scaled_cross_entropy, range(1))
     for name, view in setting.views.items():
-        yield ascent(setting.through(view), f"ce through {name}", cross_entropy, range(1))
+        yield apgd_run(setting.through(view), f"ce through {name}", cross_entropy, range(1))
     restarts = max(setting.restarts, 5) if setting.threat.geometry.sparse else setting.restarts
     if restarts > 1:
-        yield ascent(setting, "ce", cross_entropy, range(1, restarts))
+        yield apgd_run(setting, "ce", cross_entropy, range(1, restarts))

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 
+from generalist.attacks.autoattack_config import AttackRun, AutoAttackConfig
 from generalist.attacks.losses import dlr
-from generalist.attacks.setting import Setting, Wave
-from generalist.attacks.waves import ascent
+from generalist.attacks.runs import apgd_run
 
 
-def waves(setting: Setting) -> Iterator[Wave]:
+def runs(setting: AutoAttackConfig) -> Iterator[AttackRun]:
     """Yield the runs of this attack."""
-    yield ascent(setting, "dlr", dlr, range(1))
+    yield apgd_run(setting, "dlr", dlr, range(1))
     for name, view in setting.views.items():
-        yield ascent(setting.through(view), f"dlr through {name}", dlr, range(1))
+        yield apgd_run(setting.through(view), f"dlr through {name}", dlr, range(1))
     if setting.restarts > 1:
-        yield ascent(setting, "dlr", dlr, range(1, setting.restarts))
+        yield apgd_run(setting, "dlr", dlr, range(1, setting.restarts))

@@ -7,17 +7,17 @@ decides there is the start (docs/decisions.md).
 from collections.abc import Iterator
 from dataclasses import replace
 
+from generalist.attacks.autoattack_config import AttackRun, AutoAttackConfig
 from generalist.attacks.losses import targeted_dlr
-from generalist.attacks.setting import Setting, Wave
-from generalist.attacks.waves import aimed_ascent
+from generalist.attacks.runs import targeted_apgd_run
 
 
-def waves(setting: Setting) -> Iterator[Wave]:
+def runs(setting: AutoAttackConfig) -> Iterator[AttackRun]:
     """Yield the runs of this attack."""
     sparse = setting.threat.geometry.sparse
     fewer = replace(setting, targets=min(setting.targets, 5)) if sparse else setting
-    for name, own in fewer.each_view():
-        for ranks in own.ranks():
-            yield aimed_ascent(own, f"dlr{name}", targeted_dlr, ranks)
+    for name, config in fewer.each_view():
+        for ranks in config.ranks():
+            yield targeted_apgd_run(config, f"dlr{name}", targeted_dlr, ranks)
         if sparse:
-            yield aimed_ascent(own, f"dlr again{name}", targeted_dlr, [0] * 18, draws=range(1, 19))
+            yield targeted_apgd_run(config, f"dlr again{name}", targeted_dlr, [0] * 18, draws=range(1, 19))

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from generalist.attacks.setting import Setting, Wave
-from generalist.attacks.waves import approach
+from generalist.attacks.autoattack_config import AttackRun, AutoAttackConfig
+from generalist.attacks.runs import fab_run
 
 
-def waves(setting: Setting) -> Iterator[Wave]:
+def runs(setting: AutoAttackConfig) -> Iterator[AttackRun]:
     """Yield the runs of this attack."""
-    for name, own in setting.each_view():
-        yield approach(own, f"fab{name}", range(1))
+    for name, config in setting.each_view():
+        yield fab_run(config, f"fab{name}", range(1))
         if setting.restarts > 1:
-            yield approach(own, f"fab{name}", range(1, setting.restarts))
+            yield fab_run(config, f"fab{name}", range(1, setting.restarts))

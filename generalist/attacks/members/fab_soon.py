@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from generalist.attacks.setting import Setting, Wave
-from generalist.attacks.waves import SOON, aimed_approach
+from generalist.attacks.autoattack_config import AttackRun, AutoAttackConfig
+from generalist.attacks.runs import GIVE_UP_EARLY, targeted_fab_run
 
 
-def waves(setting: Setting) -> Iterator[Wave]:
+def runs(setting: AutoAttackConfig) -> Iterator[AttackRun]:
     """Yield the runs of this attack."""
-    for name, own in setting.each_view():
+    for name, config in setting.each_view():
         for ranks in setting.ranks():
-            yield aimed_approach(own, f"near{name}", ranks, SOON)
+            yield targeted_fab_run(config, f"near{name}", ranks, GIVE_UP_EARLY)

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from generalist.attacks.setting import Setting, Wave
-from generalist.attacks.waves import aimed_approach
+from generalist.attacks.autoattack_config import AttackRun, AutoAttackConfig
+from generalist.attacks.runs import targeted_fab_run
 
 
-def waves(setting: Setting) -> Iterator[Wave]:
+def runs(setting: AutoAttackConfig) -> Iterator[AttackRun]:
     """Yield the runs of this attack."""
-    for name, own in setting.each_view():
-        yield aimed_approach(own, f"fab{name}", range(min(own.targets, own.classes - 1)))
+    for name, config in setting.each_view():
+        yield targeted_fab_run(config, f"fab{name}", range(min(config.targets, config.classes - 1)))

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
+from generalist.attacks.autoattack_config import AttackRun, AutoAttackConfig
 from generalist.attacks.losses import targeted_margin
-from generalist.attacks.setting import Setting, Wave
-from generalist.attacks.waves import aimed_ascent
+from generalist.attacks.runs import targeted_apgd_run
 
 
-def waves(setting: Setting) -> Iterator[Wave]:
+def runs(setting: AutoAttackConfig) -> Iterator[AttackRun]:
     """Yield the runs of this attack."""
-    for name, own in setting.each_view():
+    for name, config in setting.each_view():
         for ranks in setting.ranks():
-            yield aimed_ascent(own, f"margin{name}", targeted_margin, ranks, diversified=True)
+            yield targeted_apgd_run(config, f"margin{name}", targeted_margin, ranks, diversified=True)

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from generalist.attacks.setting import Setting, Wave
-from generalist.attacks.waves import by_queries
+from generalist.attacks.autoattack_config import AttackRun, AutoAttackConfig
+from generalist.attacks.runs import square_run
 
 
-def waves(setting: Setting) -> Iterator[Wave]:
+def runs(setting: AutoAttackConfig) -> Iterator[AttackRun]:
     """Yield the runs of this attack."""
-    yield by_queries(setting, "square")
+    yield square_run(setting, "square")

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from generalist.config import Quantity
 from generalist.config.sections import Fraction
-from generalist.data.contract import Raw, Source, Split
-from generalist.data.splitting import hold_back
+from generalist.data.dataset import Source, SourceData, Split
+from generalist.data.splits import stratified_split
 
 _WHITE = 16  # load_digits counts the set pixels of 4×4 blocks
 
@@ -21,13 +21,13 @@ class Digits(Source):
     name: Literal["digits"]
     test: Fraction = Field(Quantity("0.25"), description="share of the images held back for the test")
 
-    def read(self, root: Path) -> Raw:
+    def read(self, root: Path) -> SourceData:
         from sklearn.datasets import load_digits  # takes seconds, and reading a configuration needs none of it
 
         loaded = load_digits()
         images = np.rint(loaded.images * (255 / _WHITE)).astype(np.uint8)[:, None]
         split = Split(images, loaded.target.astype(np.int64))
         class_names = tuple(str(name) for name in loaded.target_names)
-        train, test = hold_back(split, self.test, seed=self.seed, class_names=class_names, purpose="test")
+        train, test = stratified_split(split, self.test, seed=self.seed, class_names=class_names, purpose="test")
         checksum = hashlib.sha256(split.images.tobytes() + split.labels.tobytes()).hexdigest()
-        return Raw(train, test, class_names, "digits: sklearn.datasets.load_digits", checksum)
+        return SourceData(train, test, class_names, "digits: sklearn.datasets.load_digits", checksum)

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from generalist.data.contract import Split, Uint8
+from generalist.data.dataset import Split, Uint8
 from generalist.data.torchvision_source import TorchvisionSource
 
 

@@ -11,13 +11,13 @@ from pydantic import Field
 
 from generalist.config import Quantity
 from generalist.config.sections import Fraction, Many
-from generalist.data.contract import Raw, Source, Split
-from generalist.data.decoding import Unreadable, content, decode, refuse, tell_remarks
-from generalist.data.image_files import LOOSE, Found, Parts, composed, find, is_utf8, told
+from generalist.data.dataset import Source, SourceData, Split
+from generalist.data.decoding import UnreadableImage, content, decode, refuse, tell_remarks
+from generalist.data.image_files import LOOSE, ImageListing, Parts, composed, find, is_utf8, told
 from generalist.data.manifest import combined_sha256
-from generalist.data.splitting import hold_back
+from generalist.data.splits import stratified_split
 from generalist.errors import BadInput
-from generalist.gate import printable
+from generalist.untrusted import printable
 
 OWN_SPLITS = {"train", "test"}
 _SPLIT_WORDS = {"dev", "test", "testing", "train", "training", "val", "valid", "validation"}
@@ -50,7 +50,7 @@ class Folder(Source):
     def title(self) -> str:
         return Path(self.path).name or self.name
 
-    def read(self, root: Path) -> Raw:
+    def read(self, root: Path) -> SourceData:
         path = root / Path(self.path).expanduser()
         if not path.is_dir():
             raise BadInput(f"{printable(path)} is not a folder; name a folder of images by data.path")
@@ -70,8 +70,8 @@ class Folder(Source):
         images.check()
         kept, test = _split(train), _split(own_test) if own else None
         if test is None:
-            kept, test = hold_back(kept, self.test, seed=self.seed, class_names=class_names, purpose="test")
-        return Raw(kept, test, class_names, f"folder: images in {self.path}", combined_sha256(images.digests))
+            kept, test = stratified_split(kept, self.test, seed=self.seed, class_names=class_names, purpose="test")
+        return SourceData(kept, test, class_names, f"folder: images in {self.path}", combined_sha256(images.digests))
 
 
 _Pairs = list[tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], int]]
@@ -85,11 +85,11 @@ class _Images:
         digests: SHA-256 (hex) of the bytes of each file by its name below the root, composed.
     """
 
-    found: Found
+    found: ImageListing
     size: tuple[int, int]
     grayscale: bool
     digests: dict[str, str] = field(default_factory=dict)
-    unreadable: list[Unreadable] = field(default_factory=list)
+    unreadable: list[UnreadableImage] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
     def read(self, listing: Listing) -> _Pairs:
@@ -100,7 +100,7 @@ class _Images:
                 try:
                     given = content(file)
                     image = decode(given, size=self.size, grayscale=self.grayscale, path=file, remarks=self.remarks)
-                except Unreadable as error:
+                except UnreadableImage as error:
                     self.unreadable.append(error)
                     continue
                 self.digests["/".join(composed(self.found.below(file)))] = hashlib.sha256(given).hexdigest()
@@ -119,36 +119,36 @@ def _split(pairs: _Pairs) -> Split:
     return Split(np.stack(images), np.array(labels, dtype=np.int64))
 
 
-def _classes(found: Found, split: Parts) -> Listing:
+def _classes(images: ImageListing, split: Parts) -> Listing:
     """Return image files by class; what lies beside the classes is noted as left out.
 
     Raises:
         BadInput: there are no images, only one class, or a class without images.
     """
     depth = len(split)
-    names = {parts[depth] for parts in found.folders if len(parts) > depth and parts[:depth] == split}
+    names = {parts[depth] for parts in images.folders if len(parts) > depth and parts[:depth] == split}
     listing: Listing = {name: [] for name in sorted(composed(names))}
-    for file in found.files:
-        parts = found.below(file)
+    for file in images.files:
+        parts = images.below(file)
         if len(parts) == 1 or (len(parts) == depth + 1 and parts[:depth] == split):
-            found.left_out[file] = LOOSE
+            images.left_out[file] = LOOSE
         elif parts[:depth] == split:
             listing[composed(parts)[depth]].append(file)
-    _check_classes(found.root.joinpath(*split), listing, found)
+    _check_classes(images.root.joinpath(*split), listing, images)
     return listing
 
 
-def _check_classes(folder: Path, listing: Listing, found: Found) -> None:
+def _check_classes(folder: Path, listing: Listing, images: ImageListing) -> None:
     place = printable(folder)
     if not any(listing.values()):
         raise BadInput(
-            f"{place} holds no images in class sub-folders{_besides(folder, found)}; put them as CLASS/IMAGE, in a"
+            f"{place} holds no images in class sub-folders{_besides(folder, images)}; put them as CLASS/IMAGE, in a"
             " format that Pillow reads, such as .jpg or .png"
         )
     for name, files in listing.items():
         if not files:
             raise BadInput(
-                f"class folder {printable(folder / name)} holds no images{_besides(folder / name, found)}; add some or"
+                f"class folder {printable(folder / name)} holds no images{_besides(folder / name, images)}; add some or"
                 " remove it"
             )
     if len(listing) == 1:
@@ -157,26 +157,26 @@ def _check_classes(folder: Path, listing: Listing, found: Found) -> None:
         )
 
 
-def _besides(folder: Path, found: Found) -> str:
+def _besides(folder: Path, images: ImageListing) -> str:
     """Return what was left out below a folder, in brackets, or nothing."""
     below = composed(folder.parts)
-    kinds = [kind for path, kind in found.left_out.items() if composed(path.parts[: len(below)]) == below]
+    kinds = [kind for path, kind in images.left_out.items() if composed(path.parts[: len(below)]) == below]
     return f" (left out: {told(kinds)})" if kinds else ""
 
 
-def _check_open(found: Found) -> None:
+def _check_open(images: ImageListing) -> None:
     """Refuse folders that can't be listed; the walk gives them in place of their files."""
-    closed = [file for file in found.files if file == found.root or found.below(file) in found.folders]
+    closed = [file for file in images.files if file == images.root or images.below(file) in images.folders]
     for folder in closed:
         content(folder)  # raises, with the reason
 
 
-def _check_names(found: Found) -> None:
+def _check_names(images: ImageListing) -> None:
     """Refuse names that can't be written, and pairs of them that look alike."""
     spelt: dict[Parts, Parts] = {}
-    for parts in sorted(found.folders) + [found.below(file) for file in found.files]:
-        path = found.root.joinpath(*parts)
-        if not is_utf8(path.name) and parts in found.folders:
+    for parts in sorted(images.folders) + [images.below(file) for file in images.files]:
+        path = images.root.joinpath(*parts)
+        if not is_utf8(path.name) and parts in images.folders:
             raise BadInput(f"folder {printable(path)} is named in another encoding than UTF-8; rename it")
         if spelt.setdefault(composed(parts), parts) != parts:
             raise BadInput(
@@ -185,12 +185,12 @@ def _check_names(found: Found) -> None:
             )
 
 
-def _has_own_test(found: Found) -> bool:
-    names, place = {parts[0] for parts in found.folders}, printable(found.root)
+def _has_own_test(images: ImageListing) -> bool:
+    names, place = {parts[0] for parts in images.folders}, printable(images.root)
     if names > OWN_SPLITS:
         stranger = printable(min(names - OWN_SPLITS))
         raise BadInput(f"{place} holds '{stranger}' beside train and test; keep the two alone, or classes alone")
-    loose = {parts[0] for file in found.files if len(parts := found.below(file)) == 2}
+    loose = {parts[0] for file in images.files if len(parts := images.below(file)) == 2}
     if names != OWN_SPLITS and len(names) > 1 and not loose and {name.casefold() for name in names} <= _SPLIT_WORDS:
         listed = " and ".join(f"'{name}'" for name in sorted(names))
         raise BadInput(f"{place} holds {listed}, which look like splits, not classes; name two splits train and test")

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from generalist.data.contract import Split
+from generalist.data.dataset import Split
 from generalist.data.torchvision_source import TorchvisionSource
 
 _SPLITS = ("train", "test")

@@ -1,0 +1,138 @@
+"""Accuracies of a learner by one attack, in tiles of a fixed size."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from generalist import engine
+from generalist.attacks import VERSIONS, AttackProgress, attack_from, autoattack, misclassified
+from generalist.attacks.fixed_batches import logits_of
+from generalist.config import AttackOptions, EvaluationOptions, ThreatOptions
+from generalist.data import Split
+from generalist.models import DECISION, Classifier
+from generalist.randomness import generator
+from generalist.records import Accuracy, Measured
+from generalist.tensors import Images, Labels, Logits, to_unit
+from generalist.threats import threat_from
+
+TILE = 256
+"""Images that are attacked together. The size of a batch changes the last bits of its logits, so it is fixed."""
+
+Network = Callable[[Images], Logits]
+Flags = NDArray[np.bool_]
+Float32 = NDArray[np.float32]
+
+
+def measure(
+    model: Classifier,
+    split: Split,
+    *,
+    threat: ThreatOptions,
+    attack: AttackOptions | EvaluationOptions,
+    fgsm: bool = False,
+) -> Measured:
+    """Measure natural accuracy, and robust accuracy against one attack (and FGSM), of a learner in eval mode.
+
+    With an evaluation's options in place of an attack, robust accuracy is that against its cascade.
+    """
+    if isinstance(attack, AttackOptions) and attack.name not in VERSIONS:
+        natural, robust, _ = attacked(model, split, threat, attack, seed=0)
+    else:
+        images, labels = whole(split, device(model))
+        verdicts = autoattack(model, images, labels, threat_from(threat), **cascade_settings(attack))
+        natural, robust = verdicts.clean.cpu().numpy(), verdicts.robust.cpu().numpy()
+    one_step = attacked(model, split, threat, AttackOptions(name="fgsm", steps=1), seed=0)[1] if fgsm else None
+    return Measured(
+        natural=accuracy(natural), robust=accuracy(robust), fgsm=None if one_step is None else accuracy(one_step)
+    )
+
+
+def cascade_settings(attack: AttackOptions | EvaluationOptions) -> dict[str, Any]:
+    """Return the settings of the cascade that is meant, by the names of its arguments."""
+    if isinstance(attack, AttackOptions):
+        return {"version": attack.name, "batch_size": TILE}
+    return {
+        "version": attack.attack,
+        "seed": attack.seed,
+        "batch_size": attack.batch_size,
+        "square_queries": attack.square_queries,
+        "precision": attack.precision,
+    }
+
+
+def accuracy(flags: Flags) -> Accuracy:
+    """Return the share of true verdicts."""
+    return Accuracy(correct=int(flags.sum()), n=len(flags))
+
+
+def whole(split: Split, on: torch.device) -> tuple[Images, Labels]:
+    """Return all images of a split with their labels."""
+    return to_unit(torch.from_numpy(np.array(split.images)).to(on)), torch.from_numpy(np.array(split.labels)).to(on)
+
+
+def decision(model: Classifier) -> Network:
+    """Return the deployed function of a learner, in eval mode and without gradients of its weights."""
+    model.eval().requires_grad_(requires_grad=False)
+    return model.views()[DECISION]
+
+
+def device(model: Classifier) -> torch.device:
+    """Return where a learner is."""
+    return model.mean.device
+
+
+def tiles(split: Split, on: torch.device) -> Iterator[tuple[Images, Labels]]:
+    """Yield the images of a split with their labels, `TILE` at a time."""
+    for start in range(0, len(split), TILE):
+        images = torch.from_numpy(np.array(split.images[start : start + TILE])).to(on)
+        yield to_unit(images), torch.from_numpy(np.array(split.labels[start : start + TILE])).to(on)
+
+
+def attacked(
+    model: Classifier,
+    split: Split,
+    threat: ThreatOptions,
+    attack: AttackOptions,
+    *,
+    seed: int,
+    first: int = 0,
+    view: str = DECISION,
+    watch: Callable[[AttackProgress], None] | None = None,
+) -> tuple[Flags, Flags, Float32]:
+    """Return which images are right, clean and after the attack, and where it ended; a mistake isn't robust.
+
+    Args:
+        model: the learner.
+        split: the images.
+        threat: the ball to stay in.
+        attack: of those that train.
+        seed: of its random numbers.
+        first: place of the first image in the whole split, a multiple of `TILE`.
+        view: of the learner, that the attack goes through.
+        watch: told how far it is, before the first batch and after each.
+    """
+    network, on = decision(model), device(model)
+    searched = model.views()[view]
+    run = attack_from(attack, threat_from(threat))
+    natural, robust = [np.zeros(0, dtype=np.bool_)], [np.zeros(0, dtype=np.bool_)]
+    ends = [np.zeros((0, *split.images.shape[1:]), dtype=np.float32)]
+
+    def tell(images: int) -> None:
+        done, broken = sum(map(len, robust)), sum(int((~own).sum()) for own in robust)
+        if watch is not None and len(split):
+            watch(AttackProgress(attack.name, images, done / len(split), len(split) - broken, len(split)))
+
+    tell(0)
+    for index, (images, labels) in enumerate(tiles(split, on), start=first // TILE):
+        with engine.arithmetic(on):
+            found = run(searched, images, labels, generator=generator(seed, "evaluation", index, device=on))
+            clean = logits_of(network, images).argmax(1) == labels
+            held = clean & ~misclassified(logits_of(network, found), labels)
+        natural.append(clean.cpu().numpy())
+        robust.append(held.cpu().numpy())
+        ends.append(found.cpu().numpy())
+        tell(len(images))
+    return np.concatenate(natural), np.concatenate(robust), np.concatenate(ends)

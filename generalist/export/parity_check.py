@@ -1,0 +1,101 @@
+"""Does the exported file say what the classifier says?"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import computed_field
+
+from generalist import engine
+from generalist.export.graph import Deployed
+from generalist.export.runtime import TILE, Float32, Runtime, Where
+from generalist.models import Classifier
+from generalist.records import Record
+from generalist.tensors import Images, to_unit
+
+
+class Parity(Record):
+    """torch and ONNX Runtime compared on the same images.
+
+    Attributes:
+        n: images compared, clean and adversarial.
+        max_difference: largest absolute difference of a logit.
+        largest_logit: largest absolute logit, by torch.
+        disagreements: images with different predictions, or with a logit that is not finite.
+        tolerance: largest difference allowed, relative to the largest logit (at least 1).
+        provider: of ONNX Runtime's side, by its name.
+    """
+
+    n: int
+    max_difference: float
+    largest_logit: float
+    disagreements: int
+    tolerance: float
+    provider: str = "CPUExecutionProvider"
+
+    @computed_field  # type: ignore[prop-decorator]  # as pydantic's documentation says
+    @property
+    def passed(self) -> bool:
+        """Whether every prediction is the same and every logit is close enough."""
+        allowed = self.tolerance * max(1.0, self.largest_logit)
+        return self.disagreements == 0 and self.max_difference <= allowed
+
+
+def check_parity(
+    model: Classifier,
+    path: Path,
+    images: NDArray[np.uint8],
+    adversarial: Float32 | Images,
+    *,
+    tolerance: float,
+    threads: int = 1,
+    on: Where = "cpu",
+) -> Parity:
+    """Compare the deployed rule of `model` with an exported file on clean and adversarial images.
+
+    Args:
+        model: on any device; it is left as it was.
+        path: the ONNX file.
+        images: uint8 [n, channels, height, width].
+        adversarial: float32 [m, channels, height, width] in [0, 1], array or tensor on the CPU; m need not be n.
+        tolerance: see `Parity`.
+        threads: of ONNX Runtime.
+        on: where ONNX Runtime computes.
+
+    Raises:
+        BadInput: ONNX Runtime has no such device here; the file is missing or changed, or takes images of another
+            shape.
+        ValueError: there are no images to compare.
+    """
+    if not len(images) + len(adversarial):
+        raise ValueError("parity needs at least one image")
+    runtime, rule = Runtime(path, threads=threads, on=on), Deployed(model)
+    pairs = [(_by_torch(rule, tile), runtime(tile.numpy())) for tile in _tiles(images, adversarial)]
+    expected, found = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    finite = np.isfinite(expected).all(axis=1) & np.isfinite(found).all(axis=1)
+    agree = finite & (expected.argmax(axis=1) == found.argmax(axis=1))
+    return Parity(
+        n=len(expected),
+        max_difference=float(np.abs(expected - found)[finite].max(initial=0.0)),
+        largest_logit=float(np.abs(expected)[finite].max(initial=0.0)),
+        disagreements=int((~agree).sum()),
+        tolerance=tolerance,
+        provider=runtime.provider,
+    )
+
+
+def _tiles(images: NDArray[np.uint8], adversarial: Float32 | Images) -> Iterator[Images]:
+    """Yield both as float32 on the CPU; torch.tensor copies, so the arrays may be read-only or mapped from disk."""
+    for start in range(0, len(images), TILE):
+        yield to_unit(torch.tensor(images[start : start + TILE]))
+    for start in range(0, len(adversarial), TILE):
+        yield torch.tensor(np.asarray(adversarial[start : start + TILE]))
+
+
+def _by_torch(rule: Deployed, images: Images) -> Float32:
+    on = rule.model.mean.device
+    with torch.no_grad(), engine.arithmetic(on):
+        logits: Float32 = rule(images.to(on)).cpu().numpy()
+    return logits

@@ -1,0 +1,188 @@
+"""States of experts in the store: a trajectory and its share under two keys, and units that were interrupted."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor
+
+from generalist.config import digest
+from generalist.expert_group import PartialEpochState, checked_metrics
+from generalist.experts import ExpertState
+from generalist.mixing import weighted_sum
+from generalist.records import EpochRecord, Record
+from generalist.store import Store
+from generalist.tensors import Weights
+from generalist.training.keys import CheckpointRef, CheckpointRefs, Key
+from generalist.training.weights_spec import WeightsSpec, check_finite
+
+Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Histories = Sequence[Sequence[EpochRecord]]
+"""By expert: the records of all epochs that led to its state."""
+
+
+@dataclass(frozen=True)
+class PartialSegment:
+    """A unit that was interrupted: where it stood, and what led there."""
+
+    moment: PartialEpochState
+    histories: list[list[EpochRecord]]
+
+
+class Checkpoints:
+    """Saving and loading by position; what is loaded fits the network, or is lost."""
+
+    def __init__(self, store: Store, form: WeightsSpec) -> None:
+        self._store, self._form = store, form
+
+    def __contains__(self, position: CheckpointRef) -> bool:
+        return position.trajectory in self._store and (position.share is None or position.share in self._store)
+
+    def save(self, position: CheckpointRef, state: ExpertState, history: Sequence[EpochRecord]) -> None:
+        """Store a state with the records of all epochs that led to it."""
+        if position.share is not None and state.share is not None:
+            self._store.save(position.share, "share", state.share, {"epoch": state.epoch})
+        for key, share in zip(position.companions, state.companions, strict=True):
+            if key not in self._store:
+                self._store.save(key, "share", share, {"epoch": state.epoch})
+        self._store.save(position.trajectory, "trajectory", _tensors(state), _facts([state], [history]))
+
+    def load(self, position: CheckpointRef) -> tuple[ExpertState, list[EpochRecord]]:
+        """Return a whole state, and the records of the epochs that led to it.
+
+        Raises:
+            Lost: a file is missing, truncated or altered.
+        """
+        stored = self._store.load(position.trajectory)
+        share = None if position.share is None else self.weights(position.share)
+        companions = tuple(self.weights(key) for key in position.companions)
+        with self._store.understood(position.trajectory):
+            facts = _Facts.model_validate(stored.facts)
+            (rate,), (history,) = facts.rates, facts.histories
+            if facts.epoch != position.epoch:
+                raise ValueError(f"of epoch {facts.epoch}")
+            state = self._state(position.epoch, stored.tensors, share, rate, companions)
+        return state, list(history)
+
+    def weights(self, key: Key) -> Weights:
+        """Return the weights that lie under a key of their own: a share, or a candidate.
+
+        Raises:
+            Lost: the file is missing, truncated, altered, or of another network.
+        """
+        tensors = self._store.load(key).tensors
+        with self._store.understood(key):
+            self._form.check(tensors)
+        return tensors
+
+    def complete(self, position: CheckpointRef) -> bool:
+        """Return whether a state is there with the shares of all its companions."""
+        return position in self and len(self.companions(position)) == len(position.companions)
+
+    def companions(self, position: CheckpointRef) -> list[int]:
+        """Return which of a position's companions have a share in the store."""
+        return [index for index, key in enumerate(position.companions) if key in self._store]
+
+    def save_begun(self, ends: Sequence[CheckpointRef], begun: PartialSegment) -> None:
+        """Store a unit on its way to the end of a round, in place of what was stored of it before."""
+        tensors: dict[str, Tensor] = {}
+        for index, (state, notes) in enumerate(zip(begun.moment.states, begun.moment.notes, strict=True)):
+            own = _tensors(state) | {f"share/{name}": tensor for name, tensor in (state.share or {}).items()}
+            for number, share in enumerate(state.companions):
+                own |= {f"companion {number}/{name}": tensor for name, tensor in share.items()}
+            tensors |= {f"{index}/{name}": tensor for name, tensor in own.items()}
+            tensors[f"{index}/notes/steps"] = notes
+        facts = _facts(begun.moment.states, begun.histories) | {"seconds": begun.moment.seconds}
+        self._store.save(_way_to(ends), "begun", tensors, facts)
+
+    def has_begun(self, ends: Sequence[CheckpointRef]) -> bool:
+        """Return whether there is something of a unit on its way to the end of a round."""
+        return _way_to(ends) in self._store
+
+    def load_begun(self, ends: Sequence[CheckpointRef]) -> PartialSegment | None:
+        """Return what was stored of a unit on its way to the end of a round.
+
+        Raises:
+            Lost: the file is truncated or altered.
+        """
+        if not self.has_begun(ends):
+            return None
+        stored = self._store.load(_way_to(ends))
+        with self._store.understood(_way_to(ends)):
+            facts = _Facts.model_validate(stored.facts)
+            states, notes = [], []
+            for index, (end, rate, _) in enumerate(zip(ends, facts.rates, facts.histories, strict=True)):
+                own = _below(str(index), stored.tensors)
+                share = None if end.share is None else _below("share", own)
+                companions = tuple(_below(f"companion {number}", own) for number in range(len(end.companions)))
+                states.append(self._state(facts.epoch, own, share, rate, companions))
+                notes.append(checked_metrics(own["notes/steps"]))
+        moment = PartialEpochState(tuple(states), tuple(notes), facts.seconds)
+        return PartialSegment(moment, [list(history) for history in facts.histories])
+
+    def discard_begun(self, ends: Sequence[CheckpointRef]) -> None:
+        """Forget a unit that has come to the end of its round."""
+        self._store.discard(_way_to(ends))
+
+    def learner(self, position: CheckpointRef) -> Weights:
+        """Return what an expert deploys and contributes where it stands."""
+        return self.load(position)[0].learner
+
+    def global_learner(self, positions: CheckpointRefs) -> Weights:
+        """Return the global learner: the sum of all shares."""
+        return weighted_sum([self.weights(p.share) for p in positions.values() if p.share is not None])
+
+    def mixture(self, positions: CheckpointRefs, factors: Sequence[float]) -> Weights:
+        """Return the plain mixture of what the experts contribute, without the past."""
+        return weighted_sum([self.learner(position) for position in positions.values()], factors)
+
+    def _state(
+        self,
+        epoch: int,
+        tensors: Mapping[str, Tensor],
+        share: Weights | None,
+        rate: float,
+        companions: tuple[Weights, ...],
+    ) -> ExpertState:
+        weights, average = _below("weights", tensors), _below("average", tensors) or None
+        for own in (weights, average, share, *companions):
+            if own is not None:
+                self._form.check(own)
+        optimizer, tables = _below("optimizer", tensors), _below("table", tensors)
+        self._form.check_optimizer(optimizer)
+        check_finite(tables)
+        return ExpertState(epoch, weights, optimizer, average, share, rate, companions, tables)
+
+
+def _way_to(ends: Sequence[CheckpointRef]) -> Key:
+    return digest(["begun", [[end.trajectory, end.share, *end.companions] for end in ends]])
+
+
+def _tensors(state: ExpertState) -> dict[str, Tensor]:
+    """Return a state but for its share."""
+    tensors = {f"weights/{name}": tensor for name, tensor in state.weights.items()}
+    tensors |= {f"optimizer/{name}": tensor for name, tensor in state.optimizer.items()}
+    tensors |= {f"table/{name}": tensor for name, tensor in state.tables.items()}
+    return tensors | {f"average/{name}": tensor for name, tensor in (state.average or {}).items()}
+
+
+def _below(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{part}/"): tensor for name, tensor in tensors.items() if name.startswith(f"{part}/")}
+
+
+def _facts(states: Sequence[ExpertState], histories: Histories) -> dict[str, object]:
+    return {
+        "epoch": states[0].epoch,
+        "rates": [state.rate for state in states],
+        "histories": [[record.model_dump(mode="json") for record in history] for history in histories],
+    }
+
+
+class _Facts(Record):
+    """The same, read back."""
+
+    epoch: int = Field(ge=0)
+    rates: tuple[Finite, ...]
+    histories: tuple[tuple[EpochRecord, ...], ...]
+    seconds: Finite = 0.0

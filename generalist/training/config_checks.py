@@ -1,0 +1,47 @@
+"""What a training refuses before any work starts."""
+
+from collections.abc import Mapping
+
+import torch
+
+from generalist import engine
+from generalist.config import Config
+from generalist.data import Dataset
+from generalist.errors import BadInput
+from generalist.models import build
+from generalist.objectives import Objective
+from generalist.tensors import ImageShape, Weights
+from generalist.threats import threat_from
+
+
+def check_threats(config: Config, shape: ImageShape) -> None:
+    """Refuse a threat, evaluated or trained against, that allows every image of this shape."""
+    objectives = [expert.objective for expert in config.experts.values()]
+    trained = [objective.trains_against for objective in objectives if isinstance(objective, Objective)]
+    for threat in [*config.evaluation.threats, *(threat for threat in trained if threat is not None)]:
+        threat_from(threat).check_plausible(shape.channels * shape.height * shape.width)
+
+
+def check_tables(tables: Mapping[str, Weights]) -> None:
+    """Refuse tables of objectives where several processes share each batch, and see a part of it only."""
+    for name, own in tables.items():
+        if own and engine.group().size > 1:
+            raise BadInput(
+                f"the objective of experts.{name} remembers images from step to step, so several processes can't share"
+                " its batches: start one process, or one for each expert (training.processes)"
+            )
+
+
+def check_single_images(config: Config, dataset: Dataset) -> None:
+    """Refuse batches of one image, where the network has a BatchNorm that sees one pixel of it; nothing is computed."""
+    if min(config.training.batch_size, len(dataset.train)) > 1:
+        return
+    shape = dataset.shape
+    model = build(config.model, shape).to("meta").train()
+    try:
+        model(torch.empty(1, shape.channels, shape.height, shape.width, device="meta"))
+    except ValueError:
+        raise BadInput(
+            f"training.batch_size is {config.training.batch_size} with {len(dataset.train)} images to train on, and the"
+            f" BatchNorm of {config.model.name} can't train on single images: give it two at least"
+        ) from None

@@ -1,0 +1,297 @@
+"""The steps of a training: advance a unit of experts to the end of a round, then mix.
+
+Between steps travel only positions, keys of states in the store; so a step can run in this process, in
+another, or on another machine that sees the store, and a state that is already there is not computed again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from generalist import engine
+from generalist.config import AttackOptions, Config, EvaluationOptions, canonical, digest
+from generalist.data import Dataset, steps_per_epoch
+from generalist.experts import ExpertSpec, initial_state, redistribute_to, started
+from generalist.mixing import mixing_schedules
+from generalist.objectives import Objective
+from generalist.platform_fingerprint import fingerprint
+from generalist.records import GlobalRecord, Measured, RoundRecord
+from generalist.store import Store, tensors_digest
+from generalist.tensors import Weights
+from generalist.training.checkpoints import Checkpoints
+from generalist.training.config_checks import check_single_images, check_tables, check_threats
+from generalist.training.facts import Fact, Tell
+from generalist.training.forecast import GroupForecast
+from generalist.training.keys import CheckpointRef, CheckpointRefs, Cuts, Key, Keys
+from generalist.training.plan import Round, plan
+from generalist.training.segment import Segment, TrainingContext
+from generalist.training.sharing import Sharing, alternative_averages
+from generalist.training.speeds import Speeds
+from generalist.training.validation import Validator
+from generalist.training.warm_start import load_initial_weights
+from generalist.training.weights_spec import WeightsSpec
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A learner that may be deployed: what was measured, and the key of its weights."""
+
+    record: RoundRecord
+    key: Key
+
+
+@dataclass(frozen=True)
+class RoundEnd:
+    """How a round ended.
+
+    Attributes:
+        round: the round.
+        global_records: the global learner, measured at its cuts.
+        candidate: what may be deployed.
+        last: where the experts stood.
+        onward: where they go on from: the same, or what was redistributed to them.
+    """
+
+    round: Round
+    global_records: tuple[GlobalRecord, ...]
+    candidate: Candidate
+    last: CheckpointRefs
+    onward: CheckpointRefs
+
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        """What there is to tell of it."""
+        return *self.global_records, self.candidate.record
+
+
+class Trainer:
+    """The steps of one training over a data set and a store."""
+
+    def __init__(
+        self, config: Config, dataset: Dataset, store: Store, *, root: Path = Path(), sharing: Sharing | None = None
+    ) -> None:
+        """Take relative paths in the configuration as below `root`; give `sharing` where others train beside it.
+
+        Raises:
+            BadInput: `training.initial_weights` names no weights of this network, `engine.compile` needs a compiler, or
+                a threat allows every image of this size.
+        """
+        config = engine.with_device(config)
+        engine.check_compiler(config.engine, config.training.device)
+        check_threats(config, dataset.shape)
+        check_single_images(config, dataset)
+        self.config, self.dataset, self.store, self.root = config, dataset, store, root
+        self._initial = load_initial_weights(config, dataset.shape, root)
+        self._sharing = sharing
+        self.rounds = plan(config, sharing.cuts | sharing.measured if sharing else ())
+        training = config.training
+        numerics = fingerprint(training.device, training.threads)
+        self._per_epoch = steps_per_epoch(len(dataset.train), training.batch_size)
+        total = self._per_epoch * training.epochs
+        own = mixing_schedules(config, total)
+        alternatives = sharing.alternatives if sharing else ()
+        parted = (
+            round_.start if round_.coupled else round_.stop
+            for round_ in self.rounds
+            if round_.redistribute or round_.coupled
+        )
+        common = next(parted, training.epochs) * self._per_epoch
+        beside = alternative_averages(own, alternatives, total=total, common=common)
+        common_options = (config.seed, training.batch_size, total, config.engine)
+        self._recipes = {
+            name: ExpertSpec(
+                options,
+                own.get(name),
+                *common_options,
+                beside.get(name, ()),
+                config.active(name).start * self._per_epoch,
+                config.active(name).stop * self._per_epoch,
+            )
+            for name, options in config.experts.items()
+        }
+        self._tables = {
+            name: options.objective.tables(dataset.shape.classes, len(dataset.train))
+            for name, options in config.experts.items()
+            if isinstance(options.objective, Objective)  # an `Expert` takes no other
+        }
+        check_tables(self._tables)
+        self._keys = Keys(
+            config,
+            self._recipes,
+            data=dataset.digest,
+            shape=repr(dataset.shape),
+            numerics=numerics,
+            per_epoch=self._per_epoch,
+            tables={name: tensors_digest(own) if own else None for name, own in self._tables.items()},
+            initial=None if self._initial is None else tensors_digest(self._initial),
+        )
+        self.states = Checkpoints(store, WeightsSpec.of(config.model, dataset.shape))
+        self._measuring = Validator(config, dataset, store, self.states)
+        alike = [canonical(config.model), canonical(config.engine), repr(dataset.shape), training.batch_size]
+        speeds = Speeds(store, [*alike, len(dataset.train), numerics["device"], numerics["threads"]])
+        means = (config, dataset, self._recipes, self.states, self._measuring, speeds)
+        self._means = TrainingContext(*means, watched=sharing is None)
+
+    def start(self) -> dict[str, CheckpointRef]:
+        """Make the common initial state, store each expert's, and say where they stand."""
+        positions = {name: self._keys.start(name) for name in self._recipes}
+        missing = [name for name, position in positions.items() if not self.states.complete(position)]
+        if missing:
+            weights = self._initial
+            if weights is None:
+                weights = engine.initial_weights(self.config.model, self.dataset.shape, self.config.seed)
+            for name in missing:
+                state = initial_state(weights, self._recipes[name], self._tables[name])
+                self.states.save(positions[name], state, [])
+        return positions
+
+    def forecast(self) -> list[GroupForecast]:
+        """Return what `advance` would have to train, unit by unit; nothing is written, trained or measured."""
+        work: list[GroupForecast] = []
+        positions: CheckpointRefs = {name: self._keys.start(name) for name in self._recipes}
+        for round_ in self.rounds:
+            segments = [self._segment(round_, unit, positions) for unit in round_.groups]
+            work += [segment.work() for segment in segments]
+            ends = {name: own[-1] for segment in segments for name, own in segment.cuts.items()}
+            last = {name: ends[name] for name in self._recipes}
+            positions = self._onward(round_, last)
+        return work
+
+    def ends(self) -> dict[int, CheckpointRefs]:
+        """Return where all experts stand at the end of each round, by the epochs done there; nothing is read."""
+        ends: dict[int, CheckpointRefs] = {}
+        positions: CheckpointRefs = {name: self._keys.start(name) for name in self._recipes}
+        for round_ in self.rounds:
+            ahead = {unit: self._keys.ahead(round_, unit, positions) for unit in round_.groups}
+            refs_by_name = {name: epochs[round_.stop] for own in ahead.values() for name, epochs in own.items()}
+            last = ends[round_.stop] = {name: refs_by_name[name] for name in self._recipes}
+            positions = self._onward(round_, last)
+        return ends
+
+    def work(self, round_: Round, unit: Sequence[str], positions: CheckpointRefs) -> GroupForecast:
+        """Return what `advance` would have to train of a unit."""
+        return self._segment(round_, unit, positions).work()
+
+    def advance(self, round_: Round, unit: Sequence[str], positions: CheckpointRefs, tell: Tell) -> Cuts:
+        """Train a unit to the end of a round, or take from the store what was trained before.
+
+        Args:
+            round_: of the plan.
+            unit: names of experts, as the round has them.
+            positions: where they start.
+            tell: hears a record for each epoch and expert; what it raises ends the training, which can be gone on with.
+
+        Raises:
+            BadInput: an expert diverged.
+            Lost: a state in the store is damaged; it was set aside, and starting over computes it again.
+        """
+        training, plain = self.config.training, self.config.engine.eager
+        with engine.threads(training.threads), engine.lane(torch.device(training.device), eager=plain):
+            segment = self._segment(round_, unit, positions)
+            segment.recall(tell)
+            segment.train(tell)
+        return segment.cuts
+
+    def mix(self, round_: Round, cuts: Cuts) -> RoundEnd:
+        """End a round: measure the global learner at each cut, and redistribute it where the plan says so."""
+        ordered = {name: cuts[name] for name in self._recipes}  # sums are taken in the configuration's order
+        last = {name: positions[-1] for name, positions in ordered.items()}
+        with engine.threads(self.config.training.threads):
+            course = [] if self.config.mixing is None else self._course(round_, ordered)
+            candidate = self._candidate(round_, last)
+            onward = self._onward(round_, last)
+            self._make_onward(round_, last, onward)
+        return RoundEnd(round_, tuple(course), candidate, last, onward)
+
+    def choose(self, candidates: Sequence[Candidate]) -> Candidate:
+        """Return the best candidate by `registry.criterion` on the validation split; of equals, the latest."""
+        criterion = self.config.registry.criterion
+        return max(candidates, key=lambda c: (c.record.validation.by(criterion), c.record.round))
+
+    def weights(self, candidate: Candidate) -> Weights:
+        """Return a candidate's weights."""
+        return self.states.weights(candidate.key)
+
+    def measured(self, candidate: Candidate, attack: AttackOptions | EvaluationOptions) -> Measured:
+        """Measure a candidate on the validation split by an attack or an evaluation's cascade; the store keeps it."""
+        return self._measuring.any_learner(self.weights(candidate), attack)
+
+    def learners(self, positions: CheckpointRefs) -> dict[str, Weights]:
+        """Return each expert's own learner where it stands, in the configuration's order, whichever was done first."""
+        return {name: self.states.learner(positions[name]) for name in self._recipes}
+
+    def _segment(self, round_: Round, unit: Sequence[str], positions: CheckpointRefs) -> Segment:
+        return Segment(self._means, round_, unit, positions, self._keys.ahead(round_, unit, positions))
+
+    def _course(self, round_: Round, cuts: Cuts) -> list[GlobalRecord]:
+        """Measure the global learner at each cut of a round where every expert's state is stored."""
+        records = []
+        for index, epoch in enumerate(round_.cuts):
+            positions = {name: own[index] for name, own in cuts.items()}
+            if self._sharing and epoch not in self._sharing.measured and epoch < round_.stop:
+                continue
+            if all(position in self.states for position in positions.values()):
+                records.append(GlobalRecord(epoch=epoch, validation=self._measuring.global_learner(positions)))
+        return records
+
+    def _candidate(self, round_: Round, last: CheckpointRefs) -> Candidate:
+        is_global, name = self.config.deploy == "global", self.config.deploy.removeprefix("expert:")
+        own = last.get(name, next(iter(last.values())))
+        key = digest(["candidate", [position.share for position in last.values()] if is_global else own.trajectory])
+        if key not in self.store:
+            self.store.save(
+                key, "learner", self.states.global_learner(last) if is_global else self.states.learner(own), {}
+            )
+        record = RoundRecord(
+            round=round_.index,
+            epoch=round_.stop,
+            weights=self._mixing_weights(round_.stop),
+            handed_back=round_.redistribute or (round_.coupled and round_.stop < self.config.training.epochs),
+            validation=self._measuring.global_learner(last) if is_global else self._measuring.expert(own, name),
+            digest=tensors_digest(self.states.weights(key)),
+        )
+        return Candidate(record, key)
+
+    def _make_onward(self, round_: Round, last: CheckpointRefs, onward: CheckpointRefs) -> None:
+        """Store the states that experts go on from, where they are not those that they came to."""
+        mixing, given = self.config.mixing, None
+        for name, position in onward.items():
+            if position in self.states:
+                continue
+            state, history = self.states.load(last[name])
+            if name in round_.beginning:
+                other = self.config.experts[name].start_from
+                assert other is not None  # without, it goes on from the state that it has
+                onward_state = started(state, self.states.learner(last[other]))
+            else:
+                assert mixing is not None  # the plan redistributes only where there is mixing
+                if given is None and mixing.redistribute == "average":
+                    given = self.states.global_learner(last)
+                elif given is None:
+                    given = self.states.mixture(last, self._factors(last))
+                onward_state = redistribute_to(state, given, reset_momentum=mixing.momentum == "reset")
+            self.states.save(position, onward_state, history)
+
+    def _onward(self, round_: Round, last: CheckpointRefs) -> dict[str, CheckpointRef]:
+        """Return where the experts go on from: those that train are redistributed to, others begin."""
+        onward = dict(last)
+        for name in last:
+            if round_.redistribute and round_.stop in self.config.active(name):
+                onward[name] = self._keys.handed_back(name, last, self._factors(last))
+            if name in round_.beginning:
+                onward[name] = self._keys.begun(name, last)
+        return onward
+
+    def _factors(self, last: CheckpointRefs) -> list[float]:
+        return list(self._mixing_weights(next(iter(last.values())).epoch).values())
+
+    def _mixing_weights(self, epoch: int) -> dict[str, float]:
+        """Return each expert's weight in the mixture after an epoch's last step; empty where nothing is mixed."""
+        step = epoch * self._per_epoch
+        return {
+            name: float(recipe.course.weight[step])
+            for name, recipe in self._recipes.items()
+            if recipe.course is not None
+        }

@@ -1,0 +1,81 @@
+"""What `generalist attack` attacks: weights of ours, or an ONNX file from anywhere."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from generalist.errors import BadInput
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model to attack.
+
+    Attributes:
+        network: what is asked for logits.
+        digest: SHA-256 (hex) of its file, or of its files.
+        box: whether it is a black box, without gradients.
+        facts: what else decides its verdicts, by name.
+        doubt: what to warn of, given images and labels.
+    """
+
+    network: Any
+    digest: str
+    box: bool = False
+    facts: dict[str, str] = field(default_factory=dict)
+    doubt: "Callable[[NDArray[np.float32], NDArray[np.int64]], str | None]" = lambda _images, _labels: None
+
+
+def open_target(path: Path, on: Any, threads: int, shape: tuple[int, ...], mean: str | None, std: str | None) -> Target:
+    """Return the model of a file, for images of that shape.
+
+    Raises:
+        BadInput: it can't be read or run, takes other images, or the options are for a file of the other kind.
+    """
+    if path.suffix.lower() == ".onnx":
+        return _onnx(path, on, threads, shape, mean, std)
+    from generalist.export import read_classifier
+    from generalist.untrusted import file_sha256
+
+    classifier = read_classifier(path, on=on)
+    if mean is not None or std is not None:
+        raise BadInput(f"{path} normalises images itself: leave --mean and --std out")
+    _fits(path, (classifier.shape.channels, classifier.shape.height, classifier.shape.width), shape)
+    return Target(classifier, file_sha256(path))
+
+
+def _onnx(path: Path, on: Any, threads: int, shape: tuple[int, ...], mean: str | None, std: str | None) -> Target:
+    import torch
+
+    from generalist.export.normalisation import NONE, Normalisation, doubt
+    from generalist.export.runtime import Runtime
+
+    if on.type != "cpu":
+        raise BadInput(f"{path} runs on the CPU: leave --device out")
+    channels, height, width = shape
+    normalised = Normalisation.parse(mean, std, channels)
+    runtime = Runtime(path, threads=threads, foreign=True, shape=(channels, height, width))
+    _fits(path, (runtime.channels, runtime.height, runtime.width), shape)
+    return Target(
+        lambda points: torch.from_numpy(runtime(normalised(points.detach().numpy()))),
+        runtime.digest,
+        box=True,
+        facts={} if normalised == NONE else {"normalisation": str(normalised)},
+        doubt=lambda images, labels: doubt(runtime, normalised, images, labels),
+    )
+
+
+def _fits(path: Path, expected: tuple[int, ...], found: tuple[int, ...]) -> None:
+    if expected == found:
+        return
+    if expected == (*found[1:], found[0]):
+        raise BadInput(
+            f"{path} takes images {list(expected)}, channels last, the data has {list(found)}: export it with channels"
+            " first"
+        )
+    raise BadInput(f"{path} takes images {list(expected)}, the data has {list(found)}: name the data it is for")
