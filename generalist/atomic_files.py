@@ -144,7 +144,7 @@ def _remedy(error: OSError) -> str:
 
 def _check(folder: Path, sentence: str, kind: str) -> None:
     place = folder.absolute()
-    above = next(own for own in (place, *place.parents) if _is_there(own, sentence, kind))
+    above = next(ancestor for ancestor in (place, *place.parents) if _is_there(ancestor, sentence, kind))
     if not above.is_dir():
         raise BadInput(f"{sentence}: {above} is a file; remove it or name another {kind}")
     try:
@@ -155,10 +155,10 @@ def _check(folder: Path, sentence: str, kind: str) -> None:
 
 def _is_there(place: Path, sentence: str, kind: str) -> bool:
     try:
-        there = place.exists()
-        lost = not there and place.is_symlink()
+        exists = place.exists()
+        lost = not exists and place.is_symlink()
     except OSError as error:  # such as a name that is too long
         raise BadInput(f"{sentence} ({error.strerror}): name another {kind}") from None
     if lost:
         raise BadInput(f"{sentence}: {place} is a link to nowhere; remove it or name another {kind}")
-    return there
+    return exists

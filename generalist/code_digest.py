@@ -46,15 +46,15 @@ def evaluation_code(plugins: Iterable[str] = ()) -> str:
 
 def plugins_of(section: Section) -> set[str]:
     """Return the modules of all plug-ins in a section of the configuration, norms of threats among them."""
-    found = {type(section).__module__} if isinstance(section, Plugin) else set()
+    modules = {type(section).__module__} if isinstance(section, Plugin) else set()
     if isinstance(section, ThreatOptions):
-        found.add(f"generalist.threats.{section.norm}")
+        modules.add(f"generalist.threats.{section.norm}")
     for name in type(section).model_fields:
         value = getattr(section, name)
         for part in value if isinstance(value, tuple) else (value,):
             if isinstance(part, Section):
-                found |= plugins_of(part)
-    return found
+                modules |= plugins_of(part)
+    return modules
 
 
 _ONE_AT_A_TIME = threading.Lock()  # Python 3.11 fails to make syntax trees in several threads at once, now and then
@@ -89,14 +89,14 @@ class Code:
 
     def reached(self, roots: Collection[str]) -> set[str]:
         """Return the roots and the modules that they import, directly or not; but for what has no effect on bits."""
-        found: set[str] = set()
+        modules: set[str] = set()
         waiting = list(roots)
         while waiting:
             module = waiting.pop()
-            if module not in found:
-                found.add(module)
+            if module not in modules:
+                modules.add(module)
                 waiting += [name for name in self._imports(module) if not _without_effect(name)]
-        return found
+        return modules
 
     def _imports(self, module: str) -> Iterator[str]:
         """Yield the modules of the package that one names; names that a package passes on lead to their origin."""

@@ -61,22 +61,22 @@ class StepMetrics:
 
     def __init__(self, seen: Tensor | None = None) -> None:
         """Go on from the float64 [4, steps], on the CPU, of an epoch that was begun."""
-        self._before = torch.zeros(4, 0, dtype=torch.float64) if seen is None else seen
-        self._seen: list[Tensor] = []
+        self._earlier_steps = torch.zeros(4, 0, dtype=torch.float64) if seen is None else seen
+        self._steps: list[Tensor] = []
 
     def __len__(self) -> int:
-        return self._before.shape[1] + len(self._seen)
+        return self._earlier_steps.shape[1] + len(self._steps)
 
     def add(self, loss: Tensor, correct: Tensor, gradient_norm: Tensor, images: int) -> None:
         """Note a step: three scalars on the device, and a number."""
         count = torch.full((), images, dtype=torch.float64, device=loss.device)
-        self._seen.append(torch.stack([loss.double(), correct.double(), gradient_norm.double(), count]))
+        self._steps.append(torch.stack([loss.double(), correct.double(), gradient_norm.double(), count]))
 
     def tensor(self) -> Tensor:
         """Return all of it, on the CPU: float64 [4, steps]."""
-        if not self._seen:
-            return self._before
-        return torch.cat([self._before, torch.stack(self._seen, dim=1).cpu()], dim=1)
+        if not self._steps:
+            return self._earlier_steps
+        return torch.cat([self._earlier_steps, torch.stack(self._steps, dim=1).cpu()], dim=1)
 
     def result(self, *, expert: int, learning_rate: float, seconds: float) -> EpochResult:
         """Return the whole epoch.
@@ -118,9 +118,11 @@ class ExpertGroup:
         """Take `mixing` where the experts redistribute between steps: every few ones, or (a burst) after each."""
         self.experts = list(experts)
         self._mixing = mixing
-        self._notes = [StepMetrics() for _ in experts] if begun is None else [StepMetrics(own) for own in begun.notes]
+        self._metrics = (
+            [StepMetrics() for _ in experts] if begun is None else [StepMetrics(notes) for notes in begun.notes]
+        )
         self._seconds = 0.0 if begun is None else begun.seconds
-        self._since = time.perf_counter()
+        self._started_at = time.perf_counter()
 
     @classmethod
     def from_states(
@@ -161,21 +163,21 @@ class ExpertGroup:
         Raises:
             DivergedError: loss, gradient or state of an expert was not finite.
         """
-        self._since = time.perf_counter()
-        recipe, first = self.experts[0].recipe, len(self._notes[0])
+        self._started_at = time.perf_counter()
+        recipe, first = self.experts[0].recipe, len(self._metrics[0])
         per_epoch = steps_per_epoch(len(data), recipe.batch_size)
         done = self.experts[0].epoch * per_epoch
         together = zip(*(_batches(expert, data, first) for expert in self.experts), strict=True)
         for index, batches in enumerate(together, start=first):
-            for expert, batch, notes in zip(self.experts, batches, self._notes, strict=True):
+            for expert, batch, notes in zip(self.experts, batches, self._metrics, strict=True):
                 loss, correct = expert.differentiate(batch, done + index + 1, index)
                 notes.add(loss, correct, _gradient_norm(expert), len(batch))
             for expert in self.experts:  # all have been read
                 expert.update(done + index + 1)
-            self._hand_back_between_steps(done + index + 1, per_epoch)
+            self._redistribute_if_due(done + index + 1, per_epoch)
             if between is not None and index + 1 < per_epoch:
                 between()
-        return self._ended(done + per_epoch)
+        return self._finish_epoch(done + per_epoch)
 
     def stand_still(self, images: int) -> None:
         """Let an epoch of so many images go by in which others train."""
@@ -187,24 +189,24 @@ class ExpertGroup:
 
     def snapshot(self) -> PartialEpochState:
         """Return where the unit stands, in the middle of an epoch."""
-        seconds = self._seconds + time.perf_counter() - self._since
+        seconds = self._seconds + time.perf_counter() - self._started_at
         states = tuple(expert.state() for expert in self.experts)
-        return PartialEpochState(states, tuple(notes.tensor() for notes in self._notes), seconds)
+        return PartialEpochState(states, tuple(notes.tensor() for notes in self._metrics), seconds)
 
-    def _ended(self, step: int) -> list[EpochResult]:
+    def _finish_epoch(self, step: int) -> list[EpochResult]:
         """Return what the epoch that ends with this step of the training came to; the next may begin."""
         results = []
-        for index, (expert, notes) in enumerate(zip(self.experts, self._notes, strict=True)):
+        for index, (expert, notes) in enumerate(zip(self.experts, self._metrics, strict=True)):
             rate = expert.learning_rate(step)
-            seconds = self._seconds + time.perf_counter() - self._since
+            seconds = self._seconds + time.perf_counter() - self._started_at
             results.append(notes.result(expert=index, learning_rate=rate, seconds=seconds))
             if not expert.finite():  # by the last step, whose loss was still that of the weights before it
                 raise DivergedError(index, len(notes), results[-1].loss, results[-1].gradient_norm)
             expert.epoch += 1
-        self._notes, self._seconds = [StepMetrics() for _ in self.experts], 0.0
+        self._metrics, self._seconds = [StepMetrics() for _ in self.experts], 0.0
         return results
 
-    def _hand_back_between_steps(self, step: int, steps_per_epoch: int) -> None:
+    def _redistribute_if_due(self, step: int, steps_per_epoch: int) -> None:
         mixing = self._mixing
         if mixing is None or step >= self.experts[0].recipe.total:
             return

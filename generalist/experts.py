@@ -127,7 +127,7 @@ class Expert:
         on: torch.device,
         teacher: Weights | None = None,
     ) -> None:
-        self.recipe, self.epoch, self._rate = recipe, state.epoch, state.rate
+        self.recipe, self.epoch, self._rate_factor = recipe, state.epoch, state.rate
         objective = recipe.options.objective
         if not isinstance(objective, Objective):
             raise TypeError(f"{type(objective).__name__} is not an objective")
@@ -136,14 +136,14 @@ class Expert:
             raise TypeError(f"{type(perturbation).__name__} is not a perturbation")
         self.objective, self._perturbation = objective, perturbation
         model = build(model_options, shape).to(on)
-        self._format = engine.memory_format(model, eager=recipe.engine.eager)
+        self._memory_format = engine.memory_format(model, eager=recipe.engine.eager)
         model.load_state_dict(state.weights)
         for parameter in model.parameters():
-            parameter.data = self._laid(parameter.data)
-        self.average = self._alive(state.average, on)
+            parameter.data = self._in_memory_format(parameter.data)
+        self.average = self._running_average(state.average, on)
         # Frozen networks ask no other process.
         frozen = engine.FrozenNetwork(model, recipe.engine)
-        taught = None if teacher is None else engine.FrozenNetwork(model, recipe.engine, self._placed(teacher, on))
+        taught = None if teacher is None else engine.FrozenNetwork(model, recipe.engine, self._on_device(teacher, on))
         averaged = None
         if self.average is not None and "averaging" in objective.needs:
             averaged = engine.FrozenNetwork(model, recipe.engine, self.average.weights)
@@ -152,27 +152,27 @@ class Expert:
         if engine.compiles(model, recipe.engine, on, self._group):
             engine.compile_attacks(frozen, batch_size=recipe.batch_size)
         self.weights: Weights = model.state_dict()
-        self._named = dict(model.named_parameters())
-        self._parameters = list(self._named.values())
-        self.optimizer = self._optimizer(state.optimizer)
-        self.share = self._alive(state.share, on)
+        self._parameters_by_name = dict(model.named_parameters())
+        self._parameters = list(self._parameters_by_name.values())
+        self.optimizer = self._build_optimizer(state.optimizer)
+        self.share = self._running_average(state.share, on)
         self.companions = [
-            (course, RunningAverage(self._placed(rows_here, on)))
+            (course, RunningAverage(self._on_device(rows_here, on)))
             for course, rows_here in zip(recipe.companions, state.companions, strict=True)
         ]
         self._tables = {name: rows_here.to(on, copy=True) for name, rows_here in state.tables.items()}
-        self._moved: dict[str, Tensor] = {}
+        self._offsets: dict[str, Tensor] = {}
         averaging = recipe.options.averaging
-        self._averaging = None if averaging is False else ema_decay_with_warmup(averaging, recipe.steps)
+        self._average_decays = None if averaging is False else ema_decay_with_warmup(averaging, recipe.steps)
 
-    def _optimizer(self, tensors: Mapping[str, Tensor]) -> torch.optim.Optimizer:
+    def _build_optimizer(self, tensors: Mapping[str, Tensor]) -> torch.optim.Optimizer:
         settings = self.recipe.options.optimizer.model_dump(exclude={"name"}, context={"canonical": True})
         fused = not self.recipe.engine.eager
         optimizer = _OPTIMIZERS[self.recipe.options.optimizer.name](self._parameters, fused=fused, **settings)
         saved: dict[int, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             index, _, name = key.partition("/")
-            saved.setdefault(int(index), {})[name] = self._laid(tensor.clone())
+            saved.setdefault(int(index), {})[name] = self._in_memory_format(tensor.clone())
         state = optimizer.state_dict()
         optimizer.load_state_dict({"state": saved, "param_groups": state["param_groups"]})
         return optimizer
@@ -211,10 +211,10 @@ class Expert:
                 return self._group.sums(self._parameters, loss.value.detach() * len(rows_here), correct)
 
             if self._perturbation is not None and self._perturbation.strength(progress):
-                with _statistics_kept(self.learner.model):
+                with _restoring_buffers(self.learner.model):
                     gradients()
-                self._moved = self._perturbation.ascent(self._named, progress)
-                self._shift(1.0)
+                self._offsets = self._perturbation.ascent(self._parameters_by_name, progress)
+                self._add_offsets(1.0)
             return gradients()
 
     def update(self, step: int) -> None:
@@ -222,46 +222,46 @@ class Expert:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
         self.optimizer.step()
-        self._shift(-1.0)
-        self._moved = {}
-        self._follow(step)
+        self._add_offsets(-1.0)
+        self._offsets = {}
+        self._update_averages(step)
 
     def stand_still(self, step: int) -> None:
         """Let a step go by in which others train: its weights stay, and its share of the global learner follows."""
-        self._follow_share(step)
+        self._update_shares(step)
 
     @torch.no_grad()
-    def _shift(self, times: float) -> None:
-        for name, rows_here in self._moved.items():
-            self._named[name].add_(rows_here, alpha=times)
+    def _add_offsets(self, times: float) -> None:
+        for name, rows_here in self._offsets.items():
+            self._parameters_by_name[name].add_(rows_here, alpha=times)
 
     def _autocast(self, on: torch.device) -> torch.autocast:
         """Return the arithmetic of the whole step."""
         return torch.autocast(on.type, torch.bfloat16, enabled=self.recipe.engine.precision == "bfloat16")
 
-    def _alive(self, weights: Weights | None, on: torch.device) -> RunningAverage | None:
-        return None if weights is None else RunningAverage(self._placed(weights, on))
+    def _running_average(self, weights: Weights | None, on: torch.device) -> RunningAverage | None:
+        return None if weights is None else RunningAverage(self._on_device(weights, on))
 
-    def _placed(self, weights: Weights, on: torch.device) -> Weights:
-        return {name: self._laid(rows_here.to(on)) for name, rows_here in weights.items()}
+    def _on_device(self, weights: Weights, on: torch.device) -> Weights:
+        return {name: self._in_memory_format(rows_here.to(on)) for name, rows_here in weights.items()}
 
-    def _laid(self, tensor: Tensor) -> Tensor:
+    def _in_memory_format(self, tensor: Tensor) -> Tensor:
         """Lay it out as weights lie in memory: averages and momenta then move in one pass, to the same bits."""
-        return tensor.to(memory_format=self._format) if tensor.ndim == 4 else tensor
+        return tensor.to(memory_format=self._memory_format) if tensor.ndim == 4 else tensor
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of a step, counted from 1."""
         factor = self.recipe.options.schedule.at(self.recipe.progress(step))
-        return float(self.recipe.options.optimizer.lr) * factor * self._rate
+        return float(self.recipe.options.optimizer.lr) * factor * self._rate_factor
 
-    def _follow(self, step: int) -> None:
+    def _update_averages(self, step: int) -> None:
         """Move the expert's own average, then its share of the global learner."""
-        if self.average is not None and self._averaging is not None:
-            keep = float(self._averaging[step - self.recipe.begin])
+        if self.average is not None and self._average_decays is not None:
+            keep = float(self._average_decays[step - self.recipe.begin])
             self.average.update(self.weights, keep, 1.0 - keep)
-        self._follow_share(step)
+        self._update_shares(step)
 
-    def _follow_share(self, step: int) -> None:
+    def _update_shares(self, step: int) -> None:
         if self.share is not None and self.recipe.course is not None:
             for course, share in [(self.recipe.course, self.share), *self.companions]:
                 keep, weight = float(course.decay[step]), float(course.weight[step])
@@ -304,18 +304,18 @@ class Expert:
         }
         return ExpertState(
             epoch=self.epoch,
-            weights=_copied(self.weights),
+            weights=_cpu_copies(self.weights),
             optimizer=optimizer,
-            average=None if self.average is None else _copied(self.average.weights),
-            share=None if self.share is None else _copied(self.share.weights),
-            rate=self._rate,
-            companions=tuple(_copied(share.weights) for _, share in self.companions),
-            tables=_copied(self._tables),
+            average=None if self.average is None else _cpu_copies(self.average.weights),
+            share=None if self.share is None else _cpu_copies(self.share.weights),
+            rate=self._rate_factor,
+            companions=tuple(_cpu_copies(share.weights) for _, share in self.companions),
+            tables=_cpu_copies(self._tables),
         )
 
 
 @contextmanager
-def _statistics_kept(model: nn.Module) -> Iterator[None]:
+def _restoring_buffers(model: nn.Module) -> Iterator[None]:
     """Leave the buffers as they are in passes inside, such as BatchNorm's running statistics."""
     kept = [rows_here.clone() for rows_here in model.buffers()]
     try:
@@ -325,7 +325,7 @@ def _statistics_kept(model: nn.Module) -> Iterator[None]:
             rows_here.copy_(before)
 
 
-def _copied(weights: Weights) -> Weights:
+def _cpu_copies(weights: Weights) -> Weights:
     return {
         name: rows_here.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, rows_here in weights.items()

@@ -46,8 +46,8 @@ def _masked(text: str, login: re.Pattern[str], query: re.Pattern[str]) -> str:
     return query.sub(_value, login.sub(f"//{MASK}@", text))
 
 
-def _value(found: re.Match[str]) -> str:
-    mark, name, value = found.groups()
+def _value(match: re.Match[str]) -> str:
+    mark, name, value = match.groups()
     return f"{mark}{name}={MASK if _is_secret(name) else value}"
 
 
@@ -57,10 +57,10 @@ def _is_secret(name: str) -> bool:
 
 def _secrets(address: str) -> Iterator[str]:
     """Yield what an address hides: as written, as meant, and as readers understand it who cut it elsewhere."""
-    found = [value for _, name, value in _QUERY_OF_ADDRESS.findall(address) if _is_secret(name)]
+    secrets = [value for _, name, value in _QUERY_OF_ADDRESS.findall(address) if _is_secret(name)]
     for login in _LOGIN_OF_ADDRESS.findall(address):
         whole = login[2:-1]
         password = whole.partition(":")[2] or whole
-        found += [password, *_PARTS.split(password)]
-    for secret in found:
-        yield from (own for own in (secret, unquote(secret), unquote_plus(secret)) if len(own) >= _PIECE)
+        secrets += [password, *_PARTS.split(password)]
+    for secret in secrets:
+        yield from (variant for variant in (secret, unquote(secret), unquote_plus(secret)) if len(variant) >= _PIECE)

@@ -181,9 +181,9 @@ class ThreatEvaluation(Record):
     def _of_three_columns(cls, written: Any) -> Any:
         if not isinstance(written, Mapping) or "cascade" not in written:
             return written
-        told = {name: written[name] for name in _ONCE if written.get(name) is not None}
-        columns = {name: Accuracy.model_validate(accuracy) for name, accuracy in told.items()}
-        return {**written, "columns": columns, "worst": min(columns.values(), key=lambda own: own.correct)}
+        accuracies = {name: written[name] for name in _ONCE if written.get(name) is not None}
+        columns = {name: Accuracy.model_validate(accuracy) for name, accuracy in accuracies.items()}
+        return {**written, "columns": columns, "worst": min(columns.values(), key=lambda accuracy: accuracy.correct)}
 
 
 class LearnerEvaluation(Record):

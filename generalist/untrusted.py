@@ -143,10 +143,10 @@ def _integer(digits: str) -> int:
 def _too_deep(value: Any) -> bool:
     level = [value]
     for _ in range(DEEPEST + 1):
-        inner = [own.values() if isinstance(own, dict) else own for own in level if isinstance(own, dict | list)]
+        inner = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
         if not inner:
             return False
-        level = [part for own in inner for part in own]
+        level = [part for parts in inner for part in parts]
     return True
 
 

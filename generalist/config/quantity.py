@@ -110,7 +110,7 @@ class Schedule(BaseModel):
         if (progress := context.get("progress")) is not None:
             return [float(value) for value in self.along(progress)]
         canonical = context.get("canonical")
-        shown = [[float(own) if canonical else own.written for own in knot] for knot in self.knots]
+        shown = [[float(number) if canonical else number.written for number in knot] for knot in self.knots]
         return shown[0][1] if len(shown) == 1 else shown
 
     def at(self, progress: float) -> float:
@@ -134,13 +134,13 @@ class Schedule(BaseModel):
     def along(self, progress: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the values at many places at once, to the bits of `at`."""
         knots = [(float(p), float(v)) for p, v in self.knots]
-        found = np.full(progress.shape, knots[0][1])
+        values = np.full(progress.shape, knots[0][1])
         for (p0, v0), (p, v) in pairwise(knots):
             within = (progress >= p0) & (progress < p)
             if p > p0:
-                found[within] = v0 + (v - v0) * (progress[within] - p0) / (p - p0)
-        found[progress >= knots[-1][0]] = knots[-1][1]
-        return found
+                values[within] = v0 + (v - v0) * (progress[within] - p0) / (p - p0)
+        values[progress >= knots[-1][0]] = knots[-1][1]
+        return values
 
     def extremes(self) -> tuple[float, float]:
         """Return the smallest and largest value; both are taken at knots."""

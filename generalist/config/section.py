@@ -71,14 +71,14 @@ def part(kind: str, name: str, base: type[Kind]) -> type[Kind]:
         TypeError: it defines none, or several.
     """
     module = importlib.import_module(f"generalist.{kind}.{name}")
-    found = [
+    classes = [
         value
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__
     ]
-    if len(found) != 1:
-        raise TypeError(f"{module.__name__} must define exactly one {base.__name__} class, found {len(found)}")
-    return found[0]
+    if len(classes) != 1:
+        raise TypeError(f"{module.__name__} must define exactly one {base.__name__} class, found {len(classes)}")
+    return classes[0]
 
 
 def plugin(kind: str, written: Any) -> Any:

@@ -54,7 +54,7 @@ def content(path: Path) -> bytes:
     try:
         status = path.stat()
         if stat.S_ISREG(status.st_mode) and status.st_size <= _MOST_BYTES:
-            found = path.read_bytes()
+            data = path.read_bytes()
         elif stat.S_ISDIR(status.st_mode):
             next(path.iterdir(), None)  # says why it couldn't be listed
             raise UnreadableImage(path, "is a folder, not an image")
@@ -66,9 +66,9 @@ def content(path: Path) -> bytes:
         if path.is_symlink() and not path.exists():
             raise UnreadableImage(path, "is a link that leads nowhere or in a circle") from None
         raise UnreadableImage(path, f"can't be read ({error.strerror or error})") from None
-    if not found:
+    if not data:
         raise UnreadableImage(path, "is empty")
-    return found
+    return data
 
 
 def decode(

@@ -152,20 +152,20 @@ class _Walk:
             return None
         unit = parts[: 2 if parts[0] in _SPLITS else 1]
         around = {_identity(self._found.root.joinpath(*parts[:depth])) for depth in range(1, len(parts))}
-        read, own = self._read.setdefault(unit, set()), _identity(folder)
-        if own in self._above | around:
+        read, identity = self._read.setdefault(unit, set()), _identity(folder)
+        if identity in self._above | around:
             return CIRCLE
-        if own in read:
+        if identity in read:
             return AGAIN
-        read.add(own)
+        read.add(identity)
         self._found.folders.add(parts)
         return None
 
     def _sort(self, path: Path) -> None:
         """Put an entry where it belongs."""
-        found = self._found
+        listing = self._found
         if path.name.startswith("."):
-            found.left_out[path] = HIDDEN
+            listing.left_out[path] = HIDDEN
             return
         link = path.is_symlink()
         try:
@@ -174,18 +174,18 @@ class _Walk:
             mode = None
         suffix = path.suffix.lower()
         if mode is None and not link:
-            found.files.append(path)  # its name is too long, or it is gone: said by whoever reads it
+            listing.files.append(path)  # its name is too long, or it is gone: said by whoever reads it
         elif mode is not None and stat.S_ISDIR(mode):
             (self._links if link else self._folders).append(path)
         elif mode is not None and not stat.S_ISREG(mode):
-            found.left_out[path] = SPECIAL
+            listing.left_out[path] = SPECIAL
         elif suffix not in self._suffixes:
-            found.left_out[path] = NOWHERE if mode is None else printable(suffix) or _NO_SUFFIX
+            listing.left_out[path] = NOWHERE if mode is None else printable(suffix) or _NO_SUFFIX
             return
         else:
-            found.files.append(path)
+            listing.files.append(path)
         if link and mode is not None and not f"{os.path.realpath(path)}/".startswith(f"{self._real.rstrip('/')}/"):
-            found.outward.append(path)
+            listing.outward.append(path)
 
 
 def _identity(folder: Path) -> _Id | None:

@@ -64,8 +64,8 @@ class Context:
 
     def batch_mean(self, values: PerImage) -> Tensor:
         """Return the mean over the whole batch, those images included that other processes hold: float32 []."""
-        own = torch.stack((values.sum(), torch.full_like(values[0], len(values))))
-        total, count = engine.sum_in_rank_order(self.group.all_gather(own))
+        sum_and_count = torch.stack((values.sum(), torch.full_like(values[0], len(values))))
+        total, count = engine.sum_in_rank_order(self.group.all_gather(sum_and_count))
         mean: Tensor = total / count
         return mean
 

@@ -137,11 +137,11 @@ def _note(file: Any) -> tuple[dict[str, Any], str]:
 
 
 def _short(error: Exception) -> str:
-    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return printable(told)[:200]
+    message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return printable(message)[:200]
 
 
 def _digest(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
     """Return the SHA-256 (hex) of everything in a file."""
-    told = json.dumps(facts, sort_keys=True)
-    return hashlib.sha256(f"{tensors_digest(tensors)} {told}".encode()).hexdigest()
+    facts_json = json.dumps(facts, sort_keys=True)
+    return hashlib.sha256(f"{tensors_digest(tensors)} {facts_json}".encode()).hexdigest()

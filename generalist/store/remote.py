@@ -75,8 +75,8 @@ class Remote:
     def names(self) -> Iterator[PurePosixPath]:
         """Yield the files that are there."""
         with self._told():
-            found = self._files.find(self._root) if self._files.exists(self._root) else []
-        for path in found:
+            paths = self._files.find(self._root) if self._files.exists(self._root) else []
+        for path in paths:
             yield PurePosixPath(path[len(self._root) :].lstrip("/"))
 
     def _at(self, name: PurePosixPath) -> str:
@@ -117,5 +117,5 @@ def _unraised() -> Iterator[None]:
 
 def _reason(error: Exception, url: str) -> str:
     """Return the reason in one line, without a password."""
-    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
-    return printable(masked(" ".join(told.split()), of=url))[:200]
+    message = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+    return printable(masked(" ".join(message.split()), of=url))[:200]

@@ -120,10 +120,10 @@ class Store:
         """Read every state that lies here and set aside the damaged ones; how many are whole, and what was lost."""
         lost: list[StateLost] = []
         states = [entry for entry in self.entries() if entry.path is not None and entry.name.suffix == _SUFFIX]
-        named = [own for own in states if not own.name.name.startswith(".")]
-        for own in named:
+        named = [entry for entry in states if not entry.name.name.startswith(".")]
+        for entry in named:
             try:
-                self.load(own.key, touch=False)
+                self.load(entry.key, touch=False)
             except StateLost as error:
                 lost.append(error)
         return len(named) - len(lost), lost
@@ -136,10 +136,10 @@ class Store:
 
     def entries(self) -> Iterator[Entry]:
         """Yield all files, in the order of their names."""
-        here = {PurePosixPath(path.relative_to(self.folder)): path for path in self._files()}
-        there = set(self.remote.names()) if self.remote is not None else set()
-        for name in sorted({*here, *there}):
-            path = here.get(name)
+        local_paths = {PurePosixPath(path.relative_to(self.folder)): path for path in self._files()}
+        remote_names = set(self.remote.names()) if self.remote is not None else set()
+        for name in sorted({*local_paths, *remote_names}):
+            path = local_paths.get(name)
             if path is None:
                 yield Entry(name, None, 0, 0.0, "elsewhere", {})
                 continue

@@ -78,13 +78,13 @@ def _train(options: argparse.Namespace, group: engine.ProcessGroup, began: float
     def late() -> bool:
         return options.seconds is not None and time.monotonic() - began >= options.seconds
 
-    def told(fact: Fact) -> None:
+    def tell_or_stop(fact: Fact) -> None:
         tell(_line(fact, config.training.epochs))
         if group.broadcast_from_rank0(late):
             raise _LateError
 
     try:
-        outcome = run(config, dataset, SharedStore(options.store, group), told)
+        outcome = run(config, dataset, SharedStore(options.store, group), tell_or_stop)
     except _LateError:
         tell(f"stopped after {options.seconds:g} seconds; the same command goes on from what is stored")
         return TO_BE_CONTINUED
@@ -128,10 +128,10 @@ def _line(fact: Fact, epochs: int) -> str:
     return f"round {fact.round}, epoch {fact.epoch}/{epochs}{_measured(fact.validation)}"
 
 
-def _measured(found: Measured | None) -> str:
-    if found is None:
+def _measured(accuracies: Measured | None) -> str:
+    if accuracies is None:
         return ""
-    return f", validation: natural {100 * found.natural.value:.1f} %, robust {100 * found.robust.value:.1f} %"
+    return f", validation: natural {100 * accuracies.natural.value:.1f} %, robust {100 * accuracies.robust.value:.1f} %"
 
 
 def _say(line: str) -> None:

@@ -34,7 +34,7 @@ class Checkpoints:
     """Saving and loading by position; what is loaded fits the network, or is lost."""
 
     def __init__(self, store: Store, form: WeightsSpec) -> None:
-        self._store, self._form = store, form
+        self._store, self._weights_spec = store, form
 
     def __contains__(self, position: CheckpointRef) -> bool:
         return position.trajectory in self._store and (position.share is None or position.share in self._store)
@@ -62,7 +62,7 @@ class Checkpoints:
             (rate,), (history,) = facts.rates, facts.histories
             if facts.epoch != position.epoch:
                 raise ValueError(f"of epoch {facts.epoch}")
-            state = self._state(position.epoch, stored.tensors, share, rate, companions)
+            state = self._checked_state(position.epoch, stored.tensors, share, rate, companions)
         return state, list(history)
 
     def weights(self, key: Key) -> Weights:
@@ -73,7 +73,7 @@ class Checkpoints:
         """
         tensors = self._store.load(key).tensors
         with self._store.understood(key):
-            self._form.check(tensors)
+            self._weights_spec.check(tensors)
         return tensors
 
     def complete(self, position: CheckpointRef) -> bool:
@@ -88,17 +88,17 @@ class Checkpoints:
         """Store a unit on its way to the end of a round, in place of what was stored of it before."""
         tensors: dict[str, Tensor] = {}
         for index, (state, notes) in enumerate(zip(begun.moment.states, begun.moment.notes, strict=True)):
-            own = _tensors(state) | {f"share/{name}": tensor for name, tensor in (state.share or {}).items()}
+            expert_tensors = _tensors(state) | {f"share/{name}": tensor for name, tensor in (state.share or {}).items()}
             for number, share in enumerate(state.companions):
-                own |= {f"companion {number}/{name}": tensor for name, tensor in share.items()}
-            tensors |= {f"{index}/{name}": tensor for name, tensor in own.items()}
+                expert_tensors |= {f"companion {number}/{name}": tensor for name, tensor in share.items()}
+            tensors |= {f"{index}/{name}": tensor for name, tensor in expert_tensors.items()}
             tensors[f"{index}/notes/steps"] = notes
         facts = _facts(begun.moment.states, begun.histories) | {"seconds": begun.moment.seconds}
-        self._store.save(_way_to(ends), "begun", tensors, facts)
+        self._store.save(_begun_key(ends), "begun", tensors, facts)
 
     def has_begun(self, ends: Sequence[CheckpointRef]) -> bool:
         """Return whether there is something of a unit on its way to the end of a round."""
-        return _way_to(ends) in self._store
+        return _begun_key(ends) in self._store
 
     def load_begun(self, ends: Sequence[CheckpointRef]) -> PartialSegment | None:
         """Return what was stored of a unit on its way to the end of a round.
@@ -108,22 +108,24 @@ class Checkpoints:
         """
         if not self.has_begun(ends):
             return None
-        stored = self._store.load(_way_to(ends))
-        with self._store.understood(_way_to(ends)):
+        stored = self._store.load(_begun_key(ends))
+        with self._store.understood(_begun_key(ends)):
             facts = _Facts.model_validate(stored.facts)
             states, notes = [], []
             for index, (end, rate, _) in enumerate(zip(ends, facts.rates, facts.histories, strict=True)):
-                own = _below(str(index), stored.tensors)
-                share = None if end.share is None else _below("share", own)
-                companions = tuple(_below(f"companion {number}", own) for number in range(len(end.companions)))
-                states.append(self._state(facts.epoch, own, share, rate, companions))
-                notes.append(checked_metrics(own["notes/steps"]))
+                expert_tensors = _tensors_of_part(str(index), stored.tensors)
+                share = None if end.share is None else _tensors_of_part("share", expert_tensors)
+                companions = tuple(
+                    _tensors_of_part(f"companion {number}", expert_tensors) for number in range(len(end.companions))
+                )
+                states.append(self._checked_state(facts.epoch, expert_tensors, share, rate, companions))
+                notes.append(checked_metrics(expert_tensors["notes/steps"]))
         moment = PartialEpochState(tuple(states), tuple(notes), facts.seconds)
         return PartialSegment(moment, [list(history) for history in facts.histories])
 
     def discard_begun(self, ends: Sequence[CheckpointRef]) -> None:
         """Forget a unit that has come to the end of its round."""
-        self._store.discard(_way_to(ends))
+        self._store.discard(_begun_key(ends))
 
     def learner(self, position: CheckpointRef) -> Weights:
         """Return what an expert deploys and contributes where it stands."""
@@ -137,7 +139,7 @@ class Checkpoints:
         """Return the plain mixture of what the experts contribute, without the past."""
         return weighted_sum([self.learner(position) for position in positions.values()], factors)
 
-    def _state(
+    def _checked_state(
         self,
         epoch: int,
         tensors: Mapping[str, Tensor],
@@ -145,17 +147,17 @@ class Checkpoints:
         rate: float,
         companions: tuple[Weights, ...],
     ) -> ExpertState:
-        weights, average = _below("weights", tensors), _below("average", tensors) or None
-        for own in (weights, average, share, *companions):
-            if own is not None:
-                self._form.check(own)
-        optimizer, tables = _below("optimizer", tensors), _below("table", tensors)
-        self._form.check_optimizer(optimizer)
+        weights, average = _tensors_of_part("weights", tensors), _tensors_of_part("average", tensors) or None
+        for part in (weights, average, share, *companions):
+            if part is not None:
+                self._weights_spec.check(part)
+        optimizer, tables = _tensors_of_part("optimizer", tensors), _tensors_of_part("table", tensors)
+        self._weights_spec.check_optimizer(optimizer)
         check_finite(tables)
         return ExpertState(epoch, weights, optimizer, average, share, rate, companions, tables)
 
 
-def _way_to(ends: Sequence[CheckpointRef]) -> Key:
+def _begun_key(ends: Sequence[CheckpointRef]) -> Key:
     return digest(["begun", [[end.trajectory, end.share, *end.companions] for end in ends]])
 
 
@@ -167,7 +169,7 @@ def _tensors(state: ExpertState) -> dict[str, Tensor]:
     return tensors | {f"average/{name}": tensor for name, tensor in (state.average or {}).items()}
 
 
-def _below(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _tensors_of_part(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(f"{part}/"): tensor for name, tensor in tensors.items() if name.startswith(f"{part}/")}
 
 

@@ -24,8 +24,8 @@ def check_threats(config: Config, shape: ImageShape) -> None:
 
 def check_tables(tables: Mapping[str, Weights]) -> None:
     """Refuse tables of objectives where several processes share each batch, and see a part of it only."""
-    for name, own in tables.items():
-        if own and engine.group().size > 1:
+    for name, table in tables.items():
+        if table and engine.group().size > 1:
             raise BadInput(
                 f"the objective of experts.{name} remembers images from step to step, so several processes can't share"
                 " its batches: start one process, or one for each expert (training.processes)"

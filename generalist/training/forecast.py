@@ -33,7 +33,7 @@ class GroupForecast:
 def duration(work: Iterable[GroupForecast]) -> float | None:
     """Return the seconds for all of it, a round's units side by side; None where nothing like a part was measured."""
     total = 0.0
-    for _, units in groupby(work, key=lambda own: own.round.index):
+    for _, units in groupby(work, key=lambda group: group.round.index):
         spans = [0.0 if not group.epochs else group.seconds and group.epochs * group.seconds for group in units]
         known = [span for span in spans if span is not None]
         if len(known) < len(spans):

@@ -74,37 +74,37 @@ class Keys:
         recipe = self._recipes[name]
         memory = [recipe.options.averaging is not False, self._tables[name]]
         born = digest(["start", *self._common, memory, self._initial])
-        own = None if recipe.course is None else _first_share(born, recipe.course)
-        return CheckpointRef(0, born, own, tuple(_first_share(born, course) for course in recipe.companions))
+        share = None if recipe.course is None else _first_share(born, recipe.course)
+        return CheckpointRef(0, born, share, tuple(_first_share(born, course) for course in recipe.companions))
 
     def ahead(
         self, round_: Round, unit: Sequence[str], positions: CheckpointRefs
     ) -> dict[str, dict[int, CheckpointRef]]:
         """Return each expert's position after every epoch of a round."""
         ahead: dict[str, dict[int, CheckpointRef]] = {name: {} for name in unit}
-        here = {name: positions[name] for name in unit}
+        current = {name: positions[name] for name in unit}
         if round_.coupled:  # they redistribute between steps, which parts them from their companions
-            here = {name: replace(position, companions=()) for name, position in here.items()}
+            current = {name: replace(position, companions=()) for name, position in current.items()}
         for epoch in range(round_.start, round_.stop):
             still = not round_.still.isdisjoint(unit)
-            group = self._group(unit, here, epoch, meeting=round_.coupled) if len(unit) > 1 else None
+            group = self._group(unit, current, epoch, meeting=round_.coupled) if len(unit) > 1 else None
             for index, name in enumerate(unit):
                 done = ["still"] if still else [self._epoch(name, epoch), group and [group, index]]
-                teacher = here[name].teacher
-                trajectory = digest(["epoch", here[name].trajectory, teacher and teacher.trajectory, done])
-                here[name] = ahead[name][epoch + 1] = self._followed(name, here[name], trajectory)
+                teacher = current[name].teacher
+                trajectory = digest(["epoch", current[name].trajectory, teacher and teacher.trajectory, done])
+                current[name] = ahead[name][epoch + 1] = self._followed(name, current[name], trajectory)
         return ahead
 
-    def _followed(self, name: str, here: CheckpointRef, trajectory: Key) -> CheckpointRef:
+    def _followed(self, name: str, position: CheckpointRef, trajectory: Key) -> CheckpointRef:
         """Return a position one epoch further, where its trajectory has that key."""
-        epoch = here.epoch
+        epoch = position.epoch
 
         def followed(share: Key, number: int) -> Key:
             return digest(["share", share, trajectory, self._course(name, number, epoch)])
 
-        own = None if here.share is None else followed(here.share, 0)
-        others = tuple(followed(share, number) for number, share in enumerate(here.companions, start=1))
-        return CheckpointRef(epoch + 1, trajectory, own, others, here.teacher)
+        next_share = None if position.share is None else followed(position.share, 0)
+        others = tuple(followed(share, number) for number, share in enumerate(position.companions, start=1))
+        return CheckpointRef(epoch + 1, trajectory, next_share, others, position.teacher)
 
     def handed_back(self, name: str, last: CheckpointRefs, factors: Sequence[float]) -> CheckpointRef:
         """Return an expert's position after a redistribution at which all experts stand at `last`."""
@@ -119,12 +119,12 @@ class Keys:
 
     def begun(self, name: str, last: CheckpointRefs) -> CheckpointRef:
         """Return an expert's position where it begins to train while the others stand at `last`."""
-        options, own = self._recipes[name].options, last[name]
+        options, position = self._recipes[name].options, last[name]
         teacher = None if options.teacher is None else last[options.teacher]
         if options.start_from is None:
-            return replace(own, teacher=teacher)
-        key = digest(["start from", own.trajectory, last[options.start_from].trajectory])
-        return replace(own, trajectory=key, teacher=teacher)
+            return replace(position, teacher=teacher)
+        key = digest(["start from", position.trajectory, last[options.start_from].trajectory])
+        return replace(position, trajectory=key, teacher=teacher)
 
     def _epoch_of(self, name: str, epoch: int) -> list[Any]:
         """Return all that decides what an expert does in an epoch, but the state it starts from."""
@@ -168,18 +168,18 @@ class Keys:
         steps = slice(epoch * self._per_epoch + 1, (epoch + 1) * self._per_epoch + 1)
         return [course.weight[steps].tolist(), course.decay[steps].tolist()]
 
-    def _group(self, unit: Sequence[str], here: CheckpointRefs, epoch: int, *, meeting: bool) -> Key:
+    def _group(self, unit: Sequence[str], positions: CheckpointRefs, epoch: int, *, meeting: bool) -> Key:
         """Return what experts get from each other in an epoch: by reading each other, and by redistribution."""
         if not meeting:
-            return digest(["peers", [[here[name].trajectory, self._epoch(name, epoch)] for name in unit]])
+            return digest(["peers", [[positions[name].trajectory, self._epoch(name, epoch)] for name in unit]])
         mixing = self._config.mixing
         assert mixing is not None  # only mixed experts meet
         every = mixing.interval.steps if isinstance(mixing.interval, Steps) else 1
         how = [every, mixing.warm_up * self._per_epoch % every, mixing.redistribute, mixing.momentum]
         members = []
         for name in unit:
-            own = [self._epoch(name, epoch), self._course(name, 0, epoch)]
-            members.append([here[name].trajectory, here[name].share, *own])
+            keys = [self._epoch(name, epoch), self._course(name, 0, epoch)]
+            members.append([positions[name].trajectory, positions[name].share, *keys])
         last = self._recipes[unit[0]].total == (epoch + 1) * self._per_epoch
         return digest(["group", members, how, last])
 

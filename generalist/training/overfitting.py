@@ -22,7 +22,7 @@ def catastrophic_overfitting_warning(earlier: Iterable[Fact], record: EpochRecor
     """
     if record.validation is None or record.validation.fgsm is None:
         return None
-    known = [own.validation for own in earlier if isinstance(own, EpochRecord) and own.expert == record.expert]
+    known = [fact.validation for fact in earlier if isinstance(fact, EpochRecord) and fact.expert == record.expert]
     measured: list[Measured] = [known_one for known_one in known if known_one is not None]
     best = max((accuracies.robust.value for accuracies in measured), default=0.0)
     now, one_step = record.validation.robust.value, record.validation.fgsm.value

@@ -71,12 +71,12 @@ class ProcessRunner(InProcessRunner):
         try:
             while busy:
                 for ready in wait([worker.connection for worker in busy]):
-                    worker = next(own for own in busy if own.connection is ready)
-                    told = worker.told()
-                    if isinstance(told, EpochRecord):
-                        self.tell(told)
+                    worker = next(candidate for candidate in busy if candidate.connection is ready)
+                    message = worker.told()
+                    if isinstance(message, EpochRecord):
+                        self.tell(message)
                         continue
-                    cuts |= told
+                    cuts |= message
                     busy.remove(worker)
                     with self._lock:
                         self._idle.append(worker)
@@ -109,16 +109,16 @@ class _Worker:
             BadInput: what the unit raised, or the process was killed.
         """
         try:
-            told: EpochRecord | Cuts | BaseException = self.connection.recv()
+            message: EpochRecord | Cuts | BaseException = self.connection.recv()
         except (EOFError, ConnectionResetError):
             self._process.join()
             raise BadInput(
                 f"the process that trained an expert ended by itself (exit code {self._process.exitcode}; -9 is often a"
                 " lack of memory): the same command goes on from what is stored"
             ) from None
-        if isinstance(told, BaseException):
-            raise told
-        return told
+        if isinstance(message, BaseException):
+            raise message
+        return message
 
     def end(self) -> None:
         """End the process at once: what it stored is whole, and the rest is computed again."""

@@ -71,15 +71,15 @@ def averaged_experts(training: Trainer, positions: CheckpointRefs) -> AveragedEx
     by_expert = mixing_schedules(config, per_epoch * config.training.epochs)
     if not by_expert:
         raise BadInput("a training without mixing has nothing to mix again: give it a section `mixing`")
-    found = {name: coefficient(course, positions[name].epoch * per_epoch) for name, course in by_expert.items()}
-    for name, own in found.items():
-        if own < LEAST:
+    coefficients = {name: coefficient(course, positions[name].epoch * per_epoch) for name, course in by_expert.items()}
+    for name, amount in coefficients.items():
+        if amount < LEAST:
             raise BadInput(
-                f"expert {name} has {own:.2g} of the mixture after epoch {positions[name].epoch}, too little to mix"
+                f"expert {name} has {amount:.2g} of the mixture after epoch {positions[name].epoch}, too little to mix"
                 " it again: train with more of it in mixing.weights"
             )
     shares = {name: share for name in by_expert if (share := positions[name].share) is not None}
-    return AveragedExperts({name: training.states.weights(key) for name, key in shares.items()}, found)
+    return AveragedExperts({name: training.states.weights(key) for name, key in shares.items()}, coefficients)
 
 
 def coefficient(course: MixingSchedule, step: int) -> float:
@@ -153,10 +153,10 @@ def rank_mixtures(
 ) -> list[MeasuredMixture]:
     """Return the best first; of equals, the one nearest to the global learner as it was trained."""
 
-    def distance(own: MeasuredMixture) -> float:
-        return math.dist(list(own.factors.values()), [averaged.coefficients[name] for name in own.factors])
+    def distance(mixture: MeasuredMixture) -> float:
+        return math.dist(list(mixture.factors.values()), [averaged.coefficients[name] for name in mixture.factors])
 
-    return sorted(mixtures, key=lambda own: (-value(own.validation), distance(own)))
+    return sorted(mixtures, key=lambda mixture: (-value(mixture.validation), distance(mixture)))
 
 
 def best_remix(

@@ -57,15 +57,18 @@ class Segment:
         start: CheckpointRefs,
         ahead: Mapping[str, Mapping[int, CheckpointRef]],
     ) -> None:
-        self._means, self._round, self._unit = means, round_, tuple(unit)
-        self._still = not round_.still.isdisjoint(unit)
+        self._context, self._round, self._unit = means, round_, tuple(unit)
+        self._is_still = not round_.still.isdisjoint(unit)
         stored = (cut for cut in round_.cuts if all(ahead[name][cut] in means.states for name in unit))
         self.done = max(stored, default=round_.start)
-        here = {name: start[name] if self.done == round_.start else ahead[name][self.done] for name in unit}
+        positions = {name: start[name] if self.done == round_.start else ahead[name][self.done] for name in unit}
         # Companions whose shares are not there can't be had any more without starting over.
-        self._companions = {name: means.states.companions(here[name]) for name in unit}
-        self._here = {name: self._narrowed(name, here[name]) for name in unit}
-        self.ahead = {name: {epoch: self._narrowed(name, own) for epoch, own in ahead[name].items()} for name in unit}
+        self._companions = {name: means.states.companions(positions[name]) for name in unit}
+        self._positions = {name: self._with_stored_companions(name, positions[name]) for name in unit}
+        self.ahead = {
+            name: {epoch: self._with_stored_companions(name, position) for epoch, position in ahead[name].items()}
+            for name in unit
+        }
 
     @property
     def cuts(self) -> dict[str, tuple[CheckpointRef, ...]]:
@@ -74,19 +77,19 @@ class Segment:
 
     def work(self) -> GroupForecast:
         """Return what there is to do; to stand still is nothing."""
-        if self._still:
+        if self._is_still:
             return GroupForecast(self._round, self._unit, self._round.stop, False, None)
-        begun = self.done < self._round.stop and self._means.states.has_begun(self._ends)
-        return GroupForecast(self._round, self._unit, self.done, begun, self._means.speeds.of(self._alike))
+        begun = self.done < self._round.stop and self._context.states.has_begun(self._end_positions)
+        return GroupForecast(self._round, self._unit, self.done, begun, self._context.speeds.of(self._speed_key))
 
     def recall(self, tell: Tell) -> None:
         """Tell the records of epochs that the store holds already; none where nobody watches."""
-        if self.done == self._round.start or not self._means.watched:
+        if self.done == self._round.start or not self._context.watched:
             return
         for name in self._unit:
-            for record in self._means.states.load(self._here[name])[1]:
+            for record in self._context.states.load(self._positions[name])[1]:
                 if record.epoch > self._round.start:
-                    tell(self._told(name, record))
+                    tell(self._with_validation(name, record))
 
     def train(self, tell: Tell) -> None:
         """Train what the store does not hold, storing states on the way.
@@ -96,28 +99,28 @@ class Segment:
         """
         if self.done == self._round.stop:
             return
-        means, states = self._means, self._means.states
-        begun = self._begun()
+        context, states = self._context, self._context.states
+        begun = self._load_furthest()
         for name, history in zip(self._unit, begun.histories, strict=True):
             for record in history:
                 if record.epoch > self.done:
-                    tell(self._told(name, record))
-        on, policy = engine.device(means.config.training.device), means.config.training.divergence
-        alive = self._revived(begun.moment, on)
-        if self._still:
+                    tell(self._with_validation(name, record))
+        on, policy = engine.device(context.config.training.device), context.config.training.divergence
+        alive = self._build_group(begun.moment, on)
+        if self._is_still:
             self._stand_still(alive, begun.histories)
             return
-        data = images_on(means.dataset.train, on, means.config.training.images)
+        data = images_on(context.dataset.train, on, context.config.training.images)
         keeper = PeriodicCheckpointer(
-            self, alive, begun.histories, minutes=float(means.config.training.checkpoint_minutes)
+            self, alive, begun.histories, minutes=float(context.config.training.checkpoint_minutes)
         )
         since, first = time.perf_counter(), begun.moment.states[0].epoch + 1
         for epoch in range(first, self._round.stop + 1):
             if isinstance(policy, Rollback):
-                alive, results = self._insisted(alive, data, epoch, policy)
+                alive, results = self._run_epoch_with_rollback(alive, data, epoch, policy)
                 keeper.alive = alive
             else:
-                results = self._tried(alive, data, epoch, between=keeper.keep_if_due)
+                results = self._run_epoch(alive, data, epoch, between=keeper.keep_if_due)
             for name, result, history in zip(self._unit, results, begun.histories, strict=True):
                 history.append(_record(name, epoch, result))
             if epoch in self._round.cuts:
@@ -127,33 +130,33 @@ class Segment:
             else:
                 keeper.keep_if_due()
             self._tell_last(begun.histories, tell, keeper)
-        means.speeds.note(self._alike, (time.perf_counter() - since) / (self._round.stop + 1 - first))
+        context.speeds.note(self._speed_key, (time.perf_counter() - since) / (self._round.stop + 1 - first))
 
     def _stand_still(self, alive: ExpertGroup, histories: Histories) -> None:
         for epoch in range(self.done + 1, self._round.stop + 1):
-            alive.stand_still(len(self._means.dataset.train))
+            alive.stand_still(len(self._context.dataset.train))
             if epoch in self._round.cuts:
                 for name, expert, history in zip(self._unit, alive.experts, histories, strict=True):
-                    self._means.states.save(self.ahead[name][epoch], expert.state(), history)
+                    self._context.states.save(self.ahead[name][epoch], expert.state(), history)
 
     def _tell_last(self, histories: Histories, tell: Tell, keeper: "PeriodicCheckpointer") -> None:
         """Tell the records of an epoch that has just ended."""
         try:
             for name, history in zip(self._unit, histories, strict=True):
-                tell(self._told(name, history[-1]))
+                tell(self._with_validation(name, history[-1]))
         except BaseException:  # whoever listens wants no more of it now, and may go on later
             if histories[0][-1].epoch not in self._round.cuts:
                 keeper.keep()
             raise
 
-    def _revived(self, moment: PartialEpochState, on: torch.device) -> ExpertGroup:
-        means = self._means
+    def _build_group(self, moment: PartialEpochState, on: torch.device) -> ExpertGroup:
+        context = self._context
         recipes = [self._recipe(name) for name in self._unit]
-        shape, coupled = means.dataset.shape, self._round.coupled
-        stood = [self._here[name].teacher for name in self._unit]
-        teachers = [None if position is None else means.states.learner(position) for position in stood]
+        shape, coupled = context.dataset.shape, self._round.coupled
+        stood = [self._positions[name].teacher for name in self._unit]
+        teachers = [None if position is None else context.states.learner(position) for position in stood]
         return ExpertGroup.from_states(
-            means.config,
+            context.config,
             recipes,
             moment.states,
             shape,
@@ -164,26 +167,28 @@ class Segment:
         )
 
     def _recipe(self, name: str) -> ExpertSpec:
-        recipe = self._means.recipes[name]
+        recipe = self._context.recipes[name]
         return replace(recipe, companions=tuple(recipe.companions[index] for index in self._companions[name]))
 
-    def _narrowed(self, name: str, position: CheckpointRef) -> CheckpointRef:
+    def _with_stored_companions(self, name: str, position: CheckpointRef) -> CheckpointRef:
         """Return a position with those companions alone that go along."""
         return replace(position, companions=tuple(position.companions[index] for index in self._companions[name]))
 
-    def _tried(
+    def _run_epoch(
         self, alive: ExpertGroup, data: Samples, epoch: int, *, between: Callable[[], None] | None = None
     ) -> list[EpochResult]:
         try:
-            return self._epoch(alive, data, between)
+            return self._epoch_with_memory_hint(alive, data, between)
         except DivergedError as error:
-            raise Diverged(self._diverged(error, epoch)) from None
+            raise Diverged(self._divergence_message(error, epoch)) from None
 
-    def _epoch(self, alive: ExpertGroup, data: Samples, between: Callable[[], None] | None = None) -> list[EpochResult]:
-        with oom_to_batch_size_hint(alive.experts, self._means.dataset.shape, data.device):
+    def _epoch_with_memory_hint(
+        self, alive: ExpertGroup, data: Samples, between: Callable[[], None] | None = None
+    ) -> list[EpochResult]:
+        with oom_to_batch_size_hint(alive.experts, self._context.dataset.shape, data.device):
             return alive.epoch(data, between=between)
 
-    def _insisted(
+    def _run_epoch_with_rollback(
         self, alive: ExpertGroup, data: Samples, epoch: int, policy: Rollback
     ) -> tuple[ExpertGroup, list[EpochResult]]:
         """Train an epoch, and begin it anew with a smaller learning rate where it diverges.
@@ -193,46 +198,46 @@ class Segment:
         for _ in range(policy.retries):
             start = alive.snapshot()
             try:
-                return alive, self._epoch(alive, data)
+                return alive, self._epoch_with_memory_hint(alive, data)
             except DivergedError as error:
-                logging.getLogger("generalist").warning("%s; going back", self._diverged(error, epoch))
+                logging.getLogger("generalist").warning("%s; going back", self._divergence_message(error, epoch))
                 states = list(start.states)
-                own = states[error.expert]
-                states[error.expert] = replace(own, rate=own.rate * float(policy.factor))
-                alive = self._revived(ExpertGroup.at_epoch_start(states), data.device)
-        return alive, self._tried(alive, data, epoch)
+                state = states[error.expert]
+                states[error.expert] = replace(state, rate=state.rate * float(policy.factor))
+                alive = self._build_group(ExpertGroup.at_epoch_start(states), data.device)
+        return alive, self._run_epoch(alive, data, epoch)
 
     @property
-    def _alike(self) -> list[object]:
+    def _speed_key(self) -> list[object]:
         """What an epoch's duration depends on, besides what all units of a training have in common."""
-        parts = [canonical(self._means.config.experts[name]) for name in self._unit]
+        parts = [canonical(self._context.config.experts[name]) for name in self._unit]
         return [[part["objective"], part["augment"], part["averaging"] is not False] for part in parts]
 
     @property
-    def _ends(self) -> list[CheckpointRef]:
+    def _end_positions(self) -> list[CheckpointRef]:
         return [self.ahead[name][self._round.stop] for name in self._unit]
 
-    def _begun(self) -> PartialSegment:
+    def _load_furthest(self) -> PartialSegment:
         """Return the furthest that the store holds: inside an epoch, or else where a cut was."""
-        begun = self._means.states.load_begun(self._ends)
+        begun = self._context.states.load_begun(self._end_positions)
         if begun is not None and begun.moment.states[0].epoch >= self.done:
             return begun
-        loaded = [self._means.states.load(self._here[name]) for name in self._unit]
+        loaded = [self._context.states.load(self._positions[name]) for name in self._unit]
         return PartialSegment(
             ExpertGroup.at_epoch_start([state for state, _ in loaded]), [history for _, history in loaded]
         )
 
-    def _told(self, name: str, record: EpochRecord) -> EpochRecord:
+    def _with_validation(self, name: str, record: EpochRecord) -> EpochRecord:
         """Return a record as this training tells it, with the expert measured where its state is stored."""
-        own = record.model_copy(update={"expert": name})  # the state may be another training's
+        named_record = record.model_copy(update={"expert": name})  # the state may be another training's
         position = self.ahead[name][record.epoch]
-        if self._means.watched and record.epoch in self._round.cuts and position in self._means.states:
-            return own.model_copy(update={"validation": self._means.measuring.expert(position, name)})
-        return own
+        if self._context.watched and record.epoch in self._round.cuts and position in self._context.states:
+            return named_record.model_copy(update={"validation": self._context.measuring.expert(position, name)})
+        return named_record
 
-    def _diverged(self, error: DivergedError, epoch: int) -> str:
+    def _divergence_message(self, error: DivergedError, epoch: int) -> str:
         name = self._unit[error.expert]
-        rate = self._means.config.experts[name].optimizer.lr
+        rate = self._context.config.experts[name].optimizer.lr
         good = max((cut for cut in self._round.cuts if cut < epoch), default=self._round.start)
         return (
             f"expert {name} diverged in epoch {epoch}, step {error.step} (loss {error.loss:g}, gradient norm"
@@ -242,13 +247,13 @@ class Segment:
 
     def keep(self, alive: ExpertGroup, histories: Histories) -> None:
         """Store a unit in the middle of the segment."""
-        self._means.states.save_begun(
-            self._ends, PartialSegment(alive.snapshot(), [list(history) for history in histories])
+        self._context.states.save_begun(
+            self._end_positions, PartialSegment(alive.snapshot(), [list(history) for history in histories])
         )
 
     def forget(self) -> None:
         """Delete what `keep` stored; nothing needs it any more."""
-        self._means.states.discard_begun(self._ends)
+        self._context.states.discard_begun(self._end_positions)
 
 
 class PeriodicCheckpointer:
@@ -256,19 +261,19 @@ class PeriodicCheckpointer:
 
     def __init__(self, segment: Segment, alive: ExpertGroup, histories: Histories, *, minutes: float) -> None:
         self._segment, self.alive, self._histories = segment, alive, histories
-        self._every, self._last = 60 * minutes, time.monotonic()
+        self._interval, self._last_stored = 60 * minutes, time.monotonic()
 
     def keep_if_due(self) -> None:
-        if time.monotonic() - self._last >= self._every:
+        if time.monotonic() - self._last_stored >= self._interval:
             self.keep()
 
     def keep(self) -> None:
         self._segment.keep(self.alive, self._histories)
-        self._last = time.monotonic()
+        self._last_stored = time.monotonic()
 
     def forget(self) -> None:
         self._segment.forget()
-        self._last = time.monotonic()
+        self._last_stored = time.monotonic()
 
 
 def _record(name: str, epoch: int, result: EpochResult) -> EpochRecord:

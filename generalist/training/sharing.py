@@ -34,13 +34,13 @@ def alternative_averages(
         total: optimizer steps of the training.
         common: those of them before the first redistribution.
     """
-    found: dict[str, dict[bytes, MixingSchedule]] = {
+    schedules: dict[str, dict[bytes, MixingSchedule]] = {
         name: {_bits(course, common): course} for name, course in own_schedules.items()
     }
     for config in alternatives:
         for name, course in mixing_schedules(config, total).items():
-            found[name].setdefault(_bits(course, common), course)
-    return {name: tuple(known.values())[1:] for name, known in found.items()}
+            schedules[name].setdefault(_bits(course, common), course)
+    return {name: tuple(known.values())[1:] for name, known in schedules.items()}
 
 
 def _bits(course: MixingSchedule, common: int) -> bytes:

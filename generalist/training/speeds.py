@@ -23,8 +23,8 @@ class Speeds:
 
     def of(self, what: Any) -> float | None:
         """Return the median of the latest measurements in seconds; None where nothing was measured."""
-        found = sorted(self._measured(what))
-        return found[len(found) // 2] if found else None
+        seconds = sorted(self._measured(what))
+        return seconds[len(seconds) // 2] if seconds else None
 
     def _measured(self, what: Any) -> list[float]:
         key = self._key(what)

@@ -83,14 +83,14 @@ class Trainer:
         check_threats(config, dataset.shape)
         check_single_images(config, dataset)
         self.config, self.dataset, self.store, self.root = config, dataset, store, root
-        self._initial = load_initial_weights(config, dataset.shape, root)
+        self._initial_weights = load_initial_weights(config, dataset.shape, root)
         self._sharing = sharing
         self.rounds = plan(config, sharing.cuts | sharing.measured if sharing else ())
         training = config.training
         numerics = fingerprint(training.device, training.threads)
         self._per_epoch = steps_per_epoch(len(dataset.train), training.batch_size)
         total = self._per_epoch * training.epochs
-        own = mixing_schedules(config, total)
+        schedules = mixing_schedules(config, total)
         alternatives = sharing.alternatives if sharing else ()
         parted = (
             round_.start if round_.coupled else round_.stop
@@ -98,12 +98,12 @@ class Trainer:
             if round_.redistribute or round_.coupled
         )
         common = next(parted, training.epochs) * self._per_epoch
-        beside = alternative_averages(own, alternatives, total=total, common=common)
+        beside = alternative_averages(schedules, alternatives, total=total, common=common)
         common_options = (config.seed, training.batch_size, total, config.engine)
         self._recipes = {
             name: ExpertSpec(
                 options,
-                own.get(name),
+                schedules.get(name),
                 *common_options,
                 beside.get(name, ()),
                 config.active(name).start * self._per_epoch,
@@ -124,22 +124,22 @@ class Trainer:
             shape=repr(dataset.shape),
             numerics=numerics,
             per_epoch=self._per_epoch,
-            tables={name: tensors_digest(own) if own else None for name, own in self._tables.items()},
-            initial=None if self._initial is None else tensors_digest(self._initial),
+            tables={name: tensors_digest(table) if table else None for name, table in self._tables.items()},
+            initial=None if self._initial_weights is None else tensors_digest(self._initial_weights),
         )
         self.states = Checkpoints(store, WeightsSpec.of(config.model, dataset.shape))
-        self._measuring = Validator(config, dataset, store, self.states)
+        self._validator = Validator(config, dataset, store, self.states)
         alike = [canonical(config.model), canonical(config.engine), repr(dataset.shape), training.batch_size]
         speeds = Speeds(store, [*alike, len(dataset.train), numerics["device"], numerics["threads"]])
-        means = (config, dataset, self._recipes, self.states, self._measuring, speeds)
-        self._means = TrainingContext(*means, watched=sharing is None)
+        means = (config, dataset, self._recipes, self.states, self._validator, speeds)
+        self._context = TrainingContext(*means, watched=sharing is None)
 
     def start(self) -> dict[str, CheckpointRef]:
         """Make the common initial state, store each expert's, and say where they stand."""
         positions = {name: self._keys.start(name) for name in self._recipes}
         missing = [name for name, position in positions.items() if not self.states.complete(position)]
         if missing:
-            weights = self._initial
+            weights = self._initial_weights
             if weights is None:
                 weights = engine.initial_weights(self.config.model, self.dataset.shape, self.config.seed)
             for name in missing:
@@ -154,9 +154,9 @@ class Trainer:
         for round_ in self.rounds:
             segments = [self._segment(round_, unit, positions) for unit in round_.groups]
             work += [segment.work() for segment in segments]
-            ends = {name: own[-1] for segment in segments for name, own in segment.cuts.items()}
+            ends = {name: cut_positions[-1] for segment in segments for name, cut_positions in segment.cuts.items()}
             last = {name: ends[name] for name in self._recipes}
-            positions = self._onward(round_, last)
+            positions = self._next_positions(round_, last)
         return work
 
     def ends(self) -> dict[int, CheckpointRefs]:
@@ -165,9 +165,11 @@ class Trainer:
         positions: CheckpointRefs = {name: self._keys.start(name) for name in self._recipes}
         for round_ in self.rounds:
             ahead = {unit: self._keys.ahead(round_, unit, positions) for unit in round_.groups}
-            refs_by_name = {name: epochs[round_.stop] for own in ahead.values() for name, epochs in own.items()}
+            refs_by_name = {
+                name: epochs[round_.stop] for by_expert in ahead.values() for name, epochs in by_expert.items()
+            }
             last = ends[round_.stop] = {name: refs_by_name[name] for name in self._recipes}
-            positions = self._onward(round_, last)
+            positions = self._next_positions(round_, last)
         return ends
 
     def work(self, round_: Round, unit: Sequence[str], positions: CheckpointRefs) -> GroupForecast:
@@ -199,10 +201,10 @@ class Trainer:
         ordered = {name: cuts[name] for name in self._recipes}  # sums are taken in the configuration's order
         last = {name: positions[-1] for name, positions in ordered.items()}
         with engine.threads(self.config.training.threads):
-            course = [] if self.config.mixing is None else self._course(round_, ordered)
+            course = [] if self.config.mixing is None else self._global_records(round_, ordered)
             candidate = self._candidate(round_, last)
-            onward = self._onward(round_, last)
-            self._make_onward(round_, last, onward)
+            onward = self._next_positions(round_, last)
+            self._save_next_states(round_, last, onward)
         return RoundEnd(round_, tuple(course), candidate, last, onward)
 
     def choose(self, candidates: Sequence[Candidate]) -> Candidate:
@@ -216,45 +218,52 @@ class Trainer:
 
     def measured(self, candidate: Candidate, attack: AttackOptions | EvaluationOptions) -> Measured:
         """Measure a candidate on the validation split by an attack or an evaluation's cascade; the store keeps it."""
-        return self._measuring.any_learner(self.weights(candidate), attack)
+        return self._validator.any_learner(self.weights(candidate), attack)
 
     def learners(self, positions: CheckpointRefs) -> dict[str, Weights]:
         """Return each expert's own learner where it stands, in the configuration's order, whichever was done first."""
         return {name: self.states.learner(positions[name]) for name in self._recipes}
 
     def _segment(self, round_: Round, unit: Sequence[str], positions: CheckpointRefs) -> Segment:
-        return Segment(self._means, round_, unit, positions, self._keys.ahead(round_, unit, positions))
+        return Segment(self._context, round_, unit, positions, self._keys.ahead(round_, unit, positions))
 
-    def _course(self, round_: Round, cuts: Cuts) -> list[GlobalRecord]:
+    def _global_records(self, round_: Round, cuts: Cuts) -> list[GlobalRecord]:
         """Measure the global learner at each cut of a round where every expert's state is stored."""
         records = []
         for index, epoch in enumerate(round_.cuts):
-            positions = {name: own[index] for name, own in cuts.items()}
+            positions = {name: cut_positions[index] for name, cut_positions in cuts.items()}
             if self._sharing and epoch not in self._sharing.measured and epoch < round_.stop:
                 continue
             if all(position in self.states for position in positions.values()):
-                records.append(GlobalRecord(epoch=epoch, validation=self._measuring.global_learner(positions)))
+                records.append(GlobalRecord(epoch=epoch, validation=self._validator.global_learner(positions)))
         return records
 
     def _candidate(self, round_: Round, last: CheckpointRefs) -> Candidate:
         is_global, name = self.config.deploy == "global", self.config.deploy.removeprefix("expert:")
-        own = last.get(name, next(iter(last.values())))
-        key = digest(["candidate", [position.share for position in last.values()] if is_global else own.trajectory])
+        expert_position = last.get(name, next(iter(last.values())))
+        key = digest(
+            ["candidate", [position.share for position in last.values()] if is_global else expert_position.trajectory]
+        )
         if key not in self.store:
             self.store.save(
-                key, "learner", self.states.global_learner(last) if is_global else self.states.learner(own), {}
+                key,
+                "learner",
+                self.states.global_learner(last) if is_global else self.states.learner(expert_position),
+                {},
             )
         record = RoundRecord(
             round=round_.index,
             epoch=round_.stop,
             weights=self._mixing_weights(round_.stop),
             handed_back=round_.redistribute or (round_.coupled and round_.stop < self.config.training.epochs),
-            validation=self._measuring.global_learner(last) if is_global else self._measuring.expert(own, name),
+            validation=self._validator.global_learner(last)
+            if is_global
+            else self._validator.expert(expert_position, name),
             digest=tensors_digest(self.states.weights(key)),
         )
         return Candidate(record, key)
 
-    def _make_onward(self, round_: Round, last: CheckpointRefs, onward: CheckpointRefs) -> None:
+    def _save_next_states(self, round_: Round, last: CheckpointRefs, onward: CheckpointRefs) -> None:
         """Store the states that experts go on from, where they are not those that they came to."""
         mixing, given = self.config.mixing, None
         for name, position in onward.items():
@@ -274,7 +283,7 @@ class Trainer:
                 onward_state = redistribute_to(state, given, reset_momentum=mixing.momentum == "reset")
             self.states.save(position, onward_state, history)
 
-    def _onward(self, round_: Round, last: CheckpointRefs) -> dict[str, CheckpointRef]:
+    def _next_positions(self, round_: Round, last: CheckpointRefs) -> dict[str, CheckpointRef]:
         """Return where the experts go on from: those that train are redistributed to, others begin."""
         onward = dict(last)
         for name in last:

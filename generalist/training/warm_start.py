@@ -21,13 +21,13 @@ def load_initial_weights(config: Config, shape: ImageShape, root: Path) -> Weigh
     path = root / config.training.initial_weights
     mend = "name weights of an earlier training in training.initial_weights, or null"
     refuse_foreign(path, mend=mend)
-    found = read_tensors(path, mend=mend).tensors
+    weights = read_tensors(path, mend=mend).tensors
     expected = engine.initial_weights(config.model, shape, config.seed)
-    for name in sorted({*found, *expected}):
-        if name not in found or name not in expected or found[name].shape != expected[name].shape:
+    for name in sorted({*weights, *expected}):
+        if name not in weights or name not in expected or weights[name].shape != expected[name].shape:
             raise BadInput(
                 f"the weights {path} are not of this network ({name} differs): name others in training.initial_weights,"
                 f" or set"
                 " model to what they were trained as"
             )
-    return {name: found[name].to(tensor.dtype) for name, tensor in expected.items()}
+    return {name: weights[name].to(tensor.dtype) for name, tensor in expected.items()}

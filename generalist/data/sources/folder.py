@@ -54,21 +54,23 @@ class Folder(Source):
         path = root / Path(self.path).expanduser()
         if not path.is_dir():
             raise BadInput(f"{printable(path)} is not a folder; name a folder of images by data.path")
-        found = find(path)
-        _check_open(found)
-        _check_names(found)
-        own = _has_own_test(found)
-        listing = _classes(found, ("train",) if own else ())
+        image_listing = find(path)
+        _check_open(image_listing)
+        _check_names(image_listing)
+        has_test = _has_own_test(image_listing)
+        listing = _classes(image_listing, ("train",) if has_test else ())
         class_names = tuple(listing)
-        test_listing = _classes(found, ("test",)) if own else {}
-        if own:
+        test_listing = _classes(image_listing, ("test",)) if has_test else {}
+        if has_test:
             _check_same_classes(path, class_names, tuple(test_listing))
-        if sentence := found.told():
+        if sentence := image_listing.told():
             logging.getLogger("generalist").warning("%s", sentence)
-        images = _Images(found, self.size if isinstance(self.size, tuple) else (self.size, self.size), self.grayscale)
+        images = _Images(
+            image_listing, self.size if isinstance(self.size, tuple) else (self.size, self.size), self.grayscale
+        )
         train, own_test = images.read(listing), images.read(test_listing)
         images.check()
-        kept, test = _split(train), _split(own_test) if own else None
+        kept, test = _split(train), _split(own_test) if has_test else None
         if test is None:
             kept, test = stratified_split(kept, self.test, seed=self.seed, class_names=class_names, purpose="test")
         return SourceData(kept, test, class_names, f"folder: images in {self.path}", combined_sha256(images.digests))
