@@ -111,13 +111,13 @@ def apgd(
     return best
 
 
-def _noted(found: ApgdResult, ended: Tensor, runs: ApgdState, broken: Mask) -> bool:
+def _noted(result: ApgdResult, ended: Tensor, runs: ApgdState, broken: Mask) -> bool:
     """Take note of the runs' points, and of the images that they break; returns whether there are any."""
-    found.best[runs.rows], found.best_loss[runs.rows] = runs.best, runs.best_loss
+    result.best[runs.rows], result.best_loss[runs.rows] = runs.best, runs.best_loss
     if not bool(broken.any()):
         return False
     hit = runs.rows[broken]
-    found.broken[hit], found.adversarial[hit] = True, runs.points[broken]
+    result.broken[hit], result.adversarial[hit] = True, runs.points[broken]
     ended[runs.image_index[broken]] = True
     return True
 

@@ -57,7 +57,7 @@ class ApgdState:
 
     def select(self, mask: Mask) -> "ApgdState":
         """Return the runs of a mask."""
-        kept: dict[str, Any] = {name: None if own is None else own[mask] for name, own in vars(self).items()}
+        kept: dict[str, Any] = {name: None if value is None else value[mask] for name, value in vars(self).items()}
         return type(self)(**kept)
 
     @staticmethod
@@ -78,7 +78,7 @@ class ApgdState:
         self.previous, self.points = self.points, ball.project_(step.add_(self.points))
 
     def update_best(self, slopes: LossGradients) -> None:
-        """Keep books on the loss at the new points."""
+        """Update the best points by the loss at the new ones."""
         self.rises = self.rises + (slopes.losses > self.loss)
         self.loss, self.gradients = slopes.losses, slopes.gradients
         higher = slopes.losses > self.best_loss

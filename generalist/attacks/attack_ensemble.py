@@ -81,15 +81,15 @@ def autoattack(  # noqa: C901  a whole evaluation, in the order in which it happ
     Raises:
         BadInput: an unknown name; images or labels of a wrong type, shape, range or place; a threat that allows every
             image; a model that fails, or gives no logits for two classes at least, or something that is not a number.
-        Lost: the state is damaged, or one of another evaluation.
+        StateLost: the state is damaged, or one of another evaluation.
     """
-    own, names = chosen(version, attacks)
+    preset, names = chosen(version, attacks)
     check_images(images, labels)
     if len(images):
         threat.check_plausible(images[0].numel())
     if batch_size < 1 or square_queries < 1:
         raise BadInput(f"batch_size ({batch_size}) and square_queries ({square_queries}) must be 1 at least")
-    random = own.draws > 1
+    random = preset.draws > 1
     tf32 = engine.arithmetic(images.device, tf32=precision == "tf32")
     with tf32, eval_mode(model), torch.inference_mode(mode=False):
         images, labels = images.detach().clone(), labels.detach().clone()
@@ -98,13 +98,13 @@ def autoattack(  # noqa: C901  a whole evaluation, in the order in which it happ
         decision = Drawn(exact, seed, "verdict") if random else exact
         verdict_draws = _VERDICT_DRAWS if random else 1
         course = EvaluationState(
-            decision, images, labels, threat, batch_size, draws=verdict_draws, search_draws=own.draws
+            decision, images, labels, threat, batch_size, draws=verdict_draws, search_draws=preset.draws
         )
         if not len(images):
             return course.result()
         logits = course.clean_pass()
         victim = (
-            AttackTarget(decision, on_behalf(Expectation(asked, own.draws, seed), model))
+            AttackTarget(decision, on_behalf(Expectation(asked, preset.draws, seed), model))
             if random
             else with_fast_view(model, asked, precision, images, logits)
         )
@@ -113,16 +113,16 @@ def autoattack(  # noqa: C901  a whole evaluation, in the order in which it happ
             views,
             threat,
             classes=logits.shape[1],
-            restarts=own.restarts,
-            targets=own.targets,
-            steps=own.steps,
-            fab_steps=own.fab_steps,
-            queries=square_queries if own.queries is None else own.queries,
+            restarts=preset.restarts,
+            targets=preset.targets,
+            steps=preset.steps,
+            fab_steps=preset.fab_steps,
+            queries=square_queries if preset.queries is None else preset.queries,
             keep_going_when_broken=random,
         )
         file = None
         if state is not None:
-            settings = repr((names, own, setting.queries, precision))
+            settings = repr((names, preset, setting.queries, precision))
             file = StateFile(state, identity(model, views, images, labels, logits, threat, names, settings, seed))
             stored = file.read()
             if stored is None:
@@ -173,7 +173,7 @@ def _check_model(
             for rows in course.robust.nonzero().squeeze(1).split(course.batch_size):
                 if len(rows):
                     numbers = streams.child("examination")[rows]
-                    found = check_gradients(
+                    findings = check_gradients(
                         course.model,
                         course.images[rows],
                         course.labels[rows],
@@ -181,5 +181,5 @@ def _check_model(
                         numbers,
                         precise=precise,
                     )
-                    course.examine(rows, found)
+                    course.examine(rows, findings)
     course.examined = True

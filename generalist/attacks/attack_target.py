@@ -1,4 +1,4 @@
-"""Whom an attack asks: the deployed decision, and what stands in for it where that is faster or shows more slope."""
+"""What an attack queries: the deployed decision, and what stands in for it where that is faster or shows more slope."""
 
 import math
 from collections.abc import Callable
@@ -31,7 +31,7 @@ class AttackTarget:
         view: the function to search in; by default the decision itself.
         slack: the decision is asked as well where the view's margin is at most this share of the spread of its
             logits; `inf` for views that follow a rule of their own, small for those that differ by rounding.
-        cost: counts what is asked at points whose `owners`, their images by number, are told; None counts nothing.
+        cost: counts the passes of each image, by `owners`, the numbers of the points' images; None counts nothing.
     """
 
     decision: Network
@@ -61,7 +61,7 @@ class AttackTarget:
     def nearest_boundary(
         self, points: Images, labels: Labels, length: Callable[[Images], Float64[Tensor, " batch"]], owners: Labels
     ) -> LossGradients:
-        """Return the lead of the class whose boundary is nearest in the view; see `tiles.nearest_boundary`."""
+        """Return the lead of the class whose boundary is nearest in the view; see `fixed_batches.nearest_boundary`."""
         slopes = nearest_boundary(self.view or self.decision, points, labels, length)
         self._count(owners, slopes, backward=slopes.logits.shape[1])
         return slopes

@@ -1,4 +1,4 @@
-"""What the attacks of a cascade share: whom and how to attack, what a wave of runs is, and what it gives."""
+"""What the attacks of a cascade share: what to attack and how, what a wave of runs is, and what it gives."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -21,8 +21,8 @@ class AttackRun:
     Attributes:
         name: of the random numbers, unlike that of every other wave.
         runs: for each image.
-        attack_target: whom to attack.
-        attack: all runs on a batch of images, against the victim, who may count what they ask.
+        attack_target: what to attack.
+        attack: all runs on a batch of images, against the victim, which may count their passes.
     """
 
     name: str
@@ -33,7 +33,7 @@ class AttackRun:
 
 @dataclass(frozen=True)
 class AutoAttackConfig:
-    """Whom and how to attack.
+    """What to attack, and how.
 
     Attributes:
         attack_target: searched through its view, if it has one.

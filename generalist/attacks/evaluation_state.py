@@ -157,7 +157,7 @@ class EvaluationState:
         self.done, self.row = [*self.done, key], 0
 
     def _confirm(self, member: str, rows: Labels, points: Images) -> None:
-        """Believe a success only after passes of its own, inside ball and pixel range."""
+        """Accept a success only after passes of its own, inside ball and pixel range."""
         distance = self.threat.distance(points, self.images[rows])
         allowed = (distance <= self.threat.eps * (1 + _TOLERANCE)) & ((points >= 0) & (points <= 1)).flatten(1).all(1)
         labels = self.labels[rows]
@@ -239,5 +239,7 @@ class EvaluationState:
         facts: Mapping[str, Any] = stored.facts
         self.fooled_by, self.doubts = list(facts["fooled_by"]), {name: int(facts["doubts"][name]) for name in FLAGS}
         self.examined, self.done, self.row = bool(facts["examined"]), list(facts["done"]), int(facts["row"])
-        if len(self.fooled_by) != len(self.images) or not all(isinstance(own, str | None) for own in self.fooled_by):
+        if len(self.fooled_by) != len(self.images) or not all(
+            isinstance(attack, str | None) for attack in self.fooled_by
+        ):
             raise ValueError(f"{len(self.fooled_by)} names of attacks")

@@ -222,8 +222,8 @@ class _FabState:
         stay = ~ended[self.image_index[self.rows]]
         if sieve:
             factor, count = sieve
-            found = self.distance[self.rows]
-            stay &= ((found <= factor * self.limit) | found.isinf()) & (self._places() < count)
+            distance = self.distance[self.rows]
+            stay &= ((distance <= factor * self.limit) | distance.isinf()) & (self._places() < count)
         self.rows, self.points = self.rows[stay], self.points[stay]
 
     def _places(self) -> Labels:

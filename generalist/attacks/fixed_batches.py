@@ -101,15 +101,15 @@ def nearest_boundary(
         logits = checked_answer(network, leaf)
         leads = logits - logits.gather(1, labels[:, None])
         least = torch.full_like(leads[:, 0], torch.inf, requires_grad=False).detach()
-        found, gradients = leads[:, 0].detach().clone(), torch.zeros_like(leaf)
+        lead, gradients = leads[:, 0].detach().clone(), torch.zeros_like(leaf)
         for target in range(logits.shape[1]):
             slope = _gradient(network, leads[:, target], leaf, keep=True).nan_to_num_(nan=0.0)
-            distance = leads[:, target].detach().abs() / length(slope).to(found.dtype).clamp_min(1e-12)
+            distance = leads[:, target].detach().abs() / length(slope).to(lead.dtype).clamp_min(1e-12)
             nearer = (distance < least) & (labels != target)
             least = torch.where(nearer, distance, least)
-            found = torch.where(nearer, leads[:, target].detach(), found)
+            lead = torch.where(nearer, leads[:, target].detach(), lead)
             gradients = torch.where(nearer.view(-1, 1, 1, 1), slope, gradients)
-        return logits, found, gradients
+        return logits, lead, gradients
 
     return _by_tile(work, images, labels)
 
@@ -118,10 +118,10 @@ def _by_tile(work: Callable[..., tuple[Logits, PerImage, Images]], images: Image
     """Return what is found for images that need gradients, and for their aims, tile by tile."""
     tile, parts = tile_size(images.device), []
     with torch.enable_grad():
-        for part, *own in zip(*(given.split(tile) for given in (images, *aims)), strict=True):
+        for part, *part_aims in zip(*(given.split(tile) for given in (images, *aims)), strict=True):
             leaf = pad_to_batch(part, tile).detach().requires_grad_()
-            found = work(leaf, *(pad_to_batch(aim, tile) for aim in own))
-            parts.append([each[: len(part)].detach() for each in found])
+            result = work(leaf, *(pad_to_batch(aim, tile) for aim in part_aims))
+            parts.append([each[: len(part)].detach() for each in result])
     logits, losses, gradients = (torch.cat(each) for each in zip(*parts, strict=True))
     return LossGradients(logits, losses, gradients.nan_to_num_(nan=0.0))
 
@@ -151,7 +151,7 @@ def checked_answer(network: Network, images: Images, *, model: object = None) ->
     Args:
         network: the function to ask.
         images: a batch.
-        model: whom to name where the function fails; by default the function.
+        model: what to name where the function fails; by default the function.
 
     Raises:
         BadInput: the function fails, other than for memory, or gives something else than real logits [batch, classes]
@@ -161,18 +161,18 @@ def checked_answer(network: Network, images: Images, *, model: object = None) ->
     with _raise_as_sentence(asked, "fails on", images):
         output: Any = network(images.clone())
     if not isinstance(output, Tensor):
-        found = f"type {type(output).__name__}"
+        description = f"type {type(output).__name__}"
     elif output.ndim != 2 or len(output) != len(images):
-        found = f"shape {list(output.shape)}"
+        description = f"shape {list(output.shape)}"
     elif not output.is_floating_point():
-        found = f"{str(output.dtype).removeprefix('torch.')} numbers"
+        description = f"{str(output.dtype).removeprefix('torch.')} numbers"
     elif output.device != images.device:
-        found = f"numbers on {output.device}"
+        description = f"numbers on {output.device}"
     else:
         return output if output.dtype == torch.float64 else output.float()
     raise BadInput(
         f"the model {_name(asked)} must map {len(images)} images to logits [{len(images)}, classes], "
-        f"but gave an output of {found}"
+        f"but gave an output of {description}"
     )
 
 

@@ -96,11 +96,11 @@ def pgd(
                     ball.project_(points.add_(step * (scale.view(-1, 1, 1, 1) * size)))
         return points
 
-    def agrees(found: Tensor, expected: Tensor) -> bool:
+    def agrees(result: Tensor, expected: Tensor) -> bool:
         farthest = float(threat.eps) * (1 if scale is None else scale)
-        inside = (threat.distance(found, images) <= farthest + _APART).all()
-        equal = (found - expected).abs() <= _APART
-        return bool(inside & (found.amin() >= 0) & (found.amax() <= 1) & (equal.float().mean() >= _EQUAL))
+        inside = (threat.distance(result, images) <= farthest + _APART).all()
+        equal = (result - expected).abs() <= _APART
+        return bool(inside & (result.amin() >= 0) & (result.amax() <= 1) & (equal.float().mean() >= _EQUAL))
 
     inputs = (points, images, labels) if scale is None else (points, images, labels, scale)
     return engine.repeated(network, ("pgd", loss, threat, steps, size), ascend, inputs, agrees)

@@ -75,8 +75,8 @@ def targeted_margin(logits: Logits, labels: Labels, targets: Labels) -> PerImage
 
 def margin(logits: Logits, labels: Labels) -> PerImage:
     """Return z_y - max of the other z: how far the label wins; Square lowers it (Andriushchenko et al., ECCV 2020)."""
-    own = labels[:, None]
-    return logits.gather(1, own).squeeze(1) - logits.scatter(1, own, -torch.inf).amax(1)
+    column = labels[:, None]
+    return logits.gather(1, column).squeeze(1) - logits.scatter(1, column, -torch.inf).amax(1)
 
 
 def misclassified(logits: Logits, labels: Labels) -> Mask:

@@ -39,14 +39,14 @@ def eval_mode(model: nn.Module | Network) -> Iterator[None]:
     try:
         for part in parts:
             part.training = False
-        for own in parameters:
-            own.requires_grad = False
+        for parameter in parameters:
+            parameter.requires_grad = False
         yield
     finally:
         for part in parts:
             part.training = True
-        for own in parameters:
-            own.requires_grad = True
+        for parameter in parameters:
+            parameter.requires_grad = True
 
 
 def decision_and_views(
@@ -56,10 +56,10 @@ def decision_and_views(
 
     The function is named as the model where it fails, and gets a copy of the images, as `checked_answer` says.
     """
-    own: dict[str, Network] = model.views() if isinstance(model, Classifier) else {"decision": model}
-    asked = own.pop("decision")
+    model_views: dict[str, Network] = model.views() if isinstance(model, Classifier) else {"decision": model}
+    asked = model_views.pop("decision")
     decision = on_behalf(lambda points: checked_answer(asked, points, model=model), model)
-    return decision, {**own, **(views or {})}
+    return decision, {**model_views, **(views or {})}
 
 
 def in_float64(model: nn.Module | Network) -> Network | None:

@@ -20,7 +20,7 @@ from generalist.randomness import ImageStreams
 from generalist.tensors import Images, Labels, Logits, Mask
 from generalist.threats import Threat
 
-_SAME = 1e-4  # relative to the largest logit: what rounding may do to an image in other company
+_SAME = 1e-4  # relative to the largest logit: what rounding may change in a batch with other images
 _JITTER = 1e-3  # per pixel: off the kinks on flat areas, where windows of a pooling tie
 _SLOPE = 0.5, 2.0  # measured change over the one that the gradient promises
 _LENGTHS = 1, 2, 4  # of finite differences, in the shortest one
@@ -42,7 +42,7 @@ class FlaggedImages:
 
 
 def check_outputs(network: Network, images: Images, logits: Logits) -> FlaggedImages:
-    """Ask again, and in other company: is the answer the same, and are these logits?
+    """Ask again, also in batches with other images: is the answer the same, and are these logits?
 
     Args:
         network: the decision.
@@ -117,7 +117,7 @@ class _LinearPredictions:
 
     def of(self, rows: Tensor) -> "_LinearPredictions":
         """Return the claims about some of the points."""
-        kept: dict[str, Any] = {name: own[rows] for name, own in vars(self).items()}
+        kept: dict[str, Any] = {name: tensor[rows] for name, tensor in vars(self).items()}
         return _LinearPredictions(**kept)
 
     def hold(self, network: Network, longer: int) -> Mask:
@@ -136,11 +136,11 @@ class _LinearPredictions:
         seen: list[Tensor] = []
         for sign in (1, -1):
             points = self.points + (sign * length.view(-1, 1, 1, 1) * self.directions).to(self.points.dtype)
-            there = targeted_margin(logits_of(network, points), self.labels, self.targets).double()
+            end = targeted_margin(logits_of(network, points), self.labels, self.targets).double()
             # As far as it went, which rounding of pixels makes another length.
             promised.append(sign * (self.gradients * (points - self.points).double()).flatten(1).sum(1))
-            seen.append(sign * (there - start))
-        changes, claimed = (torch.stack([*own, own[0] + own[1]]) for own in (seen, promised))
+            seen.append(sign * (end - start))
+        changes, claimed = (torch.stack([*pair, pair[0] + pair[1]]) for pair in (seen, promised))
         slack = (rounding + _FLAT * spread * length) * torch.tensor([[1], [1], [2]], device=length.device)
         agree: Mask = ((changes >= _SLOPE[0] * claimed - slack) & (changes <= _SLOPE[1] * claimed + slack)).any(0)
         return agree
@@ -170,11 +170,11 @@ def _mismatch(
         rough = replace(claims, logits=slopes.logits)
         ways = [(precise, replace(claims, points=points.double()), rows[same]), (network, rough, rows[~same])]
     mismatch = torch.zeros_like(labels, dtype=torch.bool)
-    for asked, own, left in ways:
+    for asked, predictions, left in ways:
         for longer in _LENGTHS:
             if len(left):
                 passes[left] += 2
-                left = left[~own.of(left).hold(asked, longer)]
+                left = left[~predictions.of(left).hold(asked, longer)]
         mismatch[left] = True
     return mismatch, passes
 

@@ -174,15 +174,16 @@ def merge_files(paths: Sequence[Path]) -> tuple[AutoAttackResult, dict[str, Any]
     shards = sorted(((path, *read_verdicts(path)) for path in paths), key=lambda shard: int(shard[2]["first"]))
     path, _, facts = shards[0]
     expected = int(facts["first"])
-    for other, result, own in shards:
-        names = sorted({*facts, *own} - {"first"})
-        differing = [name for name in names if own.get(name) != facts.get(name)]
+    for other, result, shard_facts in shards:
+        names = sorted({*facts, *shard_facts} - {"first"})
+        differing = [name for name in names if shard_facts.get(name) != facts.get(name)]
         if differing:
-            told = ", ".join(f"{name} ({own.get(name)} and {facts.get(name)})" for name in differing)
-            raise BadInput(f"{other} and {path} differ in {told}: merge shards of one evaluation")
-        if int(own["first"]) != expected:
+            differences = ", ".join(f"{name} ({shard_facts.get(name)} and {facts.get(name)})" for name in differing)
+            raise BadInput(f"{other} and {path} differ in {differences}: merge shards of one evaluation")
+        if int(shard_facts["first"]) != expected:
             raise BadInput(
-                f"{other} begins with image {own['first']} instead of {expected}: merge shards without gaps or overlap"
+                f"{other} begins with image {shard_facts['first']} instead of {expected}: merge shards without gaps or"
+                " overlap"
             )
         if result.adversarial.shape[1:] != shards[0][1].adversarial.shape[1:]:
             raise BadInput(

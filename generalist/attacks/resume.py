@@ -97,9 +97,9 @@ def identity(
     plugins = {f"generalist.threats.{threat.norm}", *map(member_module, attacks)}
     answers = {"": logits}
     answers |= {name: logits_of(view, images[: tile_size(images.device)]) for name, view in views.items()}
-    own = tensors_digest(model.state_dict()) if isinstance(model, nn.Module) else ""
+    weights_digest = tensors_digest(model.state_dict()) if isinstance(model, nn.Module) else ""
     return {
-        "model": hashlib.sha256((own + tensors_digest(answers)).encode()).hexdigest(),
+        "model": hashlib.sha256((weights_digest + tensors_digest(answers)).encode()).hexdigest(),
         "data": tensors_digest({"images": images, "labels": labels}),
         "threat": f"{threat.norm} {float(threat.eps)!r}",
         "set of attacks": settings,

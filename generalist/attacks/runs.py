@@ -100,7 +100,7 @@ def targeted_fab_run(
 
     def attack(victim: AttackTarget, images: Images, labels: Labels, _: ImageStreams) -> Claims:
         targets, owners = _target_classes(victim, images, labels, ranks), _image_index(images, runs)
-        found = fab(
+        fab_result = fab(
             victim,
             images[owners],
             labels[owners],
@@ -110,26 +110,26 @@ def targeted_fab_run(
             image_index=owners,
             give_up=give_up,
         )
-        broken, adversarial = _by_image(found, len(images))
-        distance = torch.where(broken[:, None], torch.inf, found.distance.view(-1, runs))
+        broken, adversarial = _by_image(fab_result, len(images))
+        distance = torch.where(broken[:, None], torch.inf, fab_result.distance.view(-1, runs))
         nearest = distance.topk(min(FINISHED, runs), dim=1, largest=False)
         places = (nearest.indices + torch.arange(len(images), device=images.device)[:, None] * runs).flatten()
         places = places[nearest.values.flatten() <= FINISHED_WITHIN * float(threat.eps)]
         if len(places):
-            own = owners[places]
+            image_index = owners[places]
             finish = apgd(
                 victim,
-                images[own],
-                labels[own],
+                images[image_index],
+                labels[image_index],
                 threat,
-                start=found.adversarial[places],
+                start=fab_result.adversarial[places],
                 loss=targeted_margin,
                 targets=targets[places],
                 steps=setting.steps,
-                image_index=own,
+                image_index=image_index,
             )
             for row in finish.broken.nonzero().squeeze(1).flip(0).tolist():  # the nearest is written last
-                broken[own[row]], adversarial[own[row]] = True, finish.adversarial[row]
+                broken[image_index[row]], adversarial[image_index[row]] = True, finish.adversarial[row]
         return broken, adversarial
 
     return AttackRun(f"{name} {ranks[0]}", runs, setting.attack_target, attack)

@@ -67,7 +67,7 @@ def square(
     victim, points = AttackTarget.of(network), pattern.start()
     rows = torch.arange(len(labels), device=labels.device)
     margins = victim.margins(points, labels, rows)
-    found, lowest, first = points.clone(), margins.clone(), margins.clone()
+    adversarial, lowest, first = points.clone(), margins.clone(), margins.clone()
     least = dict(threat.geometry.square_give_up_above)
     for block in _blocks(queries, len(images) * sum(images.shape[1:])):
         active = margins > 0
@@ -80,8 +80,8 @@ def square(
             break
         ahead = next(count for start, count in AHEAD if block.start >= start)
         _search_(victim, pattern.plan(block), len(block), ahead, points, labels, margins, rows)
-        found[rows], lowest[rows] = points, margins
-    return SquareResult(~(lowest > 0), found)
+        adversarial[rows], lowest[rows] = points, margins
+    return SquareResult(~(lowest > 0), adversarial)
 
 
 def _search_(
@@ -116,7 +116,7 @@ def _search_(
         if len(asked):
             index, rows, candidates = index[asked], rows[asked], candidates[asked]
             reached = victim.margins(candidates, labels[rows], owners[rows])
-            # What is not a number is accepted as well, for whoever confirms it to judge.
+            # What is not a number is accepted as well: the confirmation decides.
             lower = (~(reached >= margins[rows])).nonzero().squeeze(1)
             first.scatter_reduce_(0, rows[lower], index[lower], "amin")
             accepted = lower[index[lower] == first[rows[lower]]]

@@ -1,4 +1,4 @@
-"""How things are computed: device, threads, precision, and the network that attacks see. Algorithms don't know."""
+"""How things are computed: device, threads, precision, and the network that attacks see; not algorithms."""
 
 from generalist.engine.arithmetic import arithmetic as arithmetic
 from generalist.engine.compiling import check_compiler as check_compiler

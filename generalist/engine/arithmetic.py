@@ -12,7 +12,7 @@ class _Switch:
     """Threads that want the same setting go side by side; one that wants another waits until they have left.
 
     First come, first served, or two threads in turn could keep a third one out for good. A thread holds one setting at
-    a time: an inner block puts the outer one down, so nobody waits in a circle.
+    a time: an inner block releases the outer one, so there is no deadlock.
     """
 
     def __init__(self) -> None:
@@ -78,8 +78,8 @@ def arithmetic(on: torch.device, *, tf32: bool = False) -> Iterator[None]:
 
     Products of TF32 keep 10 bits of a mantissa: logits of ResNet-18 move by 3.5e-4 to 7e-3 of the largest. So training
     and searches may use it, verdicts and comparisons don't. cuDNN takes deterministic algorithms. On a CPU nothing
-    happens. The settings are read when work is launched, so nothing has to wait for the device; when nobody is inside
-    any more, they are what they were.
+    happens. The settings are read when work is launched, so nothing has to wait for the device; when the last
+    thread has left, they are restored.
 
     Args:
         on: where things are computed.

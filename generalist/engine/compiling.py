@@ -39,7 +39,7 @@ def check_compiler(options: EngineOptions, device: str) -> None:
 
 
 def compiles(model: nn.Module, options: EngineOptions, on: torch.device, group: ProcessGroup) -> bool:
-    """Return whether attacks on a network are compiled; where it would be expected and can't be, that is told."""
+    """Return whether attacks on a network are compiled; where it would be expected and can't be, warn."""
     wanted = options.compile is True or (options.compile == "auto" and on.type == "cuda" and wide(model))
     if options.eager or not wanted:
         return False
@@ -87,7 +87,7 @@ class CompiledForward:
         assert model is not None  # it is being called
         usual = torch.is_grad_enabled() and images.requires_grad and len(images) % self._batch_size == 0
         if usual and not more and not self._failed:
-            # To compile in one thread is a mark upon the whole process, at which compiled code fails in another.
+            # Compiling in one thread sets a flag of the whole process, which makes compiled code fail in another.
             with ALONE, contextlib.suppress(_RefusedError):
                 return self._taken(model, images)
         return _forward(model, images, *more)
@@ -101,7 +101,7 @@ class CompiledForward:
         """Return the compiled result.
 
         Raises:
-            _RefusedError: compiled code fails, or gives other numbers; that is told.
+            _RefusedError: compiled code fails, or gives other numbers; a warning says which.
         """
         rough = torch.is_autocast_enabled(images.device.type)
         kind = (images.shape, images.stride(), images.dtype, rough)
@@ -111,18 +111,18 @@ class CompiledForward:
                 self._passed.add(kind)
                 if not agree:
                     raise _RefusedError("gives other numbers")
-            found: Tensor = self._fast(model, images)
-            return found
+            result: Tensor = self._fast(model, images)
+            return result
         except Exception as error:
             self._failed = True
-            told = str(error) if isinstance(error, _RefusedError) else f"failed ({first_line_of(error)})"
-            warn_once(f"torch.compile {told}: attacks go on without")
+            reason = str(error) if isinstance(error, _RefusedError) else f"failed ({first_line_of(error)})"
+            warn_once(f"torch.compile {reason}: attacks go on without")
             raise _RefusedError from error
 
     def _agree(self, model: nn.Module, images: Images, within: float) -> bool:
         """Return whether results and gradients are near to the plain ones."""
-        found, expected = (_numbers(forward, model, images) for forward in (self._fast, _forward))
-        return all((a - b).norm() <= within * b.norm() for a, b in zip(found, expected, strict=True))
+        actual, expected = (_numbers(forward, model, images) for forward in (self._fast, _forward))
+        return all((a - b).norm() <= within * b.norm() for a, b in zip(actual, expected, strict=True))
 
 
 class _RefusedError(Exception):
@@ -132,12 +132,12 @@ class _RefusedError(Exception):
 def _numbers(forward: Callable[..., Tensor], model: nn.Module, images: Images) -> tuple[Tensor, Tensor]:
     leaf = images.detach().requires_grad_()
     result = forward(model, leaf)
-    (found,) = torch.autograd.grad(result.float().square().mean(), leaf)
-    return result.detach().float(), found
+    (gradient,) = torch.autograd.grad(result.float().square().mean(), leaf)
+    return result.detach().float(), gradient
 
 
 def _forward(model: nn.Module, *inputs: Any) -> Tensor:
-    """Return the network's own `forward`, beside one that was put upon it."""
+    """Return the output of the class's `forward`, also where another one has replaced it on the instance."""
     result: Tensor = type(model).forward(model, *inputs)
     return result
 
@@ -149,6 +149,6 @@ def _compiled(kind: Hashable) -> Callable[..., Any]:
     torch counts how often one code was compiled, over all networks of a process, and after eight times refuses.
     """
     del kind  # which of the copies it is: the cache looks at it; two experts' networks are of one kind
-    own = FunctionType(_forward.__code__.replace(), _forward.__globals__)
-    compiled: Callable[..., Any] = torch.compile(own, fullgraph=True, dynamic=False)
+    function = FunctionType(_forward.__code__.replace(), _forward.__globals__)
+    compiled: Callable[..., Any] = torch.compile(function, fullgraph=True, dynamic=False)
     return compiled

@@ -27,14 +27,14 @@ def cuda_graph(done: Callable[[], Tensor]) -> Callable[[], Tensor]:
 
     While it is captured, nothing is computed. Only this thread's calls may break it, as experts work in threads.
     """
-    graph, own, around = torch.cuda.CUDAGraph(), torch.cuda.Stream(), torch.cuda.current_stream()
-    own.wait_stream(around)
+    graph, stream, around = torch.cuda.CUDAGraph(), torch.cuda.Stream(), torch.cuda.current_stream()
+    stream.wait_stream(around)
     try:
-        with torch.cuda.graph(graph, stream=own, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             result = done()
     finally:
         torch.cuda.set_stream(around)  # torch leaves its own where the capture fails
-    around.wait_stream(own)
+    around.wait_stream(stream)
 
     def again() -> Tensor:
         graph.replay()

@@ -15,7 +15,7 @@ NAMES = ("auto", "cpu", "cuda")
 def threads(count: int) -> Iterator[None]:
     """Run a block with `count` intra-op threads: their number decides the bits of a result.
 
-    torch keeps the number for each Python thread that sets it, so whoever runs in one must enter this block.
+    torch keeps the number for each Python thread that sets it, so code that runs in one must enter this block.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(count)
@@ -37,16 +37,16 @@ def lane(on: torch.device, *, eager: bool = False) -> Iterator[None]:
         on: where things are computed.
         eager: `engine.eager`.
     """
-    if eager or on.type != "cuda" or not torch.cuda.is_available():  # that there is none is said by who computes
+    if eager or on.type != "cuda" or not torch.cuda.is_available():  # the computation itself reports a missing GPU
         yield
         return
-    around, own = torch.cuda.current_stream(on), torch.cuda.Stream(on)
-    own.wait_stream(around)
+    around, stream = torch.cuda.current_stream(on), torch.cuda.Stream(on)
+    stream.wait_stream(around)
     try:
-        with torch.cuda.stream(own):
+        with torch.cuda.stream(stream):
             yield
     finally:
-        around.wait_stream(own)
+        around.wait_stream(stream)
 
 
 def device(name: str) -> torch.device:
@@ -82,7 +82,7 @@ def with_device(config: Config) -> Config:
 
 
 def told(name: str) -> str:
-    """Return what to tell people of the device of that name."""
+    """Return a description of the device of that name, for readers."""
     on = device(name)
     kind = torch.cuda.get_device_name(on) if on.type == "cuda" else "the CPU"
     if name != "auto":

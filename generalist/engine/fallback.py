@@ -1,4 +1,4 @@
-"""What fast paths have in common that are tried beside the plain one: one at a time, and told where they fail."""
+"""What fast paths have in common that are tried beside the plain one: one at a time, with a warning where they fail."""
 
 import functools
 import logging

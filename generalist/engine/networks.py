@@ -70,12 +70,12 @@ class FrozenNetwork(nn.Module):
         network = self.network
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._bfloat16):
             if self.viewed == "raw":
-                found: Tensor = network(images)
+                output: Tensor = network(images)
             elif self.viewed == "features":
-                found = network.features(images)
+                output = network.features(images)
             else:
-                found = network.views()[self.viewed](images)
-        return found.float()
+                output = network.views()[self.viewed](images)
+        return output.float()
 
 
 def repeated(

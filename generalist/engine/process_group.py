@@ -1,6 +1,6 @@
 """Several processes that train one expert together: started by torch's launcher, the same batch, some rows each.
 
-Every process makes the whole batch by the same generators and takes its own rows; attacks ask nobody. What is added
+Every process makes the whole batch by the same generators and takes its own rows; attacks share nothing. What is added
 up over processes (gradients, losses, BatchNorm's statistics) is gathered first and added in the order of ranks: then
 all processes hold the same bits, and so does the next run, whatever algorithm the network between them would choose.
 """
@@ -50,8 +50,8 @@ class ProcessGroup:
         if self.size == 1:
             return batch, draw
         rows = self.rows(len(batch))
-        own = Batch(batch.images[rows], batch.labels[rows], batch.ids[rows])
-        return own, PartOfBatch(draw, rows, len(batch))
+        part = Batch(batch.images[rows], batch.labels[rows], batch.ids[rows])
+        return part, PartOfBatch(draw, rows, len(batch))
 
     def share(self, part: Batch, whole: Batch) -> Tensor | None:
         """Return what a mean over the part weighs in the mean over the whole batch, a float32 scalar; None is 1."""
@@ -67,8 +67,10 @@ class ProcessGroup:
             [gradient.reshape(-1) for gradient in gradients] + [torch.stack((loss.float(), correct.float()))]
         )
         total = sum_in_rank_order(self.all_gather(flat))
-        parts = total[:-2].split([own.numel() for own in gradients])
-        torch._foreach_copy_(gradients, [part.view_as(own) for part, own in zip(parts, gradients, strict=True)])
+        parts = total[:-2].split([gradient.numel() for gradient in gradients])
+        torch._foreach_copy_(
+            gradients, [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)]
+        )
         return total[-2], total[-1].round().to(correct.dtype)
 
     def all_gather(self, tensor: Tensor) -> list[Tensor]:
@@ -96,10 +98,10 @@ class ProcessGroup:
         return value  # type: ignore[return-value]  # without an error it is the answer, which may be None
 
     def settle(self, device: torch.device) -> None:
-        """Take a GPU of one's own, where several train on GPUs.
+        """Select a GPU for this process alone, where several train on GPUs.
 
         Raises:
-            BadInput: there are fewer than processes.
+            BadInput: there are fewer GPUs than processes.
         """
         if self.size == 1 or device.type != "cuda":
             return

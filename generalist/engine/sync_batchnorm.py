@@ -20,8 +20,8 @@ def convert_sync_batchnorm(model: Classifier, group: ProcessGroup) -> Classifier
     if group.size > 1:
         for name, module in list(model.named_modules()):
             if type(module) is nn.BatchNorm2d:
-                above, _, own = name.rpartition(".")
-                setattr(model.get_submodule(above), own, SynchronisedBatchNorm(module, group))
+                above, _, attribute = name.rpartition(".")
+                setattr(model.get_submodule(above), attribute, SynchronisedBatchNorm(module, group))
     return model
 
 
@@ -89,15 +89,15 @@ class _Normalise(torch.autograd.Function):
         given, weight, mean, scale, count = ctx.saved_tensors
         gradient = gradient.float()
         normalised = (given.float() - _wide(mean)) * _wide(scale)
-        own = torch.cat((gradient.sum(_PIXELS), (gradient * normalised).sum(_PIXELS)))
-        of_bias, of_weight = own.chunk(2)
-        means = (sum_in_rank_order(ctx.group.all_gather(own)).double() / count).float()
+        sums = torch.cat((gradient.sum(_PIXELS), (gradient * normalised).sum(_PIXELS)))
+        of_bias, of_weight = sums.chunk(2)
+        means = (sum_in_rank_order(ctx.group.all_gather(sums)).double() / count).float()
         constant, slope = means.chunk(2)
-        found = (gradient - _wide(constant) - normalised * _wide(slope)) * _wide(
+        of_given = (gradient - _wide(constant) - normalised * _wide(slope)) * _wide(
             scale if weight is None else scale * weight
         )
         has = weight is not None
-        return found.to(given.dtype), of_weight if has else None, of_bias if has else None, None, None
+        return of_given.to(given.dtype), of_weight if has else None, of_bias if has else None, None, None
 
 
 def _wide(by_channel: Tensor) -> Tensor:

@@ -121,18 +121,18 @@ def attacked(
     ends = [np.zeros((0, *split.images.shape[1:]), dtype=np.float32)]
 
     def tell(images: int) -> None:
-        done, broken = sum(map(len, robust)), sum(int((~own).sum()) for own in robust)
+        done, broken = sum(map(len, robust)), sum(int((~flags).sum()) for flags in robust)
         if watch is not None and len(split):
             watch(AttackProgress(attack.name, images, done / len(split), len(split) - broken, len(split)))
 
     tell(0)
     for index, (images, labels) in enumerate(tiles(split, on), start=first // TILE):
         with engine.arithmetic(on):
-            found = run(searched, images, labels, generator=generator(seed, "evaluation", index, device=on))
+            points = run(searched, images, labels, generator=generator(seed, "evaluation", index, device=on))
             clean = logits_of(network, images).argmax(1) == labels
-            held = clean & ~misclassified(logits_of(network, found), labels)
+            held = clean & ~misclassified(logits_of(network, points), labels)
         natural.append(clean.cpu().numpy())
         robust.append(held.cpu().numpy())
-        ends.append(found.cpu().numpy())
+        ends.append(points.cpu().numpy())
         tell(len(images))
     return np.concatenate(natural), np.concatenate(robust), np.concatenate(ends)

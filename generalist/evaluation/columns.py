@@ -42,10 +42,10 @@ def columns(options: EvaluationOptions, model: Classifier) -> list[Column]:
 
 def attacks(options: EvaluationOptions) -> dict[str, str]:
     """Return the attacks within each threat by name, with their settings; up to a comma, these are a title."""
-    found = {"pgd": described(options.pgd), "cascade": _cascade_described(options.attack, options)}
+    descriptions = {"pgd": described(options.pgd), "cascade": _cascade_described(options.attack, options)}
     if options.extra_attack:
-        found["strongest"] = _cascade_described(" and ".join((options.attack, *STRONGER)), options)
-    return found
+        descriptions["strongest"] = _cascade_described(" and ".join((options.attack, *STRONGER)), options)
+    return descriptions
 
 
 def described(attack: AttackOptions) -> str:
@@ -58,5 +58,5 @@ def described(attack: AttackOptions) -> str:
 
 def _cascade_described(title: str, options: EvaluationOptions) -> str:
     by_queries = "square" in VERSIONS[options.attack].members
-    told = f"{title}, {options.square_queries} queries" if by_queries else title
-    return told if options.precision == "float32" else f"{told}, searched in {options.precision}"
+    description = f"{title}, {options.square_queries} queries" if by_queries else title
+    return description if options.precision == "float32" else f"{description}, searched in {options.precision}"

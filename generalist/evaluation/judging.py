@@ -77,8 +77,8 @@ class Judge:
     def __call__(self, column: Column, tell: Tell | None) -> Judged:
         """Return what a column makes of the images; `tell` is told how far each attack is."""
         attack = {"pgd": self._pgd, "cascade": self._cascade, "strongest": self._strongest}[column.attack]
-        self._before[column] = found = attack(column, tell)
-        return found
+        self._before[column] = judged = attack(column, tell)
+        return judged
 
     def _pgd(self, column: Column, tell: Tell | None) -> Judged:
         options = self._options
@@ -95,43 +95,45 @@ class Judge:
         return Judged(robust, ends)
 
     def _cascade(self, column: Column, tell: Tell | None) -> Judged:
-        found = self._autoattacked(column, self.split, None, tell)
-        ends = found.adversarial.cpu().numpy()
+        result = self._autoattacked(column, self.split, None, tell)
+        ends = result.adversarial.cpu().numpy()
         # A mistake is not robust, also where the last bit of a logit decided differently in a batch of another size.
-        robust = self._robust(column, found, self.split) & self.right
+        robust = self._robust(column, result, self.split) & self.right
         if column.view != DECISION:
             return Judged(robust, ends)
-        fooled_by = ["" if held else attack or "clean" for held, attack in zip(robust, found.fooled_by, strict=True)]
-        arrays = {"margin": found.margins.cpu().numpy(), "fooled_by": np.array(fooled_by, dtype=np.str_)}
-        return Judged(robust, ends, arrays, found.flag_counts)
+        fooled_by = ["" if held else attack or "clean" for held, attack in zip(robust, result.fooled_by, strict=True)]
+        arrays = {"margin": result.margins.cpu().numpy(), "fooled_by": np.array(fooled_by, dtype=np.str_)}
+        return Judged(robust, ends, arrays, result.flag_counts)
 
     def _strongest(self, column: Column, tell: Tell | None) -> Judged:
         """Attack what the cascade left."""
         before = self._before[replace(column, attack="cascade")]
         left, robust, ends = before.robust, before.robust.copy(), before.ends.copy()
         survivors = Split(self.split.images[left], self.split.labels[left])
-        found = self._autoattacked(column, survivors, STRONGER, tell)
-        robust[left], ends[left] = self._robust(column, found, survivors), found.adversarial.cpu().numpy()
+        result = self._autoattacked(column, survivors, STRONGER, tell)
+        robust[left], ends[left] = self._robust(column, result, survivors), result.adversarial.cpu().numpy()
         return Judged(robust, ends)
 
-    def _robust(self, column: Column, found: AutoAttackResult, split: Split) -> Flags:
+    def _robust(self, column: Column, result: AutoAttackResult, split: Split) -> Flags:
         """Return which images stand, by the decision: a cascade on another view knows when that view is broken."""
         if column.view == DECISION:
-            return found.robust.cpu().numpy()
+            return result.robust.cpu().numpy()
         labels = torch.from_numpy(np.array(split.labels)).to(self._on)
-        parts = zip(found.adversarial.split(TILE), labels.split(TILE), strict=True)
+        parts = zip(result.adversarial.split(TILE), labels.split(TILE), strict=True)
         with engine.arithmetic(self._on):
             broken = [
-                misclassified(logits_of(self._network, own), their).cpu().numpy() for own, their in parts if len(own)
+                misclassified(logits_of(self._network, points), targets).cpu().numpy()
+                for points, targets in parts
+                if len(points)
             ]
         return ~np.concatenate([np.zeros(0, dtype=np.bool_), *broken])
 
     def _predicted(self) -> NDArray[np.int64]:
         with engine.arithmetic(self._on):
-            found = [
+            predictions = [
                 logits_of(self._network, images).argmax(1).cpu().numpy() for images, _ in tiles(self.split, self._on)
             ]
-        return np.concatenate([np.zeros(0, dtype=np.int64), *found])
+        return np.concatenate([np.zeros(0, dtype=np.int64), *predictions])
 
     def _autoattacked(
         self, column: Column, split: Split, attacks: tuple[str, ...] | None, tell: Tell | None
@@ -141,7 +143,7 @@ class Judge:
         name = hashlib.sha256(repr((attacks, str(threat), column.name, self._rows)).encode()).hexdigest()[:16]
         state = None if self._states is None else self._states / f"{name}.safetensors"
 
-        def found() -> AutoAttackResult:
+        def verdicts() -> AutoAttackResult:
             return autoattack(
                 self._model if column.view == DECISION else _Seen(self._model, column.view),
                 images,
@@ -154,11 +156,11 @@ class Judge:
             )
 
         try:
-            return found()
+            return verdicts()
         except StateLost:
             assert state is not None  # which was damaged, or that of another evaluation
             set_aside(state)
-            return found()
+            return verdicts()
 
 
 class _Seen(nn.Module):

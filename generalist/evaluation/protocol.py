@@ -51,7 +51,7 @@ def code_behind(threats: Iterable[ThreatOptions], attacks: Iterable[str], networ
 
 
 def subset(split: Split, options: EvaluationOptions) -> Split:
-    """Return the images that are evaluated, the same for every learner; where classes are left out, that is told."""
+    """Return the images that are evaluated, the same for every learner; log a warning where classes are left out."""
     if options.images == "all" or options.images >= len(split):
         return split
     positions = evaluated_positions(split, options)

@@ -76,14 +76,14 @@ def attack_shard(
     for column in asked:
         threat = str(threat_from(column.threat))
         through = threat if column.view == DECISION else f"{threat} through {column.view}"
-        found = judge(column, None if watch is None else partial(watch, through))
-        arrays |= {f"{threat}/{column.name}": found.robust}
-        arrays |= {f"{threat}/{name}": array for name, array in found.arrays.items()}
-        if found.flag_counts is not None:
-            doubts[threat] = found.flag_counts
+        judged = judge(column, None if watch is None else partial(watch, through))
+        arrays |= {f"{threat}/{column.name}": judged.robust}
+        arrays |= {f"{threat}/{name}": array for name, array in judged.arrays.items()}
+        if judged.flag_counts is not None:
+            doubts[threat] = judged.flag_counts
         if column.threat == asked[0].threat:
-            moved = right if column == asked[0] else right & ~found.robust
-            adversarial = np.where(moved[:, None, None, None], found.ends, adversarial)
+            moved = right if column == asked[0] else right & ~judged.robust
+            adversarial = np.where(moved[:, None, None, None], judged.ends, adversarial)
     return Shard(arrays, tuple(dict.fromkeys(column.name for column in asked)), doubts, adversarial)
 
 

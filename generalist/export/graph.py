@@ -22,7 +22,7 @@ OLDEST_OPSET = 18  # the exporter writes 18 and converts; to 17 there is no conv
 class Deployed(nn.Module):
     """The rule that is deployed, in eval mode: images [batch, channels, height, width] to logits [batch, classes].
 
-    It works on a copy: the classifier's mode and weights stay its owner's business.
+    It works on a copy: the classifier's mode and weights stay as they are.
     """
 
     def __init__(self, model: Classifier) -> None:
@@ -78,8 +78,8 @@ def _traced(model: Classifier, opset: int) -> onnx.ModelProto:
         )
     assert program is not None  # which it is for the older exporter alone
     proto = program.model_proto
-    found = {entry.domain: entry.version for entry in proto.opset_import}
-    if found != {"": opset}:  # the exporter keeps its own version where the conversion fails, and only logs it
+    versions = {entry.domain: entry.version for entry in proto.opset_import}
+    if versions != {"": opset}:  # the exporter keeps its own version where the conversion fails, and only logs it
         raise BadInput(f"export.opset is {opset}, but torch could not convert this model to it: choose {OLDEST_OPSET}")
     return proto
 

@@ -144,6 +144,6 @@ def of_others(made: Any, path: Path, shape: tuple[int, int, int] | None) -> Inte
 
 
 def _described(parts: Sequence[Any]) -> str:
-    told = ", ".join(f"{part.name} {part.type} {part.shape}" for part in parts[:6])
+    description = ", ".join(f"{part.name} {part.type} {part.shape}" for part in parts[:6])
     more = f" and {len(parts) - 6} more" if len(parts) > 6 else ""
-    return first_line(ValueError(" ".join(told.split()))) + more
+    return first_line(ValueError(" ".join(description.split()))) + more

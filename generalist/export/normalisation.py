@@ -14,8 +14,8 @@ from generalist.significance import mcnemar
 SAMPLE = 500
 """Images, at most, on which normalisations are compared."""
 _LEVEL = 0.01  # of the paired tests together
-_LARGE, _LARGE_LEVEL = 0.1, 0.05  # such a rise is told at another level: a few dozen images can't show it at the first
-_FLAT = 1e-3  # a standard deviation that nobody divides by
+_LARGE, _LARGE_LEVEL = 0.1, 0.05  # such a rise has another level: a few dozen images can't show it at the first
+_FLAT = 1e-3  # a standard deviation too small to divide by
 _BEYOND = 1e6  # of any pixel
 
 
@@ -81,15 +81,15 @@ def doubt(model: Runtime, given: Normalisation, images: Float32, labels: NDArray
     """
     others = {**USUAL, "that of these images": _own(images)}
     right = _right(model, given, images, labels)
-    found = {name: _right(model, other, images, labels) for name, other in others.items()}
-    name = max(found, key=lambda name: int(found[name].sum()))
-    gained, lost = int((found[name] & ~right).sum()), int((right & ~found[name]).sum())
+    right_by_name = {name: _right(model, other, images, labels) for name, other in others.items()}
+    name = max(right_by_name, key=lambda name: int(right_by_name[name].sum()))
+    gained, lost = int((right_by_name[name] & ~right).sum()), int((right & ~right_by_name[name]).sum())
     large = gained - lost > _LARGE * len(labels)
     if mcnemar(gained, lost) >= (_LARGE_LEVEL if large else _LEVEL / len(others)):
         return None
     return (
         f"warning: {model.path} classifies {100 * right.mean():.1f} % of {len(labels)} images correctly, and"
-        f" {100 * found[name].mean():.1f} % with another normalisation ({name}): did you mean {others[name]}?"
+        f" {100 * right_by_name[name].mean():.1f} % with another normalisation ({name}): did you mean {others[name]}?"
     )
 
 
@@ -98,7 +98,9 @@ def _own(images: Float32) -> Normalisation:
     mean, std = images.mean(axis=(0, 2, 3), dtype=np.float64), images.std(axis=(0, 2, 3), dtype=np.float64)
     if std.min() < _FLAT:
         return NONE
-    return Normalisation(tuple(round(float(own), 4) for own in mean), tuple(round(float(own), 4) for own in std))
+    return Normalisation(
+        tuple(round(float(value), 4) for value in mean), tuple(round(float(value), 4) for value in std)
+    )
 
 
 def _right(model: Runtime, other: Normalisation, images: Float32, labels: NDArray[np.int64]) -> NDArray[np.bool_]:

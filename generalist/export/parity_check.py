@@ -73,12 +73,12 @@ def check_parity(
         raise ValueError("parity needs at least one image")
     runtime, rule = Runtime(path, threads=threads, on=on), Deployed(model)
     pairs = [(_by_torch(rule, tile), runtime(tile.numpy())) for tile in _tiles(images, adversarial)]
-    expected, found = (np.concatenate(side) for side in zip(*pairs, strict=True))
-    finite = np.isfinite(expected).all(axis=1) & np.isfinite(found).all(axis=1)
-    agree = finite & (expected.argmax(axis=1) == found.argmax(axis=1))
+    expected, actual = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    finite = np.isfinite(expected).all(axis=1) & np.isfinite(actual).all(axis=1)
+    agree = finite & (expected.argmax(axis=1) == actual.argmax(axis=1))
     return Parity(
         n=len(expected),
-        max_difference=float(np.abs(expected - found)[finite].max(initial=0.0)),
+        max_difference=float(np.abs(expected - actual)[finite].max(initial=0.0)),
         largest_logit=float(np.abs(expected)[finite].max(initial=0.0)),
         disagreements=int((~agree).sum()),
         tolerance=tolerance,

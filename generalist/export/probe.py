@@ -28,7 +28,7 @@ _FEW = 2  # images for a model that takes any number: more than one, as its logi
 
 @dataclass(frozen=True)
 class ProbeReport:
-    """What a trial tells.
+    """What a trial shows.
 
     Attributes:
         classes: number of logits.
@@ -72,13 +72,13 @@ def probe_model(
                 f"{path} gives no logits for its first images within {limit:g} s: its graph may have a loop that never"
                 " ends; export it again"
             ) from None
-    told = done.stdout.decode(errors="replace").splitlines()
-    if done.returncode or not told:
+    lines = done.stdout.decode(errors="replace").splitlines()
+    if done.returncode or not lines:
         raise BadInput(
             f"{path} ends the process that runs it (exit code {done.returncode}), as where it takes all memory: export"
             " a smaller one"
         )
-    answer = json.loads(told[-1])
+    answer = json.loads(lines[-1])
     if "refused" in answer:
         raise BadInput(answer["refused"])
     return ProbeReport(int(answer["classes"]), float(answer["seconds"]))
@@ -100,14 +100,14 @@ def _main(asked: dict[str, Any], content: bytes) -> dict[str, Any]:
         return {"refused": str(error)}
     except REFUSALS as error:
         return {"refused": f"{path} fails on its first images ({first_line(error)}): export it again"}
-    found = list(np.shape(logits))
-    if len(found) != 2 or found[0] != count or found[1] != (interface.classes or found[1]) or not found[1]:
+    sizes = list(np.shape(logits))
+    if len(sizes) != 2 or sizes[0] != count or sizes[1] != (interface.classes or sizes[1]) or not sizes[1]:
         expected = [count, interface.classes or "classes"]
         return {
-            "refused": f"{path} gives logits {found} for {count} images, expected {expected}: export it with one row of"
+            "refused": f"{path} gives logits {sizes} for {count} images, expected {expected}: export it with one row of"
             " logits for each image"
         }
-    return {"classes": found[1], "seconds": seconds}
+    return {"classes": sizes[1], "seconds": seconds}
 
 
 def _bound(limit: float) -> None:

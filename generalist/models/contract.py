@@ -155,12 +155,12 @@ def build(options: ModelOptions, shape: ImageShape) -> Classifier:
 
 def _check_memory(model: Classifier, name: str) -> None:
     """Check that memory suffices, before a network on the meta device is given it."""
-    needed = sum(own.numel() * own.element_size() for own in (*model.parameters(), *model.buffers()))
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > there:
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers()))
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > memory:
         raise BadInput(
             f"a {name} of these options needs {needed / 2**30:,.0f} GiB for its weights, and this machine has"
-            f" {there / 2**30:,.0f} GiB: choose a smaller one"
+            f" {memory / 2**30:,.0f} GiB: choose a smaller one"
         )
 
 

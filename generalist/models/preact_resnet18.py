@@ -14,7 +14,7 @@ class PreActResNet18(Architecture):
     """Four stages of two pre-activation blocks (He et al. 2016b), with the paper's bn and relu after the last.
 
     11,172,170 parameters at width 64 for 10 classes of RGB images, as in the robust-overfitting code of
-    Rice et al. (2020); the form without the last bn, which also goes round, has 11,171,146.
+    Rice et al. (2020); the form without the last bn, which is also in use, has 11,171,146.
     """
 
     name: Literal["preact_resnet18"]

@@ -46,20 +46,20 @@ class Panel:
 
 def by_expert(history: History) -> dict[str, list[EpochRecord]]:
     """Return the epochs of each expert, in order."""
-    found: dict[str, list[EpochRecord]] = {}
+    epochs: dict[str, list[EpochRecord]] = {}
     for record in sorted(history.epochs, key=lambda record: record.epoch):
-        found.setdefault(record.expert, []).append(record)
-    return found
+        epochs.setdefault(record.expert, []).append(record)
+    return epochs
 
 
 def measured(history: History) -> dict[str, list[tuple[int, Measured]]]:
     """Return each learner on the validation split, the global learner last: (epoch, accuracies) wherever measured."""
-    found = {
+    series = {
         name: [(r.epoch, r.validation) for r in records if r.validation is not None]
         for name, records in by_expert(history).items()
     }
     course: Sequence[GlobalRecord] = sorted(history.course, key=lambda record: record.epoch)
-    return found | ({GLOBAL: [(r.epoch, r.validation) for r in course]} if course else {})
+    return series | ({GLOBAL: [(r.epoch, r.validation) for r in course]} if course else {})
 
 
 def legend(history: History, looks: Mapping[str, LearnerStyle]) -> list[tuple[Markup, str]]:
@@ -113,8 +113,8 @@ def accuracies(
     rounds = {r.epoch for r in history.rounds}
     ringed = 100 * KINDS[kind](chosen.validation).value
     everything = [ringed]
-    for name, found in measured(history).items():
-        points = [(epoch, 100 * KINDS[kind](m).value) for epoch, m in found]
+    for name, series in measured(history).items():
+        points = [(epoch, 100 * KINDS[kind](m).value) for epoch, m in series]
         everything += [value for _, value in points]
         line(axes, points, looks[name], marked=rounds if name == GLOBAL else ())
     ring(axes, float(chosen.epoch), ringed)

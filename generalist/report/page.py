@@ -37,8 +37,8 @@ def build(
         evaluation: what was measured on the test split.
         gallery: test images to show; none is fine.
         config: the resolved configuration.
-        commands: what it does to command line, for readers who want to reproduce this.
-        lineage: what to value (digests, versions, commit), to trace what this came from.
+        commands: command lines by what they do, for readers who want to reproduce this.
+        lineage: digests, versions and commit by name, to trace what this came from.
     """
     look = learner_styles([*config.experts, *evaluation.learners])
     attack = attack_in_words(config.evaluation.selection_attack, config.evaluation.threats[0])
@@ -88,10 +88,10 @@ def _environment() -> Environment:
 
 def _numbers(history: History) -> dict[int, dict[str, tuple[float | None, Measured | None]]]:
     """Return training loss and validation accuracies by epoch and learner, where there are any."""
-    found: dict[int, dict[str, tuple[float | None, Measured | None]]] = {}
+    numbers: dict[int, dict[str, tuple[float | None, Measured | None]]] = {}
     for name, records in by_expert(history).items():
         for record in records:
-            found.setdefault(record.epoch, {})[name] = (record.loss, record.validation)
+            numbers.setdefault(record.epoch, {})[name] = (record.loss, record.validation)
     for course in history.course:
-        found.setdefault(course.epoch, {})["global"] = (None, course.validation)
-    return dict(sorted(found.items()))
+        numbers.setdefault(course.epoch, {})["global"] = (None, course.validation)
+    return dict(sorted(numbers.items()))

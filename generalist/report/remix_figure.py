@@ -73,7 +73,7 @@ def _draw(
     axes.plot(x, y, "D", markersize=7, **hollow, label="as trained, by both", zorder=3)
     ring(axes, *place(chosen.validation), label=f"chosen: {chosen.label}, with 95 % intervals")
     mixtures = [*sweep.mixtures, *judged.mixtures]
-    framed(axes, [*(place(own.validation) for own in mixtures), *corners(*intervals)])
+    framed(axes, [*(place(mixture.validation) for mixture in mixtures), *corners(*intervals)])
     axes.legend(loc="upper left", bbox_to_anchor=(-0.12, -0.14), frameon=False)
     _name(axes, sweep.mixtures)
 
@@ -84,12 +84,12 @@ def _name(axes: Axes, mixtures: Sequence[Mixture]) -> None:
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     middle = sum(place(mixture.validation)[0] for mixture in mixtures) / len(mixtures)
     taken: list[tuple[float, float]] = []
-    for own in (own for own in mixtures if own.label):
-        x, y = place(own.validation)
+    for mixture in (mixture for mixture in mixtures if mixture.label):
+        x, y = place(mixture.validation)
         room = (x - left if x < middle else right - x) > WORDS * (right - left)
         side = -1.0 if (x < middle) == room else 1.0
         if any(other == side and abs(y - height) < LINE * (top - bottom) for other, height in taken):
             side = -side
         taken.append((side, y))
         where: dict[str, Any] = {"offset": (10.0 * side, -4.0), "ha": "right" if side < 0 else "left"}
-        note(axes, own.label, (x, y), **where, fontsize=SMALL, path_effects=halo, zorder=5)
+        note(axes, mixture.label, (x, y), **where, fontsize=SMALL, path_effects=halo, zorder=5)

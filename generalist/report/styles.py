@@ -42,7 +42,7 @@ class LearnerStyle:
 def learner_styles(names: Iterable[str]) -> dict[str, LearnerStyle]:
     """Return a look per learner, by its order; colours repeat after four experts, with another dash and no end."""
     experts = [name for name in dict.fromkeys(names) if name != GLOBAL]
-    found = {
+    styles = {
         name: LearnerStyle(
             f"{name} expert",
             EXPERTS[index % len(EXPERTS)],
@@ -51,7 +51,7 @@ def learner_styles(names: Iterable[str]) -> dict[str, LearnerStyle]:
         )
         for index, name in enumerate(experts)
     }
-    return found | {GLOBAL: LearnerStyle("global learner", INK, "-", "o")}
+    return styles | {GLOBAL: LearnerStyle("global learner", INK, "-", "o")}
 
 
 def percent(share: float, digits: int = 1) -> str:

@@ -128,8 +128,8 @@ def swatch(*lines: Mapping[str, Any], place: str) -> Markup:
 
 def shares(values: Iterable[float]) -> tuple[float, float]:
     """Return the limits of an axis around some percentages: inside 0 to 100, at least 2 apart."""
-    found = list(values) or [0.0, 100.0]
-    low, high = min(found), max(found)
+    numbers = list(values) or [0.0, 100.0]
+    low, high = min(numbers), max(numbers)
     margin = max(0.06 * (high - low), 2 - (high - low) / 2)
     return max(0.0, low - margin), min(100.0, high + margin)
 
@@ -166,7 +166,7 @@ def _inline(
 
 
 def _cleaned(node: ElementTree.Element) -> ElementTree.Element:
-    """Return the element as HTML has it, without names of spaces, and without what a page does not need.
+    """Return the element as HTML has it, without namespaces, and without what a page does not need.
 
     That is: metadata; styles for every element of the page (they stand in its style sheet); ids of groups
     (the same in each chart); clipping (nothing is drawn outside the axes).

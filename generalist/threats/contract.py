@@ -51,7 +51,7 @@ class Ball(ABC):
     def of(self, rows: Tensor) -> Self:
         """Return the balls around some of the images, by indices."""
         part = copy.copy(self)
-        vars(part).update({name: own[rows] for name, own in vars(self).items() if isinstance(own, Tensor)})
+        vars(part).update({name: tensor[rows] for name, tensor in vars(self).items() if isinstance(tensor, Tensor)})
         return part
 
     @staticmethod

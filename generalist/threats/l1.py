@@ -98,6 +98,6 @@ def _threshold(
     turns = turns.gather(1, order)
     slopes, sums = turns.cumsum(1), (turns * corners).cumsum(1)
     last = ((sums - slopes * corners) < radius).sum(1, keepdim=True).sub_(1).clamp_min_(0)
-    found = (sums.gather(1, last) - radius) / slopes.gather(1, last).clamp_min_(1)
+    threshold = (sums.gather(1, last) - radius) / slopes.gather(1, last).clamp_min_(1)
     fits = torch.minimum(size, room).sum(1, keepdim=True) <= radius
-    return torch.where(fits, 0, torch.minimum(found.clamp_min_(0), corners[:, :1]))
+    return torch.where(fits, 0, torch.minimum(threshold.clamp_min_(0), corners[:, :1]))

@@ -37,7 +37,7 @@ class Version:
 
     Attributes:
         members: the attacks, cheapest first.
-        restarts, targets, steps, fab_steps, queries: see `setting.AutoAttackConfig`; queries by the caller where None.
+        restarts, targets, steps, fab_steps, queries: see `AutoAttackConfig`; queries by the caller where None.
         draws: passes behind a gradient, for models that draw random numbers; 1 for others.
     """
 

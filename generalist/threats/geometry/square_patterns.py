@@ -133,8 +133,8 @@ class Bumps(Pattern):
         """
         ball = self.ball.of(rows)
         offsets = points - ball.images
-        there, in_both = offsets * gain, offsets * touched
-        fresh = there.div_(self.norms(there)).add_(bump)
+        in_bump, in_both = offsets * gain, offsets * touched
+        fresh = in_bump.div_(self.norms(in_bump)).add_(bump)
         eps, order = self.ball.eps, self.order
         unused = (eps**order - self.norms(offsets).pow(order).sum(dim=1, keepdim=True)).clamp_min_(0)
         budget = (self.norms(in_both).pow(order) + unused / offsets.shape[1]).pow(1 / order)
