@@ -49,7 +49,7 @@ def check_database(database: Path) -> None:
         with room.open("wb") as file:  # a transaction's journal lies beside it, too
             file.write(b"0" * _ROOM)
     except OSError as error:
-        raise BadInput(_of_system(error, str(database)) or f"{room} can't be written ({error.strerror})") from None
+        raise BadInput(_system_message(error, str(database)) or f"{room} can't be written ({error.strerror})") from None
     finally:
         room.unlink(missing_ok=True)
 
@@ -59,7 +59,7 @@ def connect_once(address: str) -> None:
 
     Raises:
         TimeoutError: it doesn't answer in time.
-        Exception: whatever SQLAlchemy or the driver raises.
+        Exception: what SQLAlchemy or the driver raises.
     """
 
     def ask() -> None:
@@ -73,23 +73,23 @@ def connect_once(address: str) -> None:
 
 
 def sentence(error: BaseException, which: str) -> str | None:
-    """Return what a failure of a database comes to for people, whoever wrapped it; None for any other failure.
+    """Return what a failure of a database comes to for people, however it was wrapped; None for any other failure.
 
     Args:
         error: with all that it came from.
         which: the database, as far as is known.
     """
     for cause in causes(error):
-        if isinstance(cause, OSError) and (told := _of_system(cause, which)):
-            return told
+        if isinstance(cause, OSError) and (message := _system_message(cause, which)):
+            return message
         if isinstance(cause, sqlite3.Error):
-            for sign, told in _SIGNS.items():
+            for sign, template in _SIGNS.items():
                 if sign in str(cause):
-                    return told.format(which=which)
+                    return template.format(which=which)
     return None
 
 
-def _of_system(error: OSError, which: str) -> str | None:
+def _system_message(error: OSError, which: str) -> str | None:
     if error.errno not in _FULL:
         return None
     where = error.filename or which

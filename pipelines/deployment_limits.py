@@ -1,4 +1,4 @@
-"""What a deployment's parameters may reach: they come from whoever may ask Prefect's server for a run."""
+"""What a deployment's parameters may reach: they come from all who may ask Prefect's server for a run."""
 
 import os
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ def check_within(path: Path, workspace: Workspace) -> Path:
     Raises:
         BadInput: it leads out of the project, and `GENERALIST_PATHS` doesn't say `anywhere`.
     """
-    return _checked(path, workspace, (workspace.here,), "outside of the project, which the deployment may not leave")
+    return _check(path, workspace, (workspace.here,), "outside of the project, which the deployment may not leave")
 
 
 def check_below(path: Path, workspace: Workspace) -> Path:
@@ -28,7 +28,7 @@ def check_below(path: Path, workspace: Workspace) -> Path:
         BadInput: it does not lie in the folders for that, and `GENERALIST_PATHS` doesn't say `anywhere`.
     """
     folders = (workspace.runs, workspace.tuning)
-    return _checked(path, workspace, folders, "not in the folders that the deployment writes to")
+    return _check(path, workspace, folders, "not in the folders that the deployment writes to")
 
 
 def configuration(
@@ -53,26 +53,26 @@ def configuration(
     path = None if preset else Path(params) if params else workspace.params
     config = load(path, preset=preset or None, overrides=overrides)
     if not trusted and overrides:
-        for place in _places(config) - _before(path, preset):
+        for place in _paths_in(config) - _paths_in_file(path, preset):
             check_within(Path(place).expanduser(), workspace)
     return config
 
 
-def _places(config: Config) -> set[str]:
+def _paths_in(config: Config) -> set[str]:
     """Return paths in a configuration."""
-    found = (getattr(config.data, "path", None), config.training.initial_weights)
-    return {str(place) for place in found if place is not None}
+    paths = (getattr(config.data, "path", None), config.training.initial_weights)
+    return {str(place) for place in paths if place is not None}
 
 
-def _before(path: Path | None, preset: str | None) -> set[str]:
+def _paths_in_file(path: Path | None, preset: str | None) -> set[str]:
     """Return those that stand in the file, which is the project's own."""
     try:
-        return _places(load(path, preset=preset or None))
+        return _paths_in(load(path, preset=preset or None))
     except BadInput:  # the overrides mend it
         return set()
 
 
-def _checked(path: Path, workspace: Workspace, folders: tuple[Path, ...], fault: str) -> Path:
+def _check(path: Path, workspace: Workspace, folders: tuple[Path, ...], fault: str) -> Path:
     place = (workspace.here / path).resolve()
     inside = any(place.is_relative_to(folder.resolve()) for folder in folders)
     if os.environ.get(PATHS) != "anywhere" and not inside:

@@ -1,4 +1,4 @@
-"""Runs a module whose process group ends with whoever started it, also where that was killed; and starts such ones.
+"""Runs a module whose process group ends with the process that started it, even a killed one; and starts such modules.
 
 python -m pipelines.end_with_parent MODULE ARGUMENT..., with a pipe as standard input that its parent keeps open.
 """
@@ -52,7 +52,7 @@ class Child:
             BadInput: the log can't be written.
         """
         self.name, self.log = name, log
-        with nullcontext() if log is None else _begun(log) as output:
+        with nullcontext() if log is None else _open_log(log) as output:
             self._process = subprocess.Popen(  # noqa: S603  modules of ours
                 [sys.executable, "-m", "pipelines.end_with_parent", *module],
                 cwd=folder,
@@ -106,7 +106,7 @@ class Child:
         return False
 
 
-def _begun(log: Path) -> BinaryIO:
+def _open_log(log: Path) -> BinaryIO:
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         return log.open("wb")
@@ -117,7 +117,7 @@ def _begun(log: Path) -> BinaryIO:
 def _follow_parent() -> None:
     """Kill this process's group once the other end of its input is closed, which a process's death does for certain.
 
-    Children of children go, too. Nobody asks them to end: who was killed had no time to ask either.
+    Children of children end, too. They are not asked to: a process that was killed could not ask them either.
     """
 
     def wait() -> None:

@@ -61,7 +61,7 @@ class _Here:
 _here: ContextVar[_Here | None] = ContextVar("here", default=None)
 
 
-def _present() -> _Here:
+def _current_caller() -> _Here:
     """Return who follows this flow run. Apart from the flow, which Prefect pickles with the globals that it names."""
     return _here.get() or _Here(Progress(write=get_run_logger().info), trusted=False)
 
@@ -86,24 +86,24 @@ def generalist_flow(
         params: a configuration file instead of the project's.
         outputs: folder of the results; by default runs/ID, ID being the flow run's.
     """
-    here = _present()
+    caller = _current_caller()
     end_in_time(partial(flow_runs.stopped, UUID(flow_run.id)))
     try:
         workspace = Workspace.find()
         flow_runs.begin(workspace, UUID(flow_run.id))
         config = deployment_limits.configuration(
-            workspace, params=params, preset=preset, overrides=overrides, trusted=here.trusted
+            workspace, params=params, preset=preset, overrides=overrides, trusted=caller.trusted
         )
-        target = Results(here.folder(outputs, workspace))
+        target = Results(caller.folder(outputs, workspace))
         check_target(target, workspace)
         flow_runs.rename(UUID(flow_run.id), run_name(config))
         with writing(target, workspace) as staged, flow_runs.untagged():
-            return _run(config, workspace, staged, target, here.watch)
+            return _run(config, workspace, staged, target, caller.watch)
     except BadInput as error:
-        here.failed(error)
+        caller.failed(error)
         return Failed(message=str(error), data=error)  # the sentence alone, where raising would show a traceback
     except BaseException as error:
-        here.failed(error)
+        caller.failed(error)
         raise
 
 
@@ -116,34 +116,36 @@ def run(
     outputs: Path,
     task_runner: TaskRunner[Any] | None = None,
 ) -> dict[str, str]:
-    """Run the flow in this process with somebody watching; `task_runner` says where its tasks run, by default threads.
+    """Run the flow in this process with a listener; `task_runner` says where its tasks run, by default in threads.
 
     Raises:
         BadInput: something a user can mend.
     """
-    here = _Here(watch, trusted=True)
-    token = _here.set(here)
+    caller = _Here(watch, trusted=True)
+    token = _here.set(caller)
     try:
         with flow_runs.announced(Workspace.find()):
-            own = generalist_flow if task_runner is None else generalist_flow.with_options(task_runner=task_runner)
-            state = own(
+            training_flow = (
+                generalist_flow if task_runner is None else generalist_flow.with_options(task_runner=task_runner)
+            )
+            state = training_flow(
                 preset=preset,
                 overrides=overrides,
                 params=None if params is None else str(params),
                 outputs=str(outputs),
                 return_state=True,
             )
-        if isinstance(here.failure, BadInput):
-            raise here.failure
+        if isinstance(caller.failure, BadInput):
+            raise caller.failure
         result = state.result()
         assert not isinstance(result, State)  # Prefect puts the state that a flow returns in place of its own
         return result
     except Exception:
-        if here.failure is not None:  # Prefect may have failed to tell of it, too
-            raise here.failure from here.failure.__cause__
+        if caller.failure is not None:  # Prefect may have failed to tell of it, too
+            raise caller.failure from caller.failure.__cause__
         raise
     finally:
-        here.close()
+        caller.close()
         _here.reset(token)
 
 

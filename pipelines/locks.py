@@ -20,19 +20,19 @@ def alone(folder: Path, name: str, who: str, does: str) -> Iterator[None]:
     Args:
         folder: of the project's locks.
         name: the lock's.
-        who: the holder, such as `training`; what it `does` makes a sentence of it, for whoever comes second.
+        who: the holder, such as `training`; what it `does` makes a sentence of it, for a process that comes second.
         does: such as `is writing outputs/`.
 
     Raises:
         BadInput: another process holds it: which, and for how long.
     """
-    # Beside the lock: opening a lock file may empty it, whoever holds it.
-    note = _made(folder) / f"{name}.pid"
+    # Beside the lock: opening a lock file may empty it, even while it is held.
+    note = _make_folder(folder) / f"{name}.pid"
     lock = FileLock(folder / f"{name}.lock", timeout=0)
     try:
         lock.acquire()
     except Timeout:
-        raise BadInput(_busy(who, does, note)) from None
+        raise BadInput(_busy_message(who, does, note)) from None
     try:
         note.write_text(str(os.getpid()), encoding="ascii")
         yield
@@ -44,7 +44,7 @@ def alone(folder: Path, name: str, who: str, does: str) -> Iterator[None]:
 @contextmanager
 def one_at_a_time(folder: Path, what: str) -> Iterator[None]:
     """Wait until no other process or thread does `what` by these locks, then do it."""
-    with FileLock(_made(folder) / f"{what}.lock"):
+    with FileLock(_make_folder(folder) / f"{what}.lock"):
         yield
 
 
@@ -71,7 +71,7 @@ class Alive:
     """
 
     def __init__(self, folder: Path, kind: str) -> None:
-        self.path = _made(folder) / f"{kind}-{uuid.uuid4().hex}.lock"
+        self.path = _make_folder(folder) / f"{kind}-{uuid.uuid4().hex}.lock"
         self._lock = FileLock(self.path, thread_local=False)  # any thread may close it
         self._lock.acquire()
 
@@ -87,7 +87,7 @@ def busy(who: str, does: str, *, pid: int, seconds: float) -> str:
     return f"another {who} (process {pid}, for {lasting}) {does}; wait for it, or stop it with kill {pid}"
 
 
-def _busy(who: str, does: str, note: Path) -> str:
+def _busy_message(who: str, does: str, note: Path) -> str:
     try:
         pid, since = int(note.read_text(encoding="ascii")), note.stat().st_mtime
     except (FileNotFoundError, ValueError):  # it has just begun, or is just ending
@@ -95,7 +95,7 @@ def _busy(who: str, does: str, note: Path) -> str:
     return busy(who, does, pid=pid, seconds=time.time() - since)
 
 
-def _made(folder: Path) -> Path:
+def _make_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -65,7 +65,7 @@ class Progress:
         """Show that an expert finished an epoch."""
         with self._lock:
             self._seconds[record.expert].append(record.seconds)
-            left = self._left(record, total_epochs)
+            left = self._time_left(record, total_epochs)
             if self._bars is not None:
                 self._move(self._bars, record, total_epochs, left)
                 return
@@ -87,18 +87,20 @@ class Progress:
     def attack(self, learner: str, standing: AttackProgress) -> None:
         """Show that an attack on a learner began, or went on; a learner is under one attack at a time."""
         with self._lock:
-            self._put_training_away()
+            self._remove_training_bars()
             before = self._attacks.get(learner)
             if before is not None and before.last.attack != standing.attack:
                 self._end(learner, before)  # its last runs had no images left
-            own = self._attacks.setdefault(learner, _Attack(standing, self._clock(), self._paces.get(standing.attack)))
-            own.go_on(standing, self._clock())
+            attack = self._attacks.setdefault(
+                learner, _Attack(standing, self._clock(), self._paces.get(standing.attack))
+            )
+            attack.go_on(standing, self._clock())
             if standing.done >= 1:
-                self._end(learner, own)
+                self._end(learner, attack)
             elif self._bars is not None:
-                self._show(self._bars, learner, own)
+                self._show(self._bars, learner, attack)
             else:
-                self._tell(learner, own)
+                self._write_attack(learner, attack)
 
     def say(self, text: str) -> None:
         """Show that a step began or ended."""
@@ -109,7 +111,7 @@ class Progress:
         with suppress(OSError):  # a log on a full disk is no reason to stop a training
             self._console.print(lines(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
-    def _put_training_away(self) -> None:
+    def _remove_training_bars(self) -> None:
         if self._bars is not None:
             for line in self._lines.values():
                 self._bars.remove_task(line)
@@ -129,14 +131,14 @@ class Progress:
             attack.line = bars.add_task(title, total=1.0, told=attack.standing, left=left)
         bars.update(attack.line, completed=attack.last.done, told=attack.standing)
 
-    def _tell(self, learner: str, attack: "_Attack") -> None:
+    def _write_attack(self, learner: str, attack: "_Attack") -> None:
         if self._clock() >= self._told.get(learner, -self._every) + self._every:
             self._told[learner] = self._clock()
             left = attack.left(self._clock())
             done = f"{learner}: {attack.last.attack}: {100 * attack.last.done:.0f} %, {attack.standing}"
             self._write(f"{done}, {left}" if left else done)
 
-    def _left(self, record: EpochRecord, total_epochs: int) -> str:
+    def _time_left(self, record: EpochRecord, total_epochs: int) -> str:
         recent = self._seconds[record.expert]
         return _duration(sum(recent) / len(recent) * (total_epochs - record.epoch))
 

@@ -93,11 +93,11 @@ def check_target(target: Results, workspace: Workspace) -> None:
         if place.is_relative_to(folder.resolve()):
             raise BadInput(f"{sentence}: {folder} is for other things; {another}")
     if place.is_dir() and not target.evaluation.exists():
-        own = {path.name for path in (*target.all(), target.remix)}
+        result_names = {path.name for path in (*target.all(), target.remix)}
         if not (target.weights.exists() or target.onnx.exists()):
-            own.remove(target.params.name)  # the last that comes: it is somebody's own
+            result_names.remove(target.params.name)  # the last that comes: it may be a user's own
         names = [path.name for path in place.iterdir() if path.name != ".gitignore"]
-        foreign = [name for name in names if own.isdisjoint((name, target_of(name)))]
+        foreign = [name for name in names if result_names.isdisjoint((name, target_of(name)))]
         if foreign:
             raise BadInput(f"{sentence}: it holds other things, such as {min(foreign)}; {another}")
 
@@ -114,7 +114,7 @@ def accuracy_rows(evaluation: Evaluation) -> list[dict[str, str]]:
         }
         for threat in learner.threats:
             title = evaluation.protocol.title
-            row |= {f"{title(column)}, {threat.threat}": str(own) for column, own in threat.columns.items()}
+            row |= {f"{title(column)}, {threat.threat}": str(accuracy) for column, accuracy in threat.columns.items()}
             doubt = f" (doubtful: {'; '.join(threat.flags)})" if threat.flags else ""
             row[f"worst, {threat.threat}"] = f"{threat.worst}{doubt}"
         rows.append(row)
@@ -128,7 +128,9 @@ def metrics_json(evaluation: Evaluation) -> bytes:
     }
     for name, learner in evaluation.learners.items():
         robust = {
-            threat.threat: {name: own.value for name, own in (*threat.columns.items(), ("worst", threat.worst))}
+            threat.threat: {
+                name: accuracy.value for name, accuracy in (*threat.columns.items(), ("worst", threat.worst))
+            }
             for threat in learner.threats
         }
         tree[name] = {"natural": learner.natural.value, **robust}

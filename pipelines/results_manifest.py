@@ -31,7 +31,7 @@ def write_manifest(results: Results) -> None:
     Raises:
         BadInput: a file is missing, or the folder can't be written.
     """
-    files = {path.name: _sha256(path, results) for path in _told_of(results)}
+    files = {path.name: _sha256(path, results) for path in _listed_files(results)}
     write_atomically(results.manifest, (ResultsManifest(files=files).model_dump_json(indent=1) + "\n").encode())
 
 
@@ -77,28 +77,28 @@ def check_whole(results: Results) -> str:
     """
     path = results.manifest
     try:
-        digest, told = file_sha256(path), ResultsManifest.read(path).files
+        digest, digests = file_sha256(path), ResultsManifest.read(path).files
     except FileNotFoundError:
-        if not any(own.exists() for own in results.all()):
-            raise BadInput(f"there are no results in {results.folder}: {_mend(results)}") from None
+        if not any(file.exists() for file in results.all()):
+            raise BadInput(f"there are no results in {results.folder}: {_advice(results)}") from None
         raise BadInput(
             f"there is no {path}, so the results are not whole (a training was killed while it put them down) or of an"
-            f" older version: {_mend(results)}"
+            f" older version: {_advice(results)}"
         ) from None
     except (OSError, ValueError):
-        raise BadInput(f"{path} can't be read or is damaged: {_mend(results)}") from None
-    if told.keys() != {own.name for own in _told_of(results)}:
-        raise BadInput(f"{path} doesn't tell of the files that results have: {_mend(results)}")
-    for own in _told_of(results):
-        if _sha256(own, results) != told[own.name]:
+        raise BadInput(f"{path} can't be read or is damaged: {_advice(results)}") from None
+    if digests.keys() != {file.name for file in _listed_files(results)}:
+        raise BadInput(f"{path} doesn't tell of the files that results have: {_advice(results)}")
+    for file in _listed_files(results):
+        if _sha256(file, results) != digests[file.name]:
             raise BadInput(
-                f"{own} is not the file that {path.name} tells of, so it was changed, or a training was killed while it"
-                f" put results down: {_mend(results)}"
+                f"{file} is not the file that {path.name} tells of, so it was changed, or a training was killed while"
+                f" it put results down: {_advice(results)}"
             )
     return digest
 
 
-def _told_of(results: Results) -> list[Path]:
+def _listed_files(results: Results) -> list[Path]:
     return [path for path in results.all() if path != results.manifest]
 
 
@@ -106,10 +106,10 @@ def _sha256(path: Path, results: Results) -> str:
     try:
         return file_sha256(path)
     except FileNotFoundError:
-        raise BadInput(f"{path} is missing: {_mend(results)}") from None
+        raise BadInput(f"{path} is missing: {_advice(results)}") from None
     except OSError as error:
-        raise BadInput(f"{path} can't be read ({error.strerror}): {_mend(results)}") from None
+        raise BadInput(f"{path} can't be read ({error.strerror}): {_advice(results)}") from None
 
 
-def _mend(results: Results) -> str:
+def _advice(results: Results) -> str:
     return f"make them again with `dvc repro`, or `generalist train --out {results.folder}`, from what is stored"

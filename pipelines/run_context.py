@@ -61,11 +61,11 @@ def opened(spec: RunSpec) -> Trainer:
     Raises:
         BadInput: the data changed after they were prepared, or the configured device is not there.
     """
-    return _opened(json.dumps(spec))
+    return _open_training(json.dumps(spec))
 
 
 @lru_cache(maxsize=1)
-def _opened(key: str) -> Trainer:
+def _open_training(key: str) -> Trainer:
     spec: RunSpec = json.loads(key)
     return steps.training(check(spec["config"]), workspace_of(spec), data=Path(spec["data"]))
 
@@ -85,7 +85,7 @@ def learners_of(spec: RunSpec, end: Plain) -> dict[str, Weights]:
 
 @lru_cache(maxsize=1)
 def _learners(key: str, end: str) -> dict[str, Weights]:
-    return learners(_opened(key), ending_of(json.loads(end)))
+    return learners(_open_training(key), ending_of(json.loads(end)))
 
 
 def ending_of(end: Plain) -> Ending:
@@ -94,7 +94,7 @@ def ending_of(end: Plain) -> Ending:
 
 
 class ProgressListener(Protocol):
-    """Somebody who follows a run, such as a terminal."""
+    """What follows a run, such as a terminal."""
 
     def epoch(self, record: EpochRecord, total_epochs: int) -> None:
         """Take note that an expert finished an epoch."""
@@ -121,20 +121,20 @@ class RunContext:
 
     def __init__(self, training: Trainer, tracker: Tracker, watch: ProgressListener) -> None:
         self.config, self.training, self.tracker, self.watch = training.config, training, tracker, watch
-        self.facts = Facts(self._tell)
+        self.facts = Facts(self._pass_on)
 
-    def _tell(self, fact: Fact) -> None:
-        """Pass a fact on to MLflow and to whoever watches."""
+    def _pass_on(self, fact: Fact) -> None:
+        """Pass a fact on to MLflow and to the run's listener."""
         if isinstance(fact, EpochRecord):
             self.tracker.epoch(fact)
             self.watch.epoch(fact, self.config.training.epochs)
-            self._heed(catastrophic_overfitting_warning(self.facts.all(), fact))
+            self._raise_alarm(catastrophic_overfitting_warning(self.facts.all(), fact))
             return
         self.tracker.log(fact)
         if isinstance(fact, RoundRecord):
             self.watch.round(fact)
 
-    def _heed(self, warning: str | None) -> None:
+    def _raise_alarm(self, warning: str | None) -> None:
         """Tell of an alarm once for each expert and epoch, where people look."""
         if warning is not None:
             self.watch.say(f"ALARM: {warning}")

@@ -42,9 +42,9 @@ def evaluate(job: RunContext, spec: RunSpec, end: Plain, staged: Results) -> Eva
     """Evaluate all learners, and write what was recorded of them, where the next tasks read it."""
     since = time.perf_counter()
     training, attack = job.training, job.config.evaluation.attack
-    found = Outcome(history(job.facts.all()), ending_of(end).chosen.record, learners_of(spec, end))
+    outcome = Outcome(history(job.facts.all()), ending_of(end).chosen.record, learners_of(spec, end))
     shards = steps.shards(training)
-    learners, n = ", ".join(found.learners), shards[-1].stop
+    learners, n = ", ".join(outcome.learners), shards[-1].stop
     job.watch.say(f"evaluating {learners} on the test split ({n} images): PGD, then {attack}")
     several = len(shards) > 1
     futures = {
@@ -54,19 +54,19 @@ def evaluate(job: RunContext, spec: RunSpec, end: Plain, staged: Results) -> Eva
             )
             for index, rows in enumerate(shards)
         ]
-        for name in found.learners
+        for name in outcome.learners
     }
     verdicts = {}
-    for name, own in futures.items():
+    for name, learner_futures in futures.items():
         parts = []
-        for future in own:
-            part, told = future.result()
+        for future in learner_futures:
+            part, reports = future.result()
             parts.append(part)
-            for standing in told:
+            for standing in reports:
                 job.attacked(*standing)
-        verdicts[name] = steps.evaluated(training, found, name, parts)
-    evaluation = steps.gathered(training, found, verdicts, since=since)
-    steps.write_records(training, found, evaluation, verdicts, staged)
+        verdicts[name] = steps.evaluated(training, outcome, name, parts)
+    evaluation = steps.gathered(training, outcome, verdicts, since=since)
+    steps.write_records(training, outcome, evaluation, verdicts, staged)
     steps.write_adversarial(verdicts[evaluation.deployed].adversarial, staged)
     artifacts.final(evaluation)
     return evaluation
@@ -89,23 +89,23 @@ class _Tasks:
         cuts: Cuts = {}
         try:
             for unit in units:
-                own, told = unit.result()
-                self._hear(told)
-                cuts |= own
+                unit_cuts, facts = unit.result()
+                self._pass_on(facts)
+                cuts |= unit_cuts
         except StateLost:
-            wait(units)  # whoever starts over should not train beside them
+            wait(units)  # a new start should not train beside them
             raise
         return cuts
 
     def mix(self, round_: Round, cuts: Cuts) -> RoundEnd:
         """End a round."""
-        end, told = tasks.mix(f"mix round {round_.index} (epoch {round_.stop})", self._spec, round_.index, plain(cuts))
-        self._hear(told)
+        end, facts = tasks.mix(f"mix round {round_.index} (epoch {round_.stop})", self._spec, round_.index, plain(cuts))
+        self._pass_on(facts)
         artifacts.rounds(self._job.facts.all())
         return end
 
-    def _hear(self, told: Sequence[Fact]) -> None:
-        for fact in told:
+    def _pass_on(self, facts: Sequence[Fact]) -> None:
+        for fact in facts:
             self._job.facts(fact)
 
 

@@ -1,6 +1,6 @@
 """The tasks of the Prefect flow: they take plain values, so threads, processes or other machines can run them.
 
-Each opens what it needs by the run's specification, and returns with its result what nobody was told where it ran.
+Each opens what it needs by the run's specification, and returns with its result what it could not report where it ran.
 Prefect sends a task's function by value, with the names that it uses: those are of modules, which are imported there.
 """
 
@@ -33,7 +33,7 @@ def _worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
         state.result()
     except BadInput:
         return False
-    except Exception:  # noqa: BLE001  whatever it was
+    except Exception:  # noqa: BLE001  any other failure
         return True
     return True
 
@@ -59,19 +59,19 @@ def prepare(label: str, spec: RunSpec) -> str:
 @step
 def advance(label: str, spec: RunSpec, round_: int, unit: list[str], positions: Plain) -> tuple[Cuts, list[Fact]]:
     """Train one unit of experts to the end of a round."""
-    told: list[Fact] = []
-    runner = run_context.runner_here(spec, told.append)
-    here = TypeAdapter(dict[str, CheckpointRef]).validate_python(positions)
-    return runner.advance_group(runner.training.rounds[round_], tuple(unit), here), told
+    facts: list[Fact] = []
+    runner = run_context.runner_here(spec, facts.append)
+    checkpoints = TypeAdapter(dict[str, CheckpointRef]).validate_python(positions)
+    return runner.advance_group(runner.training.rounds[round_], tuple(unit), checkpoints), facts
 
 
 @step
 def mix(label: str, spec: RunSpec, round_: int, cuts: Plain) -> tuple[RoundEnd, list[Fact]]:
     """End a round: measure the global learner, redistribute it."""
-    told: list[Fact] = []
-    runner = run_context.runner_here(spec, told.append)
-    here = TypeAdapter(dict[str, tuple[CheckpointRef, ...]]).validate_python(cuts)
-    return runner.mix(runner.training.rounds[round_], here), told
+    facts: list[Fact] = []
+    runner = run_context.runner_here(spec, facts.append)
+    checkpoints = TypeAdapter(dict[str, tuple[CheckpointRef, ...]]).validate_python(cuts)
+    return runner.mix(runner.training.rounds[round_], checkpoints), facts
 
 
 @step
@@ -79,17 +79,17 @@ def evaluate(
     label: str, spec: RunSpec, end: Plain, name: str, shard: int
 ) -> tuple[Shard, list[tuple[str, str, AttackProgress]]]:
     """Evaluate one learner on the test split, or on a shard of it."""
-    training, told = run_context.opened(spec), dict[tuple[str, str], AttackProgress]()
+    training, reports = run_context.opened(spec), dict[tuple[str, str], AttackProgress]()
     shards = steps.shards(training)
     learner = name if len(shards) == 1 else f"{name}, {images(shards[shard])}"
 
     def keep(threat: str, standing: AttackProgress) -> None:
-        told[threat, standing.attack] = standing  # the last is how it ended
+        reports[threat, standing.attack] = standing  # the last is how it ended
 
-    own = run_context.job_here(spec)
-    watch = keep if own is None else partial(own.attacked, learner)
+    job = run_context.job_here(spec)
+    watch = keep if job is None else partial(job.attacked, learner)
     verdicts = steps.evaluate_shard(training, run_context.learners_of(spec, end), name, shards[shard], watch=watch)
-    return verdicts, [(learner, threat, standing) for (threat, _), standing in told.items()]
+    return verdicts, [(learner, threat, standing) for (threat, _), standing in reports.items()]
 
 
 @step
@@ -113,8 +113,8 @@ def report(label: str, spec: RunSpec, end: Plain) -> None:
 @step
 def publish(label: str, spec: RunSpec, outputs: str) -> Registration:
     """Send the model to MLflow's registry."""
-    training, own = run_context.opened(spec), run_context.job_here(spec)
-    watch = None if own is None else partial(own.attacked, "the champion by this protocol")
+    training, job = run_context.opened(spec), run_context.job_here(spec)
+    watch = None if job is None else partial(job.attacked, "the champion by this protocol")
     return register(
         run_context.workspace_of(spec),
         Results(Path(outputs)),

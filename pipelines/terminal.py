@@ -1,4 +1,4 @@
-"""The terminal: foreign text is shown as it is, whatever it would mean to a terminal or to Rich."""
+"""The terminal: foreign text is shown as it is, even where it would mean something to a terminal or to Rich."""
 
 from typing import Any
 

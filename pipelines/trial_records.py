@@ -93,7 +93,7 @@ class StudyRecord(Record):
         best: the number of the chosen trial; None before there is any.
         workers: how many worked at once.
         seconds: that the search took, all its sittings added up.
-        leading: processor seconds of whoever led it, in these: storage, MLflow, what people are told.
+        leading: processor seconds of the process that led it, in these: storage, MLflow, what people are told.
         endless: dimensions of which hardly two trials have the same value, so that they share less.
     """
 

@@ -52,13 +52,13 @@ class Workspace:
         It is the nearest folder upwards with a `dvc.yaml`, or `start` itself where there is none.
         """
         start = (start or Path.cwd()).resolve()
-        here = _nearest(start, "dvc.yaml") or start
+        project = _nearest_folder(start, "dvc.yaml") or start
         original = os.environ.get("DVC_ROOT")
         if not original:
-            return cls(here, here)
+            return cls(project, project)
         # The project may lie in a subfolder of DVC's repository, and does so in its copy, too.
-        repository = _nearest(here, ".dvc") or here
-        return cls((Path(original) / here.relative_to(repository)).resolve(), here)
+        repository = _nearest_folder(project, ".dvc") or project
+        return cls((Path(original) / project.relative_to(repository)).resolve(), project)
 
     @property
     def params(self) -> Path:
@@ -131,9 +131,9 @@ class Workspace:
         """
         given = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or "sqlite:///mlflow.db"
         if "://" not in given or given.startswith("file:"):
-            told = masked_address(f"//{given}").removeprefix("//")  # perhaps an address that lacks its beginning
+            address = masked_address(f"//{given}").removeprefix("//")  # perhaps an address that lacks its beginning
             raise BadInput(
-                f"MLFLOW_TRACKING_URI is '{told}', a folder, and MLflow keeps no runs in folders any more:"
+                f"MLFLOW_TRACKING_URI is '{address}', a folder, and MLflow keeps no runs in folders any more:"
                 " use sqlite:///mlflow.db or a server's address, or unset it"
             )
         if not given.startswith("sqlite:///"):
@@ -159,7 +159,7 @@ class Workspace:
 
     def lock_name(self, outputs: Path) -> str:
         """Return the name of that lock, for other things that only the writer has."""
-        return _of("outputs", outputs)
+        return _name_of("outputs", outputs)
 
     def stage(self) -> AbstractContextManager[None]:
         """Be the only stage that DVC runs here, also where the DVC that ran it was killed.
@@ -167,7 +167,7 @@ class Workspace:
         Raises:
             BadInput: another one is under way.
         """
-        return self.alone(_of("stage", self.here), "stage of DVC's", "is under way")
+        return self.alone(_name_of("stage", self.here), "stage of DVC's", "is under way")
 
     def alone(self, name: str, who: str, does: str) -> AbstractContextManager[None]:
         """Be the only process of this project that holds a lock; `pipelines.locks.alone` has the details.
@@ -197,15 +197,15 @@ class CodeVersion:
 
 def code_version() -> CodeVersion:
     """Return the version of these packages."""
-    here = Path(__file__)
-    packages = [here.parent.name, "generalist"]
-    # An installed package may lie inside somebody's repository without being part of it.
-    if _git(here.parent.parent, "ls-files", "--error-unmatch", str(here)) is None:
+    path = Path(__file__)
+    packages = [path.parent.name, "generalist"]
+    # An installed package may lie inside a user's repository without being part of it.
+    if _git(path.parent.parent, "ls-files", "--error-unmatch", str(path)) is None:
         return CodeVersion(None, None)
-    commit = _git(here.parent.parent, "rev-parse", "HEAD")
+    commit = _git(path.parent.parent, "rev-parse", "HEAD")
     if commit is None:
         return CodeVersion(None, None)
-    changes = _git(here.parent.parent, "status", "--porcelain", "--", *packages)
+    changes = _git(path.parent.parent, "status", "--porcelain", "--", *packages)
     return CodeVersion(commit, changes != "")
 
 
@@ -226,11 +226,11 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _of(kind: str, folder: Path) -> str:
+def _name_of(kind: str, folder: Path) -> str:
     """Return a lock's name for something in one folder."""
     return f"{kind}-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]}"
 
 
-def _nearest(start: Path, name: str) -> Path | None:
+def _nearest_folder(start: Path, name: str) -> Path | None:
     """Return the nearest folder upwards from `start` in which `name` exists."""
     return next((folder for folder in (start, *start.parents) if (folder / name).exists()), None)

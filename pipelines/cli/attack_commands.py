@@ -110,7 +110,9 @@ def attack(
             batch_size=batch_size,
             square_queries=queries,
             state=state,
-            watch=lambda own: tell(f"{own.attack}: {own.robust} of {own.n} still robust") if own.images else None,
+            watch=lambda progress: (
+                tell(f"{progress.attack}: {progress.robust} of {progress.n} still robust") if progress.images else None
+            ),
         )
     name = " and ".join(attacks) if attacks else version
     facts = {
@@ -195,8 +197,8 @@ def _labels(path: Path, images: "NDArray[Any]", labels: "NDArray[Any]") -> "NDAr
     """Return the labels as int64, if both arrays are what they should be."""
     kinds = images.dtype.name in {"uint8", "float32"} and labels.dtype.kind in "iu"
     if not kinds or images.ndim != 4 or not images.size or labels.shape != images.shape[:1]:
-        found = f"images {images.dtype} {list(images.shape)} and labels {labels.dtype} {list(labels.shape)}"
-        raise BadInput(f"{path} {_NO_IMAGES}, but with {found}")
+        content = f"images {images.dtype} {list(images.shape)} and labels {labels.dtype} {list(labels.shape)}"
+        raise BadInput(f"{path} {_NO_IMAGES}, but with {content}")
     lowest, highest = images.min(), images.max()
     if images.dtype.kind == "f" and not (lowest >= 0 and highest <= 1):
         raise BadInput(f"{path} {_NO_IMAGES}, but with pixels in [{lowest}, {highest}]: divide 8-bit images by 255")

@@ -61,8 +61,8 @@ def trouble(error: Exception) -> str | None:
             return sentence(error, str(workspace.tracking_database or masked_address(workspace.tracking_uri)))
         if "optuna" in kinds:
             return sentence(error, "the tuning's storage")
-        if told := sentence(error, "a database of this project"):
-            return told
+        if message := sentence(error, "a database of this project"):
+            return message
         if kinds & {"prefect", "httpx"} and "PREFECT_HOME" in os.environ:
             from pipelines.orchestration import check
 

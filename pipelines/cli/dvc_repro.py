@@ -73,8 +73,8 @@ def _check_dvc(folder: Path) -> None:
 
     held = folder / ".dvc" / "tmp" / "rwlock"
     try:
-        told, since = json.loads(held.read_text(encoding="utf-8")), held.stat().st_mtime
-        infos = [*told.get("write", {}).values(), *chain.from_iterable(told.get("read", {}).values())]
+        locks, since = json.loads(held.read_text(encoding="utf-8")), held.stat().st_mtime
+        infos = [*locks.get("write", {}).values(), *chain.from_iterable(locks.get("read", {}).values())]
         pids = {int(info["pid"]) for info in infos}
     except (OSError, ValueError, AttributeError, LookupError, TypeError):  # none, or DVC itself will judge it
         return
@@ -97,8 +97,8 @@ def reproduce(workspace: Workspace) -> None:
     programs = Path(sys.executable).parent
     with tempfile.TemporaryDirectory() as scratch:
         ended = Path(scratch) / "exit code"
-        own = {"PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}", GO_ON: "", CODE: str(ended)}
-        dvc = Child("DVC", ["dvc", "repro"], os.environ | own, folder=workspace.here)
+        variables = {"PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}", GO_ON: "", CODE: str(ended)}
+        dvc = Child("DVC", ["dvc", "repro"], os.environ | variables, folder=workspace.here)
         try:
             from pipelines.cli import tables  # noqa: F401  what comes afterwards takes seconds: while DVC works
 

@@ -45,10 +45,10 @@ def chosen_images(written: str, labels: Int64, *, seed: int) -> Choice:
 
 
 def _tell_absent(written: str, labels: Int64, choice: Choice) -> None:
-    there, here = np.unique(labels), np.unique(labels[choice.positions])
-    if len(here) < len(there):
+    whole, part = np.unique(labels), np.unique(labels[choice.positions])
+    if len(part) < len(whole):
         tell(
-            f"note: --images {written} holds {len(here)} of {len(there)} classes, so its accuracies are of these alone;"
+            f"note: --images {written} holds {len(part)} of {len(whole)} classes, so its accuracies are of these alone;"
             " a number in place of a range takes all classes with their shares"
         )
 
@@ -57,11 +57,11 @@ def _range(written: str, count: int) -> tuple[int, int]:
     """Return the images from the first to the one before the end."""
     first, colon, end = written.partition(":")
     try:
-        found = int(first or 0), int(end or count)
+        bounds = int(first or 0), int(end or count)
     except ValueError:
-        found = -1, -1
-    if not colon or not 0 <= found[0] < found[1] <= count:
+        bounds = -1, -1
+    if not colon or not 0 <= bounds[0] < bounds[1] <= count:
         raise BadInput(
             f"--images {written} is no range and no number among {count} images: write it as 0:{count}, or as {count}"
         )
-    return found
+    return bounds

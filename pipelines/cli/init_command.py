@@ -27,8 +27,8 @@ def init(
     """Create a project in a folder."""
     from generalist.config import preset_path
 
-    contents = {name: (_carried() / name).read_text(encoding="utf-8") for name in (*_FILES, _RAW)}
-    contents["dvc.yaml"] = _elsewhere(contents["dvc.yaml"])
+    contents = {name: (_project_files() / name).read_text(encoding="utf-8") for name in (*_FILES, _RAW)}
+    contents["dvc.yaml"] = _stages_without_code(contents["dvc.yaml"])
     contents["params.yaml"] = preset_path("digits").read_text(encoding="utf-8")
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -55,13 +55,13 @@ def code() -> None:
     typer.echo(f"generalist {version('generalist')} {total.hexdigest()}")
 
 
-def _carried() -> Path:
+def _project_files() -> Path:
     """Return where a project's files are: inside the package when installed from a wheel, at the root of a checkout."""
     package = Path(__file__).parent.parent
     return package / "project" if (package / "project").is_dir() else package.parent
 
 
-def _elsewhere(stages: str) -> str:
+def _stages_without_code(stages: str) -> str:
     """Return the stages as they are where the code is no folder of the project."""
     head, begin, rest = stages.partition("stages:\n")
     rest = rest.replace("      - generalist/data\n", "      - code.txt\n")

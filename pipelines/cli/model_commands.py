@@ -37,7 +37,7 @@ def predict(
     """
     from generalist.export import Predictor
 
-    predictor = Predictor(model or _own_model(), on=device)
+    predictor = Predictor(model or _default_model(), on=device)
     unreadable = False
     for said in predictor.predict_each(images):
         if isinstance(said, BadInput):
@@ -115,7 +115,7 @@ def rollback(name: options.Name = None) -> None:
     say(str(registry.rollback(workspace, name=options.registered_name(workspace, name))))
 
 
-def _own_model() -> Path:
+def _default_model() -> Path:
     from pipelines.results import Results
     from pipelines.workspace import Workspace
 
@@ -126,13 +126,13 @@ def _own_model() -> Path:
 
 
 def _json(prediction: "Prediction", predictor: "Predictor") -> str:
-    told = {
+    fields = {
         "file": str(prediction.file),
         "class": prediction.class_name,
         "probabilities": dict(zip(predictor.class_names, prediction.probabilities, strict=True)),
         "provider": predictor.provider,
     }
-    return json.dumps(told)  # in ASCII: escapes are those of JSON
+    return json.dumps(fields)  # in ASCII: escapes are those of JSON
 
 
 def _text(prediction: "Prediction", classes: tuple[str, ...], top: int) -> str:

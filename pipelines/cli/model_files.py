@@ -45,7 +45,7 @@ def open_target(path: Path, on: Any, threads: int, shape: tuple[int, ...], mean:
     classifier = read_classifier(path, on=on)
     if mean is not None or std is not None:
         raise BadInput(f"{path} normalises images itself: leave --mean and --std out")
-    _fits(path, (classifier.shape.channels, classifier.shape.height, classifier.shape.width), shape)
+    _check_shape(path, (classifier.shape.channels, classifier.shape.height, classifier.shape.width), shape)
     return Target(classifier, file_sha256(path))
 
 
@@ -60,7 +60,7 @@ def _onnx(path: Path, on: Any, threads: int, shape: tuple[int, ...], mean: str |
     channels, height, width = shape
     normalised = Normalisation.parse(mean, std, channels)
     runtime = Runtime(path, threads=threads, foreign=True, shape=(channels, height, width))
-    _fits(path, (runtime.channels, runtime.height, runtime.width), shape)
+    _check_shape(path, (runtime.channels, runtime.height, runtime.width), shape)
     return Target(
         lambda points: torch.from_numpy(runtime(normalised(points.detach().numpy()))),
         runtime.digest,
@@ -70,12 +70,12 @@ def _onnx(path: Path, on: Any, threads: int, shape: tuple[int, ...], mean: str |
     )
 
 
-def _fits(path: Path, expected: tuple[int, ...], found: tuple[int, ...]) -> None:
-    if expected == found:
+def _check_shape(path: Path, expected: tuple[int, ...], data_shape: tuple[int, ...]) -> None:
+    if expected == data_shape:
         return
-    if expected == (*found[1:], found[0]):
+    if expected == (*data_shape[1:], data_shape[0]):
         raise BadInput(
-            f"{path} takes images {list(expected)}, channels last, the data has {list(found)}: export it with channels"
-            " first"
+            f"{path} takes images {list(expected)}, channels last, the data has {list(data_shape)}: export it with"
+            " channels first"
         )
-    raise BadInput(f"{path} takes images {list(expected)}, the data has {list(found)}: name the data it is for")
+    raise BadInput(f"{path} takes images {list(expected)}, the data has {list(data_shape)}: name the data it is for")

@@ -20,8 +20,8 @@ def planned(config: Config, workspace: Workspace) -> Iterator[str]:
     training = _training(config, workspace)
     work = training.forecast() if isinstance(training, Trainer) else []
     for round_ in plan(config):
-        own = [part for part in work if part.round.index == round_.index]
-        yield f"{_title(config, round_)}: {_state(own)}"
+        parts = [part for part in work if part.round.index == round_.index]
+        yield f"{_title(config, round_)}: {_state(parts)}"
     yield f"device: {engine.told(config.training.device)}"
     time = ""
     if isinstance(training, BadInput):

@@ -36,13 +36,13 @@ class Commands(TyperGroup):
             tell(str(error))
             raise typer.Exit(WRONG_INPUT) from None
         except Exception as error:
-            if (told := _of_database(error)) is None:
+            if (message := _database_message(error)) is None:
                 raise
-            tell(told)
+            tell(message)
             raise typer.Exit(WRONG_INPUT) from None
 
 
-def _of_database(error: Exception) -> str | None:
+def _database_message(error: Exception) -> str | None:
     """Return what the failure of a database comes to, that of Prefect's server's, too; None for any other failure."""
     from pipelines.cli.database_commands import trouble
 
@@ -56,7 +56,7 @@ def new_app(**options: Any) -> typer.Typer:
 
 def tell(text: str) -> None:
     """Write a line for people to standard error; names and text from elsewhere can't move cursors or hide passwords."""
-    with suppress(OSError):  # nobody reads any more, or the disk is full: what is told is so all the same
+    with suppress(OSError):  # the reader is gone, or the disk is full: what is told is true all the same
         typer.echo(lines(masked(text)), err=True)
 
 
@@ -76,7 +76,7 @@ def printing() -> Iterator[None]:
 
     Raises:
         BadInput: it can't be written, as on a full disk.
-        BrokenPipeError: nobody reads any more.
+        BrokenPipeError: the reader is gone.
     """
     try:
         yield
@@ -111,7 +111,7 @@ def leave(code: int | str | None) -> NoReturn:
         tell(code)
         code = 1
     atexit._run_exitfuncs()
-    with suppress(OSError):  # nobody reads any more
+    with suppress(OSError):  # the reader is gone
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code or 0)
@@ -142,12 +142,12 @@ def going_on(command: str, *, within: float | None = None) -> Iterator[None]:
             farewell.say()
         raise
     except BaseException as error:
-        if isinstance(error, Exception) and (told := _of_database(error)):
-            raise BadInput(told) from None
+        if isinstance(error, Exception) and (message := _database_message(error)):
+            raise BadInput(message) from None
         farewell.say()
         raise
     finally:
-        if not farewell.stopping:  # else somebody may insist
+        if not farewell.stopping:  # else the user may insist
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -165,7 +165,7 @@ class _Farewell:
             tell(f"{after}go on with: {self._command}")
 
     def stop(self, _number: int, _frame: FrameType | None) -> NoReturn:
-        if self.stopping:  # somebody insists
+        if self.stopping:  # the user insists
             self._end()
         self.stopping = True
         # Python waits for its threads when it ends, so this goes on after `going_on` is left.

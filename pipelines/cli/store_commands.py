@@ -27,24 +27,24 @@ def show(
 
     from pipelines.terminal import Terminal
 
-    store, entries = _opened()
+    store, entries = _open_store()
     table = Table(box=None, pad_edge=False)
     for title in ("kind", "epoch" if files else "files", "size", "last used", *(["file"] if files else [])):
         table.add_column(title, justify="right" if title in ("epoch", "files", "size") else "left", no_wrap=True)
     if files:
         for entry in entries:
             epoch = str(entry.facts.get("epoch", ""))
-            table.add_row(entry.kind, epoch, decimal(entry.bytes), _when(entry.used), str(entry.name))
+            table.add_row(entry.kind, epoch, decimal(entry.bytes), _format_time(entry.used), str(entry.name))
     else:
         for kind, group in sorted(_by_kind(entries).items()):
-            total, last = sum(own.bytes for own in group), max(own.used for own in group)
-            table.add_row(kind, f"{len(group):,}", decimal(total), _when(last))
+            total, last = sum(file.bytes for file in group), max(file.used for file in group)
+            table.add_row(kind, f"{len(group):,}", decimal(total), _format_time(last))
     console = Terminal(width=160 if files else None)  # a name must not be cut
     where = store.folder if store.remote is None else f"{store.remote.shown}, copies in {store.folder}"
     with printing():
         console.print(table if entries else "nothing yet", soft_wrap=True)
         console.print(
-            f"{len(entries):,} files, {decimal(sum(own.bytes for own in entries))} in {where}", soft_wrap=True
+            f"{len(entries):,} files, {decimal(sum(file.bytes for file in entries))} in {where}", soft_wrap=True
         )
 
 
@@ -54,7 +54,7 @@ def verify() -> None:
 
     What is damaged is set aside, so that it is computed again.
     """
-    store, _ = _opened()
+    store, _ = _open_store()
     whole, lost = store.verify_all()
     for error in lost:
         tell(str(error))
@@ -76,22 +76,22 @@ def prune(
 
     What is deleted is computed again where it is needed: only time is lost.
     """
-    store, entries = _opened()
+    store, entries = _open_store()
     now = time.time()
-    old = [entry for entry in entries if entry.path is not None and now - entry.used >= _kept(entry.kind, days)]
-    for own in old:
+    old = [entry for entry in entries if entry.path is not None and now - entry.used >= _seconds_kept(entry.kind, days)]
+    for entry in old:
         if not dry_run:
-            store.remove(own)
+            store.remove(entry)
     does = "would delete" if dry_run else "deleted"
-    say(f"{does} {len(old):,} of {len(entries):,} files, {decimal(sum(own.bytes for own in old))}")
+    say(f"{does} {len(old):,} of {len(entries):,} files, {decimal(sum(entry.bytes for entry in old))}")
 
 
-def _kept(kind: str, days: float) -> float:
+def _seconds_kept(kind: str, days: float) -> float:
     """Return the seconds since its last use for which a file is kept."""
     return {"damaged": 0.0, "left over": _IN_USE}.get(kind, days * _DAY)
 
 
-def _opened() -> "tuple[Store, list[Entry]]":
+def _open_store() -> "tuple[Store, list[Entry]]":
     from pipelines import steps
     from pipelines.workspace import Workspace
 
@@ -103,11 +103,11 @@ def _opened() -> "tuple[Store, list[Entry]]":
 
 
 def _by_kind(entries: "list[Entry]") -> "dict[str, list[Entry]]":
-    found: dict[str, list[Entry]] = defaultdict(list)
+    groups: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
-        found[entry.kind].append(entry)
-    return found
+        groups[entry.kind].append(entry)
+    return groups
 
 
-def _when(moment: float) -> str:
+def _format_time(moment: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment)) if moment else ""

@@ -73,7 +73,7 @@ def lineage(metadata: Mapping[str, str], *, sha256: str) -> Table:
     table.add_row("natural accuracy", f"{lineage.natural}, n = {lineage.natural.n}")
     for threat in lineage.threats:
         doubt = f" (doubtful: {'; '.join(threat.flags)})" if threat.flags else ""
-        columns = "".join(f"{name} {own}, " for name, own in threat.columns.items())
+        columns = "".join(f"{name} {accuracy}, " for name, accuracy in threat.columns.items())
         table.add_row(f"under {threat.threat}", f"{columns}worst {threat.worst}{doubt}, n = {threat.worst.n}")
     table.add_row(
         "git commit", (lineage.git_commit or "none") + (" (the code was changed since)" if lineage.dirty else "")

@@ -23,12 +23,12 @@ def prepare() -> None:
     from pipelines.workspace import Workspace
 
     workspace = Workspace.find()
-    with going_on(_by_dvc() or same_command()), _stage(workspace):
+    with going_on(_dvc_command() or same_command()), _stage(workspace):
         config = options.configuration(workspace, None, None, None)
         from generalist.data import check_watched
         from generalist.data import prepare as write
 
-        if _by_dvc():
+        if _dvc_command():
             check_watched(config.data, root=workspace.here, watched=workspace.here / "data" / "raw")
         manifest = write(config.data, workspace.prepared, root=workspace.here)
     sizes = ", ".join(f"{split} {sum(counts.values()):,}" for split, counts in manifest.counts.items())
@@ -61,7 +61,7 @@ def train(
     from pipelines.workspace import Workspace
 
     workspace = Workspace.find()
-    with going_on(_by_dvc() or same_command()), nullcontext() if plan else _stage(workspace):
+    with going_on(_dvc_command() or same_command()), nullcontext() if plan else _stage(workspace):
         if plan:
             from pipelines.cli.plan_command import planned
 
@@ -90,7 +90,7 @@ def register(
 
     workspace = Workspace.find()
     with going_on(same_command()):
-        say(_registered(workspace, Results(outputs or workspace.outputs)).sentence)
+        say(_register(workspace, Results(outputs or workspace.outputs)).sentence)
 
 
 def run() -> None:
@@ -111,13 +111,13 @@ def run() -> None:
             config = options.runnable(workspace, None, None, None)
         dvc_repro.check_repository(workspace.here)
         with dvc_repro.alone(workspace), being_made(workspace):
-            say(_needs(config))
+            say(_requirements(config))
             dvc_repro.reproduce(workspace)
         from pipelines.cli.tables import closing, show
         from pipelines.results import Results
 
         results = Results(workspace.outputs)
-        registration = _registered(workspace, results)
+        registration = _register(workspace, results)
     show(*closing(workspace, results, registration))
 
 
@@ -153,7 +153,7 @@ def run_flow(
     say(f"{made['registered']}\nresults in {made['outputs']}, weights {made['weights']}")
 
 
-def _registered(workspace: "Workspace", results: "Results") -> "Registration":
+def _register(workspace: "Workspace", results: "Results") -> "Registration":
     """Return the registration of results; made from the results themselves where the registry doesn't know them."""
     from pipelines import registry
 
@@ -172,7 +172,7 @@ def _registered(workspace: "Workspace", results: "Results") -> "Registration":
     return registry.register(workspace, results, data=data, reevaluate=reevaluate)
 
 
-def _needs(config: "Config") -> str:
+def _requirements(config: "Config") -> str:
     from pipelines.cli import dvc_repro
 
     rounds = "" if config.mixing is None else f", mixed from epoch {config.mixing.warm_up}"
@@ -189,10 +189,10 @@ def _needs(config: "Config") -> str:
 
 def _stage(workspace: "Workspace") -> AbstractContextManager[None]:
     """Let others know from the start that a stage of DVC's is under way."""
-    return workspace.stage() if _by_dvc() else nullcontext()
+    return workspace.stage() if _dvc_command() else nullcontext()
 
 
-def _by_dvc() -> str | None:
+def _dvc_command() -> str | None:
     from pipelines.cli import dvc_repro
 
     return dvc_repro.dvc_command()

@@ -125,8 +125,8 @@ def _promote(
 
     best = best_config(search, record.trials[record.best])
     config, name = promotion.over_seeds(best), f"{search.name}-trial-{record.best}-{best.tuning.seeds}-seeds"
-    seeds, found = run(workspace, config, name=name, address=address, workers=workers, tell=tell)
-    params = promotion.put_down(files_of(workspace, search), seeds, found, search.space.config)
+    seeds, seeds_record = run(workspace, config, name=name, address=address, workers=workers, tell=tell)
+    params = promotion.put_down(files_of(workspace, search), seeds, seeds_record, search.space.config)
     run_flow(workspace, params, None, [], workspace.runs / f"tuned-{search.name}")
 
 

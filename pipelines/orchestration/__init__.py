@@ -82,8 +82,8 @@ def server(workspace: Workspace, *, warn: Callable[[str], None]) -> Iterator[Cal
         yield partial(check_admitted, named)
         return
     if named:
-        told = masked_address(named)
-        warn(f"no Prefect server answers at {told}: using a temporary one (unset {URL}, or start it: make serve)")
+        address = masked_address(named)
+        warn(f"no Prefect server answers at {address}: using a temporary one (unset {URL}, or start it: make serve)")
     check(Path(os.environ["PREFECT_HOME"]))
     with ExitStack() as stack:
         stack.enter_context(secured())
@@ -98,7 +98,7 @@ def server(workspace: Workspace, *, warn: Callable[[str], None]) -> Iterator[Cal
             yield ready
         finally:
             with telling():
-                _send_what_is_left()
+                _send_pending()
 
 
 class _Temporary:
@@ -113,7 +113,7 @@ class _Temporary:
             raise BadInput(
                 f"{self._log.parent} can't be made ({error.strerror}): it must be a folder to write in"
             ) from None
-        # The child inherits a listening socket: nobody can take the port before it, and early requests wait in line.
+        # The child inherits a listening socket: no program can take the port before it, and early requests wait.
         with socket.create_server(("127.0.0.1", 0)) as listening, self._log.open("wb") as log:
             origin = f"http://127.0.0.1:{listening.getsockname()[1]}"
             self.url = f"{origin}/api"
@@ -126,8 +126,8 @@ class _Temporary:
                 pass_fds=[listening.fileno()],
                 start_new_session=True,  # Ctrl-C is for us; Prefect still has to tell the server about it
             )
-        # The first answer takes longer than later ones, so it is asked for before anybody needs one.
-        threading.Thread(target=_visit, args=(f"{self.url}/admin/version",), daemon=True).start()
+        # The first answer takes longer than later ones, so it is asked for before one is needed.
+        threading.Thread(target=_request_page, args=(f"{self.url}/admin/version",), daemon=True).start()
 
     def wait(self) -> None:
         """Return once the server answers.
@@ -158,7 +158,7 @@ class _Temporary:
             self._process.wait()
 
 
-def _visit(url: str) -> None:
+def _request_page(url: str) -> None:
     request = urllib.request.Request(url, headers=proof())  # noqa: S310  ourselves
     with suppress(OSError), urllib.request.urlopen(request, timeout=_TEMPORARY_STARTS_WITHIN):  # noqa: S310  as above
         pass
@@ -171,10 +171,10 @@ def _no_heartbeats() -> AbstractContextManager[object]:
     return temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
 
 
-def _send_what_is_left() -> None:
-    """Let Prefect's background threads send their last logs and events while there is a server; what can't is not told.
+def _send_pending() -> None:
+    """Let Prefect's background threads send their last logs and events while there is a server; what can't is dropped.
 
-    The last word is the door's own.
+    The last message to the user is the command's own.
     """
     logging.raiseExceptions = False
     if "prefect" in sys.modules:

@@ -47,8 +47,8 @@ def begin(workspace: Workspace, run: UUID) -> None:
         run: the flow run's id.
     """
     end_dead(workspace)
-    lock = FileLock(_lock(workspace, run))
-    with workspace.one_at_a_time("flow-runs"):  # between making a lock and taking it, nobody may find it free
+    lock = FileLock(_lock_path(workspace, run))
+    with workspace.one_at_a_time("flow-runs"):  # between making a lock and taking it, no process may find it free
         lock.acquire()
     _held.append(lock)
 
@@ -60,7 +60,7 @@ def announced(workspace: Workspace) -> Iterator[None]:
     Between its beginning and `begin` a run has no other sign, and would be under way for ever if it were killed then.
     """
     token = uuid4()
-    lock = FileLock(_lock(workspace, token))
+    lock = FileLock(_lock_path(workspace, token))
     with workspace.one_at_a_time("flow-runs"):  # as in `begin`
         lock.acquire()
     try:
@@ -89,7 +89,7 @@ def end_dead(workspace: Workspace, *, deployments: Collection[str] = ()) -> list
 
     Args:
         workspace: whose flow runs these are.
-        deployments: those that nobody serves yet: a run of theirs that is under way without a lock never got so far.
+        deployments: those that are not served yet: a run of theirs that is under way without a lock never got so far.
     """
     ended = []
     with get_client(sync_client=True) as client, workspace.one_at_a_time("flow-runs"):
@@ -97,15 +97,15 @@ def end_dead(workspace: Workspace, *, deployments: Collection[str] = ()) -> list
             try:
                 with FileLock(path, timeout=0):
                     name = UUID(path.stem.removeprefix("flow-"))
-                    for run in (name, *_tagged(client, name)):
+                    for run in (name, *_runs_with_tag(client, name)):
                         if _end(client, run, _KILLED):
                             ended.append(run)
                             path.unlink(missing_ok=True)
             except Timeout:
                 continue
         if deployments:
-            for run in _begun(client, deployments):
-                if not _lock(workspace, run).exists():
+            for run in _runs_under_way(client, deployments):
+                if not _lock_path(workspace, run).exists():
                     _end(client, run, _KILLED)
                     ended.append(run)
     return ended
@@ -133,13 +133,13 @@ def _end(client: SyncPrefectClient, run: UUID, why: str) -> bool:
     return True
 
 
-def _tagged(client: SyncPrefectClient, token: UUID) -> list[UUID]:
+def _runs_with_tag(client: SyncPrefectClient, token: UUID) -> list[UUID]:
     """Return the run whose process held that lock from the start on."""
     tag = FlowRunFilterTags(all_=[_TAG + str(token)])
     return [run.id for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=tag))]
 
 
-def _begun(client: SyncPrefectClient, deployments: Collection[str]) -> list[UUID]:
+def _runs_under_way(client: SyncPrefectClient, deployments: Collection[str]) -> list[UUID]:
     runs = client.read_flow_runs(
         deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=list(deployments))),
         flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_UNDER_WAY))),
@@ -147,5 +147,5 @@ def _begun(client: SyncPrefectClient, deployments: Collection[str]) -> list[UUID
     return [run.id for run in runs]
 
 
-def _lock(workspace: Workspace, run: UUID) -> Path:
+def _lock_path(workspace: Workspace, run: UUID) -> Path:
     return workspace.locks / f"flow-{run}.lock"

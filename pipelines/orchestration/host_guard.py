@@ -1,6 +1,6 @@
 """Who may ask Prefect's server: programs and pages that mean this machine by its own name.
 
-A server on loopback asks nobody for a password, and any page in a browser can reach it: by the name of a host that its
+A server on loopback asks for no password, and any page in a browser can reach it: by the name of a host that its
 owner lets point to 127.0.0.1 (DNS rebinding), or by a request across origins. MLflow's server refuses both itself.
 """
 

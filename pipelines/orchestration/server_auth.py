@@ -1,6 +1,6 @@
 """The string that Prefect's servers of ours ask everybody for: HTTP in each request, WebSockets in their first message.
 
-The guard before them keeps pages of other origins out; the string keeps out whoever else reaches the port.
+The guard before them keeps pages of other origins out; the string keeps out all others that reach the port.
 It travels in the environment alone, where only this user and the children of this process can read it.
 """
 
@@ -44,8 +44,8 @@ def given(values: dict[str, str]) -> Iterator[None]:
             if "prefect" in sys.modules:
                 from prefect import settings
 
-                own = {getattr(settings, name): value for name, value in values.items()}
-                stack.enter_context(settings.temporary_settings(own))
+                prefect_settings = {getattr(settings, name): value for name, value in values.items()}
+                stack.enter_context(settings.temporary_settings(prefect_settings))
             yield
     finally:
         for name, value in before.items():
@@ -62,7 +62,7 @@ def proof() -> dict[str, str]:
 
 
 def check_admitted(url: str) -> None:
-    """Ask a server that the user named as Prefect's own client does, by whichever of its settings say who we are.
+    """Ask a server that the user named as Prefect's own client does, by those of its settings that say who we are.
 
     Raises:
         BadInput: it doesn't admit us.

@@ -34,17 +34,19 @@ def _serve_temporarily(descriptor: int) -> None:
     application = _application(temporary=True)
     import uvicorn
 
-    own = uvicorn.Server(uvicorn.Config(application, log_level="warning", lifespan="on", timeout_graceful_shutdown=2))
+    server = uvicorn.Server(
+        uvicorn.Config(application, log_level="warning", lifespan="on", timeout_graceful_shutdown=2)
+    )
 
     def end_with_parent() -> None:
         sys.stdin.buffer.read()
-        own.should_exit = True
+        server.should_exit = True
         time.sleep(_ENDS_WITHIN)
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
-    own.run(sockets=[socket.socket(fileno=descriptor)])
-    os._exit(0)  # all is written; taking modules apart would keep whoever waits
+    server.run(sockets=[socket.socket(fileno=descriptor)])
+    os._exit(0)  # all is written; taking modules apart would only make the parent wait
 
 
 def _serve(host: str, port: int) -> None:

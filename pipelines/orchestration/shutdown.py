@@ -11,7 +11,7 @@ from typing import Any
 WITHIN = 4.0
 """Seconds; a stage that DVC runs has ten, and Prefect's runner waits for thirty before it kills."""
 _TOLD_AFTER = 1.0
-"""Seconds after which Prefect is told by us: until its tasks have ended, which may take minutes, it tells nobody."""
+"""Seconds after which Prefect is told by us: until its tasks have ended, which may take minutes, it reports nothing."""
 _TERMINATED = 128 + signal.SIGTERM
 
 
@@ -30,13 +30,13 @@ def end_in_time(tell: Callable[[], None]) -> None:
     context = contextvars.copy_context()  # a thread's own knows nothing of Prefect's settings
 
     def by_command(number: int, frame: FrameType | None) -> None:
-        _later(_TOLD_AFTER, context.copy().run, tell)
+        _start_timer(_TOLD_AFTER, context.copy().run, tell)
         if callable(ctrl_c):
             ctrl_c(number, frame)
 
     def alone(number: int, frame: FrameType | None) -> None:
-        _later(_TOLD_AFTER, context.copy().run, tell)
-        _later(WITHIN, os._exit, _TERMINATED)
+        _start_timer(_TOLD_AFTER, context.copy().run, tell)
+        _start_timer(WITHIN, os._exit, _TERMINATED)
         if callable(prefect):
             prefect(number, frame)
 
@@ -47,7 +47,7 @@ def end_in_time(tell: Callable[[], None]) -> None:
         signal.signal(signal.SIGTERM, alone)
 
 
-def _later(seconds: float, act: Callable[..., Any], given: Any) -> None:
+def _start_timer(seconds: float, act: Callable[..., Any], given: Any) -> None:
     watch = threading.Timer(seconds, act, [given])
     watch.daemon = True
     watch.start()

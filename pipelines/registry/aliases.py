@@ -78,7 +78,7 @@ def set_champion(client: MlflowClient, version: Version) -> Move:
 
 
 def describe(client: MlflowClient, name: str, champion: int | None) -> None:
-    """Write the description of a registered model, unless somebody has written one of their own.
+    """Write the description of a registered model, unless a user has written another.
 
     Args:
         client: of MLflow.
@@ -89,9 +89,9 @@ def describe(client: MlflowClient, name: str, champion: int | None) -> None:
         return
     about = "No version is champion yet."
     if champion is not None:
-        told = client.get_model_version(name, str(champion)).description
+        description = client.get_model_version(name, str(champion)).description
         about = (
-            f"The champion is version {champion}. {told}\n\n"
+            f"The champion is version {champion}. {description}\n\n"
             "`generalist download --output model.onnx` copies its file, `generalist predict IMAGE` uses it; elsewhere"
             f" `mlflow artifacts download --artifact-uri models:/{name}@champion --dst-path champion`."
         )

@@ -1,4 +1,4 @@
-"""What is known of the present champion. Whatever comes from MLflow's artifacts is compared with the database first.
+"""What is known of the present champion. What comes from MLflow's artifacts is compared with the database first.
 
 A tag of the version has the digest of its results' manifest, and that has those of its files. What a later evaluation
 by another protocol found is kept among the artifacts, too, its digests in a tag of its own.
@@ -41,7 +41,7 @@ def evidence_of(client: MlflowClient, present: Version, candidate: Evidence, ree
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         digests = _digests(client, present, folder)
-        then = _fetched(client, present, "", _EVIDENCE, digests, folder / "then")
+        then = _fetch(client, present, "", _EVIDENCE, digests, folder / "then")
         evidence = _read(then, present)
         if gates.same_protocol(candidate.evaluation, evidence.evaluation) is None:
             return evidence
@@ -49,30 +49,30 @@ def evidence_of(client: MlflowClient, present: Version, candidate: Evidence, ree
         known = dict(zip(_EVIDENCE, present.tags.get(_tag(place), "").split(), strict=False))
         if known:  # it was done for another candidate
             try:
-                return _read(_fetched(client, present, place, _EVIDENCE, known, folder / "again"), present)
+                return _read(_fetch(client, present, place, _EVIDENCE, known, folder / "again"), present)
             except BadInput:
                 if reevaluate is None:
                     raise
         if reevaluate is None:
             return evidence
-        _fetched(client, present, "", _MODEL, digests, then.folder)
-        again = _evaluated(reevaluate, then)
+        _fetch(client, present, "", _MODEL, digests, then.folder)
+        again = _evaluate_again(reevaluate, then)
         evidence = Evidence.read(again)
         for name in _EVIDENCE:
             client.log_artifact(present.run_id, str(again.folder / name), place)
-        told = " ".join(sha256_of(again.folder / name) for name in _EVIDENCE)
-        client.set_model_version_tag(present.name, str(present.version), _tag(place), told)
+        tag_value = " ".join(sha256_of(again.folder / name) for name in _EVIDENCE)
+        client.set_model_version_tag(present.name, str(present.version), _tag(place), tag_value)
         return evidence
 
 
-def _evaluated(reevaluate: Reevaluate, older: Results) -> Results:
+def _evaluate_again(reevaluate: Reevaluate, older: Results) -> Results:
     try:
         return reevaluate(older)
     except BadInput:
         raise
-    except Exception as error:  # whatever it is, it must neither block later models nor let this one win
-        told = printable(" ".join(str(error).split()))[:200]
-        raise BadInput(f"evaluating it again fails with {type(error).__name__}: {told}") from error
+    except Exception as error:  # in any case it must neither block later models nor let this one win
+        message = printable(" ".join(str(error).split()))[:200]
+        raise BadInput(f"evaluating it again fails with {type(error).__name__}: {message}") from error
 
 
 def _digests(client: MlflowClient, present: Version, folder: Path) -> Mapping[str, str]:
@@ -80,11 +80,11 @@ def _digests(client: MlflowClient, present: Version, folder: Path) -> Mapping[st
     name, expected = Results(folder).manifest.name, present.tags.get(MANIFEST_SHA256)
     if expected is None:
         raise BadInput("it was registered by an older version, which noted no digests of its evaluation")
-    kept = _fetched(client, present, "", (name,), {name: expected}, folder / "manifest")
+    kept = _fetch(client, present, "", (name,), {name: expected}, folder / "manifest")
     return ResultsManifest.read(kept.manifest).files
 
 
-def _fetched(
+def _fetch(
     client: MlflowClient, present: Version, place: str, names: Iterable[str], digests: Mapping[str, str], folder: Path
 ) -> Results:
     """Return files that a version's run keeps at a place among its artifacts, fetched into a folder and compared."""

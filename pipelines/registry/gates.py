@@ -65,7 +65,7 @@ def _verdicts(results: Results, evaluation: Evaluation) -> dict[str, NDArray[Any
     """Return the arrays of all learners."""
     learners = evaluation.learners.values()
     said = [f"{learner.name}/prediction" for learner in learners]
-    held = [name for own in learners for threat in own.threats for name in _columns(own.name, threat)]
+    held = [name for learner in learners for threat in learner.threats for name in _columns(learner.name, threat)]
     return read_npz(results.verdicts, ("label", *said, *held))
 
 
@@ -84,13 +84,18 @@ def _agree(learner: LearnerEvaluation, arrays: Mapping[str, NDArray[Any]]) -> bo
         return False
     for threat in learner.threats:
         worst = natural
-        for name, told in zip(_columns(learner.name, threat), threat.columns.values(), strict=True):
+        for name, accuracy in zip(_columns(learner.name, threat), threat.columns.values(), strict=True):
             held = arrays[name]
-            if held.shape != (n,) or held.dtype != np.bool_ or (held & ~natural).any() or held.sum() != told.correct:
+            if (
+                held.shape != (n,)
+                or held.dtype != np.bool_
+                or (held & ~natural).any()
+                or held.sum() != accuracy.correct
+            ):
                 return False
             worst = worst & held
         # Older records tell no worst, so theirs is the least of the columns, which is the most that it can be.
-        if threat.worst.correct not in (worst.sum(), min(told.correct for told in threat.columns.values())):
+        if threat.worst.correct not in (worst.sum(), min(accuracy.correct for accuracy in threat.columns.values())):
             return False
     return True
 
@@ -112,17 +117,19 @@ def doubt(candidate: Evaluation) -> str | None:
 
 def same_protocol(candidate: Evaluation, champion: Evaluation) -> str | None:
     """Require that it was measured alike, on the same data: only that compares."""
-    own, other = candidate.protocol.model_dump(), champion.protocol.model_dump()
-    differing = [name for name, value in own.items() if value != other[name]]
+    candidate_fields, champion_fields = candidate.protocol.model_dump(), champion.protocol.model_dump()
+    differing = [name for name, value in candidate_fields.items() if value != champion_fields[name]]
     return f"the champion was evaluated by another protocol ({', '.join(differing)})" if differing else None
 
 
 def better(candidate: Evaluation, champion: Evaluation, *, by: Criterion) -> str | None:
     """Require that the candidate is better by the declared criterion on the validation split."""
-    own, other = candidate.chosen.validation.by(by), champion.chosen.validation.by(by)
-    if own > other:
+    candidate_value, champion_value = candidate.chosen.validation.by(by), champion.chosen.validation.by(by)
+    if candidate_value > champion_value:
         return None
-    return f"on the validation split its {by} value {own:.4f} is not above the champion's {other:.4f}"
+    return (
+        f"on the validation split its {by} value {candidate_value:.4f} is not above the champion's {champion_value:.4f}"
+    )
 
 
 def not_worse(what: str, candidate: Flags, champion: Flags, *, level: float) -> str | None:

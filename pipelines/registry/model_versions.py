@@ -36,7 +36,7 @@ class Version(Record):
         name: of the registered model.
         version: from 1.
         aliases: such as champion.
-        sha256: of its ONNX file; empty where somebody else registered it.
+        sha256: of its ONNX file; empty where another program registered it.
         run_id: the MLflow run that made it.
         source: where MLflow keeps its files.
         tags: all of them.
@@ -81,7 +81,7 @@ def download(workspace: Workspace, target: Path, *, name: str, reference: str = 
     check_file(path, suffix=".onnx")
     version = version_of(client := connect(workspace), name, reference)
     with tempfile.TemporaryDirectory() as folder:
-        source = _fetched(client, version, Path(folder))
+        source = _fetch(client, version, Path(folder))
         if sha256_of(source) != version.sha256:
             raise BadInput(
                 f"the file of {name} version {version.version} was changed after it was registered: restore {source}"
@@ -91,7 +91,7 @@ def download(workspace: Workspace, target: Path, *, name: str, reference: str = 
 
 
 def drop(client: MlflowClient, version: Version) -> None:
-    """Delete a version, unless somebody else has."""
+    """Delete a version, unless that is done already."""
     try:
         client.delete_model_version(version.name, str(version.version))
     except MlflowException as error:
@@ -108,18 +108,18 @@ def version_of(client: MlflowClient, name: str, reference: str) -> Version:
     try:
         if reference.isdecimal():
             return described(client, name, reference)
-        found = with_alias(client, name, reference)
+        version = with_alias(client, name, reference)
     except MlflowException as error:
         if error.error_code not in _MISSING:
             raise
-        found = None
-    if found is None:
+        version = None
+    if version is None:
         known = client.search_model_versions(f"name = '{name}'")
-        numbers = ", ".join(str(number) for number in sorted(int(version.version) for version in known))
+        numbers = ", ".join(str(number) for number in sorted(int(entry.version) for entry in known))
         aliases = ", ".join(sorted(_aliases(client, name)))
-        there = f"it has versions {numbers} and aliases {aliases or 'none'}" if known else "nothing is registered yet"
-        raise BadInput(f"{name} has no version '{reference}': {there}")
-    return found
+        hint = f"it has versions {numbers} and aliases {aliases or 'none'}" if known else "nothing is registered yet"
+        raise BadInput(f"{name} has no version '{reference}': {hint}")
+    return version
 
 
 def with_alias(client: MlflowClient, name: str, alias: str) -> Version | None:
@@ -129,7 +129,7 @@ def with_alias(client: MlflowClient, name: str, alias: str) -> Version | None:
 
 
 def with_sha256(client: MlflowClient, sha256: str) -> tuple[Version, ...]:
-    """Return the versions whose ONNX file has this SHA-256 (hex), of whatever registered model."""
+    """Return the versions whose ONNX file has this SHA-256 (hex), of any registered model."""
     same = client.search_model_versions(f"tags.{ONNX_SHA256} = '{sha256}'")
     return tuple(described(client, version.name, str(version.version)) for version in same)
 
@@ -146,22 +146,22 @@ def with_equal(workspace: Workspace, results: Results, name: str) -> Version | N
     weights, experiment = evaluation.headline.digest, experiment_id(workspace, client)
     ids = {run.info.run_id for run in finished_runs(client, experiment, {WEIGHTS_SHA256: weights})}
     alike = client.search_model_versions(f"name = '{name}' and tags.{PROTOCOL} = '{evaluation.protocol.digest()}'")
-    found = [described(client, name, str(version.version)) for version in alike if version.run_id in ids]
-    found.sort(key=lambda version: (CHAMPION in version.aliases, version.version), reverse=True)
-    return next((version for version in found if _graph(client, version) == graph), None)
+    versions = [described(client, name, str(version.version)) for version in alike if version.run_id in ids]
+    versions.sort(key=lambda version: (CHAMPION in version.aliases, version.version), reverse=True)
+    return next((version for version in versions if _graph_digest(client, version) == graph), None)
 
 
 def described(client: MlflowClient, name: str, number: str) -> Version:
     """Return a version as it is now."""
-    found = client.get_model_version(name, number)
+    model_version = client.get_model_version(name, number)
     return Version(
         name=name,
-        version=int(found.version),
-        aliases=tuple(found.aliases),
-        sha256=found.tags.get(ONNX_SHA256, ""),
-        run_id=found.run_id or "",
-        source=found.source,
-        tags=dict(found.tags),
+        version=int(model_version.version),
+        aliases=tuple(model_version.aliases),
+        sha256=model_version.tags.get(ONNX_SHA256, ""),
+        run_id=model_version.run_id or "",
+        source=model_version.source,
+        tags=dict(model_version.tags),
     )
 
 
@@ -174,17 +174,17 @@ def _aliases(client: MlflowClient, name: str) -> dict[str, str]:
         return {}
 
 
-def _graph(client: MlflowClient, version: Version) -> str | None:
+def _graph_digest(client: MlflowClient, version: Version) -> str | None:
     """Return the digest of the graph and the weights in a version's file; None where that is gone or was changed."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            file = _fetched(client, version, Path(folder))
+            file = _fetch(client, version, Path(folder))
             return graph_digest(file) if sha256_of(file) == version.sha256 else None
         except BadInput:
             return None
 
 
-def _fetched(client: MlflowClient, version: Version, folder: Path) -> Path:
+def _fetch(client: MlflowClient, version: Version, folder: Path) -> Path:
     try:
         return stored_file(client, version.source, folder)
     except (MlflowException, OSError):

@@ -94,16 +94,20 @@ def register(
     manifest = check_whole(results)
     config, sha256 = load(results.params), sha256_of(results.onnx)
     name, client = config.registry.name, connect(workspace)
-    known = _of_file(client, name, sha256)
+    known = _version_of_file(client, name, sha256)
     if known is None or _DECIDED not in known.tags:
         check(results, config, _data(data, config))
     run_id = publish(workspace, results)
     with workspace.one_at_a_time("registry"):
-        same = _of_file(client, name, sha256)
+        same = _version_of_file(client, name, sha256)
         version = same or with_equal(workspace, results, name)
         if version is not None and _DECIDED in version.tags:
-            found = _registration(version, new=False)
-            return found if same else found.model_copy(update={"equal": True, "sha256": sha256, "run_id": run_id})
+            registration = _registration(version, new=False)
+            return (
+                registration
+                if same
+                else registration.model_copy(update={"equal": True, "sha256": sha256, "run_id": run_id})
+            )
         candidate, agreement = Evidence.read(results), results.read(Parity, results.parity)
         if check_whole(results) != manifest:
             raise BadInput(f"{results.folder} changed while it was registered: register it again")
@@ -117,7 +121,7 @@ def register(
             client.set_model_version_tag(name, str(version.version), "prefect_flow_run_id", flow_run_id)
         while not reasons and _number(with_alias(client, name, CHAMPION)) != against:
             against, reasons = decide(version)  # another project on this server was faster
-        _settle(client, version, reasons)
+        _record_decision(client, version, reasons)
         return _registration(described(client, name, str(version.version)), new=True)
 
 
@@ -141,7 +145,7 @@ def _decide(
     """Return the present champion, and the reasons against the model in its place; none if it is to be champion."""
     present = with_alias(client, config.registry.name, CHAMPION)
     if present is not None and version is not None and present.version == version.version:
-        return present.version, ()  # a registration was killed after it: nobody is worse than itself
+        return present.version, ()  # a registration was killed after it: no version is worse than itself
     reasons = gates.alone(candidate.evaluation, agreement)
     if reasons or present is None:
         return _number(present), reasons
@@ -149,8 +153,8 @@ def _decide(
         champion = evidence_of(client, present, candidate, reevaluate)
     except BadInput as error:
         why = " ".join(str(error).split())
-        found = f"it can't be compared with the champion, version {present.version} ({why})"
-        return present.version, (f"{found}: promote it with `generalist promote` if it should be champion",)
+        reason = f"it can't be compared with the champion, version {present.version} ({why})"
+        return present.version, (f"{reason}: promote it with `generalist promote` if it should be champion",)
     options = config.registry
     return present.version, gates.against(champion, candidate, by=options.criterion, level=float(options.significance))
 
@@ -159,7 +163,7 @@ def _number(version: Version | None) -> int | None:
     return None if version is None else version.version
 
 
-def _of_file(client: MlflowClient, name: str, sha256: str) -> Version | None:
+def _version_of_file(client: MlflowClient, name: str, sha256: str) -> Version | None:
     """Return the one version of an ONNX file: of several that projects made at the same time, the lowest; others go."""
     same = [version for version in with_sha256(client, sha256) if version.name == name]
     if not same:
@@ -195,7 +199,7 @@ def _create(client: MlflowClient, results: Results, name: str, run_id: str, sha2
         description=summary(evaluation),
         model_id=model.model_id,
     )
-    kept = _of_file(client, name, sha256)  # another project may have made one since
+    kept = _version_of_file(client, name, sha256)  # another project may have made one since
     if kept is not None and kept.version != int(version.version):
         return kept
     # As MLflow's own registration does: the model's page shows its versions.
@@ -204,7 +208,7 @@ def _create(client: MlflowClient, results: Results, name: str, run_id: str, sha2
     return described(client, name, str(version.version))
 
 
-def _settle(client: MlflowClient, version: Version, reasons: tuple[str, ...]) -> None:
+def _record_decision(client: MlflowClient, version: Version, reasons: tuple[str, ...]) -> None:
     """Set the alias; the tag that says so comes last, so a registration that was killed is taken up again."""
     name, number = version.name, str(version.version)
     if reasons:

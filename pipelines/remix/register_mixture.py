@@ -79,7 +79,7 @@ def _verdicts(sweep: RemixSweep, outcome: Outcome) -> dict[str, Verdicts]:
     """Return every learner's verdicts; what the training's evaluation tells of its experts is not found out again."""
     training, verdicts = sweep.training, {}
     for name, weights in outcome.learners.items():
-        known = None if name == "global" else _known(sweep, name, weights)
+        known = None if name == "global" else _stored_verdicts(sweep, name, weights)
         if known is None:
             parts = [steps.evaluate_shard(training, outcome.learners, name, rows) for rows in steps.shards(training)]
             known = steps.evaluated(training, outcome, name, parts)
@@ -87,7 +87,7 @@ def _verdicts(sweep: RemixSweep, outcome: Outcome) -> dict[str, Verdicts]:
     return verdicts
 
 
-def _known(sweep: RemixSweep, name: str, weights: Weights) -> Verdicts | None:
+def _stored_verdicts(sweep: RemixSweep, name: str, weights: Weights) -> Verdicts | None:
     """Return an expert's verdicts among the training's results, if they were found by the same protocol."""
     before, training = sweep.run.read_evaluation(), sweep.training
     evaluation = before.learners.get(name)

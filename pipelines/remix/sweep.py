@@ -103,7 +103,7 @@ class RemixSweep:
 
     def by_choice(self, mixture: MeasuredMixture) -> Measured:
         """Return a finalist's accuracies by `evaluation.selection_attack`."""
-        return next(own.validation for own in self.mixtures if own.factors == mixture.factors)
+        return next(candidate.validation for candidate in self.mixtures if candidate.factors == mixture.factors)
 
     @property
     def is_better(self) -> bool:
@@ -155,9 +155,9 @@ def sweep_mixtures(workspace: Workspace, run: Results, *, natural_at_least: floa
         ) from None
     mixtures = sweep(training, averaged, config.evaluation.selection_attack, points)
     best = rank_mixtures(mixtures, averaged, value=goal.value)[:FINALISTS]
-    if averaged.coefficients not in [own.factors for own in best]:
+    if averaged.coefficients not in [mixture.factors for mixture in best]:
         best += [mixture for mixture in mixtures if mixture.factors == averaged.coefficients]
-    finalists = measure_mixtures(training, averaged, [own.factors for own in best], config.evaluation)
+    finalists = measure_mixtures(training, averaged, [mixture.factors for mixture in best], config.evaluation)
     finalists = rank_mixtures(finalists, averaged, value=goal.value)
     return RemixSweep(run, training, averaged, last, goal, tuple(mixtures), tuple(finalists))
 
@@ -178,7 +178,7 @@ def draw(sweep: RemixSweep, target: Results) -> None:
     """Draw all mixtures in the trade-off plane."""
     options, names = sweep.training.config.evaluation, list(sweep.averaged.coefficients)
     corners = {name: {other: float(other == name) for other in names} for name in names}
-    told = {
+    labels = {
         id(mixture): f"{name} alone"
         for mixture in sweep.mixtures
         for name, one in corners.items()
@@ -187,7 +187,7 @@ def draw(sweep: RemixSweep, target: Results) -> None:
 
     def course(attack: str, mixtures: Sequence[MeasuredMixture], *, line: bool = False) -> MixtureSeries:
         return MixtureSeries(
-            attack, [Mixture(told.get(id(mixture), ""), mixture.validation) for mixture in mixtures], line
+            attack, [Mixture(labels.get(id(mixture), ""), mixture.validation) for mixture in mixtures], line
         )
 
     content = remixes(

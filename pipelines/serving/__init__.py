@@ -1,7 +1,7 @@
 """`generalist serve`: Prefect's server, what serves the deployment `generalist/train`, and MLflow's pages, together.
 
 All of it listens on this machine's loopback address only. Prefect's server asks for a string that a file of this user's
-holds; MLflow's asks nobody.
+holds; MLflow's asks for nothing.
 """
 
 import os
@@ -210,11 +210,11 @@ def _check(running: list[Child]) -> None:
 
 def _end(running: list[Child], api: str) -> None:
     """End the deployments first, and their runs with them, while a server can be told of it; then the others."""
-    told = time.monotonic() + _WATCHERS_LISTEN if abandon_runs(api) else 0.0
+    deadline = time.monotonic() + _WATCHERS_LISTEN if abandon_runs(api) else 0.0
     for position, process in enumerate(running):
         process.end()
         if position == len(DEPLOYMENTS) - 1:
-            time.sleep(max(0.0, told - time.monotonic()))
+            time.sleep(max(0.0, deadline - time.monotonic()))
 
 
 @contextmanager

@@ -24,7 +24,9 @@ _UNDER_WAY = ["PENDING", "RUNNING", "CANCELLING"]
 def polled_since(api: str, since: datetime) -> bool:
     """Return whether something has asked for runs of each deployment since then: they are being served."""
     try:
-        polled = [_asked(f"{api}/deployments/name/{own}/{name}")["last_polled"] for name, own in DEPLOYMENTS.items()]
+        polled = [
+            _request(f"{api}/deployments/name/{flow}/{name}")["last_polled"] for name, flow in DEPLOYMENTS.items()
+        ]
     except _NO_ANSWER:
         return False
     return all(when is not None and datetime.fromisoformat(when) > since for when in polled)
@@ -42,17 +44,17 @@ def abandon_runs(api: str) -> bool:
         "flow_runs": {"state": {"type": {"any_": _UNDER_WAY}}},
     }
     try:
-        token = _asked(f"{api}/csrf-token?client={client}")["token"]
+        token = _request(f"{api}/csrf-token?client={client}")["token"]
         proof = {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": client}
-        runs = _asked(f"{api}/flow_runs/filter", wanted, proof)
+        runs = _request(f"{api}/flow_runs/filter", wanted, proof)
         for run in runs:
-            _asked(f"{api}/flow_runs/{run['id']}/set_state", {"state": state, "force": True}, proof)
+            _request(f"{api}/flow_runs/{run['id']}/set_state", {"state": state, "force": True}, proof)
     except _NO_ANSWER:  # the server has ended, or can't any more; so do we
         return False
     return bool(runs)
 
 
-def _asked(url: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:
+def _request(url: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:
     request = urllib.request.Request(  # noqa: S310  an address of ours
         url,
         None if body is None else json.dumps(body).encode(),

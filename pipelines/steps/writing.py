@@ -60,7 +60,7 @@ def export_model(
     with engine.threads(config.training.threads):
         with uncollected():  # torch imports its exporter at the first use
             export(model, results.onnx, metadata=lineage.to_metadata(), opset=config.export.opset)
-        found = check_parity(
+        parity = check_parity(
             model,
             results.onnx,
             np.asarray(subset(dataset.test, config.evaluation).images),
@@ -69,8 +69,8 @@ def export_model(
             on=config.export.parity,
         )
     write_weights(results.weights, weights, model=config.model, shape=dataset.shape, data=dataset.digest)
-    write_atomically(results.parity, (found.model_dump_json(indent=2) + "\n").encode())
-    return found
+    write_atomically(results.parity, (parity.model_dump_json(indent=2) + "\n").encode())
+    return parity
 
 
 def write_records(
@@ -132,7 +132,7 @@ def write_report(
 
 
 def _gallery(training: Trainer, outcome: Outcome, adversarial: NDArray[np.float32]) -> Gallery:
-    """Return the first test image of each class, then the second of each, and so on: nobody picked them."""
+    """Return the first test image of each class, then the second of each, and so on: none is picked by hand."""
     split = subset(training.dataset.test, training.config.evaluation)
     labels = np.asarray(split.labels)
     turn = np.array([np.count_nonzero(labels[:index] == label) for index, label in enumerate(labels)])

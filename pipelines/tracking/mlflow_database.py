@@ -63,9 +63,9 @@ def connect(workspace: Workspace) -> MlflowClient:
     except (MlflowException, SQLAlchemyError) as error:
         if known := sentence(error, shown(uri)):
             raise BadInput(known) from None
-        reason, told = masked(str(error).splitlines()[0].partition(". ")[0], of=uri), shown(uri)
+        reason, address = masked(str(error).splitlines()[0].partition(". ")[0], of=uri), shown(uri)
         raise BadInput(
-            f"MLflow can't open {told} ({reason}): if an older MLflow made it, run `mlflow db upgrade {told}`,"
+            f"MLflow can't open {address} ({reason}): if an older MLflow made it, run `mlflow db upgrade {address}`,"
             " else move it away"
         ) from None
 
@@ -77,27 +77,27 @@ def experiment_id(workspace: Workspace, client: MlflowClient) -> str:
         BadInput: it was deleted in MLflow, or belongs to a project in another folder.
     """
     artifacts = None if has_server(workspace.tracking_uri) else str(workspace.artifacts)
-    found = client.get_experiment_by_name(EXPERIMENT)
-    if found is None:
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
         try:
             return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts))
         except MlflowException:
-            found = client.get_experiment_by_name(EXPERIMENT)  # another process was faster
-            if found is None:
+            experiment = client.get_experiment_by_name(EXPERIMENT)  # another process was faster
+            if experiment is None:
                 raise
-    if found.lifecycle_stage != "active":
+    if experiment.lifecycle_stage != "active":
         raise BadInput(
             f"MLflow's experiment '{EXPERIMENT}' was deleted: run"
-            f" `mlflow experiments restore --experiment-id {found.experiment_id}`"
+            f" `mlflow experiments restore --experiment-id {experiment.experiment_id}`"
         )
-    own = workspace.tracking_database == workspace.root / "mlflow.db"
-    if own and found.artifact_location != artifacts:
+    in_project = workspace.tracking_database == workspace.root / "mlflow.db"
+    if in_project and experiment.artifact_location != artifacts:
         raise BadInput(
-            f"{workspace.tracking_database} belongs to the project in {Path(found.artifact_location).parent}, where its"
-            " runs keep their files: run `generalist relocate` to take runs and registry along, or move mlflow.db and"
-            " mlruns/ away to start afresh"
+            f"{workspace.tracking_database} belongs to the project in {Path(experiment.artifact_location).parent},"
+            " where its runs keep their files: run `generalist relocate` to take runs and registry along, or move"
+            " mlflow.db and mlruns/ away to start afresh"
         )
-    return str(found.experiment_id)
+    return str(experiment.experiment_id)
 
 
 def has_server(uri: str) -> bool:
@@ -162,10 +162,10 @@ def _check_that_it_connects(uri: str) -> None:
         ) from None
     except (OSError, SQLAlchemyError) as error:
         reason = getattr(error, "orig", None) or getattr(error, "strerror", None) or error
-        told = printable(masked(" ".join(str(reason).split()), of=uri))[:200]
+        message = printable(masked(" ".join(str(reason).split()), of=uri))[:200]
         raise BadInput(
-            f"MLflow's database {shown(uri)} can't be reached ({told}): start it, check its address and your access to"
-            " it, or unset MLFLOW_TRACKING_URI"
+            f"MLflow's database {shown(uri)} can't be reached ({message}): start it, check its address and your access"
+            " to it, or unset MLFLOW_TRACKING_URI"
         ) from None
 
 

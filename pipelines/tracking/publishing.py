@@ -30,7 +30,7 @@ def publish(workspace: Workspace, results: Results) -> str:
         if known:
             return str(known[0].info.run_id)
         end_killed(workspace, client, experiment)
-        return _made_from(results, workspace, client, experiment)
+        return _make_run(results, workspace, client, experiment)
 
 
 def finished_runs(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> list[Run]:
@@ -39,7 +39,7 @@ def finished_runs(client: MlflowClient, experiment: str, tags: Mapping[str, str]
     return list(client.search_runs([experiment], query, order_by=["attributes.start_time DESC"]))
 
 
-def _made_from(results: Results, workspace: Workspace, client: MlflowClient, experiment: str) -> str:
+def _make_run(results: Results, workspace: Workspace, client: MlflowClient, experiment: str) -> str:
     config, history = load(results.params), results.read(History, results.history)
     lineage = Lineage.from_metadata(read_metadata(results.onnx))
     tracker = open_run(

@@ -32,8 +32,8 @@ def relocate(workspace: Workspace) -> tuple[Path, int]:
     check_database(database)
     try:
         with closing(sqlite3.connect(database)) as connection, connection:
-            found = connection.execute("SELECT artifact_location FROM experiments WHERE name = ?", (EXPERIMENT,))
-            before = Path((found.fetchone() or [str(workspace.artifacts)])[0].removeprefix("file://"))
+            cursor = connection.execute("SELECT artifact_location FROM experiments WHERE name = ?", (EXPERIMENT,))
+            before = Path((cursor.fetchone() or [str(workspace.artifacts)])[0].removeprefix("file://"))
             if before == workspace.artifacts:
                 return before.parent, 0
             runs = connection.execute("SELECT count(*) FROM runs").fetchone()[0]
@@ -42,12 +42,12 @@ def relocate(workspace: Workspace) -> tuple[Path, int]:
                     f"{workspace.artifacts} is missing, where the files of {runs} runs should lie: bring it along from"
                     f" {before}"
                 )
-            return before.parent, _changed(connection, before, workspace.artifacts)
+            return before.parent, _change_places(connection, before, workspace.artifacts)
     except sqlite3.Error as error:
         raise BadInput(sentence(error, str(database)) or f"{database} is no database of MLflow's ({error})") from None
 
 
-def _changed(connection: sqlite3.Connection, before: Path, now: Path) -> int:
+def _change_places(connection: sqlite3.Connection, before: Path, now: Path) -> int:
     count = 0
     for table, columns in _PLACES.items():
         for column in columns:

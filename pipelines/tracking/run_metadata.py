@@ -17,7 +17,7 @@ from pipelines.workspace import CodeVersion
 LONGEST_PARAM = 6000  # characters; MLflow's limit
 LONGEST_TAG = 8000
 WEIGHTS_SHA256 = "weights_sha256"
-"""Tag of a run: SHA-256 (hex) of the deployed learner's weights, whatever file they are in."""
+"""Tag of a run: SHA-256 (hex) of the deployed learner's weights, in whichever file they are."""
 Fact = EpochRecord | GlobalRecord | RoundRecord
 
 
@@ -74,7 +74,7 @@ def metrics(fact: Fact, *, deployed: str) -> dict[str, float]:
     """Return the numbers of one fact by name; `deployed` is the name of the learner that rounds are about."""
     match fact:
         case EpochRecord():
-            return _of_epoch(fact)
+            return _epoch_metrics(fact)
         case GlobalRecord():
             return dict(_validation("global", fact.validation))
         case RoundRecord():
@@ -84,14 +84,16 @@ def metrics(fact: Fact, *, deployed: str) -> dict[str, float]:
 
 def of_learner(learner: LearnerEvaluation, protocol: Protocol) -> dict[str, float]:
     """Return the final accuracies of one learner."""
-    found = {f"test/{learner.name}/natural": learner.natural.value}
+    values = {f"test/{learner.name}/natural": learner.natural.value}
     for threat in learner.threats:
         # MLflow groups by slash: that of `linf:8/255` would tear the threat apart.
         place = f"test/{learner.name}/{threat.threat.replace('/', '_')}"
         # Titles, not names of columns: accuracies by two cascades don't compare.
-        found |= {f"{place}/{_metric(protocol.title(name))}": own.value for name, own in threat.columns.items()}
-        found[f"{place}/worst"] = threat.worst.value
-    return found
+        values |= {
+            f"{place}/{_metric(protocol.title(name))}": accuracy.value for name, accuracy in threat.columns.items()
+        }
+        values[f"{place}/worst"] = threat.worst.value
+    return values
 
 
 def of_choice(evaluation: Evaluation) -> dict[str, float]:
@@ -109,8 +111,8 @@ def _metric(title: str) -> str:
     return title.lower().replace(" ", "_")
 
 
-def _of_epoch(record: EpochRecord) -> dict[str, float]:
-    found = {
+def _epoch_metrics(record: EpochRecord) -> dict[str, float]:
+    values = {
         "loss": record.loss,
         "train_accuracy": record.accuracy,
         "gradient_norm": record.gradient_norm,
@@ -119,7 +121,7 @@ def _of_epoch(record: EpochRecord) -> dict[str, float]:
         "seconds": record.seconds,
     }
     validation = {} if record.validation is None else dict(_validation(record.expert, record.validation))
-    return {**{f"{record.expert}/{name}": value for name, value in found.items()}, **validation}
+    return {**{f"{record.expert}/{name}": value for name, value in values.items()}, **validation}
 
 
 def _validation(name: str, measured: Measured) -> Iterator[tuple[str, float]]:

@@ -36,9 +36,9 @@ def log(
     client: MlflowClient, run_id: str, *, params: Mapping[str, str] | None = None, metrics: Sequence[Metric] = ()
 ) -> None:
     """Log in as few requests as MLflow allows: one, but for a whole configuration and very long curves."""
-    told = [Param(path, value) for path, value in (params or {}).items()]
-    while told or metrics:
-        some, told = told[:_PARAMS_A_CALL], told[_PARAMS_A_CALL:]
+    pending = [Param(path, value) for path, value in (params or {}).items()]
+    while pending or metrics:
+        some, pending = pending[:_PARAMS_A_CALL], pending[_PARAMS_A_CALL:]
         room = _ENTITIES_A_CALL - len(some)
         client.log_batch(run_id, metrics=metrics[:room], params=some)
         metrics = metrics[room:]

@@ -46,7 +46,7 @@ class StudyTracker:
             if trial.number in self._told or trial.state not in trial_metadata.STATUS:
                 return
             run = self._begun.get(trial.number) or self._begin(trial)
-            # The time is the same whoever tells it: MLflow keeps one of two points that are alike.
+            # The time is the same whichever process logs it: MLflow keeps one of two points that are alike.
             now = int(run.info.start_time)
             points = [
                 Metric(key, value, now, epoch)
@@ -61,7 +61,7 @@ class StudyTracker:
             self._told.add(trial.number)
 
     def finish(self, record: StudyRecord, files: Sequence[Path]) -> None:
-        """Log what a search found, with its files, and end its run; trials that nobody told of are told of.
+        """Log what a search found, with its files, and end its run; trials that were not logged before are logged.
 
         Raises:
             BadInput: a file is missing.
@@ -142,7 +142,7 @@ def open_study(
         ALIVE: alive.path.stem,
     }
     with workspace.one_at_a_time("open-study"):
-        parent = _found(client, experiment, name)
+        parent = _find_parent(client, experiment, name)
         if parent is None:
             parent = client.create_run(experiment, run_name=f"study {name}", tags=run_metadata.tags_of(given))
         else:
@@ -153,7 +153,7 @@ def open_study(
     return StudyTracker(client, parent, objective=objective, alive=alive)
 
 
-def _found(client: MlflowClient, experiment: str, name: str) -> Run | None:
+def _find_parent(client: MlflowClient, experiment: str, name: str) -> Run | None:
     """Return the parent run of a study; compared here, as a name may hold what MLflow's queries can't."""
     runs = client.search_runs([experiment], f"tags.`{STUDY}` LIKE '%'", order_by=["attributes.start_time ASC"])
     return next((run for run in runs if run.data.tags[STUDY] == name), None)
@@ -161,10 +161,10 @@ def _found(client: MlflowClient, experiment: str, name: str) -> Run | None:
 
 def _children(client: MlflowClient, parent: Run) -> list[Run]:
     query, token = f"tags.{PARENT} = '{parent.info.run_id}'", None
-    found: list[Run] = []
+    children: list[Run] = []
     while True:
         page = client.search_runs([parent.info.experiment_id], query, max_results=_A_PAGE, page_token=token)
-        found += (run for run in page if _TRIAL in run.data.tags)
+        children += (run for run in page if _TRIAL in run.data.tags)
         token = page.token
         if not token:
-            return found
+            return children

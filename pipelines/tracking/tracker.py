@@ -1,4 +1,4 @@
-"""One MLflow run for one training, from its start to its end, whatever the end."""
+"""One MLflow run for one training, from its start to its end, also where it fails."""
 
 import json
 import os
@@ -87,7 +87,7 @@ class Tracker:
         try:
             log(self._client, self.run_id, metrics=points)
         except BaseException:
-            with self._telling:  # nobody tells them again
+            with self._telling:  # they are not recorded again
                 self._kept = points + self._kept
             raise
 

@@ -23,19 +23,19 @@ def params(trial: TrialRecord) -> dict[str, str]:
     """Return the trial's point by dotted path, and all that sets it apart from the study's configuration."""
     point = {path: str(value) for path, value in trial.params.items()}
     # As a shell takes them: a choice of a whole optimizer has blanks and braces.
-    told = {**point, "overrides": shlex.join(trial.overrides)} if trial.overrides else point
-    return {path: masked(value)[: run_metadata.LONGEST_PARAM] for path, value in told.items()}
+    fields = {**point, "overrides": shlex.join(trial.overrides)} if trial.overrides else point
+    return {path: masked(value)[: run_metadata.LONGEST_PARAM] for path, value in fields.items()}
 
 
 def tags(trial: TrialRecord) -> dict[str, str]:
     """Return number, state, and why it ended early."""
     known = {"generalist.trial": str(trial.number), "generalist.state": trial.state, "generalist.reason": trial.reason}
-    told = {key: masked(value) for key, value in known.items() if value is not None}
+    fields = {key: masked(value) for key, value in known.items() if value is not None}
     if trial.reason is not None:
-        told["mlflow.note.content"] = (
-            f"{trial.state.capitalize()}: {markdown(told['generalist.reason'])}"  # on the run's page
+        fields["mlflow.note.content"] = (
+            f"{trial.state.capitalize()}: {markdown(fields['generalist.reason'])}"  # on the run's page
         )
-    return run_metadata.tags_of(told)
+    return run_metadata.tags_of(fields)
 
 
 def curve(trial: TrialRecord) -> Iterator[tuple[int, dict[str, float]]]:
@@ -47,26 +47,26 @@ def curve(trial: TrialRecord) -> Iterator[tuple[int, dict[str, float]]]:
 
 def metrics(trial: TrialRecord, objective: Sequence[str]) -> dict[str, float]:
     """Return what came of a trial, and what it cost. The value of a pruned one is in its curve, before its end."""
-    found: dict[str, float] = {
+    values: dict[str, float] = {
         "trial/epochs_asked": trial.epochs_asked,
         "trial/epochs_trained": trial.epochs_trained,
         "trial/seconds": trial.seconds,
         "trial/overhead": trial.overhead,
     }
     if trial.state == "complete":
-        found |= dict(zip(value_names(objective), trial.values, strict=False))
+        values |= dict(zip(value_names(objective), trial.values, strict=False))
     if trial.epoch is not None:
-        found["trial/epoch"] = trial.epoch
+        values["trial/epoch"] = trial.epoch
     if trial.validation is not None:
-        found["trial/natural"] = trial.validation.natural.value
-        found["trial/robust"] = trial.validation.robust.value
-        found["trial/harmonic"] = trial.validation.harmonic
+        values["trial/natural"] = trial.validation.natural.value
+        values["trial/robust"] = trial.validation.robust.value
+        values["trial/harmonic"] = trial.validation.harmonic
     if trial.remix is not None:
-        found["remix/natural"] = trial.remix.validation.natural.value
-        found["remix/robust"] = trial.remix.validation.robust.value
-        found["remix/harmonic"] = trial.remix.validation.harmonic
-        found |= {f"remix/weight_{expert}": weight for expert, weight in trial.remix.weights.items()}
-    return found
+        values["remix/natural"] = trial.remix.validation.natural.value
+        values["remix/robust"] = trial.remix.validation.robust.value
+        values["remix/harmonic"] = trial.remix.validation.harmonic
+        values |= {f"remix/weight_{expert}": weight for expert, weight in trial.remix.weights.items()}
+    return values
 
 
 def value_names(objective: Sequence[str]) -> list[str]:
@@ -79,7 +79,7 @@ def value_names(objective: Sequence[str]) -> list[str]:
 def study_metrics(record: StudyRecord) -> dict[str, float]:
     """Return what a search cost and found."""
     best, asked, trained = record.chosen, record.epochs_asked, record.epochs_trained
-    found: dict[str, float] = {
+    values: dict[str, float] = {
         "study/trials": len(record.trials),
         **{f"study/{state}": record.states.get(state, 0) for state in STATUS},
         "study/epochs_asked": asked,
@@ -89,19 +89,23 @@ def study_metrics(record: StudyRecord) -> dict[str, float]:
         "study/workers": record.workers,
     }
     if best is None:
-        return found
-    own = metrics(best, record.objective)
-    told = {f"best/{name.removeprefix('trial/')}": value for name, value in own.items() if name.startswith("trial/")}
-    return {**found, **told, "best/trial": best.number}
+        return values
+    trial_values = metrics(best, record.objective)
+    best_values = {
+        f"best/{name.removeprefix('trial/')}": value
+        for name, value in trial_values.items()
+        if name.startswith("trial/")
+    }
+    return {**values, **best_values, "best/trial": best.number}
 
 
 def study_tags(record: StudyRecord) -> dict[str, str]:
     """Return what was searched, and which trial is the best."""
     searched = ", ".join(f"{path}: {values}" for path, values in record.dimensions.items())
-    told = {"generalist.space": searched, "mlflow.note.content": summary(record)}
+    fields = {"generalist.space": searched, "mlflow.note.content": summary(record)}
     if record.best is not None:
-        told["generalist.best"] = str(record.best)
-    return run_metadata.tags_of({key: masked(value) for key, value in told.items()})
+        fields["generalist.best"] = str(record.best)
+    return run_metadata.tags_of({key: masked(value) for key, value in fields.items()})
 
 
 def summary(record: StudyRecord) -> str:

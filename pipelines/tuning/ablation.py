@@ -31,10 +31,10 @@ def path_of(name: str) -> Path:
     Raises:
         BadInput: there is none.
     """
-    own = name.endswith((".yaml", ".yml"))
-    if not own and name not in names():
+    is_path = name.endswith((".yaml", ".yml"))
+    if not is_path and name not in names():
         raise BadInput(f"there is no ablation '{name}'; {nearest(name, names())}")
-    return Path(name) if own else _folder() / f"{name}.yaml"
+    return Path(name) if is_path else _folder() / f"{name}.yaml"
 
 
 def read(name: str, *, preset: str | None, overrides: list[str]) -> Config:
@@ -67,10 +67,10 @@ def as_csv(record: StudyRecord) -> bytes:
          "harmonic", "epoch", "epochs_asked", "epochs_trained", "state"]
     )  # fmt: skip
     for trial in record.trials:
-        found = trial.validation
-        measured: list[float | str] = [""] * 8 if found is None else [
-            found.natural.n, found.natural.value, *found.natural.interval, found.robust.value, *found.robust.interval,
-            found.harmonic,
+        validation = trial.validation
+        measured: list[float | str] = [""] * 8 if validation is None else [
+            validation.natural.n, validation.natural.value, *validation.natural.interval,
+            validation.robust.value, *validation.robust.interval, validation.harmonic,
         ]  # fmt: skip
         place = [trial.params.get(path, "") for path in paths]
         cost = [trial.epoch, trial.epochs_asked, trial.epochs_trained, trial.state]
@@ -82,12 +82,12 @@ def _row(trial: TrialRecord) -> Row:
     row = {short(path): str(value) for path, value in trial.params.items()}
     if trial.validation is None:
         return {**row, "natural": trial.state, "robust": trial.reason or "", "harmonic mean": ""}
-    found = trial.validation
+    validation = trial.validation
     return {
         **row,
-        "natural": str(found.natural),
-        "robust": str(found.robust),
-        "harmonic mean": f"{100 * found.harmonic:.1f} %",
+        "natural": str(validation.natural),
+        "robust": str(validation.robust),
+        "harmonic mean": f"{100 * validation.harmonic:.1f} %",
     }
 
 

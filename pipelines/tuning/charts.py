@@ -56,17 +56,17 @@ class Group:
 def chart(place: str, figure: go.Figure, title: str, label: str) -> Chart:
     """Dress a figure of plotly's: its title stands above it, where it can wrap."""
     figure.update_layout(template=_TEMPLATE, title=None)
-    told = json.dumps(_escaped(json.loads(figure.to_json())), sort_keys=True).replace("<", "\\u003c")
-    return Chart(f"plot-{place}", title, label, Markup(told))  # noqa: S704  without "<" it ends no element
+    figure_json = json.dumps(_escape(json.loads(figure.to_json())), sort_keys=True).replace("<", "\\u003c")
+    return Chart(f"plot-{place}", title, label, Markup(figure_json))  # noqa: S704  without "<" it ends no element
 
 
-def _escaped(spec: Any, key: str = "") -> Any:
+def _escape(spec: Any, key: str = "") -> Any:
     """Return texts for plotly.js, which takes some HTML in them for its own."""
     match spec:
         case dict():
-            return {name: _escaped(value, name) for name, value in spec.items()}
+            return {name: _escape(value, name) for name, value in spec.items()}
         case list():
-            return [_escaped(value, key) for value in spec]
+            return [_escape(value, key) for value in spec]
         case str() if key in _TEXTS:
             return spec.replace("<", "&lt;")
         case _:

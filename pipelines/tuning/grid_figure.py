@@ -18,22 +18,22 @@ def png(record: StudyRecord, title: str) -> bytes:
         record: of a grid; points that have no values are left out.
         title: above it.
     """
-    found = {trial.number: trial.validation for trial in record.trials if trial.validation is not None}
-    points = [record.trials[number].params for number in found]
+    measurements = {trial.number: trial.validation for trial in record.trials if trial.validation is not None}
+    points = [record.trials[number].params for number in measurements]
     labels = [", ".join(f"{short(path)} {value}" for path, value in point.items()) for point in points]
-    if found:
-        title += f"\nvalidation split, n = {next(iter(found.values())).natural.n}, 95 % intervals"
-    figure = Figure(figsize=(11, 1.6 + 0.35 * max(3, len(found))), layout="constrained")
+    if measurements:
+        title += f"\nvalidation split, n = {next(iter(measurements.values())).natural.n}, 95 % intervals"
+    figure = Figure(figsize=(11, 1.6 + 0.35 * max(3, len(measurements))), layout="constrained")
     figure.suptitle(title)
     axes: Sequence[Axes] = list(figure.subplots(1, 3, sharey=True))
-    for own, name in zip(axes, ("natural", "robust", "harmonic"), strict=True):
-        for place, measured in enumerate(found.values()):
+    for panel, name in zip(axes, ("natural", "robust", "harmonic"), strict=True):
+        for place, measured in enumerate(measurements.values()):
             if name != "harmonic":
                 low, high = getattr(measured, name).interval
-                own.plot([100 * low, 100 * high], [place, place], color="0.6")
-            own.plot([100 * measured.by(name)], [place], "o", color="C0")
-        own.set_title(f"{name}{' mean' if name == 'harmonic' else ''}, %")
-        own.grid(visible=True, axis="x", alpha=0.3)
+                panel.plot([100 * low, 100 * high], [place, place], color="0.6")
+            panel.plot([100 * measured.by(name)], [place], "o", color="C0")
+        panel.set_title(f"{name}{' mean' if name == 'harmonic' else ''}, %")
+        panel.grid(visible=True, axis="x", alpha=0.3)
     axes[0].set_yticks(range(len(labels)), labels)
     axes[0].invert_yaxis()
     target = io.BytesIO()

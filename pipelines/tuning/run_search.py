@@ -79,8 +79,8 @@ def run(
         shown: what a worker is here: a process, and perhaps something by which people see it.
 
     Raises:
-        BadInput: the name is none, the space is wrong, the storage or MLflow can't be used, somebody leads this search
-            already, or workers die again and again.
+        BadInput: the name is none, the space is wrong, the storage or MLflow can't be used, another process leads
+            this search already, or workers die again and again.
     """
     if name is not None:
         check_name(name, SEARCH)
@@ -92,15 +92,15 @@ def run(
         workers = max(1, min(workers or os.cpu_count() or 1, waiting))  # without work they only start and end
         tell(f"search {search.name}: {len(search.trials())} trials, {waiting} of them to do, workers: {workers}")
         hands = WorkerPool(partial(shown, workspace, search.name, where), workers)
-        return search, _searched(workspace, search, hands, workers, tell)
+        return search, _run_search(workspace, search, hands, workers, tell)
 
 
-def _searched(workspace: Workspace, search: Search, hands: WorkerPool, workers: int, tell: Tell) -> StudyRecord:
+def _run_search(workspace: Workspace, search: Search, hands: WorkerPool, workers: int, tell: Tell) -> StudyRecord:
     config, files = search.space.config, files_of(workspace, search)
     dataset, names = steps.dataset(config, workspace), search.objective.names
     tracker = open_study(workspace, search.name, config, objective=names, data_digest=dataset.digest)
     try:
-        _worked(search, tracker, hands, tell)
+        _supervise(search, tracker, hands, tell)
         record = _record(search, workers)
         last = _finalists(search, record, dataset, steps.opened_store(workspace), workspace.here, tell)
         record = record.model_copy(update={"finalists": last, "best": _best(search, record, last)})
@@ -124,20 +124,20 @@ def write_files(files: Files, search: Search, record: StudyRecord) -> None:
         write_atomically(files.best, (f"# trial {record.best} of the search {search.name}\n" + to_yaml(best)).encode())
 
 
-def _worked(search: Search, tracker: StudyTracker, hands: WorkerPool, tell: Tell) -> None:
+def _supervise(search: Search, tracker: StudyTracker, hands: WorkerPool, tell: Tell) -> None:
     before = {name: float(search.study.user_attrs.get(name, 0.0)) for name in (SECONDS, LEADING)}
     since, used = time.perf_counter(), time.process_time()
-    told = {trial.number for trial in search.trials(*ENDED)}
+    reported = {trial.number for trial in search.trials(*ENDED)}
     try:
         while search.left():
             if hands.keep():
                 tell("a worker died; another one goes on with its trial")
             for number in search.requeue_stale():
                 tell(f"trial {number} waits for another worker")
-            told |= _news(search, tracker, told, tell)
+            reported |= _report_ended(search, tracker, reported, tell)
             time.sleep(_GLANCE)
         hands.finish()
-        _news(search, tracker, told, tell)
+        _report_ended(search, tracker, reported, tell)
     finally:
         with telling():
             hands.end()
@@ -146,9 +146,9 @@ def _worked(search: Search, tracker: StudyTracker, hands: WorkerPool, tell: Tell
             search.study.set_user_attr(SECONDS, before[SECONDS] + time.perf_counter() - since)
 
 
-def _news(search: Search, tracker: StudyTracker, told: set[int], tell: Tell) -> set[int]:
+def _report_ended(search: Search, tracker: StudyTracker, reported: set[int], tell: Tell) -> set[int]:
     """Tell of trials that have ended since."""
-    new = [record_of(trial) for trial in search.trials(*ENDED) if trial.number not in told]
+    new = [record_of(trial) for trial in search.trials(*ENDED) if trial.number not in reported]
     for trial in new:
         tracker.tell(trial)
         tell(_line(search, trial))
@@ -182,29 +182,29 @@ def _finalists(
     search: Search, record: StudyRecord, dataset: Dataset, store: Store, root: Path, tell: Tell
 ) -> tuple[Finalist, ...]:
     """Judge the best trials anew on the validation split, by the attack that judges models."""
-    found = []
+    finalists = []
     different = {trial.overrides: trial for trial in reversed(ranked(search, record))}  # of equals, the first
     for trial in list(reversed(different.values()))[: search.space.config.tuning.finalists]:
         attack = search.space.config.evaluation
         tell(f"trial {trial.number} is judged anew by {attack.attack} on the validation split")
         training = training_of_trial(search.space, best_config(search, trial), dataset, store, root)
         with engine.threads(search.space.config.training.threads):
-            measured = retry_lost_states(store, partial(_measured, training, attack))
+            measured = retry_lost_states(store, partial(_measure, training, attack))
         values = search.objective.values(measured)
-        found.append(Finalist(number=trial.number, attack=attack.attack, validation=measured, values=values))
-    return tuple(sorted(found, key=lambda own: -search.objective.value(own.validation)))
+        finalists.append(Finalist(number=trial.number, attack=attack.attack, validation=measured, values=values))
+    return tuple(sorted(finalists, key=lambda finalist: -search.objective.value(finalist.validation)))
 
 
-def _measured(training: SharingRunner, attack: EvaluationOptions) -> Measured:
+def _measure(training: SharingRunner, attack: EvaluationOptions) -> Measured:
     """Measure a trial's candidate, which is trained again where the store has lost it."""
-    own = training.training
-    return own.measured(own.choose([end.candidate for end in training.rounds()]), attack)
+    trainer = training.training
+    return trainer.measured(trainer.choose([end.candidate for end in training.rounds()]), attack)
 
 
 def ranked(search: Search, record: StudyRecord) -> list[TrialRecord]:
     """Return complete trials, the best first; of two objectives, by their harmonic mean."""
     complete = [trial for trial in record.trials if trial.state == "complete" and trial.validation is not None]
-    return sorted(complete, key=lambda own: -search.objective.value(own.validation) if own.validation else 0.0)
+    return sorted(complete, key=lambda trial: -search.objective.value(trial.validation) if trial.validation else 0.0)
 
 
 def _best(search: Search, record: StudyRecord, finalists: tuple[Finalist, ...]) -> int | None:

@@ -31,7 +31,7 @@ class Untried:
 
         Args:
             space: of all points.
-            trials: all there are, whatever became of them.
+            trials: all there are, in any state.
         """
         self.space, self._trials = space, trials
 
@@ -46,7 +46,7 @@ class Untried:
 
 
 def _key(point: Mapping[str, object]) -> frozenset[tuple[str, str]]:
-    """Return the same key for equal points; numbers of a range with a step are rounded differently here and there."""
+    """Return the same key for equal points; numbers of a range with a step are not rounded alike everywhere."""
     return frozenset((path, f"{v:.12g}" if isinstance(v, int | float) else str(v)) for path, v in point.items())
 
 
@@ -59,11 +59,11 @@ class Keyed(BaseSampler):
 
     def __init__(self, options: TuningOptions, untried: Untried) -> None:
         self._options, self._untried = options, untried
-        self._own = self._at(0)
+        self._own = self._sampler_for(0)
         self._together: dict[str, Any] = {}  # drawn for the trial, and not yet among its parameters
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self._own, self._together = self._at(trial.number), {}
+        self._own, self._together = self._sampler_for(trial.number), {}
         self._own.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -101,7 +101,7 @@ class Keyed(BaseSampler):
     def reseed_rng(self) -> None:
         """Do nothing: numbers are drawn by the trial's number."""
 
-    def _at(self, number: int) -> BaseSampler:
+    def _sampler_for(self, number: int) -> BaseSampler:
         return _SAMPLERS[self._options.sampler](self._seed(number), self._options.startup_trials)
 
     def _seed(self, number: int) -> int:

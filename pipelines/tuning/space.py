@@ -42,7 +42,7 @@ class Space:
             self._check_path(path)
         for path, dimension in self.dimensions.items():
             self._check_conditions(path, dimension.when)
-        self._order = self._sorted()
+        self._order = self._sort_dimensions()
         for path in self._order:
             self._check_values(path)
 
@@ -50,7 +50,7 @@ class Space:
         """Return a point for a trial; one that has a point already keeps it."""
         point: Point = {}
         for path in self._order:
-            if not self._asked(path, point):
+            if not self._is_searched(path, point):
                 continue
             dimension = self.dimensions[path]
             if isinstance(dimension, Choices):
@@ -97,7 +97,7 @@ class Space:
     ) -> Iterator[Mapping[str, Any]]:
         if not rest:
             yield point
-        elif not self._asked(rest[0], point):
+        elif not self._is_searched(rest[0], point):
             yield from self._points(begun, point, rest[1:])
         else:
             for value in [begun[rest[0]]] if rest[0] in begun else self.drawn(rest[0]) or [None]:
@@ -118,25 +118,30 @@ class Space:
         mixing = config.mixing
         if mixing is None:
             return ()
-        return tuple(config.model_copy(update={"mixing": mixing.model_copy(update=own)}) for own in self._mixtures)
+        return tuple(
+            config.model_copy(update={"mixing": mixing.model_copy(update=mixture)}) for mixture in self._mixtures
+        )
 
     @cached_property
     def _mixtures(self) -> list[dict[str, Any]]:
         """Decay and weights, in all their declared combinations."""
         paths = [path for path in self.dimensions if path.startswith(("mixing.decay", "mixing.weights"))]
-        found = [self.values(path) for path in paths]
-        if any(values is None for values in found):
+        value_lists = [self.values(path) for path in paths]
+        if any(values is None for values in value_lists):
             return []
-        combinations = list(product(*(values or () for values in found)))
+        combinations = list(product(*(values or () for values in value_lists)))
         if not paths or len(combinations) > _MANY:
             return []
-        overrides = [[_override(path, value) for path, value in zip(paths, own, strict=True)] for own in combinations]
-        mixings = [with_overrides(self.config, own).mixing for own in overrides]
-        return [{"decay": own.decay, "weights": own.weights} for own in mixings if own is not None]
+        overrides = [
+            [_override(path, value) for path, value in zip(paths, combination, strict=True)]
+            for combination in combinations
+        ]
+        mixings = [with_overrides(self.config, texts).mixing for texts in overrides]
+        return [{"decay": mixing.decay, "weights": mixing.weights} for mixing in mixings if mixing is not None]
 
     def described(self) -> dict[str, str]:
         """Return each dimension for people."""
-        return {path: _described(dimension) for path, dimension in self.dimensions.items()}
+        return {path: _describe(dimension) for path, dimension in self.dimensions.items()}
 
     def endless(self) -> list[str]:
         """Return dimensions of which trials hardly ever have the same value, so that they share no work."""
@@ -151,7 +156,7 @@ class Space:
         dimension = self.dimensions[path]
         return list(dimension.named) if isinstance(dimension, Choices) else dimension.values
 
-    def _asked(self, path: str, point: Mapping[str, Any]) -> bool:
+    def _is_searched(self, path: str, point: Mapping[str, Any]) -> bool:
         """Return whether a dimension is searched where the others are."""
         conditions = self.dimensions[path].when.items()
         return all(other in point and str(point[other]) in _names(wanted) for other, wanted in conditions)
@@ -175,7 +180,7 @@ class Space:
                     hint = nearest(name, list(dimension.named))
                     raise BadInput(f"tuning.space: {path} depends on {other} being '{name}', which it can't be; {hint}")
 
-    def _sorted(self) -> list[str]:
+    def _sort_dimensions(self) -> list[str]:
         """Sort so that what a dimension depends on, and what it lies inside of, comes before it."""
         before = {
             path: {*dimension.when, *(other for other in self.dimensions if path.startswith(f"{other}."))}
@@ -200,7 +205,7 @@ class Space:
                 try:
                     with_overrides(self.config, [*self.overrides(point), override])
                 except BadInput as error:
-                    raise BadInput(f"tuning.space: {override} is wrong: {_first(error)}") from None
+                    raise BadInput(f"tuning.space: {override} is wrong: {_first_line(error)}") from None
 
     def _ways_to(self, path: str) -> Iterator[Point]:
         """Yield points of what a dimension depends on, one for each way in which it comes to be searched."""
@@ -250,11 +255,11 @@ def _names(wanted: str | list[str]) -> list[str]:
     return [wanted] if isinstance(wanted, str) else wanted
 
 
-def _first(error: BadInput) -> str:
+def _first_line(error: BadInput) -> str:
     return re.sub(r"^(configuration|override '.*?'): ", "", str(error).partition("\n")[0])
 
 
-def _described(dimension: Choices | Range) -> str:
+def _describe(dimension: Choices | Range) -> str:
     if isinstance(dimension, Choices):
         text = ", ".join(dimension.named)
     else:

@@ -26,7 +26,7 @@ CONFIG, ABOUT, RECORD, WORKER = "config", "about", "record", "worker"
 """Attributes: of a study, its configuration and what must stay the same; of a trial, what it tells, and whose it is."""
 
 SEARCH = "the search's name"
-"""Whose name it is, for whoever gave a wrong one."""
+"""What has the name, for the message about a wrong one."""
 
 SILENT = 60.0
 """Seconds without a sign of life after which a worker on another machine counts as dead."""
@@ -151,7 +151,7 @@ def create_search(config: Config, storage: BaseStorage, locks: Path, *, name: st
         BadInput: its space is wrong, or another search has that name.
     """
     space, objective = Space(config), Objective(config.tuning)
-    about = _about(config)
+    about = _identity(config)
     name = name or default_name(config)
     study = optuna.create_study(
         study_name=name, storage=storage, directions=["maximize"] * len(objective.names), load_if_exists=True
@@ -161,12 +161,12 @@ def create_search(config: Config, storage: BaseStorage, locks: Path, *, name: st
         study.set_user_attr(CONFIG, config.model_dump(mode="json"))
         study.set_user_attr(ABOUT, about)
     elif known != about:
-        changed = _differing(study.user_attrs[CONFIG], config)
+        changed = _differing_keys(study.user_attrs[CONFIG], config)
         raise BadInput(
             f"the search '{name}' was begun with another {changed}: set that back, or give this one a name of its own"
             " with --name"
         )
-    return _opened(study, storage, space, objective, locks, config)
+    return _make_search(study, storage, space, objective, locks, config)
 
 
 def join_search(name: str, storage: BaseStorage, locks: Path) -> Search:
@@ -183,24 +183,24 @@ def join_search(name: str, storage: BaseStorage, locks: Path) -> Search:
     if CONFIG not in study.user_attrs:
         raise BadInput(f"the search '{name}' is only just being made, or by other means: try again")
     config = check(study.user_attrs[CONFIG])
-    return _opened(study, storage, Space(config), Objective(config.tuning), locks, config)
+    return _make_search(study, storage, Space(config), Objective(config.tuning), locks, config)
 
 
 def default_name(config: Config) -> str:
     """Return the name of a configuration's search that was given none."""
-    return f"{config.data.name}-{_about(config)[:8]}"
+    return f"{config.data.name}-{_identity(config)[:8]}"
 
 
 def record_of(trial: FrozenTrial) -> TrialRecord:
     """Return what a trial tells."""
-    told = TrialRecord(number=trial.number, state=_STATES[trial.state], **trial.user_attrs.get(RECORD, {}))
+    record = TrialRecord(number=trial.number, state=_STATES[trial.state], **trial.user_attrs.get(RECORD, {}))
     values = tuple(trial.values or ())
     if trial.state is TrialState.PRUNED and trial.intermediate_values:
         values = (trial.intermediate_values[max(trial.intermediate_values)],)
-    return told.model_copy(update={"params": dict(trial.params), "values": values})
+    return record.model_copy(update={"params": dict(trial.params), "values": values})
 
 
-def _opened(
+def _make_search(
     study: optuna.Study, storage: BaseStorage, space: Space, objective: Objective, locks: Path, config: Config
 ) -> Search:
     study.sampler = Keyed(config.tuning, Untried(space, partial(study.get_trials, deepcopy=False)))
@@ -208,22 +208,23 @@ def _opened(
     return Search(study, storage, space, objective, locks / f"tuning-{digest(study.study_name)[:12]}")
 
 
-def _about(config: Config) -> str:
+def _identity(config: Config) -> str:
     """Return what must stay the same in a search."""
-    return digest([params_digest(config), _of_search(config)])
+    return digest([params_digest(config), _search_options(config)])
 
 
-def _of_search(config: Config) -> dict[str, Any]:
+def _search_options(config: Config) -> dict[str, Any]:
     """Return how it is searched; how many trials and finalists there are may change."""
     options = canonical(config.tuning)
-    return {key: own for key, own in options.items() if key not in ("trials", "finalists", "seeds")}
+    return {key: value for key, value in options.items() if key not in ("trials", "finalists", "seeds")}
 
 
-def _differing(begun: Any, config: Config) -> str:
+def _differing_keys(begun: Any, config: Config) -> str:
     """Return the keys in which a configuration differs from the one that a search was begun with."""
     try:
         before, now = (
-            dict(leaves({**effective_params(own), "tuning": _of_search(own)})) for own in (check(begun), config)
+            dict(leaves({**effective_params(search_config), "tuning": _search_options(search_config)}))
+            for search_config in (check(begun), config)
         )
     except BadInput:
         return "version of generalist"

@@ -39,21 +39,21 @@ def groups(study: optuna.Study, record: StudyRecord) -> list[Group]:
         study: Optuna's; its objectives are maximised.
         record: of the same trials.
     """
-    found = importances(study)
+    shares = importances(study)
     return [
         _plane(record),
         *([_front(study, record)] if len(record.objective) > 1 else []),
         _history(study, record),
-        _importance(study, found),
+        _importance(study, shares),
         _slices(study, record),
-        _contours(study, record, found),
+        _contours(study, record, shares),
         _intermediate(study, record),
     ]
 
 
 def importances(study: optuna.Study) -> dict[str, float]:
     """Return how much each parameter parts the best trials from all; they sum to one. Empty where none can be told."""
-    trials = _complete(study)
+    trials = _complete_trials(study)
     names = [name for name, values in _values(trials).items() if len(values) > 1]
     if not names or len({tuple(trial.values) for trial in trials}) < 2:
         return {}
@@ -61,16 +61,16 @@ def importances(study: optuna.Study) -> dict[str, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of few trials, which the page says itself
         # Named in order: Optuna's own order of equal ones changes from process to process.
-        found = get_param_importances(study, evaluator=evaluator, params=names)
-    return {name: float(found[name]) for name in sorted(names, key=lambda name: (-found[name], name))}
+        shares = get_param_importances(study, evaluator=evaluator, params=names)
+    return {name: float(shares[name]) for name in sorted(names, key=lambda name: (-shares[name], name))}
 
 
 def undominated(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Return the trials that no other beats in one accuracy without losing in the other."""
     places = {trial.number: _place(trial.validation) for trial in trials if trial.validation is not None}
 
-    def beaten(own: tuple[float, float]) -> bool:
-        return any(one >= own[0] and other >= own[1] and (one, other) != own for one, other in places.values())
+    def beaten(place: tuple[float, float]) -> bool:
+        return any(one >= place[0] and other >= place[1] and (one, other) != place for one, other in places.values())
 
     return [trial for trial in trials if trial.number in places and not beaten(places[trial.number])]
 
@@ -85,16 +85,16 @@ def _plane(record: StudyRecord) -> Group:
     if not trials:
         return Group("plane", "The trade-off plane", note, excuse="No trial has been measured to its end yet.")
     best = {trial.number for trial in undominated(trials)}
-    own = {trial.number: (f"trial {trial.number}", trial.validation) for trial in trials}
+    marks = {trial.number: (f"trial {trial.number}", trial.validation) for trial in trials}
     mixed = [(f"trial {t.number} mixed again", t.remix.validation) for t in trials if t.remix is not None]
     judged = [(f"trial {finalist.number} by {finalist.attack}", finalist.validation) for finalist in record.finalists]
     figure = go.Figure()
     for name, points, marker in (
-        ("trials", [told for number, told in own.items() if number not in best], {"color": BLUE}),
-        ("front", [told for number, told in own.items() if number in best], {"color": ORANGE, "size": 11}),
+        ("trials", [mark for number, mark in marks.items() if number not in best], {"color": BLUE}),
+        ("front", [mark for number, mark in marks.items() if number in best], {"color": ORANGE, "size": 11}),
         ("mixed again", mixed, {"color": MUTED, "symbol": "circle-open"}),
         ("finalists", judged, {"color": GREEN, "size": 11, "symbol": "diamond"}),
-        ("chosen", [own[n] for n in own if n == record.best], {"color": INK, "size": 19, "symbol": "circle-open"}),
+        ("chosen", [marks[n] for n in marks if n == record.best], {"color": INK, "size": 19, "symbol": "circle-open"}),
     ):
         if points:
             x, y = zip(*(_place(measured) for _, measured in points if measured), strict=True)
@@ -111,7 +111,7 @@ def _plane(record: StudyRecord) -> Group:
 
 def _front(study: optuna.Study, record: StudyRecord) -> Group:
     note = "Red trials are on the front: no other is better in one objective without being worse in the other."
-    if not _complete(study):
+    if not _complete_trials(study):
         return Group("front", "Pareto front", note, excuse="No trial is complete yet.")
     figure = plot_pareto_front(study, target_names=list(record.objective))
     figure.update_traces(hovertemplate="%{x:.4f}, %{y:.4f}<extra></extra>", text=None)  # else all that a trial knows
@@ -121,7 +121,7 @@ def _front(study: optuna.Study, record: StudyRecord) -> Group:
 
 def _history(study: optuna.Study, record: StudyRecord) -> Group:
     note = "Each mark is a complete trial, in the order in which they were begun."
-    if not _complete(study):
+    if not _complete_trials(study):
         return Group("history", "History", note, excuse="No trial is complete yet.")
     charts = []
     for index, name in enumerate(record.objective):
@@ -130,24 +130,24 @@ def _history(study: optuna.Study, record: StudyRecord) -> Group:
     return Group("history", "History", note, tuple(charts))
 
 
-def _importance(study: optuna.Study, found: Mapping[str, float]) -> Group:
+def _importance(study: optuna.Study, shares: Mapping[str, float]) -> Group:
     note = (
-        f"How much each parameter parts the best trials from all {len(_complete(study))} complete ones (PED-ANOVA); the"
-        " bars sum to 1. From a few dozen trials this is a hint, no measurement."
+        f"How much each parameter parts the best trials from all {len(_complete_trials(study))} complete ones"
+        " (PED-ANOVA); the bars sum to 1. From a few dozen trials this is a hint, no measurement."
     )
-    if not found:
+    if not shares:
         excuse = "Importances need two complete trials or more that differ in a parameter and in their value."
         return Group("importance", "Importance", note, excuse=excuse)
     # Not by Optuna's plot, which computes them anew, in an order that changes from process to process.
-    figure = go.Figure(go.Bar(x=list(found.values()), y=list(found), orientation="h", texttemplate="%{x:.2f}"))
-    figure.update_layout(height=90 + 30 * len(found), yaxis_autorange="reversed")
+    figure = go.Figure(go.Bar(x=list(shares.values()), y=list(shares), orientation="h", texttemplate="%{x:.2f}"))
+    figure.update_layout(height=90 + 30 * len(shares), yaxis_autorange="reversed")
     drawn = chart("importance-0", figure, "Share of importance", "Importance by parameter")
     return Group("importance", "Importance", note, (drawn,))
 
 
 def _slices(study: optuna.Study, record: StudyRecord) -> Group:
     note = "Each mark is a complete trial that has the parameter; the later, the stronger its colour."
-    values = _values(_complete(study))
+    values = _values(_complete_trials(study))
     charts: list[Chart] = []
     for name in (name for name in values if len(values[name]) > 1):
         for index, objective in enumerate(record.objective):
@@ -160,14 +160,14 @@ def _slices(study: optuna.Study, record: StudyRecord) -> Group:
     return Group("slices", "Parameter by parameter", note, tuple(charts), excuse)
 
 
-def _contours(study: optuna.Study, record: StudyRecord, found: Mapping[str, float]) -> Group:
+def _contours(study: optuna.Study, record: StudyRecord, shares: Mapping[str, float]) -> Group:
     note = (
         f"Pairs of the {CONTOURED} most important parameters. Marks are complete trials; between them, colours are"
         " interpolated, and darker is better."
     )
     charts: list[Chart] = []
-    for x, y in combinations(list(found)[:CONTOURED], 2):
-        both = _values([trial for trial in _complete(study) if {x, y} <= trial.params.keys()])
+    for x, y in combinations(list(shares)[:CONTOURED], 2):
+        both = _values([trial for trial in _complete_trials(study) if {x, y} <= trial.params.keys()])
         if not both or min(len(both[x]), len(both[y])) < 2:
             continue
         for index, objective in enumerate(record.objective):
@@ -193,7 +193,7 @@ def _intermediate(study: optuna.Study, record: StudyRecord) -> Group:
     return Group("intermediate", "On the way", note, (drawn,))
 
 
-def _complete(study: optuna.Study) -> list[FrozenTrial]:
+def _complete_trials(study: optuna.Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 

@@ -34,11 +34,11 @@ def lines(record: StudyRecord) -> Iterator[str]:
     """Yield the same facts for people."""
     counts = ", ".join(f"{count} {state}" for state, count in record.states.items())
     yield f"{len(record.trials)} trials ({counts}) in {record.seconds:.0f} s, workers: {record.workers}"
-    whole, own = record.epochs_asked, record.epochs_trained
+    whole, trained = record.epochs_asked, record.epochs_trained
     if whole:
         yield (
-            f"epochs of experts: {whole} asked for, {own} trained ({100 * own / whole:.0f} %), {whole - own} saved by"
-            " what trials have in common"
+            f"epochs of experts: {whole} asked for, {trained} trained ({100 * trained / whole:.0f} %),"
+            f" {whole - trained} saved by what trials have in common"
         )
     for path in record.endless:
         yield f"{path} has values without end: hardly two trials agree in it, so they re-use little of their work"

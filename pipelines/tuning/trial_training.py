@@ -54,7 +54,7 @@ class TrialCost:
 
 
 class SharingRunner(InProcessRunner):
-    """A training whose segments are computed once, whoever needs them.
+    """A training whose segments are computed once, however many trials need them.
 
     Attributes:
         training: its steps.
@@ -76,7 +76,7 @@ class SharingRunner(InProcessRunner):
         return run_rounds(self.training, self)
 
     def advance(self, round_: Round, positions: CheckpointRefs) -> Cuts:
-        """Train all units of a round, those first that nobody else is training now."""
+        """Train all units of a round, those first that no other worker is training now."""
         cuts: Cuts = {}
         pending = list(round_.groups)
         while pending:
@@ -86,8 +86,8 @@ class SharingRunner(InProcessRunner):
                     cuts |= self.advance_group(round_, unit, positions)
                     pending.remove(unit)
                     break
-                with self._claimed(positions[unit[0]].trajectory) as free:
-                    if free:  # perhaps because somebody has just done it
+                with self._claim(positions[unit[0]].trajectory) as free:
+                    if free:  # perhaps because another worker has just done it
                         self.work.trained += len(unit) * self.training.work(round_, unit, positions).epochs
                         cuts |= self.advance_group(round_, unit, positions)
                         pending.remove(unit)
@@ -108,10 +108,10 @@ class SharingRunner(InProcessRunner):
         with self.work.timed():
             return super().mix(round_, cuts)
 
-    def _claimed(self, start: str) -> AbstractContextManager[bool]:
+    def _claim(self, start: str) -> AbstractContextManager[bool]:
         """Claim a state to train from, until the end of the block; give whether nothing else trains from it now.
 
-        Claims share few files: whoever meets a stranger there waits in vain, but not for long.
+        Claims share few files: two states may meet in one file, and then a worker waits needlessly, but not for long.
         """
         folder = self.training.store.folder / "claims"
         folder.mkdir(parents=True, exist_ok=True)
@@ -120,8 +120,8 @@ class SharingRunner(InProcessRunner):
 
 def points(end: RoundEnd) -> list[Point]:
     """Return what was measured in a round: the global learner, or the one expert where nothing is mixed."""
-    own = end.candidate.record
-    measured = [(one.epoch, one.validation) for one in end.global_records] or [(own.epoch, own.validation)]
+    record = end.candidate.record
+    measured = [(one.epoch, one.validation) for one in end.global_records] or [(record.epoch, record.validation)]
     return [Point(epoch=epoch, validation=validation) for epoch, validation in measured]
 
 
@@ -146,7 +146,9 @@ def _cuts(space: Space, config: Config) -> frozenset[int]:
     if config.mixing is None:
         return frozenset()
     warm_ups = space.values("mixing.warm_up") or []
-    intervals = [own for own in space.values("mixing.interval") or [] if not isinstance(own, dict | Steps)]
+    intervals = [
+        interval for interval in space.values("mixing.interval") or [] if not isinstance(interval, dict | Steps)
+    ]
     first = config.mixing.warm_up
-    ends = {*map(int, warm_ups), *(first + int(own) for own in intervals)}
+    ends = {*map(int, warm_ups), *(first + int(interval) for interval in intervals)}
     return frozenset(ends | {end - 1 for end in ends if config.mixing.burst})

@@ -92,45 +92,47 @@ class _Told:
         """Store what is known now."""
         self._kept = time.perf_counter()
         seconds = self._kept - self._since
-        found: dict[str, Any] = {"seconds": self.before.seconds + seconds, **more}
+        fields: dict[str, Any] = {"seconds": self.before.seconds + seconds, **more}
         if training is not None:
             cost = training.work
-            found |= {
+            fields |= {
                 "epochs_asked": cost.asked,
                 "epochs_trained": self.before.epochs_trained + cost.trained,
                 "overhead": self.before.overhead + seconds - cost.busy - cost.waited,
             }
-        told = self.before.model_copy(update=found).model_dump(
+        record = self.before.model_copy(update=fields).model_dump(
             mode="json", exclude={"number", "state", "params", "values"}
         )
-        self._trial.set_user_attr(RECORD, told)
+        self._trial.set_user_attr(RECORD, record)
 
 
 def _run_trial(search: Search, trial: optuna.Trial, worker: Worker, known: _Data) -> None:
     """Try one trial, from its point to its values, or to the reason why it has none."""
-    told = _Told(trial)
-    with _alive(search, trial, worker):
+    recorder = _Told(trial)
+    with _send_heartbeats(search, trial, worker):
         point = search.space.suggest(trial)
         overrides = search.space.overrides(point)
         try:
             config = search.space.at(point)
         except BadInput as error:  # its values don't go together
-            told.keep(None, overrides=overrides, reason=str(error))
+            recorder.keep(None, overrides=overrides, reason=str(error))
             _tell(search, trial, TrialState.FAIL)
             return
         training = training_of_trial(search.space, config, known.dataset, known.store, known.root)
         try:
-            found = retry_lost_states(known.store, lambda: _train_and_judge(search, trial, training, told, overrides))
-            state = TrialState.PRUNED if "reason" in found else TrialState.COMPLETE
+            outcome = retry_lost_states(
+                known.store, lambda: _train_and_judge(search, trial, training, recorder, overrides)
+            )
+            state = TrialState.PRUNED if "reason" in outcome else TrialState.COMPLETE
         except Diverged as error:  # its own fault; what else goes wrong would go wrong with every trial
-            found, state = {"reason": str(error)}, TrialState.FAIL
-        told.keep(training, overrides=overrides, **found)
+            outcome, state = {"reason": str(error)}, TrialState.FAIL
+        recorder.keep(training, overrides=overrides, **outcome)
         whole = state is TrialState.COMPLETE
-        _tell(search, trial, state, search.objective.values(found["validation"]) if whole else None)
+        _tell(search, trial, state, search.objective.values(outcome["validation"]) if whole else None)
 
 
 def _train_and_judge(
-    search: Search, trial: optuna.Trial, training: SharingRunner, told: _Told, overrides: tuple[str, ...]
+    search: Search, trial: optuna.Trial, training: SharingRunner, recorder: _Told, overrides: tuple[str, ...]
 ) -> dict[str, Any]:
     """Train round by round, then judge; or say why it was pruned."""
     ends: list[RoundEnd] = []
@@ -139,31 +141,31 @@ def _train_and_judge(
     for round_ in training.rounds():
         ends.append(round_)
         curve += points(round_)
-        told.keep_if_due(training, overrides=overrides, curve=tuple(curve))
+        recorder.keep_if_due(training, overrides=overrides, curve=tuple(curve))
         if len(search.objective.names) > 1:
             continue
-        for own in _rungs(search, round_):
-            if own.epoch not in reported:
-                trial.report(search.objective.value(own.validation), own.epoch)
+        for point in _rungs(search, round_):
+            if point.epoch not in reported:
+                trial.report(search.objective.value(point.validation), point.epoch)
             if trial.should_prune():
-                return {"curve": tuple(curve), "reason": _why(search, own)}
-    return {"curve": tuple(curve), **_judged(search, training, ends)}
+                return {"curve": tuple(curve), "reason": _pruning_reason(search, point)}
+    return {"curve": tuple(curve), **_judge(search, training, ends)}
 
 
 def _rungs(search: Search, end: RoundEnd) -> Iterator[Point]:
     """Where trials are compared: the same epochs in all of them, once the experts have met."""
     options = search.space.config
-    for own in points(end):
-        if end.round.index and own.epoch % options.tuning.rung == 0 and own.epoch < options.training.epochs:
-            yield own
+    for point in points(end):
+        if end.round.index and point.epoch % options.tuning.rung == 0 and point.epoch < options.training.epochs:
+            yield point
 
 
-def _why(search: Search, at: Point) -> str:
+def _pruning_reason(search: Search, at: Point) -> str:
     value = search.objective.value(at.validation)
     return f"{search.objective.names[0]} {value:.4f} after epoch {at.epoch}: {type(search.study.pruner).__name__}"
 
 
-def _judged(search: Search, training: SharingRunner, ends: list[RoundEnd]) -> dict[str, Any]:
+def _judge(search: Search, training: SharingRunner, ends: list[RoundEnd]) -> dict[str, Any]:
     """Measure the chosen candidate by the attack that counts, and the best that re-mixing would make of it."""
     with training.work.timed(), engine.threads(search.space.config.training.threads):
         chosen = training.training.choose([end.candidate for end in ends])
@@ -181,7 +183,7 @@ def _remix(search: Search, training: SharingRunner, end: RoundEnd, validation: M
     if config.deploy != "global":
         return None
     try:
-        found = best_remix(
+        mixture = best_remix(
             training.training,
             end.last,
             value=value,
@@ -193,8 +195,8 @@ def _remix(search: Search, training: SharingRunner, end: RoundEnd, validation: M
         raise
     except BadInput:
         return None
-    better = value(found.validation) > value(validation)
-    return Remix(weights=found.factors, validation=found.validation) if better else None
+    better = value(mixture.validation) > value(validation)
+    return Remix(weights=mixture.factors, validation=mixture.validation) if better else None
 
 
 def attack_of(config: Config) -> SelectionAttackOptions:
@@ -205,12 +207,12 @@ def attack_of(config: Config) -> SelectionAttackOptions:
 
 
 def _tell(search: Search, trial: optuna.Trial, state: TrialState, values: tuple[float, ...] | None = None) -> None:
-    """Tell the values, unless another worker that took the trial for forsaken was faster, with the same values."""
+    """Tell the values, unless another worker took the trial over as abandoned and was faster, with the same values."""
     search.study.tell(trial, values=values, state=state, skip_if_finished=True)
 
 
 @contextmanager
-def _alive(search: Search, trial: optuna.Trial, worker: Worker) -> Iterator[None]:
+def _send_heartbeats(search: Search, trial: optuna.Trial, worker: Worker) -> Iterator[None]:
     """Give signs of life, as long as the block lasts."""
     over = threading.Event()
 
