@@ -91,15 +91,13 @@ def initial_state(weights: Weights, recipe: ExpertSpec, tables: Weights | None =
     """Return the state before the first step; the shares of all experts sum to the common initial weights."""
     share = None if recipe.course is None else _first_share(weights, recipe.course)
     companions = tuple(_first_share(weights, course) for course in recipe.companions)
-    average = (
-        None if recipe.options.averaging is False else {name: rows_here.clone() for name, rows_here in weights.items()}
-    )
+    average = None if recipe.options.averaging is False else {name: tensor.clone() for name, tensor in weights.items()}
     return ExpertState(0, weights, {}, average, share, companions=companions, tables=tables or {})
 
 
 def started(state: ExpertState, weights: Weights) -> ExpertState:
     """Return the expert's state where it begins to train, at another expert's weights."""
-    average = None if state.average is None else {name: rows_here.clone() for name, rows_here in weights.items()}
+    average = None if state.average is None else {name: tensor.clone() for name, tensor in weights.items()}
     return replace(state, weights=weights, average=average)
 
 
@@ -157,10 +155,10 @@ class Expert:
         self.optimizer = self._build_optimizer(state.optimizer)
         self.share = self._running_average(state.share, on)
         self.companions = [
-            (course, RunningAverage(self._on_device(rows_here, on)))
-            for course, rows_here in zip(recipe.companions, state.companions, strict=True)
+            (course, RunningAverage(self._on_device(weights, on)))
+            for course, weights in zip(recipe.companions, state.companions, strict=True)
         ]
-        self._tables = {name: rows_here.to(on, copy=True) for name, rows_here in state.tables.items()}
+        self._tables = {name: tensor.to(on, copy=True) for name, tensor in state.tables.items()}
         self._offsets: dict[str, Tensor] = {}
         averaging = recipe.options.averaging
         self._average_decays = None if averaging is False else ema_decay_with_warmup(averaging, recipe.steps)
@@ -196,19 +194,19 @@ class Expert:
         """
         on, progress = batch.images.device, self.recipe.progress(step)
         draw = generator(self.recipe.seed, "attack", self.epoch, batch_index, device=on)
-        rows_here, draw = self._group.part(batch, draw)
+        rows, draw = self._group.part(batch, draw)
         context = Context(draw, self.epoch, self._tables, self._group, progress)
         with engine.arithmetic(on, tf32=self.recipe.engine.tf32):
             with self._autocast(on):
-                attacked = self.objective.attacked(context, self.learner, rows_here)
+                attacked = self.objective.attacked(context, self.learner, rows)
 
             def gradients() -> tuple[Tensor, Tensor]:
                 self.optimizer.zero_grad()
                 with self._autocast(on):
-                    loss = self.objective.loss(context, self.learner, rows_here, attacked)
-                loss.value.backward(self._group.share(rows_here, batch))
-                correct = (loss.logits.detach().argmax(dim=1) == rows_here.labels).sum()
-                return self._group.sums(self._parameters, loss.value.detach() * len(rows_here), correct)
+                    loss = self.objective.loss(context, self.learner, rows, attacked)
+                loss.value.backward(self._group.share(rows, batch))
+                correct = (loss.logits.detach().argmax(dim=1) == rows.labels).sum()
+                return self._group.sums(self._parameters, loss.value.detach() * len(rows), correct)
 
             if self._perturbation is not None and self._perturbation.strength(progress):
                 with _restoring_buffers(self.learner.model):
@@ -232,8 +230,8 @@ class Expert:
 
     @torch.no_grad()
     def _add_offsets(self, times: float) -> None:
-        for name, rows_here in self._offsets.items():
-            self._parameters_by_name[name].add_(rows_here, alpha=times)
+        for name, tensor in self._offsets.items():
+            self._parameters_by_name[name].add_(tensor, alpha=times)
 
     def _autocast(self, on: torch.device) -> torch.autocast:
         """Return the arithmetic of the whole step."""
@@ -243,7 +241,7 @@ class Expert:
         return None if weights is None else RunningAverage(self._on_device(weights, on))
 
     def _on_device(self, weights: Weights, on: torch.device) -> Weights:
-        return {name: self._in_memory_format(rows_here.to(on)) for name, rows_here in weights.items()}
+        return {name: self._in_memory_format(tensor.to(on)) for name, tensor in weights.items()}
 
     def _in_memory_format(self, tensor: Tensor) -> Tensor:
         """Lay it out as weights lie in memory: averages and momenta then move in one pass, to the same bits."""
@@ -283,16 +281,16 @@ class Expert:
     def finite(self) -> bool:
         """Return whether every number of it is finite, those of its optimizer, averages and shares among them."""
         averages = [
-            rows_here for rows_here in (self.average, self.share, *(share for _, share in self.companions)) if rows_here
+            average for average in (self.average, self.share, *(share for _, share in self.companions)) if average
         ]
         kept = [value for entry in self.optimizer.state.values() for value in entry.values()]
         tensors = [
             *self.weights.values(),
             *self._tables.values(),
             *kept,
-            *(rows_here for average in averages for rows_here in average.weights.values()),
+            *(tensor for average in averages for tensor in average.weights.values()),
         ]
-        return all(bool(rows_here.isfinite().all()) for rows_here in tensors if isinstance(rows_here, Tensor))
+        return all(bool(tensor.isfinite().all()) for tensor in tensors if isinstance(tensor, Tensor))
 
     def state(self) -> ExpertState:
         """Return a copy of everything, on the CPU."""
@@ -317,16 +315,15 @@ class Expert:
 @contextmanager
 def _restoring_buffers(model: nn.Module) -> Iterator[None]:
     """Leave the buffers as they are in passes inside, such as BatchNorm's running statistics."""
-    kept = [rows_here.clone() for rows_here in model.buffers()]
+    kept = [buffer.clone() for buffer in model.buffers()]
     try:
         yield
     finally:
-        for rows_here, before in zip(model.buffers(), kept, strict=True):
-            rows_here.copy_(before)
+        for buffer, before in zip(model.buffers(), kept, strict=True):
+            buffer.copy_(before)
 
 
 def _cpu_copies(weights: Weights) -> Weights:
     return {
-        name: rows_here.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, rows_here in weights.items()
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()
     }
