@@ -29,8 +29,8 @@ ROWS = {
     "natural training": "digits-natural",
     "PGD-AT": "digits-pgd-at",
     "TRADES, beta 6": "digits-trades",
-    "clean-feature anchoring": "digits-anchored",
     "Generalist, global learner": "digits",
+    "clean-feature anchoring": "digits-anchored",
 }
 DATA = "digits-table"
 SEEDS = 3
