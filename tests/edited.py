@@ -72,9 +72,9 @@ ARRAYS_EDITED: dict[str, tuple[Callable[[Path], None], str]] = {
     "a number": (lambda at: saved(at, "test_images.npy", lambda _: np.uint8(3)), "expected uint8"),
     "no training images": (lambda at: _emptied(at, "train"), "holds nothing"),
     "no test images": (lambda at: _emptied(at, "test"), "holds nothing"),
-    "npz": (_npz, "no version that is read"),
-    "empty file": (lambda at: put(at, "train_images.npy", b""), "no version that is read"),
-    "pickle": (lambda at: put(at, "test_labels.npy", b"\x80\x04K\x01."), "no version that is read"),
+    "npz": (_npz, "an array.s header can.t be read"),
+    "empty file": (lambda at: put(at, "train_images.npy", b""), "an array.s header can.t be read"),
+    "pickle": (lambda at: put(at, "test_labels.npy", b"\x80\x04K\x01."), "an array.s header can.t be read"),
     "huge shape": (
         lambda at: put(
             at,

@@ -16,6 +16,7 @@ from generalist.attacks import autoattack, model_adapter
 from generalist.data import Dataset
 from generalist.evaluation import accuracy
 from generalist.export import check_parity, export
+from generalist.models import Head
 from generalist.threats import Threat
 from tests.model_factory import made, numbers
 from tests.training_factory import finish, small
@@ -213,13 +214,13 @@ def test_a_search_in_tf32_asks_the_decision_without_it(monkeypatch: pytest.Monke
     model = made("small_cnn").eval()
     images, seen = numbers(6), {"search": set(), "decision": set()}
     monkeypatch.setattr(model_adapter, "_has_tf32", lambda _: True)
-    decision = type(model).decision
+    decision = Head.decision
 
-    def watched(raw: torch.Tensor) -> torch.Tensor:
+    def watched(head: Head, raw: torch.Tensor) -> torch.Tensor:
         seen["search" if raw.requires_grad else "decision"].add(asked[-1])
-        return decision(model, raw)
+        return decision(head, raw)
 
-    monkeypatch.setattr(model, "decision", watched)
+    monkeypatch.setattr(Head, "decision", watched)
     labels = model(images).argmax(1)
     with engine.arithmetic(CUDA):
         autoattack(model, images, labels, Threat("linf", 0.05), attacks=["apgd-ce"], precision="tf32")

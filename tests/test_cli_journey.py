@@ -177,7 +177,7 @@ def test_run_runs_dvc_registers_and_shows_what_came_out(project: Path, capfd: py
     for name in ("natural expert", "other expert", "global learner"):
         (row,) = [line for line in said.splitlines() if name in line]
         assert str(factory.N) in row
-        assert row.count("[") == 3
+        assert row.count("[") == 4  # natural, PGD, the cascade, the worst
     assert "90.0 % [82.6, 94.5]" in said and "60.0 % [50.2, 69.1]" in said
     assert f"model     {project}/outputs/model.onnx" in said
     assert f"report    {project}/outputs/report.html" in said

@@ -33,7 +33,7 @@ def test_an_expert_trains_in_a_lane(dataset: Dataset, tmp_path: Path, monkeypatc
     asked: list[tuple[str, bool]] = []
     inside: list[bool] = []
     steps: list[bool] = []
-    step = Expert.step
+    differentiate = Expert.differentiate
 
     @contextmanager
     def lane(on: torch.device, *, eager: bool) -> Iterator[None]:
@@ -44,10 +44,10 @@ def test_an_expert_trains_in_a_lane(dataset: Dataset, tmp_path: Path, monkeypatc
 
     def watched(self, batch, number, index):  # type: ignore[no-untyped-def]
         steps.append(bool(inside))
-        return step(self, batch, number, index)
+        return differentiate(self, batch, number, index)
 
     monkeypatch.setattr(engine, "lane", lane)
-    monkeypatch.setattr(Expert, "step", watched)
+    monkeypatch.setattr(Expert, "differentiate", watched)
     finish(small("training.epochs=2", "mixing.warm_up=1", "engine.eager=true"), dataset, tmp_path / "store")
     assert asked == [("cpu", True)] * 4  # two experts, two rounds
     assert steps != []

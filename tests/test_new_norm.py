@@ -11,7 +11,7 @@ NOVEL = '''"""The upper half of an image may change by up to eps in each pixel, 
 import torch
 
 from generalist.threats.contract import Ball
-from generalist.threats.geometry.hyperplane_projection import in_step
+from generalist.threats.geometry.hyperplane_projection import move_together
 from generalist.threats.geometry.square_patterns import Corners
 
 
@@ -29,21 +29,21 @@ class HalvesBall(Ball):
     def whole_range(pixels):
         return 2.0
 
-    def rounded_in(self, eps, unit):
+    def safe_radius(self, eps, unit):
         return eps - unit
 
     @staticmethod
-    def length(offsets):
+    def norm(offsets):
         return (offsets.double().abs() / sizes(offsets).double()).flatten(1).amax(1)
 
     @classmethod
-    def dual_length(cls, gradient):
+    def dual_norm(cls, gradient):
         return (gradient.double().abs() * sizes(gradient).double()).flatten(1).sum(1)
 
     @staticmethod
     def fill(steepness, room, missing):
         half = steepness.shape[1] // 2
-        return in_step(steepness, room, missing, torch.where(torch.arange(2 * half) < half, 1.0, 0.5).to(steepness))
+        return move_together(steepness, room, missing, torch.where(torch.arange(2 * half) < half, 1.0, 0.5).to(steepness))
 
     @classmethod
     def steepest_ascent(cls, gradient):

@@ -139,7 +139,7 @@ def test_a_missing_file_is_refused(reader: type, tmp_path: Path) -> None:
     """A missing file, or a folder in its place, is named with the reason."""
     with pytest.raises(BadInput, match=r"none\.onnx can't be read \(No such file"):
         reader(tmp_path / "none.onnx")
-    with pytest.raises(BadInput, match=r"can't be read \(Is a directory\)"):
+    with pytest.raises(BadInput, match=r"can't be read \(it is not a regular file\)"):
         reader(tmp_path)
 
 

@@ -88,7 +88,7 @@ def test_a_failure_that_mlflow_can_not_be_told_is_the_one_that_is_told(
     assert run.info.status == "RUNNING"
     assert end_killed(workspace, client, run.info.experiment_id) == []
     assert tracker._alive is not None
-    tracker._alive.release()  # as the process's end does
+    tracker._alive._lock.release()  # as the process's end does
     assert end_killed(workspace, client, run.info.experiment_id) == [tracker.run_id]
 
 

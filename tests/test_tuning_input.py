@@ -65,7 +65,7 @@ def test_a_diverging_trial_fails_with_its_sentence_and_the_search_goes_on(projec
     space = (
         "tuning.space={experts.robust.optimizer: {choices: {good: {name: sgd, lr: 0.1}, bad: {name: sgd, lr: 1e6}}}}"
     )
-    found = search(project, space, "tuning.seed=1", trials=4)
+    found = search(project, space, "tuning.seed=1", "training.batch_size=32", trials=4)
     work(found, project)
     failed = [record for record in found.records() if record.state == "failed"]
     assert failed and all(own.reason and "expert robust diverged" in own.reason for own in failed)

@@ -78,9 +78,13 @@ def in_float64(model: nn.Module | Network) -> Network | None:
     return decision_and_views(finer, None)[0]
 
 
+def _has_tf32(on: torch.device) -> bool:
+    return on.type == "cuda"
+
+
 def in_float32(decision: Network, on: torch.device) -> Network:
     """Return the decision in float32 also where TF32 is allowed around it: verdicts are float32."""
-    if on.type != "cuda":
+    if not _has_tf32(on):
         return decision
 
     def exact(points: Images) -> Logits:
@@ -111,7 +115,7 @@ def with_fast_view(
     if precision not in _SLACK:
         raise BadInput(f"there is no precision '{precision}' of searches; use one of {', '.join(_SLACK)}")
     on = images.device
-    if precision == "float32" or (precision == "tf32" and on.type != "cuda"):
+    if precision == "float32" or (precision == "tf32" and not _has_tf32(on)):
         return AttackTarget(decision)
     if precision == "bfloat16" and not isinstance(model, nn.Module):
         raise BadInput("searches in bfloat16 need a torch.nn.Module; hand one over, or use float32")

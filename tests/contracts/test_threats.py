@@ -46,7 +46,7 @@ def test_the_whole_range_allows_every_image(norm: str) -> None:
     """From that radius on, black may become white; a radius just below it is taken as one."""
     black = torch.zeros(1, 1, 4, 6)
     most = ball_of(norm).whole_range(24.0)
-    assert ball_of(norm).length(black + 1).item() <= most * (1 + 1e-6)
+    assert ball_of(norm).norm(black + 1).item() <= most * (1 + 1e-6)
     Threat(norm, most * 0.999).check_plausible(24)
 
 
