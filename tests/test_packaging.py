@@ -163,6 +163,6 @@ def test_a_project_begins_outside_of_the_repository(wheel: Path, fresh_environme
     assert "Running stage 'prepare'" in said(mine, *dvc, "repro", "prepare")
     assert "Stage 'prepare' didn't change" in said(mine, *dvc, "repro", "prepare")
     assert "warm-up: epochs 1 to 25" in said(mine, "generalist", "plan")
-    installed = next(fresh_environment.glob("lib/python3*/site-packages/pipelines/ahead.py"))
+    installed = next(fresh_environment.glob("lib/python3*/site-packages/pipelines/early_imports.py"))
     installed.write_text(installed.read_text(encoding="utf-8") + "# other code\n", encoding="utf-8")
     assert "Running stage 'prepare'" in said(mine, *dvc, "repro", "prepare")
