@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of ours, a foreign ONNX file, and data for both."""
     path = tmp_path_factory.mktemp("attack")
     model = options("small_cnn", width=3)
-    weights = made("small_cnn").state_dict()
+    weights = made("small_cnn", width=3).state_dict()
     write_weights(path / "global.safetensors", weights, model=model, shape=GREY, data="d")
     write_tensors(path / "other.safetensors", weights, {"data": "d"})
     onnx.save(onnx_models.linear(), path / "foreign.onnx")
