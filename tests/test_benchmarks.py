@@ -183,7 +183,7 @@ def test_a_training_then_its_attack_in_shards(tmp_path: Path, capsys: pytest.Cap
     assert shard.returncode == 0, shard.stderr
 
     rest = ["attack", "20", "30", "--preset", "digits", "-S", "evaluation.attack=quick"]
-    rest += ["-S", "evaluation.square_queries=10", "--weights", str(out.parent / "work" / "weights.safetensors")]
+    rest += ["-S", "evaluation.square_queries=10", "--weights", str(out.parent / "work" / "weights-digits.safetensors")]
     rest += [
         "--data",
         str(out.parent / "work" / "data-digits"),

@@ -96,15 +96,15 @@ def test_a_step_inside_an_epoch_is_gone_on_from(
     from generalist.experts import Expert
 
     facts, _ = finish(small(), dataset, tmp_path / "whole")
-    step, seen = Expert.step, []
+    differentiate, seen = Expert.differentiate, []
 
     def counted(self, batch, number, index):  # type: ignore[no-untyped-def]
         seen.append((self.epoch, index))
         if len(seen) == 8:
             raise KeyboardInterrupt
-        return step(self, batch, number, index)
+        return differentiate(self, batch, number, index)
 
-    monkeypatch.setattr(Expert, "step", counted)
+    monkeypatch.setattr(Expert, "differentiate", counted)
     once_an_epoch = small(OFTEN, "training.checkpoint_epochs=4")
     with pytest.raises(KeyboardInterrupt):
         run(once_an_epoch, dataset, Store(tmp_path / "cut"))

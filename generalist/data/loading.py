@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from generalist.config import DataOptions
 from generalist.data.array_files import UnreadableArray, map_npy
 from generalist.data.dataset import Dataset, Source, Split
-from generalist.data.image_files import find
 from generalist.data.manifest import ARRAYS, MANIFEST, MEND, Manifest
 from generalist.errors import BadInput
 from generalist.tensors import ImageShape
@@ -158,6 +157,8 @@ def own_path(options: DataOptions, root: Path) -> Path | None:
 
 def _times(path: Path) -> Iterator[float]:
     """Yield when the images below a place were changed, and the folders that hold them."""
+    from generalist.data.image_files import find  # needs Pillow, which a training that reads prepared data does not
+
     listing = find(path)
     for place in (path, *(path.joinpath(*parts) for parts in listing.folders), *listing.files):
         with suppress(OSError):  # a link that leads nowhere

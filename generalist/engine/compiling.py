@@ -149,6 +149,13 @@ def _compiled(kind: Hashable) -> Callable[..., Any]:
     torch counts how often one code was compiled, over all networks of a process, and after eight times refuses.
     """
     del kind  # which of the copies it is: the cache looks at it; two experts' networks are of one kind
-    function = FunctionType(_forward.__code__.replace(), _forward.__globals__)
+    function = FunctionType(
+        _forward.__code__.replace(),
+        _forward.__globals__,
+        _forward.__name__,
+        _forward.__defaults__,
+        _forward.__closure__,
+    )
+    function.__kwdefaults__ = _forward.__kwdefaults__
     compiled: Callable[..., Any] = torch.compile(function, fullgraph=True, dynamic=False)
     return compiled
