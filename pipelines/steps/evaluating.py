@@ -61,7 +61,7 @@ def evaluated(training: Trainer, outcome: Outcome, name: str, parts: Sequence[Sh
         parts,
         class_names=training.dataset.class_names,
         name=name,
-        epoch=outcome.chosen.epoch if name == config.deployed else config.training.epochs,
+        epoch=outcome.chosen.epoch if name == config.deployed else config.active(name).stop,
         digest=tensors_digest(outcome.learners[name]),
     )
 
