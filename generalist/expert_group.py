@@ -137,7 +137,7 @@ class ExpertGroup:
         begun: PartialEpochState | None = None,
         teachers: Sequence[Weights | None],
     ) -> Self:
-        """Bring states to life on a device; `coupled` units redistribute between steps."""
+        """Bring states to life on a device; a `coupled` group redistributes between steps."""
         experts = [
             Expert(recipe, state, config.model, shape, on, teacher)
             for recipe, state, teacher in zip(recipes, states, teachers, strict=True)

@@ -78,7 +78,7 @@ def learners_of(spec: RunSpec, end: Plain) -> dict[str, Weights]:
         end: the `Ending`.
 
     Raises:
-        Lost: a state in the store is damaged.
+        StateLost: a state in the store is damaged.
     """
     return _learners(json.dumps(spec), json.dumps(end))
 

@@ -73,7 +73,7 @@ def evaluate(job: RunContext, spec: RunSpec, end: Plain, staged: Results) -> Eva
 
 
 class _Tasks:
-    """A runner by Prefect: the units of a round as tasks side by side, then one that mixes."""
+    """A runner by Prefect: the groups of a round as tasks side by side, then one that mixes."""
 
     def __init__(self, job: RunContext, spec: RunSpec) -> None:
         self._job, self._spec = job, spec

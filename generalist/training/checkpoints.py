@@ -1,4 +1,4 @@
-"""States of experts in the store: a trajectory and its share under two keys, and units that were interrupted."""
+"""States of experts in the store: a trajectory and its share under two keys, and groups that were interrupted."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ class Checkpoints:
         """Return a whole state, and the records of the epochs that led to it.
 
         Raises:
-            Lost: a file is missing, truncated or altered.
+            StateLost: a file is missing, truncated or altered.
         """
         stored = self._store.load(position.trajectory)
         share = None if position.share is None else self.weights(position.share)
@@ -69,7 +69,7 @@ class Checkpoints:
         """Return the weights that lie under a key of their own: a share, or a candidate.
 
         Raises:
-            Lost: the file is missing, truncated, altered, or of another network.
+            StateLost: the file is missing, truncated, altered, or of another network.
         """
         tensors = self._store.load(key).tensors
         with self._store.understood(key):
@@ -104,7 +104,7 @@ class Checkpoints:
         """Return what was stored of a unit on its way to the end of a round.
 
         Raises:
-            Lost: the file is truncated or altered.
+            StateLost: the file is truncated or altered.
         """
         if not self.has_begun(ends):
             return None

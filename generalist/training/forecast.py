@@ -31,10 +31,10 @@ class GroupForecast:
 
 
 def duration(work: Iterable[GroupForecast]) -> float | None:
-    """Return the seconds for all of it, a round's units side by side; None where nothing like a part was measured."""
+    """Return the seconds for all of it, a round's groups side by side; None where nothing like a part was measured."""
     total = 0.0
-    for _, units in groupby(work, key=lambda group: group.round.index):
-        spans = [0.0 if not group.epochs else group.seconds and group.epochs * group.seconds for group in units]
+    for _, groups in groupby(work, key=lambda group: group.round.index):
+        spans = [0.0 if not group.epochs else group.seconds and group.epochs * group.seconds for group in groups]
         known = [span for span in spans if span is not None]
         if len(known) < len(spans):
             return None

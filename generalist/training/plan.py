@@ -8,14 +8,14 @@ from generalist.config import Config, MixingOptions, Steps
 
 @dataclass(frozen=True)
 class Round:
-    """Epochs `start` to `stop`, in which the units advance on their own; then the experts meet.
+    """Epochs `start` to `stop`, in which the groups advance on their own; then the experts meet.
 
     Attributes:
         index: from 0, which ends the warm-up.
         start, stop: epochs done before and after.
         cuts: epochs after which states are stored and measured; the last is `stop`.
         groups: names of the experts that advance together.
-        coupled: whether the units redistribute between steps (an interval in steps, or a burst).
+        coupled: whether the groups redistribute between steps (an interval in steps, or a burst).
         redistribute: whether the experts then go on from the global learner, where they have not done so between steps.
         still: names of the experts that stand still meanwhile: they begin later, or have ended.
         beginning: names of those that begin to train at the end of it, from another one or with a teacher.

@@ -64,7 +64,7 @@ def averaged_experts(training: Trainer, positions: CheckpointRefs) -> AveragedEx
 
     Raises:
         BadInput: nothing is mixed, or an expert was hardly ever in the mixture.
-        Lost: the store does not hold a share.
+        StateLost: the store does not hold a share.
     """
     config = training.config
     per_epoch = steps_per_epoch(len(training.dataset.train), config.training.batch_size)
@@ -172,7 +172,7 @@ def best_remix(
 
     Raises:
         BadInput: nothing is mixed, or an expert was hardly ever in the mixture.
-        Lost: the store does not hold a share.
+        StateLost: the store does not hold a share.
     """
     averaged = averaged_experts(training, positions)
     best = rank_mixtures(sweep(training, averaged, coarse, count), averaged, value=value)[0]

@@ -1,4 +1,4 @@
-"""One unit's epochs of a round: taken from the store as far as it holds them, trained from there."""
+"""One group's epochs of a round: taken from the store as far as it holds them, trained from there."""
 
 import logging
 import time
@@ -209,7 +209,7 @@ class Segment:
 
     @property
     def _speed_key(self) -> list[object]:
-        """What an epoch's duration depends on, besides what all units of a training have in common."""
+        """What an epoch's duration depends on, besides what all groups of a training have in common."""
         parts = [canonical(self._context.config.experts[name]) for name in self._unit]
         return [[part["objective"], part["augment"], part["averaging"] is not False] for part in parts]
 

@@ -187,7 +187,7 @@ class Trainer:
 
         Raises:
             BadInput: an expert diverged.
-            Lost: a state in the store is damaged; it was set aside, and starting over computes it again.
+            StateLost: a state in the store is damaged; it was set aside, and starting over computes it again.
         """
         training, plain = self.config.training, self.config.engine.eager
         with engine.threads(training.threads), engine.lane(torch.device(training.device), eager=plain):

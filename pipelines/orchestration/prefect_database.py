@@ -2,8 +2,6 @@
 
 import os
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from filelock import FileLock
 from generalist.atomic_files import partial_name, rename
 from generalist.errors import BadInput
 from pipelines.database_errors import check_database
+from pipelines.end_with_parent import Child
 
 _DATABASE_URL = "PREFECT_API_DATABASE_CONNECTION_URL"
 
@@ -57,13 +56,11 @@ def migrate(home: Path) -> None:
 def _make(database: Path) -> None:
     """Let Prefect's own command make a database; it ends with this process, however that ends."""
     environment = os.environ | {_DATABASE_URL: f"sqlite+aiosqlite:///{database}"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "pipelines.end_with_parent", "prefect", "server", "database", "upgrade", "--yes"],
-        env=environment,
-        stdin=subprocess.PIPE,  # its end, also by our death, is the child's
-        start_new_session=True,
-    ) as process:
-        code = process.wait()
+    command = Child("Prefect", ["prefect", "server", "database", "upgrade", "--yes"], environment)
+    try:
+        code = command.wait()
+    finally:
+        command.end(ask=None)
     if code:
         raise BadInput(
             f"Prefect's database can't be made in {database.parent} (its command ended with code {code}, and said why"

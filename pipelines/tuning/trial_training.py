@@ -70,13 +70,13 @@ class SharingRunner(InProcessRunner):
 
         Raises:
             BadInput: an expert diverged.
-            Lost: a state in the store is damaged.
+            StateLost: a state in the store is damaged.
         """
         self.work.asked = 0
         return run_rounds(self.training, self)
 
     def advance(self, round_: Round, positions: CheckpointRefs) -> Cuts:
-        """Train all units of a round, those first that no other worker is training now."""
+        """Train all groups of a round, those first that no other worker is training now."""
         cuts: Cuts = {}
         pending = list(round_.groups)
         while pending:
