@@ -132,7 +132,14 @@ def test_experts_in_processes_of_their_own_give_the_same_bits(
 
 def _trackers() -> set[psutil.Process]:
     """Python's own, of shared memory."""
-    return {own for own in psutil.Process().children() if "resource_tracker" in " ".join(own.cmdline())}
+    return {child for child in psutil.Process().children() if _is_tracker(child)}
+
+
+def _is_tracker(process: psutil.Process) -> bool:
+    try:
+        return "resource_tracker" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # it ended as we looked; psutil's ZombieProcess is one
+        return False
 
 
 @forking
