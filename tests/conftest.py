@@ -44,8 +44,13 @@ ROOT = Path(__file__).parent.parent
 
 # All annotated functions of the library are checked while tests run, with shapes and dtypes.
 install_import_hook("generalist", "tests.shapes.checked")
-WHOLE_CASCADES = ("test_cascade_", "test_exact_", "test_aa_reference", "test_monotone", "test_attack_mutants")
-"""Files of tests, or their beginnings, that run without those checks; `test_cascade.py` runs every member with them."""
+WITHOUT_CHECKS = (
+    *("test_cascade_", "test_exact_", "test_aa_reference", "test_monotone", "test_attack_mutants"),
+    *("test_training", "test_task_runners", "test_store_", "test_reuse", "test_sequence", "test_faults", "test_kills"),
+    *("test_registry", "test_versions", "test_champion", "test_report", "test_tuning_", "test_study_tracking"),
+)
+"""Files of tests, or their beginnings, that run whole cascades and trainings, without those checks: every step of them
+is checked in `test_cascade.py`, `test_engine.py`, `test_objectives.py` and the contract tests."""
 
 hypothesis.settings.register_profile(
     "generalist",
@@ -73,8 +78,8 @@ def pytest_unconfigure() -> None:
 
 @pytest.fixture(autouse=True)
 def _shapes_are_checked_once(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Whole cascades take thousands of steps: their shapes are checked where the steps are tested one by one."""
-    jaxtyping.config.update("jaxtyping_disable", request.path.stem.startswith(WHOLE_CASCADES))
+    """Whole cascades and trainings take many steps: shapes are checked where the steps are tested one by one."""
+    jaxtyping.config.update("jaxtyping_disable", request.path.stem.startswith(WITHOUT_CHECKS))
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
 
@@ -102,6 +107,15 @@ def short_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fixed_batches, "_TILE", 24)
     few = replace(VERSIONS["standard"], members=("apgd-ce", "apgd-t", "fab-t"), targets=3, steps=7, fab_steps=4)
     monkeypatch.setitem(VERSIONS, "standard", few)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _disks_are_not_waited_for() -> Iterator[None]:
+    """No test cuts the power; that files are flushed, and when, is tested where `os.fsync` is watched."""
+    flush = os.fsync
+    os.fsync = lambda _: None
+    yield
+    os.fsync = flush
 
 
 @pytest.fixture(autouse=True)

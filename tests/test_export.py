@@ -168,7 +168,10 @@ def test_the_file_is_the_deployed_rule(tmp_path: Path) -> None:
     np.testing.assert_allclose(Runtime(path)(images), np.maximum(raw[:, :4], raw[:, 4:]), atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "opset"), [*((name, 18) for name in TINY), ("wide_resnet", 21)])
+DEEP = [pytest.param(name, 18, marks=pytest.mark.long) for name in TINY if name != "small_cnn"]
+
+
+@pytest.mark.parametrize(("name", "opset"), [("small_cnn", 18), *DEEP, ("wide_resnet", 21)])
 def test_architectures_keep_their_predictions(name: str, opset: int, tmp_path: Path) -> None:
     """Every one, on colour images, with statistics from training, agrees with torch."""
     shape = ImageShape(3, 8, 8, 4, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))

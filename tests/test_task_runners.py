@@ -69,9 +69,9 @@ def test_a_configuration_travels_as_plain_values(name: str) -> None:
     assert to_yaml(carried) == to_yaml(config)
 
 
-@pytest.mark.parametrize(("followed", "shards"), [(True, 1), (False, 2)])
+@pytest.mark.parametrize(("followed", "images"), [(True, 40), (False, 257)])
 def test_arguments_that_travelled_as_json_give_the_same_bits(
-    workspace: Workspace, prepared: Path, outcome: Outcome, monkeypatch: pytest.MonkeyPatch, followed: bool, shards: int
+    workspace: Workspace, prepared: Path, outcome: Outcome, monkeypatch: pytest.MonkeyPatch, followed: bool, images: int
 ) -> None:
     """Also where the tasks don't find the run: then their results tell what happened."""
     names = ("prepare", "advance", "mix", "evaluate", "export", "report")
@@ -83,7 +83,7 @@ def test_arguments_that_travelled_as_json_give_the_same_bits(
         monkeypatch.setattr(run_context, "job_here", lambda _: None)
     staged = workspace.staging / "here"
     staged.mkdir(parents=True)
-    config = small(f"evaluation.shards={shards}", "evaluation.images=300").model_dump(mode="json")
+    config = small("evaluation.shards=2", f"evaluation.images={images}").model_dump(mode="json")
     spec: run_context.RunSpec = {
         "id": str(followed),
         "root": str(workspace.root),
@@ -105,7 +105,7 @@ def test_arguments_that_travelled_as_json_give_the_same_bits(
     assert {(record.expert, record.epoch, record.loss) for record in outcome.history.epochs} == {*listener.epochs}
     assert len(listener.epochs) == len(outcome.history.epochs)
     assert [epoch for epoch, _ in listener.rounds] == [record.epoch for record in outcome.history.rounds]
-    parts = [""] if shards == 1 else [", images 0 to 255", ", images 256 to 299"]
+    parts = [""] if images == 40 else [", images 0 to 255", ", images 256 to 256"]
     assert {learner for learner, _ in listener.attacks} == {name + part for name in outcome.learners for part in parts}
     assert Results(staged).onnx.is_file()
     assert Results(staged).report.is_file()

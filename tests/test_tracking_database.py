@@ -13,6 +13,7 @@ from pipelines.workspace import Workspace
 from tests import processes
 
 
+@pytest.mark.long
 @processes.forking
 def test_a_killed_migration_leaves_nothing_broken(tmp_path: Path) -> None:
     """`kill -9` while the database is made: it is not there, the rest is cleared away, the next one is whole."""

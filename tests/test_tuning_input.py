@@ -60,6 +60,7 @@ def test_a_name_means_one_search(project: Workspace) -> None:
     assert f"the search 'mine' {told}" in str(refusal.value)
 
 
+@pytest.mark.long
 def test_a_diverging_trial_fails_with_its_sentence_and_the_search_goes_on(project: Workspace) -> None:
     """It is no reason to stop."""
     space = (
@@ -72,6 +73,7 @@ def test_a_diverging_trial_fails_with_its_sentence_and_the_search_goes_on(projec
     assert any(own.state == "complete" for own in found.records())
 
 
+@pytest.mark.long
 def test_what_is_no_trial_s_fault_fails_no_trial(project: Workspace) -> None:
     """A store that can't be written stops the worker with its sentence; mended, the search goes on with that trial."""
     found = search(project, trials=2)

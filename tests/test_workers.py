@@ -10,6 +10,7 @@ from tests.processes import until
 from tests.services import ROOT
 
 
+@pytest.mark.long
 def test_a_worker_that_was_stopped_has_not_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped on the way it ended as it was to; one that ends by itself tells its own code."""
     monkeypatch.chdir(ROOT)

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import shutil
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 from numpy.typing import NDArray
+from sqlalchemy import Engine, event
 
 from generalist.config import Config, canonical, check, digest, params_digest, to_yaml
 from generalist.data import Dataset, Manifest, Split, request_digest
@@ -38,6 +40,14 @@ from pipelines.results_manifest import write_manifest
 from pipelines.workspace import Workspace
 from tests import onnx_models
 from tests.services import databases
+
+
+@event.listens_for(Engine, "connect")
+def _without_waiting_for_disks(connection: Any, _: Any) -> None:
+    """No test cuts the power, and MLflow commits a dozen times for each model."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous=OFF")
+
 
 N = 100
 THREAT = "linf:8/255"

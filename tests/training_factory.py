@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from generalist.config import Config, load
@@ -26,10 +27,12 @@ SMALL = (
     "evaluation.pgd.steps=2",
     "evaluation.attack=quick",
     "evaluation.images=40",
+    "evaluation.square_queries=20",
 )
 """Overrides that make the default configuration small."""
 
 
+@cache
 def small(*overrides: str) -> Config:
     """Return the default configuration, made small, then overridden."""
     return load(PARAMS, overrides=(*SMALL, *overrides))
