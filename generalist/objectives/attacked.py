@@ -6,34 +6,45 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
+from torch.nn import functional as F
 
 from generalist.attacks import attack_from
 from generalist.attacks.losses import Loss as AttackLoss
 from generalist.attacks.losses import Network
 from generalist.config import AttackOptions, ThreatOptions
-from generalist.objectives.contract import Context, Objective
+from generalist.objectives.contract import Context, Learner, Loss, Objective
 from generalist.randomness import normal_like
-from generalist.tensors import Images, PerImage
+from generalist.tensors import Batch, Images, PerImage
 from generalist.threats import threat_from
 
 _START_NOISE = 0.001
 """Standard deviation of the noise beside the image (published codes of Zhang et al. 2019 and Wang et al. 2020)."""
 
 
-class Attacked(Objective):
-    """An objective on images that are attacked within a threat."""
+class Threatened(Objective):
+    """An objective on images that are attacked within a threat, in a way of its own."""
 
     threat: ThreatOptions = Field(
         description="what this expert is trained against, such as threat: {norm: linf, eps: 8/255}"
     )
-    attack: AttackOptions = Field(AttackOptions(steps=10), description="how training images are attacked")
 
     @property
     def trains_against(self) -> ThreatOptions:
         return self.threat
 
+
+class Attacked(Threatened):
+    """One whose attack is an option."""
+
+    attack: AttackOptions = Field(AttackOptions(steps=10), description="how training images are attacked")
+
     def effective(self, progress: NDArray[np.float64]) -> dict[str, Any]:
         return super().effective(progress) | {"attack": attack_from(self.attack, threat_from(self.threat)).settings}
+
+    def by_cross_entropy(self, context: Context, learner: Learner, batch: Batch, **more: Any) -> Images:
+        """Return the images attacked by raising the cross-entropy of the labels; `more` is of `pgd`."""
+        attack = attack_from(self.attack, threat_from(self.threat))
+        return attack(learner.frozen, batch.images, batch.labels, generator=context.generator, **more)
 
 
 class AttackedFromBeside(Attacked):
@@ -59,3 +70,10 @@ class AttackedFromBeside(Attacked):
         start = images + normal_like(images, std=_START_NOISE, generator=context.generator)
         start = threat.ball(images, scale).project_(start)
         return attack_from(self.attack, threat)(network, images, reference, loss=raising, start=start, scale=scale)
+
+
+def mean_cross_entropy(learner: Learner, batch: Batch, attacked: Images) -> Loss:
+    """Return the mean cross-entropy on the attacked images; training accuracy is that on them."""
+    model = learner.model
+    raw = model(attacked)
+    return Loss(F.cross_entropy(raw, model.targets(batch.labels, "adversarial")), model.decision(raw))

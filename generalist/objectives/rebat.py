@@ -6,14 +6,12 @@ import torch
 from pydantic import Field
 from torch.nn import functional as F
 
-from generalist.attacks import attack_from
 from generalist.attacks.losses import kl_divergence
 from generalist.config import Quantity, Schedule
 from generalist.config.sections import NonNegativeSchedule
 from generalist.objectives.attacked import Attacked
 from generalist.objectives.contract import Context, Learner, Loss
 from generalist.tensors import Batch, Images
-from generalist.threats import threat_from
 
 _FROM = Quantity("105/200")  # where the published code begins to average and to compare
 
@@ -32,8 +30,7 @@ class Rebat(Attacked):
     )
 
     def attacked(self, context: Context, learner: Learner, batch: Batch) -> Images:
-        attack = attack_from(self.attack, threat_from(self.threat))
-        return attack(learner.frozen, batch.images, batch.labels, generator=context.generator)
+        return self.by_cross_entropy(context, learner, batch)
 
     def loss(self, context: Context, learner: Learner, batch: Batch, attacked: Images) -> Loss:
         """Return the mean of both terms; training accuracy is that on the attacked images."""
