@@ -94,3 +94,50 @@ def test_fat_is_patient_from_the_published_epochs_on(learner: Learner, batch: Ba
     default, fixed = (objective(name="fat", **options, **THREAT) for options in ({}, {"tau": tau}))
     found = default.attacked(context(progress=progress), learner, batch)
     assert torch.equal(found, fixed.attacked(context(), learner, batch))
+
+
+def input_slope(value: Tensor, leaf: Tensor) -> Tensor:
+    """Return the sign of the gradient of a sum over images."""
+    return torch.autograd.grad(value.sum(), leaf)[0].sign()
+
+
+@pytest.mark.parametrize(("progress", "weight"), [(0.0, 10), (0.85, 10), (0.86, 40)])
+def test_gat_is_its_formula(learner: Learner, batch: Batch, progress: float, weight: int) -> None:
+    """One step of eps from signs of eps / 2; half of the images, drawn anew, are attacked without the relaxation."""
+    own, step = objective(name="gat", threat=THREAT["threat"]), context(progress=progress)
+    draw, model, rows = torch.Generator().manual_seed(0), copy.deepcopy(learner.model).double(), torch.arange(12)
+    start = batch.images + 0.05 * torch.empty(12, 1, 8, 8).uniform_(-1, 1, generator=draw).sign()
+    guided = torch.empty(12, 1).uniform_(-1, 1, generator=draw)[:, 0] < 0
+    assert 0 < guided.sum() < 12
+    clean = model(batch.images.double()).softmax(1).detach()
+    leaf = start.clamp(0, 1).double().requires_grad_()
+    p = model(leaf).softmax(1)
+    slope = input_slope(-p[rows, batch.labels].log() + weight * guided * (p - clean).square().sum(1), leaf)
+    images = batch.images.double()
+    expected = (images + (leaf.detach() + 0.1 * slope - images).clamp(-0.1, 0.1)).clamp(0, 1)
+    attacked = own.attacked(step, learner, batch)
+    assert ((attacked - expected).abs() > 1e-5).float().mean() < 0.01
+
+    def slow(model: Classifier) -> Tensor:
+        p, q = (model(x.double()).softmax(1) for x in (batch.images, attacked))
+        return (-p[rows, batch.labels].log() + weight * (p - q).square().sum(1)).mean()
+
+    check_formula(own, step, learner, batch, attacked, slow)
+
+
+@pytest.mark.parametrize(("noise", "length"), [(2, 1), (0, 1), (1, 1.25)])
+def test_n_fgsm_is_a_step_from_noise_that_stays(learner: Learner, batch: Batch, noise: int, length: float) -> None:
+    """Up to noise + step from the image, cut at the pixel range alone; without noise it is FGSM."""
+    own = objective(name="n_fgsm", threat=THREAT["threat"], noise=noise, step=length)
+    draw, model, rows = torch.Generator().manual_seed(0), copy.deepcopy(learner.model).double(), torch.arange(12)
+    offset = torch.empty(12, 1, 8, 8).uniform_(-0.1 * noise, 0.1 * noise, generator=draw)
+    leaf = (batch.images + offset).clamp(0, 1).double().requires_grad_()
+    slope = input_slope(-model(leaf).log_softmax(1)[rows, batch.labels], leaf)
+    attacked = own.attacked(context(), learner, batch)
+    expected = (leaf.detach() + 0.1 * length * slope).clamp(0, 1)
+    assert ((attacked - expected).abs() > 1e-5).float().mean() < 0.01
+    farthest = (attacked - batch.images).abs().max()
+    assert 0.1 * max(length, noise) - 1e-6 <= farthest <= 0.1 * (noise + length) + 1e-6
+    if noise == 0:
+        plain = objective(name="adversarial", threat=THREAT["threat"], attack={"name": "fgsm"})
+        torch.testing.assert_close(attacked, plain.attacked(context(), learner, batch))

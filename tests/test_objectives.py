@@ -171,8 +171,8 @@ def any_objective(request: pytest.FixtureRequest) -> Objective:
     return objective(**every_option(request.param))
 
 
-BEYOND = {"anchored"}
-"""Those whose balls are of their own sizes."""
+BEYOND = {"anchored", "n_fgsm"}
+"""Those whose balls are of their own sizes, or none."""
 
 
 def test_a_step_depends_on_its_own_random_numbers_alone(
