@@ -61,9 +61,10 @@ def random_batch() -> Batch:
     return Batch(torch.rand(12, 1, 8, 8, generator=draw), labels, torch.arange(12))
 
 
-def context(seed: int = 0, *, progress: float = 0.0, **more: Any) -> Context:
-    """Return a step with fresh random numbers."""
-    return Context(torch.Generator().manual_seed(seed), _progress=progress, **more)
+def context(own: Objective | None = None, seed: int = 0, *, progress: float = 0.0, **more: Any) -> Context:
+    """Return a step with fresh random numbers; given an objective, with its tables as they begin."""
+    tables = {} if own is None else own.tables(SHAPE.classes, 12)
+    return Context(torch.Generator().manual_seed(seed), **{"tables": tables, **more}, _progress=progress)
 
 
 def check_formula(

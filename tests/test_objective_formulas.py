@@ -2,12 +2,15 @@
 
 import copy
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from generalist.errors import BadInput
 from generalist.models import Classifier
 from generalist.objectives import Learner
 from generalist.tensors import Batch
@@ -141,3 +144,138 @@ def test_n_fgsm_is_a_step_from_noise_that_stays(learner: Learner, batch: Batch, 
     if noise == 0:
         plain = objective(name="adversarial", threat=THREAT["threat"], attack={"name": "fgsm"})
         torch.testing.assert_close(attacked, plain.attacked(context(), learner, batch))
+
+
+Slope = Callable[[Tensor, int], Tensor]
+"""What an attack raises, of an image as a batch of one, and which image it is."""
+
+
+def slow_pgd(images: Tensor, start: Tensor, raised: Slope, radii: Tensor) -> Tensor:
+    """Return points of PGD in Linf, image by image in float64: three steps of 2.5 radii / 3."""
+    points = []
+    for i, (image, point, radius) in enumerate(zip(images.double(), start.double(), radii.tolist(), strict=True)):
+        here = (image + (point - image).clamp(-radius, radius)).clamp(0, 1)
+        for _ in range(3):
+            leaf = here[None].requires_grad_()
+            here = here.detach() + 2.5 * radius / 3 * input_slope(raised(leaf, i), leaf)[0]
+            here = (image + (here - image).clamp(-radius, radius)).clamp(0, 1)
+        points.append(here.detach())
+    return torch.stack(points)
+
+
+def class_accuracies(model: Classifier, points: Tensor, labels: Tensor) -> Tensor:
+    """Return the share of each class that is right; 0 where there is none."""
+    right = model(points.double()).argmax(1) == labels
+    return torch.tensor([float(right[labels == k].double().mean()) if (labels == k).any() else 0 for k in range(10)])
+
+
+@pytest.fixture
+def half_right(learner: Learner, batch: Batch) -> Batch:
+    """Five classes, of which the network is right about some images, attacked or not."""
+    said = learner.frozen(batch.images).argmax(1)
+    return dataclasses.replace(batch, labels=torch.where(torch.arange(12) < 6, said, batch.labels % 5))
+
+
+def two_epochs(own: Any, learner: Learner, batch: Batch, progress: float = 0.5) -> tuple[Any, Tensor, Tensor]:
+    """Attack in epoch 0 and again in epoch 1: that step, and the images of both."""
+    tables = own.tables(10, 12)
+    first = own.attacked(context(seed=1, tables=tables, progress=progress), learner, batch)
+    step = context(tables=tables, epoch=1, progress=progress)
+    return step, first, own.attacked(step, learner, batch)
+
+
+def test_cfa_is_pgd_at_within_radii_by_class(learner: Learner, half_right: Batch) -> None:
+    """(0.5 + t) eps, t the class's robust accuracy in the epoch before; the first epoch has eps."""
+    own, model, labels = objective(name="cfa", **THREAT), copy.deepcopy(learner.model).double(), half_right.labels
+    step, first, attacked = two_epochs(own, learner, half_right)
+    plain = objective(name="adversarial", **THREAT).attacked(context(seed=1), learner, half_right)
+    torch.testing.assert_close(first, plain)
+    radii = 0.1 * (0.5 + class_accuracies(model, first, labels)[labels])
+    assert radii.unique().numel() > 1
+    draw = torch.Generator().manual_seed(0)
+    start = half_right.images + torch.empty(12, 1, 8, 8).uniform_(-1, 1, generator=draw) * radii.view(-1, 1, 1, 1)
+
+    def raised(leaf: Tensor, i: int) -> Tensor:
+        return -model(leaf).log_softmax(1)[:, labels[i]]
+
+    expected = slow_pgd(half_right.images, start, raised, radii)
+    assert ((attacked - expected).abs() > 1e-5).float().mean() < 0.01
+
+    def slow(model: Classifier) -> Tensor:
+        return -model(attacked.double()).log_softmax(1)[torch.arange(12), labels].mean()
+
+    check_formula(own, step, learner, half_right, attacked, slow)
+    early = two_epochs(own, learner, half_right, progress=0.04)[2]
+    torch.testing.assert_close(early, objective(name="adversarial", **THREAT).attacked(context(), learner, half_right))
+
+
+def test_cfa_on_trades_weighs_the_divergence_by_class(learner: Learner, half_right: Batch) -> None:
+    """(CE + b KL) / (1 + b) with b = (0.5 + t) beta, within (0.3 + t) eps."""
+    own, model, labels = (
+        objective(name="cfa_trades", **THREAT),
+        copy.deepcopy(learner.model).double(),
+        half_right.labels,
+    )
+    step, first, attacked = two_epochs(own, learner, half_right)
+    robust = class_accuracies(model, first, labels)[labels]
+    draw = torch.Generator().manual_seed(0)
+    start = half_right.images + torch.empty(12, 1, 8, 8).normal_(0, 0.001, generator=draw)
+    clean = model(half_right.images.double()).softmax(1).detach()
+
+    def raised(leaf: Tensor, i: int) -> Tensor:
+        return slow_kl(clean[i : i + 1], model(leaf).softmax(1))
+
+    expected = slow_pgd(half_right.images, start, raised, 0.1 * (0.3 + robust))
+    assert ((attacked - expected).abs() > 1e-5).float().mean() < 0.01
+
+    def slow(model: Classifier) -> Tensor:
+        p, q = (model(x.double()).softmax(1) for x in (half_right.images, attacked))
+        weight = 6 * (0.5 + robust.double())
+        return ((-p[torch.arange(12), labels].log() + weight * slow_kl(p, q)) / (1 + weight)).mean()
+
+    check_formula(own, step, learner, half_right, attacked, slow)
+
+
+def test_fair_tat_aims_at_what_images_were_taken_for(learner: Learner, half_right: Batch) -> None:
+    """PGD towards a class, within radii by class; classes that errors went to are drawn by softmax(2 s)."""
+    own, model, labels = objective(name="fair_tat", **THREAT), copy.deepcopy(learner.model).double(), half_right.labels
+    step, first, attacked = two_epochs(own, learner, half_right)
+    said = model(first.double()).argmax(1)
+    wrong = said[said != labels]
+    shares = torch.bincount(wrong, minlength=10) / max(len(wrong), 1)
+    torch.testing.assert_close(step.tables["confusing"], shares)
+    radii = 0.1 * (0.5 + class_accuracies(model, first, labels)[labels])
+    draw = torch.Generator().manual_seed(0)
+    odds = (2 * shares).exp().expand(12, -1).scatter(1, labels[:, None], 0.0)
+    targets = (torch.empty(12, 10).exponential_(generator=draw) / odds).argmin(1)
+    assert not (targets == labels).any()
+    start = half_right.images + torch.empty(12, 1, 8, 8).uniform_(-1, 1, generator=draw) * radii.view(-1, 1, 1, 1)
+
+    def raised(leaf: Tensor, i: int) -> Tensor:
+        return model(leaf).log_softmax(1)[:, targets[i]]
+
+    expected = slow_pgd(half_right.images, start, raised, radii)
+    assert ((attacked - expected).abs() > 1e-5).float().mean() < 0.01
+
+    def slow(model: Classifier) -> Tensor:
+        return -model(attacked.double()).log_softmax(1)[torch.arange(12), labels].mean()
+
+    check_formula(own, step, learner, half_right, attacked, slow)
+
+
+def test_fair_tat_draws_by_the_odds() -> None:
+    """Of 20,000 draws each class has its share, within five deviations; never the label."""
+    own: Any = objective(name="fair_tat", sharpness=3, **THREAT)
+    tables = own.tables(10, 20_000) | {"confusing": torch.tensor([0.5, 0.3, 0.2] + [0.0] * 7)}
+    labels = torch.zeros(20_000, dtype=torch.int64)
+    many = Batch(torch.zeros(20_000, 1, 1, 1), labels, labels)
+    drawn = torch.bincount(own.targets(context(tables=tables), many), minlength=10) / 20_000
+    odds = (3 * tables["confusing"]).exp()
+    odds[0] = 0
+    torch.testing.assert_close(drawn, odds / odds.sum(), atol=0.018, rtol=0)
+
+
+def test_a_calibration_beyond_one_is_refused() -> None:
+    """The sentence says what it is."""
+    with pytest.raises(BadInput, match="'calibrated' must lie between 0 and 1: at 0 all classes have eps"):
+        objective(name="cfa", calibrated=2, **THREAT)

@@ -30,8 +30,8 @@ def batch() -> Batch:
 
 def loss(own: Objective, learner: Learner, batch: Batch, seed: int = 0) -> Loss:
     """Its loss with fresh random numbers."""
-    attacked = own.attacked(context(seed), learner, batch)
-    return own.loss(context(seed), learner, batch, attacked)
+    step = context(own, seed)
+    return own.loss(step, learner, batch, own.attacked(step, learner, batch))
 
 
 def test_natural_is_the_mean_cross_entropy(learner: Learner, batch: Batch) -> None:
@@ -193,7 +193,8 @@ def test_attacked_images_are_allowed_and_without_a_threat_clean(
     learner: Learner, batch: Batch, any_objective: Objective
 ) -> None:
     """Within the ball and the pixel range; the loss may be asked for again and says the same."""
-    attacked = any_objective.attacked(context(), learner, batch)
+    step = context(any_objective)
+    attacked = any_objective.attacked(step, learner, batch)
     if any_objective.trains_against is None:
         assert attacked is batch.images
     else:
@@ -205,20 +206,17 @@ def test_attacked_images_are_allowed_and_without_a_threat_clean(
         assert not torch.equal(attacked, batch.images)
     assert not attacked.requires_grad
     learner.model.eval()
-    once, twice = (any_objective.loss(context(), learner, batch, attacked).value for _ in range(2))
+    once, twice = (any_objective.loss(step, learner, batch, attacked).value for _ in range(2))
     assert torch.equal(once, twice)
 
 
 def test_the_loss_is_a_mean_over_images(learner: Learner, batch: Batch, any_objective: Objective) -> None:
     """Without BatchNorm in training, that of a batch is the mean of those of its images."""
     learner.model.eval()
-    attacked = any_objective.attacked(context(), learner, batch)
+    step = context(any_objective)
+    attacked = any_objective.attacked(step, learner, batch)
     one = [Batch(batch.images[i : i + 1], batch.labels[i : i + 1], batch.ids[i : i + 1]) for i in range(len(batch))]
-    singles = [
-        any_objective.loss(context(), learner, own, image) for own, image in zip(one, attacked.split(1), strict=True)
-    ]
+    singles = [any_objective.loss(step, learner, own, image) for own, image in zip(one, attacked.split(1), strict=True)]
     mean = torch.stack([single.value for single in singles]).mean()
-    torch.testing.assert_close(
-        any_objective.loss(context(), learner, batch, attacked).value, mean, rtol=1e-4, atol=1e-5
-    )
+    torch.testing.assert_close(any_objective.loss(step, learner, batch, attacked).value, mean, rtol=1e-4, atol=1e-5)
     assert torch.cat([own.logits for own in singles]).shape == (len(batch), SHAPE.classes)

@@ -92,7 +92,10 @@ def test_objectives_train_towards_its_targets(trained: Trained, name: str) -> No
     batch = Batch(to_unit(torch.tensor(trained.images.images)), torch.tensor(trained.images.labels), torch.arange(N))
     other = {name: 1.1 * value for name, value in model.state_dict().items()}
     frozen, teacher = (engine.FrozenNetwork(model, EngineOptions(), weights) for weights in (None, other))
-    learner, context = Learner(model, frozen, average=teacher, teacher=teacher), Context(generator(0))
+    learner, context = (
+        Learner(model, frozen, average=teacher, teacher=teacher),
+        Context(generator(0), tables=own.tables(10, N)),
+    )
     loss = own.loss(context, learner, batch, own.attacked(context, learner, batch))
     assert loss.logits.shape == (N, model.shape.classes)
     loss.value.backward()
