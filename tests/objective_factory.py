@@ -26,6 +26,8 @@ def objective(**options: Any) -> Objective:
     robust["objective"] = options
     if "averaging" in needs:
         robust["averaging"] = 0.9
+    if "two_views" in needs:
+        robust["augment"] = ["crop"]
     if "teacher" in needs:
         tree["experts"]["natural"]["sequence"] = {"stop": 2}
         start_from = "natural" if "start_from" in needs else None
@@ -55,10 +57,18 @@ def new_learner() -> Learner:
 
 
 def random_batch() -> Batch:
-    """Return twelve random images."""
+    """Return twelve random images, with other ones as their second views."""
     draw = torch.Generator().manual_seed(1)
     labels = torch.randint(10, (12,), generator=draw)
-    return Batch(torch.rand(12, 1, 8, 8, generator=draw), labels, torch.arange(12))
+    images, second = (torch.rand(12, 1, 8, 8, generator=draw) for _ in range(2))
+    return Batch(images, labels, torch.arange(12), second)
+
+
+def centres(attacked: Images, batch: Batch) -> Images:
+    """Return what the attacked images are around."""
+    if len(attacked) == len(batch):
+        return batch.images
+    return torch.cat([view.images for view in batch.views()])
 
 
 def context(own: Objective | None = None, seed: int = 0, *, progress: float = 0.0, **more: Any) -> Context:

@@ -15,6 +15,7 @@ from generalist.models import Classifier
 from generalist.objectives import Learner
 from generalist.tensors import Batch
 from tests.objective_factory import THREAT, check_formula, context, new_learner, objective, random_batch
+from tests.training_factory import small
 
 
 @pytest.fixture
@@ -279,3 +280,28 @@ def test_a_calibration_beyond_one_is_refused() -> None:
     """The sentence says what it is."""
     with pytest.raises(BadInput, match="'calibrated' must lie between 0 and 1: at 0 all classes have eps"):
         objective(name="cfa", calibrated=2, **THREAT)
+
+
+def test_consistency_is_its_formula(learner: Learner, batch: Batch) -> None:
+    """The mean cross-entropy of both views, attacked, and their divergence at temperature 1/2."""
+    own, plain = objective(name="consistency", weight=3, **THREAT), objective(name="adversarial", **THREAT)
+    step = context()
+    attacked, other = own.attacked(step, learner, batch), context()
+    for found, view in zip(attacked.chunk(2), batch.views(), strict=True):
+        assert torch.equal(found, plain.attacked(other, learner, view))
+
+    def slow(model: Classifier) -> Tensor:
+        logits = [model(images.double()) for images in attacked.chunk(2)]
+        wrong = [-z.log_softmax(1)[torch.arange(12), batch.labels].mean() for z in logits]
+        p, q = ((z / 0.5).softmax(1) for z in logits)
+        apart = (slow_kl(p, (p + q) / 2) + slow_kl(q, (p + q) / 2)) / 2
+        return (wrong[0] + wrong[1]) / 2 + 3 * apart.mean()
+
+    check_formula(own, step, learner, batch, attacked, slow)
+
+
+def test_two_views_need_an_augmentation() -> None:
+    """Else both would be the image itself."""
+    config = ("mixing=null", "deploy=expert:robust", "experts.robust.augment=[]")
+    with pytest.raises(BadInput, match=r"experts\.robust\.augment is needed by the objective consistency: give it"):
+        small(*config, "experts.robust.objective={name: consistency, threat: {norm: linf, eps: 0.1}}")

@@ -13,7 +13,7 @@ from generalist.objectives import Learner, Loss, Objective
 from generalist.randomness import normal_like
 from generalist.tensors import Batch, Images
 from generalist.threats import threat_from
-from tests.objective_factory import SHAPE, THREAT, context, every_option, new_learner, objective, random_batch
+from tests.objective_factory import SHAPE, THREAT, centres, context, every_option, new_learner, objective, random_batch
 
 
 @pytest.fixture
@@ -200,10 +200,10 @@ def test_attacked_images_are_allowed_and_without_a_threat_clean(
     else:
         threat = threat_from(any_objective.trains_against)
         if any_objective.name not in BEYOND:
-            torch.testing.assert_close(threat.project(attacked, batch.images), attacked)
+            torch.testing.assert_close(threat.project(attacked, centres(attacked, batch)), attacked)
         assert attacked.amin() >= 0
         assert attacked.amax() <= 1
-        assert not torch.equal(attacked, batch.images)
+        assert not torch.equal(attacked, centres(attacked, batch))
     assert not attacked.requires_grad
     learner.model.eval()
     once, twice = (any_objective.loss(step, learner, batch, attacked).value for _ in range(2))
@@ -215,8 +215,10 @@ def test_the_loss_is_a_mean_over_images(learner: Learner, batch: Batch, any_obje
     learner.model.eval()
     step = context(any_objective)
     attacked = any_objective.attacked(step, learner, batch)
-    one = [Batch(batch.images[i : i + 1], batch.labels[i : i + 1], batch.ids[i : i + 1]) for i in range(len(batch))]
-    singles = [any_objective.loss(step, learner, own, image) for own, image in zip(one, attacked.split(1), strict=True)]
+    singles = [
+        any_objective.loss(step, learner, batch.rows(slice(i, i + 1)), attacked[i :: len(batch)])
+        for i in range(len(batch))
+    ]
     mean = torch.stack([single.value for single in singles]).mean()
     torch.testing.assert_close(any_objective.loss(step, learner, batch, attacked).value, mean, rtol=1e-4, atol=1e-5)
     assert torch.cat([own.logits for own in singles]).shape == (len(batch), SHAPE.classes)

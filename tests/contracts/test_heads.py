@@ -89,7 +89,8 @@ def test_objectives_train_towards_its_targets(trained: Trained, name: str) -> No
     """Steps down its loss reach every weight; the logits for the training accuracy are the decision's."""
     own = objective(**every_option(name))
     model = copy.deepcopy(trained.model).train().requires_grad_()
-    batch = Batch(to_unit(torch.tensor(trained.images.images)), torch.tensor(trained.images.labels), torch.arange(N))
+    images = to_unit(torch.tensor(trained.images.images))
+    batch = Batch(images, torch.tensor(trained.images.labels), torch.arange(N), images.flip(3))
     other = {name: 1.1 * value for name, value in model.state_dict().items()}
     frozen, teacher = (engine.FrozenNetwork(model, EngineOptions(), weights) for weights in (None, other))
     learner, context = (
