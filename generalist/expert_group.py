@@ -225,7 +225,13 @@ class ExpertGroup:
 def _batches(expert: Expert, data: Samples, first: int) -> Iterator[Batch]:
     recipe, augment = expert.recipe, expert.recipe.options.augment
     return batches_of_epoch(
-        data, seed=recipe.seed, epoch=expert.epoch, batch_size=recipe.batch_size, augment=augment, first=first
+        data,
+        seed=recipe.seed,
+        epoch=expert.epoch,
+        batch_size=recipe.batch_size,
+        augment=augment,
+        first=first,
+        second="two_views" in expert.objective.needs,
     )
 
 

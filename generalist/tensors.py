@@ -1,6 +1,6 @@
 """The vocabulary of shapes; tests check it at run time (`make test` installs jaxtyping's hook)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -31,14 +31,31 @@ class Batch:
         images: float32, pixels in [0, 1], after augmentation.
         labels: int64 class indices.
         ids: int64 positions of the samples in the training split, for per-sample tables.
+        second: another augmentation of the same images, where the objective needs "two_views".
     """
 
     images: Images
     labels: Labels
     ids: Labels
+    second: Images | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def rows(self, rows: slice) -> "Batch":
+        """Return some of its samples."""
+        second = None if self.second is None else self.second[rows]
+        return Batch(self.images[rows], self.labels[rows], self.ids[rows], second)
+
+    def views(self) -> tuple["Batch", "Batch"]:
+        """Return the samples by their first and by their second augmentation.
+
+        Raises:
+            TypeError: there is one augmentation only.
+        """
+        if self.second is None:
+            raise TypeError("a batch of one view: an objective that asks for two says that it needs them")
+        return replace(self, second=None), replace(self, images=self.second, second=None)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,9 @@
 """Laws of the batches of an epoch."""
 
+from typing import Any
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +14,7 @@ from generalist.randomness import generator
 from generalist.tensors import Batch
 
 few = settings(max_examples=20)
+TWICE: dict[str, Any] = {"second": True}
 
 
 def split(count: int = 23) -> Split:
@@ -119,3 +123,20 @@ def test_a_single_image_joins_the_batch_before(count: int, batch_size: int, data
     first = data.draw(st.integers(0, len(sizes) - 1))
     rest = [piece.tolist() for piece in in_batches(torch.arange(count)[first * batch_size :], batch_size)]
     assert rest == [piece.tolist() for piece in in_batches(torch.arange(count), batch_size)][first:]
+
+
+def test_a_second_view_is_another_augmentation_by_numbers_of_its_own() -> None:
+    """What else a batch holds is as without it; of a batch of one view there are no two."""
+    how: dict[str, Any] = {"seed": 0, "epoch": 2, "batch_size": 5, "augment": ("crop", "rotate")}
+    resident = InMemorySamples.of(split())
+    one, two, rest = (list(epoch(resident, **how, **more)) for more in ({}, TWICE, TWICE | {"first": 3}))
+    for plain, both in zip(one, two, strict=True):
+        first, second = both.views()
+        for other in (first, second):
+            assert torch.equal(plain.ids, other.ids) and torch.equal(plain.labels, other.labels)
+        assert torch.equal(plain.images, first.images) and not torch.equal(plain.images, second.images)
+    for whole, again in zip(two[3:], rest, strict=True):
+        assert torch.equal(whole.views()[1].images, again.views()[1].images)
+        assert torch.equal(whole.rows(slice(1, 3)).views()[1].images, again.views()[1].images[1:3])
+    with pytest.raises(TypeError, match="one view"):
+        one[0].views()

@@ -54,10 +54,11 @@ def test_every_place_shows_what_is_recorded(name: str) -> None:
 
 
 def test_the_places_are_all_that_quote_the_command() -> None:
-    """Wherever `make table` and a day stand together, they were rendered; and each row has its preset."""
+    """Wherever `make table` and a day stand together, they are rendered; and each row has its preset."""
     files = [path for pattern in ("*.md", "docs/**/*.md", "*.yaml", "presets/**/*.yaml") for path in ROOT.glob(pattern)]
     dated = re.compile(r"`make table`, 20\d\d-")
-    assert {str(path.relative_to(ROOT)) for path in files if dated.search(path.read_text("utf-8"))} == set(SHOWN)
+    quoting = {str(path.relative_to(ROOT)) for path in files if dated.search(path.read_text("utf-8"))}
+    assert quoting == {name for name, text in SHOWN.items() if dated.search(text)}  # a preset need not be a row
     assert {row.title: row.preset for row in TABLE.rows} == digits_table.ROWS
 
 

@@ -2,67 +2,36 @@
 
 import dataclasses
 import math
-from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from generalist import engine
-from generalist.config import EngineOptions
-from generalist.config.section import part, part_names
-from generalist.models import Classifier, build
-from generalist.objectives import Context, Learner, Loss, Objective
+from generalist.config.section import part_names
+from generalist.models import Classifier
+from generalist.objectives import Learner, Loss, Objective
 from generalist.randomness import normal_like
-from generalist.tensors import Batch, Images, ImageShape
+from generalist.tensors import Batch, Images
 from generalist.threats import threat_from
-from tests.training_factory import small
-
-SHAPE = ImageShape(1, 8, 8, 10, (0.3,), (0.4,))
-THREAT = {"threat": {"norm": "linf", "eps": 0.1}, "attack": {"steps": 3}}
-
-
-def objective(**options: Any) -> Objective:
-    """Return the objective that the configuration would name."""
-    tree = small("mixing=null", "deploy=expert:robust", "training.epochs=4").model_dump(mode="json")
-    tree["experts"]["robust"]["objective"] = options
-    if options["name"] == "anchored":
-        tree["experts"]["natural"]["sequence"] = {"stop": 2}
-        tree["experts"]["robust"]["sequence"] = {"start": 2, "start_from": "natural", "teacher": "natural"}
-    from generalist.config import check
-
-    found = check(tree).experts["robust"].objective
-    assert isinstance(found, Objective)
-    return found
+from tests.objective_factory import SHAPE, THREAT, centres, context, every_option, new_learner, objective, random_batch
 
 
 @pytest.fixture
 def learner() -> Learner:
     """A small network with its initial weights."""
-    options = small().model
-    model = build(options, SHAPE)
-    model.load_state_dict(engine.initial_weights(options, SHAPE, 0))
-    frozen, other = engine.FrozenNetwork(model, EngineOptions()), engine.initial_weights(options, SHAPE, 1)
-    return Learner(model.train(), frozen, teacher=engine.FrozenNetwork(model, EngineOptions(), other))
-
-
-def context(seed: int = 0) -> Context:
-    """Return a step with fresh random numbers."""
-    return Context(torch.Generator().manual_seed(seed))
+    return new_learner()
 
 
 @pytest.fixture
 def batch() -> Batch:
     """Twelve random images."""
-    draw = torch.Generator().manual_seed(1)
-    labels = torch.randint(10, (12,), generator=draw)
-    return Batch(torch.rand(12, 1, 8, 8, generator=draw), labels, torch.arange(12))
+    return random_batch()
 
 
 def loss(own: Objective, learner: Learner, batch: Batch, seed: int = 0) -> Loss:
     """Its loss with fresh random numbers."""
-    attacked = own.attacked(context(seed), learner, batch)
-    return own.loss(context(seed), learner, batch, attacked)
+    step = context(own, seed)
+    return own.loss(step, learner, batch, own.attacked(step, learner, batch))
 
 
 def test_natural_is_the_mean_cross_entropy(learner: Learner, batch: Batch) -> None:
@@ -199,8 +168,11 @@ def test_a_student_that_is_its_teacher_takes_the_whole_ball(learner: Learner, ba
 @pytest.fixture(params=part_names("objectives"))
 def any_objective(request: pytest.FixtureRequest) -> Objective:
     """Each that there is, with its defaults where it has them."""
-    needs = part("objectives", request.param, Objective).model_fields
-    return objective(name=request.param, **{key: value for key, value in THREAT.items() if key in needs})
+    return objective(**every_option(request.param))
+
+
+BEYOND = {"anchored", "n_fgsm"}
+"""Those whose balls are of their own sizes, or none."""
 
 
 def test_a_step_depends_on_its_own_random_numbers_alone(
@@ -221,32 +193,32 @@ def test_attacked_images_are_allowed_and_without_a_threat_clean(
     learner: Learner, batch: Batch, any_objective: Objective
 ) -> None:
     """Within the ball and the pixel range; the loss may be asked for again and says the same."""
-    attacked = any_objective.attacked(context(), learner, batch)
+    step = context(any_objective)
+    attacked = any_objective.attacked(step, learner, batch)
     if any_objective.trains_against is None:
         assert attacked is batch.images
     else:
         threat = threat_from(any_objective.trains_against)
-        if any_objective.name != "anchored":  # whose balls are of its own sizes
-            torch.testing.assert_close(threat.project(attacked, batch.images), attacked)
+        if any_objective.name not in BEYOND:
+            torch.testing.assert_close(threat.project(attacked, centres(attacked, batch)), attacked)
         assert attacked.amin() >= 0
         assert attacked.amax() <= 1
-        assert not torch.equal(attacked, batch.images)
+        assert not torch.equal(attacked, centres(attacked, batch))
     assert not attacked.requires_grad
     learner.model.eval()
-    once, twice = (any_objective.loss(context(), learner, batch, attacked).value for _ in range(2))
+    once, twice = (any_objective.loss(step, learner, batch, attacked).value for _ in range(2))
     assert torch.equal(once, twice)
 
 
 def test_the_loss_is_a_mean_over_images(learner: Learner, batch: Batch, any_objective: Objective) -> None:
     """Without BatchNorm in training, that of a batch is the mean of those of its images."""
     learner.model.eval()
-    attacked = any_objective.attacked(context(), learner, batch)
-    one = [Batch(batch.images[i : i + 1], batch.labels[i : i + 1], batch.ids[i : i + 1]) for i in range(len(batch))]
+    step = context(any_objective)
+    attacked = any_objective.attacked(step, learner, batch)
     singles = [
-        any_objective.loss(context(), learner, own, image) for own, image in zip(one, attacked.split(1), strict=True)
+        any_objective.loss(step, learner, batch.rows(slice(i, i + 1)), attacked[i :: len(batch)])
+        for i in range(len(batch))
     ]
     mean = torch.stack([single.value for single in singles]).mean()
-    torch.testing.assert_close(
-        any_objective.loss(context(), learner, batch, attacked).value, mean, rtol=1e-4, atol=1e-5
-    )
+    torch.testing.assert_close(any_objective.loss(step, learner, batch, attacked).value, mean, rtol=1e-4, atol=1e-5)
     assert torch.cat([own.logits for own in singles]).shape == (len(batch), SHAPE.classes)

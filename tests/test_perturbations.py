@@ -1,4 +1,4 @@
-"""Perturbations of weights: AWP by its formula, and what each one keeps in a step and in a training."""
+"""Perturbations of weights: AWP and SAM by their formulas, and what each one keeps in a step and in a training."""
 
 import copy
 from pathlib import Path
@@ -67,6 +67,30 @@ def test_a_step_of_awp_is_the_papers(batch: Batch) -> None:
         torch.testing.assert_close(value.detach(), before[name] - 0.1 * there[name], rtol=1e-4, atol=1e-5)
     for one, two in zip(own.learner.model.buffers(), other.learner.model.buffers(), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
+
+
+def test_a_step_of_sam_is_the_papers(batch: Batch) -> None:
+    """w - lr grad(w + v), with v = rho g / ||g|| over all weights, biases and scales too; in float64."""
+    rho, own = 0.5, expert("experts.robust.perturbation={name: sam, rho: 0.5}")
+    attacked = own.objective.attacked(Context(generator(0, "attack", 0, 0)), own.learner, batch).double()
+    slow = copy.deepcopy(own.learner.model).double()
+
+    def slow_gradients() -> list[torch.Tensor]:
+        value = torch.nn.functional.cross_entropy(slow(attacked), batch.labels)
+        return list(torch.autograd.grad(value, list(slow.parameters())))
+
+    before = [value.detach().clone() for value in slow.parameters()]
+    ascent = slow_gradients()
+    length = sum(float(gradient.square().sum()) for gradient in ascent) ** 0.5
+    slow.load_state_dict(own.learner.model.state_dict())  # statistics follow the second pass alone
+    for value, start, gradient in zip(slow.parameters(), before, ascent, strict=True):
+        value.data = start + rho / length * gradient
+    there = slow_gradients()
+    own.step(batch, 1, 0)
+    for value, start, gradient in zip(own.learner.model.parameters(), before, there, strict=True):
+        torch.testing.assert_close(value.detach().double(), start - 0.1 * gradient, rtol=1e-4, atol=1e-5)
+    for one, two in zip(own.learner.model.buffers(), slow.buffers(), strict=True):
+        torch.testing.assert_close(one.double(), two.double(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", part_names("perturbations"))

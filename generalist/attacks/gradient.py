@@ -9,7 +9,7 @@ from torch import Tensor
 
 from generalist import engine
 from generalist.attacks.fixed_batches import checked_answer, detached
-from generalist.attacks.losses import Loss, Network, Reference, cross_entropy
+from generalist.attacks.losses import Loss, Network, Reference, cross_entropy, misclassified
 from generalist.config import AttackOptions
 from generalist.errors import BadInput
 from generalist.tensors import Images, PerImage
@@ -25,10 +25,15 @@ def input_gradient(network: Network, images: Images, labels: Reference, loss: Lo
         labels: int64 [batch], or what else the loss compares logits with.
         loss: one number per image.
     """
+    return _outputs_and_gradient(network, images, labels, loss)[1]
+
+
+def _outputs_and_gradient(network: Network, images: Images, labels: Reference, loss: Loss) -> tuple[Tensor, Images]:
     leaf = images.detach().requires_grad_()
     with torch.enable_grad():
-        (gradient,) = torch.autograd.grad(loss(network(leaf), labels).sum(), leaf)
-    return gradient
+        outputs = network(leaf)
+        (gradient,) = torch.autograd.grad(loss(outputs, labels).sum(), leaf)
+    return outputs.detach(), gradient
 
 
 @torch.inference_mode(mode=False)
@@ -45,6 +50,7 @@ def pgd(
     generator: torch.Generator | None = None,
     start: Images | None = None,
     scale: PerImage | None = None,
+    patience: int | None = None,
 ) -> Images:
     """Attack by projected gradient ascent (Madry et al., ICLR 2018): exactly `steps` gradients, to the last point.
 
@@ -64,6 +70,8 @@ def pgd(
         generator: random numbers of the start, on the device of the images.
         start: begin at these points, projected, instead.
         scale: factor on eps and on the step size of each image, 1 by default.
+        patience: an image stays at the first point that is misclassified after so many steps from such points; by
+            default it never stays. With as many as there are steps it doesn't either.
 
     Raises:
         BadInput: no steps, or a random start without a generator; a network that fails, or gives no logits.
@@ -87,9 +95,14 @@ def pgd(
 
     def ascend(points: Tensor, images: Tensor, labels: Tensor, scale: Tensor | None = None) -> Tensor:
         ball = threat.ball(images, scale)
+        wrong = torch.zeros(len(points), dtype=torch.int64, device=points.device)
         with torch.no_grad():
             for _ in range(steps):
-                step = ball.steepest_ascent(input_gradient(asked, points, labels, loss))
+                outputs, gradient = _outputs_and_gradient(asked, points, labels, loss)
+                step = ball.steepest_ascent(gradient)
+                if patience is not None:
+                    wrong += misclassified(outputs, labels)
+                    step *= (wrong <= patience).view(-1, 1, 1, 1)
                 if scale is None:
                     ball.project_(points.add_(step, alpha=size))
                 else:
@@ -103,7 +116,7 @@ def pgd(
         return bool(inside & (result.amin() >= 0) & (result.amax() <= 1) & (equal.float().mean() >= _EQUAL))
 
     inputs = (points, images, labels) if scale is None else (points, images, labels, scale)
-    return engine.repeated(network, ("pgd", loss, threat, steps, size), ascend, inputs, agrees)
+    return engine.repeated(network, ("pgd", loss, threat, steps, size, patience), ascend, inputs, agrees)
 
 
 _APART, _EQUAL = 1e-4, 0.99

@@ -123,8 +123,8 @@ class ObjectiveOptions(Plugin):
     """What an expert minimises; each objective adds its own options.
 
     Attributes:
-        needs: what of the expert's options it can't do without: "averaging", "teacher", "start_from"; or "peers", the
-            other experts.
+        needs: what of the expert's options it can't do without: "averaging", "teacher", "start_from"; "two_views",
+            augmentations, of which it gets two; or "peers", the other experts.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()

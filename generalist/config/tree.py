@@ -104,6 +104,10 @@ class MixingWeight:
         return 1.0 - others
 
 
+_GIVEN_BY = {"teacher": "sequence.teacher", "start_from": "sequence.start_from", "two_views": "augment"}
+"""The option that gives an objective what it needs, where it is not called so."""
+
+
 def _check_sequence(config: Config) -> None:
     """Check who trains when, and what it begins with."""
     epochs, mixing = config.training.epochs, config.mixing
@@ -124,9 +128,10 @@ def _check_sequence(config: Config) -> None:
                 _check_predecessor(config, name, key, other)
         given = {key for key in ("averaging", "teacher", "start_from") if getattr(expert, key) not in (None, False)}
         given |= {"peers"} if len(config.experts) > 1 else set()
+        given |= {"two_views"} if expert.augment else set()
         needs, objective = expert.objective.needs, expert.objective.name
         for key in sorted((needs - given) | ({"teacher"} & (given - needs))):
-            where = f"experts.{name}.sequence.{key}" if key in ("teacher", "start_from") else f"experts.{name}.{key}"
+            where = f"experts.{name}.{_GIVEN_BY.get(key, key)}"
             if key in needs:
                 raise ValueError(f"{where} is needed by the objective {objective}: give it")
             raise ValueError(f"{where} is without effect on the objective {objective}: leave it out")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from generalist.data import augmentation
 from generalist.data.dataset import Split
-from generalist.randomness import generator, permutation
+from generalist.randomness import Stream, generator, permutation
 from generalist.tensors import Batch, Labels, to_unit
 
 
@@ -70,7 +70,14 @@ class InMemorySamples(Samples):
 
 
 def epoch(
-    split: Samples, *, seed: int, epoch: int, batch_size: int, augment: tuple[str, ...], first: int = 0
+    split: Samples,
+    *,
+    seed: int,
+    epoch: int,
+    batch_size: int,
+    augment: tuple[str, ...],
+    first: int = 0,
+    second: bool = False,
 ) -> Iterator[Batch]:
     """Yield one pass over a split in the order of (seed, epoch), or the rest of it; the last batch may be smaller.
 
@@ -81,16 +88,20 @@ def epoch(
         batch_size: images per batch.
         augment: names for `augment`, whose draws depend on (seed, epoch, step) and nothing else.
         first: step to begin with, from 0; what comes before is not read.
+        second: augment each image once more, by numbers of its own, see `Batch.second`.
     """
     order = permutation(seed, epoch, len(split))[first * batch_size :]
+    place: tuple[int, Stream, int] = (seed, "augment", epoch)
     # Closed by name: some versions of Python keep a generator's locals, and so a thread that reads, after its `close`.
     with closing(split.batches(order, batch_size)) as batches:
         for step, batch in enumerate(batches, start=first):
             if not augment:
                 yield batch
                 continue
-            draws = generator(seed, "augment", epoch, step, device=split.device)
-            yield Batch(augmentation.augment(batch.images, augment, draws), batch.labels, batch.ids)
+            images = augmentation.augment(batch.images, augment, generator(*place, step, device=split.device))
+            other = generator(*place, step, 1, device=split.device) if second else None
+            view = None if other is None else augmentation.augment(batch.images, augment, other)
+            yield Batch(images, batch.labels, batch.ids, view)
 
 
 def in_batches(order: Labels, batch_size: int) -> Iterator[Labels]:

@@ -50,8 +50,7 @@ class ProcessGroup:
         if self.size == 1:
             return batch, draw
         rows = self.rows(len(batch))
-        part = Batch(batch.images[rows], batch.labels[rows], batch.ids[rows])
-        return part, PartOfBatch(draw, rows, len(batch))
+        return batch.rows(rows), PartOfBatch(draw, rows, len(batch))
 
     def share(self, part: Batch, whole: Batch) -> Tensor | None:
         """Return what a mean over the part weighs in the mean over the whole batch, a float32 scalar; None is 1."""

@@ -2,13 +2,9 @@
 
 from typing import Literal
 
-from torch.nn import functional as F
-
-from generalist.attacks import attack_from
-from generalist.objectives.attacked import Attacked
+from generalist.objectives.attacked import Attacked, mean_cross_entropy
 from generalist.objectives.contract import Context, Learner, Loss
 from generalist.tensors import Batch, Images
-from generalist.threats import threat_from
 
 
 class Adversarial(Attacked):
@@ -17,11 +13,8 @@ class Adversarial(Attacked):
     name: Literal["adversarial"]
 
     def attacked(self, context: Context, learner: Learner, batch: Batch) -> Images:
-        attack = attack_from(self.attack, threat_from(self.threat))
-        return attack(learner.frozen, batch.images, batch.labels, generator=context.generator)
+        return self.by_cross_entropy(context, learner, batch)
 
     def loss(self, context: Context, learner: Learner, batch: Batch, attacked: Images) -> Loss:
         """Return the mean cross-entropy on the attacked images."""
-        model = learner.model
-        raw = model(attacked)
-        return Loss(F.cross_entropy(raw, model.targets(batch.labels, "adversarial")), model.decision(raw))
+        return mean_cross_entropy(learner, batch, attacked)

@@ -3,37 +3,53 @@
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
+from torch.nn import functional as F
 
 from generalist.attacks import attack_from
 from generalist.attacks.losses import Loss as AttackLoss
 from generalist.attacks.losses import Network
-from generalist.config import AttackOptions, ThreatOptions
-from generalist.objectives.contract import Context, Objective
+from generalist.config import AttackOptions, Quantity, Schedule, ThreatOptions
+from generalist.config.sections import NonNegative, NonNegativeSchedule
+from generalist.objectives.contract import Context, Learner, Loss, Objective
 from generalist.randomness import normal_like
-from generalist.tensors import Images, PerImage
+from generalist.tensors import Batch, Images, Labels, PerImage
 from generalist.threats import threat_from
 
 _START_NOISE = 0.001
 """Standard deviation of the noise beside the image (published codes of Zhang et al. 2019 and Wang et al. 2020)."""
 
+_CALIBRATED = Quantity("10/200")
+"""Where the published code of Wei et al. (CVPR 2023) begins to calibrate."""
 
-class Attacked(Objective):
-    """An objective on images that are attacked within a threat."""
+
+class Threatened(Objective):
+    """An objective on images that are attacked within a threat, in a way of its own."""
 
     threat: ThreatOptions = Field(
         description="what this expert is trained against, such as threat: {norm: linf, eps: 8/255}"
     )
-    attack: AttackOptions = Field(AttackOptions(steps=10), description="how training images are attacked")
 
     @property
     def trains_against(self) -> ThreatOptions:
         return self.threat
 
+
+class Attacked(Threatened):
+    """One whose attack is an option."""
+
+    attack: AttackOptions = Field(AttackOptions(steps=10), description="how training images are attacked")
+
     def effective(self, progress: NDArray[np.float64]) -> dict[str, Any]:
         return super().effective(progress) | {"attack": attack_from(self.attack, threat_from(self.threat)).settings}
+
+    def by_cross_entropy(self, context: Context, learner: Learner, batch: Batch, **more: Any) -> Images:
+        """Return the images attacked by raising the cross-entropy of the labels; `more` is of `pgd`."""
+        attack = attack_from(self.attack, threat_from(self.threat))
+        return attack(learner.frozen, batch.images, batch.labels, generator=context.generator, **more)
 
 
 class AttackedFromBeside(Attacked):
@@ -59,3 +75,60 @@ class AttackedFromBeside(Attacked):
         start = images + normal_like(images, std=_START_NOISE, generator=context.generator)
         start = threat.ball(images, scale).project_(start)
         return attack_from(self.attack, threat)(network, images, reference, loss=raising, start=start, scale=scale)
+
+
+class ByClass(Attacked):
+    """One whose radii and step sizes differ by class: a class that stood well in the epoch before gets larger ones.
+
+    A class of which a share t of the training images stood gets (floor + t) eps. Until an epoch has ended all have eps.
+    """
+
+    floor: NonNegative = Field(Quantity("0.5"), description="share of eps of a class that never stands")
+    calibrated: NonNegativeSchedule = Field(
+        Schedule.model_validate([[0, 0], [_CALIBRATED, 0], [_CALIBRATED, 1]]),
+        description="how much of that acts: 0 for eps alone, up to 1",
+    )
+
+    @model_validator(mode="after")
+    def _within_range(self) -> "ByClass":
+        if self.calibrated.extremes()[1] > 1:
+            raise ValueError("'calibrated' must lie between 0 and 1: at 0 all classes have eps")
+        return self
+
+    def tables(self, classes: int, images: int) -> dict[str, Tensor]:
+        counts = {name: torch.zeros(classes) for name in ("robust", "stood", "seen")}
+        return counts | {"epoch": torch.full((1,), -1), "known": torch.zeros(1)}
+
+    def begin(self, context: Context) -> Tensor:
+        """Take over what was counted, where an epoch begins; returns whether there was something, bool [1]."""
+        tables = context.tables
+        begins = tables["epoch"] != context.epoch
+        ended = begins & (tables["seen"].sum() > 0)
+        accuracy = tables["stood"] / tables["seen"].clamp_min(1)
+        tables["robust"].copy_(torch.where(ended, accuracy, tables["robust"]))
+        tables["known"].copy_(torch.where(ended, 1.0, tables["known"]))
+        for name in ("stood", "seen"):
+            tables[name].mul_(~begins)
+        tables["epoch"].fill_(context.epoch)
+        return ended
+
+    def factor(self, context: Context, labels: Labels, floor: float) -> PerImage:
+        """Return floor + t of each image's class, as far as that acts yet."""
+        tables = context.tables
+        by_class = 1 + tables["known"] * context.at(self.calibrated) * (floor + tables["robust"] - 1)
+        return by_class[labels]
+
+    def count(self, context: Context, learner: Learner, batch: Batch, attacked: Images) -> Labels:
+        """Count which images stand; returns what the present weights say of them."""
+        with torch.no_grad():
+            said: Labels = learner.frozen.view("decision")(attacked).argmax(dim=1)
+        context.tables["seen"].index_add_(0, batch.labels, torch.ones_like(attacked[:, 0, 0, 0]))
+        context.tables["stood"].index_add_(0, batch.labels, (said == batch.labels).to(attacked.dtype))
+        return said
+
+
+def mean_cross_entropy(learner: Learner, batch: Batch, attacked: Images) -> Loss:
+    """Return the mean cross-entropy on the attacked images; training accuracy is that on them."""
+    model = learner.model
+    raw = model(attacked)
+    return Loss(F.cross_entropy(raw, model.targets(batch.labels, "adversarial")), model.decision(raw))

@@ -112,7 +112,8 @@ class Objective(ObjectiveOptions):
             batch: images in [0, 1] on the learner's device.
 
         Returns:
-            float32 [batch, C, H, W]; the clean images where nothing is attacked.
+            float32 [batch, C, H, W]; the clean images where nothing is attacked. With two views of each image the
+            second ones follow the first.
         """
         return batch.images
 

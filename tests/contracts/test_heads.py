@@ -15,18 +15,18 @@ from torch.nn import functional as F
 from generalist import engine
 from generalist.attacks import VERSIONS, fixed_batches, misclassified, model_checks
 from generalist.config import EngineOptions
-from generalist.config.section import part, part_names
+from generalist.config.section import part_names
 from generalist.data import Dataset, Split
 from generalist.evaluation import Verdicts, evaluate
 from generalist.export import check_parity, export
 from generalist.export.runtime import Runtime
 from generalist.models import Classifier, Head, Role
 from generalist.models.small_cnn import SmallCnn
-from generalist.objectives import Context, Learner, Objective
+from generalist.objectives import Context, Learner
 from generalist.records import Measured
 from generalist.tensors import Batch, to_unit
+from tests.objective_factory import every_option, objective
 from tests.strategies import generator
-from tests.test_objectives import THREAT, objective
 from tests.training_factory import finish, first, small
 
 N = 24
@@ -87,13 +87,16 @@ def trained(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Train
 @pytest.mark.parametrize("name", part_names("objectives"))
 def test_objectives_train_towards_its_targets(trained: Trained, name: str) -> None:
     """Steps down its loss reach every weight; the logits for the training accuracy are the decision's."""
-    needs = part("objectives", name, Objective).model_fields
-    own = objective(name=name, **{key: value for key, value in THREAT.items() if key in needs})
+    own = objective(**every_option(name))
     model = copy.deepcopy(trained.model).train().requires_grad_()
-    batch = Batch(to_unit(torch.tensor(trained.images.images)), torch.tensor(trained.images.labels), torch.arange(N))
+    images = to_unit(torch.tensor(trained.images.images))
+    batch = Batch(images, torch.tensor(trained.images.labels), torch.arange(N), images.flip(3))
     other = {name: 1.1 * value for name, value in model.state_dict().items()}
     frozen, teacher = (engine.FrozenNetwork(model, EngineOptions(), weights) for weights in (None, other))
-    learner, context = Learner(model, frozen, teacher=teacher), Context(generator(0))
+    learner, context = (
+        Learner(model, frozen, average=teacher, teacher=teacher),
+        Context(generator(0), tables=own.tables(10, N)),
+    )
     loss = own.loss(context, learner, batch, own.attacked(context, learner, batch))
     assert loss.logits.shape == (N, model.shape.classes)
     loss.value.backward()

@@ -1,0 +1,98 @@
+"""Objectives as a configuration names them, a small network to train by them, and a batch of random images."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from generalist import engine
+from generalist.config import EngineOptions, check
+from generalist.config.section import part
+from generalist.models import Classifier, build
+from generalist.objectives import Context, Learner, Objective
+from generalist.tensors import Batch, Images, ImageShape
+from tests.training_factory import small
+
+SHAPE = ImageShape(1, 8, 8, 10, (0.3,), (0.4,))
+THREAT = {"threat": {"norm": "linf", "eps": 0.1}, "attack": {"steps": 3}}
+
+
+def objective(**options: Any) -> Objective:
+    """Return the objective that the configuration would name, of an expert with all that it needs."""
+    tree = small("mixing=null", "deploy=expert:robust", "training.epochs=4").model_dump(mode="json")
+    robust, needs = tree["experts"]["robust"], part("objectives", options["name"], Objective).needs
+    robust["objective"] = options
+    if "averaging" in needs:
+        robust["averaging"] = 0.9
+    if "two_views" in needs:
+        robust["augment"] = ["crop"]
+    if "teacher" in needs:
+        tree["experts"]["natural"]["sequence"] = {"stop": 2}
+        start_from = "natural" if "start_from" in needs else None
+        robust["sequence"] = {"start": 2, "start_from": start_from, "teacher": "natural"}
+    found = check(tree).experts["robust"].objective
+    assert isinstance(found, Objective)
+    return found
+
+
+def every_option(name: str) -> dict[str, Any]:
+    """Return what an objective of this name can't do without."""
+    fields = part("objectives", name, Objective).model_fields
+    return {"name": name} | {key: value for key, value in THREAT.items() if key in fields}
+
+
+def new_learner() -> Learner:
+    """Return a small network with its initial weights, beside an average and a teacher with others."""
+    options = small().model
+    model = build(options, SHAPE)
+    model.load_state_dict(engine.initial_weights(options, SHAPE, 0))
+
+    def fixed(seed: int | None = None) -> engine.FrozenNetwork:
+        weights = None if seed is None else engine.initial_weights(options, SHAPE, seed)
+        return engine.FrozenNetwork(model, EngineOptions(), weights)
+
+    return Learner(model.train(), fixed(), average=fixed(2), teacher=fixed(1))
+
+
+def random_batch() -> Batch:
+    """Return twelve random images, with other ones as their second views."""
+    draw = torch.Generator().manual_seed(1)
+    labels = torch.randint(10, (12,), generator=draw)
+    images, second = (torch.rand(12, 1, 8, 8, generator=draw) for _ in range(2))
+    return Batch(images, labels, torch.arange(12), second)
+
+
+def centres(attacked: Images, batch: Batch) -> Images:
+    """Return what the attacked images are around."""
+    if len(attacked) == len(batch):
+        return batch.images
+    return torch.cat([view.images for view in batch.views()])
+
+
+def context(own: Objective | None = None, seed: int = 0, *, progress: float = 0.0, **more: Any) -> Context:
+    """Return a step with fresh random numbers; given an objective, with its tables as they begin."""
+    tables = {} if own is None else own.tables(SHAPE.classes, 12)
+    return Context(torch.Generator().manual_seed(seed), **{"tables": tables, **more}, _progress=progress)
+
+
+def check_formula(
+    own: Objective,
+    step: Context,
+    learner: Learner,
+    batch: Batch,
+    attacked: Images,
+    slow: Callable[[Classifier], Tensor],
+) -> None:
+    """Compare an objective's loss and its gradients with those of a formula, a function of the network in float64."""
+    exact = copy.deepcopy(learner.model).double()
+    expected, value = slow(exact), own.loss(step, learner, batch, attacked).value
+    torch.testing.assert_close(value.double(), expected, rtol=1e-4, atol=1e-5)
+    pairs = zip(
+        torch.autograd.grad(value, list(learner.model.parameters())),
+        torch.autograd.grad(expected, list(exact.parameters())),
+        strict=True,
+    )
+    for found, true in pairs:
+        torch.testing.assert_close(found.double(), true, rtol=1e-3, atol=1e-5)
