@@ -20,6 +20,12 @@ from tests.training_factory import small
 
 SHAPE = ImageShape(1, 8, 8, 10, (0.3,), (0.4,))
 THREAT = {"threat": {"norm": "linf", "eps": 0.1}, "attack": {"steps": 3}}
+NEEDED = {
+    **THREAT,
+    "threats": [THREAT["threat"], {"norm": "l2", "eps": 0.4}],
+    "combine": "mean",
+}
+"""What an objective may need to be told."""
 
 
 def objective(**options: Any) -> Objective:
@@ -200,7 +206,7 @@ def test_a_student_that_is_its_teacher_takes_the_whole_ball(learner: Learner, ba
 def any_objective(request: pytest.FixtureRequest) -> Objective:
     """Each that there is, with its defaults where it has them."""
     needs = part("objectives", request.param, Objective).model_fields
-    return objective(name=request.param, **{key: value for key, value in THREAT.items() if key in needs})
+    return objective(name=request.param, **{key: value for key, value in NEEDED.items() if key in needs})
 
 
 def test_a_step_depends_on_its_own_random_numbers_alone(
@@ -222,15 +228,17 @@ def test_attacked_images_are_allowed_and_without_a_threat_clean(
 ) -> None:
     """Within the ball and the pixel range; the loss may be asked for again and says the same."""
     attacked = any_objective.attacked(context(), learner, batch)
-    if any_objective.trains_against is None:
+    threats = any_objective.trains_against
+    if not threats:
         assert attacked is batch.images
     else:
-        threat = threat_from(any_objective.trains_against)
-        if any_objective.name != "anchored":  # whose balls are of its own sizes
-            torch.testing.assert_close(threat.project(attacked, batch.images), attacked)
+        each = attacked.unbind(1) if any_objective.attacks_per_image > 1 else [attacked]
+        for threat, images in zip(threats, each, strict=True):
+            if any_objective.name != "anchored":  # whose balls are of its own sizes
+                torch.testing.assert_close(threat_from(threat).project(images, batch.images), images)
+            assert not torch.equal(images, batch.images)
         assert attacked.amin() >= 0
         assert attacked.amax() <= 1
-        assert not torch.equal(attacked, batch.images)
     assert not attacked.requires_grad
     learner.model.eval()
     once, twice = (any_objective.loss(context(), learner, batch, attacked).value for _ in range(2))

@@ -29,8 +29,8 @@ class Attacked(Objective):
     attack: AttackOptions = Field(AttackOptions(steps=10), description="how training images are attacked")
 
     @property
-    def trains_against(self) -> ThreatOptions:
-        return self.threat
+    def trains_against(self) -> tuple[ThreatOptions, ...]:
+        return (self.threat,)
 
     def effective(self, progress: NDArray[np.float64]) -> dict[str, Any]:
         return super().effective(progress) | {"attack": attack_from(self.attack, threat_from(self.threat)).settings}

@@ -13,7 +13,7 @@ from torch import Tensor
 from generalist import engine
 from generalist.config import ObjectiveOptions, Schedule, ThreatOptions, canonical
 from generalist.models import Classifier
-from generalist.tensors import Batch, Images, Logits, PerImage
+from generalist.tensors import AttackedImages, Batch, Logits, PerImage
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,14 @@ class Objective(ObjectiveOptions):
     """Options of one objective, and its loss."""
 
     @property
-    def trains_against(self) -> ThreatOptions | None:
-        """The threat whose adversarial images it trains on; None for clean images alone."""
-        return None
+    def trains_against(self) -> tuple[ThreatOptions, ...]:
+        """The threats whose adversarial images it trains on; none for clean images alone."""
+        return ()
+
+    @property
+    def attacks_per_image(self) -> int:
+        """How many attacked images `attacked` makes of each image."""
+        return 1
 
     def effective(self, progress: NDArray[np.float64]) -> dict[str, Any]:
         """Return the options as they act on weights: objectives that do the same, however they are written, are equal.
@@ -103,7 +108,7 @@ class Objective(ObjectiveOptions):
         """
         return {}
 
-    def attacked(self, context: Context, learner: Learner, batch: Batch) -> Images:
+    def attacked(self, context: Context, learner: Learner, batch: Batch) -> AttackedImages:
         """Return what an attack on the present weights makes of the batch: the inner maximisation, once a step.
 
         Args:
@@ -112,12 +117,13 @@ class Objective(ObjectiveOptions):
             batch: images in [0, 1] on the learner's device.
 
         Returns:
-            float32 [batch, C, H, W]; the clean images where nothing is attacked.
+            float32 [batch, C, H, W], or [batch, attacks, C, H, W] of several attacks; the clean images where nothing
+            is attacked.
         """
         return batch.images
 
     @abstractmethod
-    def loss(self, context: Context, learner: Learner, batch: Batch, attacked: Images) -> Loss:
+    def loss(self, context: Context, learner: Learner, batch: Batch, attacked: AttackedImages) -> Loss:
         """Return the mean loss on a batch: the outer minimisation.
 
         It may be asked for more than once a step, at other weights, so it draws no random numbers and leaves tables as

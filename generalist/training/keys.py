@@ -151,7 +151,7 @@ class Keys:
     def _arithmetic(self, objective: Objective) -> list[Any]:
         """Return how an expert's steps are computed, without what has no effect on this device or this objective."""
         engine, on_gpu = self._config.engine, self._config.training.device == "cuda"
-        attacks = engine.precision == "float32" and objective.trains_against is not None
+        attacks = engine.precision == "float32" and bool(objective.trains_against)
         return [
             engine.eager,
             engine.precision,

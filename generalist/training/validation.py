@@ -36,7 +36,7 @@ class Validator:
     def expert(self, position: CheckpointRef, name: str) -> Measured:
         """Measure an expert's own learner where it stands; against FGSM, too, if it trains on attacks."""
         objective = self._config.experts[name].objective
-        fgsm = isinstance(objective, Objective) and objective.trains_against is not None
+        fgsm = isinstance(objective, Objective) and bool(objective.trains_against)
         return self._recalled(["expert", position.trajectory], lambda: self._states.learner(position), fgsm=fgsm)
 
     def global_learner(self, positions: CheckpointRefs) -> Measured:

@@ -26,7 +26,7 @@ from generalist.objectives import Context, Learner, Objective
 from generalist.records import Measured
 from generalist.tensors import Batch, to_unit
 from tests.strategies import generator
-from tests.test_objectives import THREAT, objective
+from tests.test_objectives import NEEDED, objective
 from tests.training_factory import finish, first, small
 
 N = 24
@@ -88,7 +88,7 @@ def trained(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Train
 def test_objectives_train_towards_its_targets(trained: Trained, name: str) -> None:
     """Steps down its loss reach every weight; the logits for the training accuracy are the decision's."""
     needs = part("objectives", name, Objective).model_fields
-    own = objective(name=name, **{key: value for key, value in THREAT.items() if key in needs})
+    own = objective(name=name, **{key: value for key, value in NEEDED.items() if key in needs})
     model = copy.deepcopy(trained.model).train().requires_grad_()
     batch = Batch(to_unit(torch.tensor(trained.images.images)), torch.tensor(trained.images.labels), torch.arange(N))
     other = {name: 1.1 * value for name, value in model.state_dict().items()}
