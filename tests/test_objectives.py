@@ -12,7 +12,7 @@ from generalist import engine
 from generalist.config import EngineOptions
 from generalist.config.section import part, part_names
 from generalist.models import Classifier, build
-from generalist.objectives import Context, Learner, Loss, Objective
+from generalist.objectives import Context, Learner, Loss, Objective, Peer
 from generalist.randomness import normal_like
 from generalist.tensors import Batch, Images, ImageShape
 from generalist.threats import threat_from
@@ -24,6 +24,7 @@ NEEDED = {
     **THREAT,
     "threats": [THREAT["threat"], {"norm": "l2", "eps": 0.4}],
     "combine": "mean",
+    "base": {"name": "adversarial", **THREAT},
 }
 """What an objective may need to be told."""
 
@@ -49,7 +50,9 @@ def learner() -> Learner:
     model = build(options, SHAPE)
     model.load_state_dict(engine.initial_weights(options, SHAPE, 0))
     frozen, other = engine.FrozenNetwork(model, EngineOptions()), engine.initial_weights(options, SHAPE, 1)
-    return Learner(model.train(), frozen, teacher=engine.FrozenNetwork(model, EngineOptions(), other))
+    teacher = engine.FrozenNetwork(model, EngineOptions(), other)
+    peer = Peer(teacher, torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(2)))
+    return Learner(model.train(), frozen, teacher=teacher, peers=(peer,))
 
 
 def context(seed: int = 0) -> Context:

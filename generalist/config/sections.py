@@ -129,6 +129,16 @@ class ObjectiveOptions(Plugin):
 
     needs: ClassVar[frozenset[str]] = frozenset()
 
+    @property
+    def attacks_per_image(self) -> int:
+        """How many attacked images it makes of each image at a step."""
+        return 1
+
+    @property
+    def seen_by_peers(self) -> bool:
+        """Whether experts that need peers learn from its own."""
+        return True
+
 
 class PerturbationOptions(Plugin):
     """Where weights are moved to before gradients are taken; each way adds its own options."""

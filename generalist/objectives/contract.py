@@ -17,6 +17,19 @@ from generalist.tensors import AttackedImages, Batch, Logits, PerImage
 
 
 @dataclass(frozen=True)
+class Peer:
+    """Another expert that trains at the same steps, as it is before any of them trains on its batch.
+
+    Attributes:
+        network: like `Learner.frozen`, with statistics of BatchNorm that stay while the step is taken.
+        attacked: what its own objective made of the same batch, with augmentations of its own; None in `attacked`.
+    """
+
+    network: engine.FrozenNetwork
+    attacked: AttackedImages | None = None
+
+
+@dataclass(frozen=True)
 class Learner:
     """What an objective trains, and the fixed networks that it may compare it with.
 
@@ -26,15 +39,15 @@ class Learner:
             Valid until the next optimizer step.
         average: the same of the expert's own weight average, where the objective needs "averaging".
         teacher: the same of another expert as it ended, where the objective needs "teacher".
-        peers: the same of the other experts, in the configuration's order, where an objective needs "peers": all of
-            them are read before any of them steps.
+        peers: the other experts, in the configuration's order, where an objective needs "peers", without those that
+            are not `seen_by_peers`.
     """
 
     model: Classifier
     frozen: engine.FrozenNetwork
     average: engine.FrozenNetwork | None = None
     teacher: engine.FrozenNetwork | None = None
-    peers: tuple[engine.FrozenNetwork, ...] = ()
+    peers: tuple[Peer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,11 +98,6 @@ class Objective(ObjectiveOptions):
     def trains_against(self) -> tuple[ThreatOptions, ...]:
         """The threats whose adversarial images it trains on; none for clean images alone."""
         return ()
-
-    @property
-    def attacks_per_image(self) -> int:
-        """How many attacked images `attacked` makes of each image."""
-        return 1
 
     def effective(self, progress: NDArray[np.float64]) -> dict[str, Any]:
         """Return the options as they act on weights: objectives that do the same, however they are written, are equal.

@@ -22,7 +22,7 @@ from generalist.export import check_parity, export
 from generalist.export.runtime import Runtime
 from generalist.models import Classifier, Head, Role
 from generalist.models.small_cnn import SmallCnn
-from generalist.objectives import Context, Learner, Objective
+from generalist.objectives import Context, Learner, Objective, Peer
 from generalist.records import Measured
 from generalist.tensors import Batch, to_unit
 from tests.strategies import generator
@@ -93,7 +93,10 @@ def test_objectives_train_towards_its_targets(trained: Trained, name: str) -> No
     batch = Batch(to_unit(torch.tensor(trained.images.images)), torch.tensor(trained.images.labels), torch.arange(N))
     other = {name: 1.1 * value for name, value in model.state_dict().items()}
     frozen, teacher = (engine.FrozenNetwork(model, EngineOptions(), weights) for weights in (None, other))
-    learner, context = Learner(model, frozen, teacher=teacher), Context(generator(0))
+    learner, context = (
+        Learner(model, frozen, teacher=teacher, peers=(Peer(teacher, batch.images),)),
+        Context(generator(0)),
+    )
     loss = own.loss(context, learner, batch, own.attacked(context, learner, batch))
     assert loss.logits.shape == (N, model.shape.classes)
     loss.value.backward()
