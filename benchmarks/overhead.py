@@ -135,7 +135,7 @@ def _measuring(config: Config, dataset: Dataset, expert: Expert) -> float:
     with engine.threads(config.training.threads):
         for _ in range(3):
             began = time.perf_counter()
-            measure(model, dataset.validation, threat=options.threats[0], attack=options.selection_attack)
+            measure(model, dataset.validation, threats=options.headline_threats, attack=options.selection_attack)
             times.append(time.perf_counter() - began)
     return statistics.median(times)
 

@@ -38,4 +38,4 @@ def tested(config: Config, dataset: Dataset, outcome: Outcome, attack: AttackOpt
     with engine.threads(config.training.threads):
         split = subset(dataset.test, config.evaluation)
         model = deployed(config, dataset, outcome)
-        return measure(model, split, threat=config.evaluation.threats[0], attack=attack)
+        return measure(model, split, threats=config.evaluation.headline_threats, attack=attack)

@@ -55,7 +55,7 @@ def _tested(config: Config) -> Measured:
     with engine.threads(config.training.threads):
         split = subset(dataset.test, config.evaluation)
         model = deployed(config, dataset, outcome)
-        return measure(model, split, threat=config.evaluation.threats[0], attack=config.evaluation)
+        return measure(model, split, threats=config.evaluation.headline_threats, attack=config.evaluation)
 
 
 def _print(found: dict[str, list[Measured]], config: Config, file: Path | None) -> None:
@@ -67,9 +67,10 @@ def _print(found: dict[str, list[Measured]], config: Config, file: Path | None) 
         }
         for way, own in found.items()
     }
-    threat, n = config.evaluation.threats[0], found["tuned"][0].natural.n
+    threats, n = config.evaluation.headline_threats, found["tuned"][0].natural.n
+    against = " and ".join(f"{threat.norm} {threat.eps}" for threat in threats)
     print(
-        f"\n{config.data.name}, test split, n = {n}, {threat.norm} {threat.eps}, {config.evaluation.attack},"
+        f"\n{config.data.name}, test split, n = {n}, {against}, {config.evaluation.attack},"
         f" {len(found['tuned'])} seeds: means, and differences with 95 % intervals over seeds, in points\n"
     )
     rows, ratios = [], {}

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 import torch
 from torch import Tensor
 
 from generalist.config import Config, MixingOptions, Steps
+from generalist.coupling import Coupling
 from generalist.data import Samples, steps_per_epoch
 from generalist.data import epoch as batches_of_epoch
 from generalist.experts import Expert, ExpertSpec, ExpertState
@@ -121,6 +122,7 @@ class ExpertGroup:
         self._metrics = (
             [StepMetrics() for _ in experts] if begun is None else [StepMetrics(notes) for notes in begun.notes]
         )
+        self._coupling: Coupling | None = None
         self._seconds = 0.0 if begun is None else begun.seconds
         self._started_at = time.perf_counter()
 
@@ -142,11 +144,10 @@ class ExpertGroup:
             Expert(recipe, state, config.model, shape, on, teacher)
             for recipe, state, teacher in zip(recipes, states, teachers, strict=True)
         ]
+        group = cls(experts, config.mixing if coupled else None, begun)
         if config.coupled:
-            networks = [expert.learner.frozen for expert in experts]
-            for index, expert in enumerate(experts):
-                expert.learner = replace(expert.learner, peers=(*networks[:index], *networks[index + 1 :]))
-        return cls(experts, config.mixing if coupled else None, begun)
+            group._coupling = Coupling(experts)
+        return group
 
     @staticmethod
     def at_epoch_start(states: Sequence[ExpertState]) -> PartialEpochState:
@@ -167,10 +168,12 @@ class ExpertGroup:
         recipe, first = self.experts[0].recipe, len(self._metrics[0])
         per_epoch = steps_per_epoch(len(data), recipe.batch_size)
         done = self.experts[0].epoch * per_epoch
+        apart = [None] * len(self.experts)
         together = zip(*(_batches(expert, data, first) for expert in self.experts), strict=True)
         for index, batches in enumerate(together, start=first):
-            for expert, batch, notes in zip(self.experts, batches, self._metrics, strict=True):
-                loss, correct = expert.differentiate(batch, done + index + 1, index)
+            attacked = self._coupling.attack(batches, done + index + 1, index) if self._coupling else apart
+            for expert, batch, notes, images in zip(self.experts, batches, self._metrics, attacked, strict=True):
+                loss, correct = expert.differentiate(batch, done + index + 1, index, images)
                 notes.add(loss, correct, _gradient_norm(expert), len(batch))
             for expert in self.experts:  # all have been read
                 expert.update(done + index + 1)

@@ -14,7 +14,7 @@ from generalist.models import build
 from generalist.objectives import Context, Learner, Objective
 from generalist.perturbations import Perturbation
 from generalist.randomness import generator
-from generalist.tensors import Batch, ImageShape, Weights
+from generalist.tensors import AttackedImages, Batch, ImageShape, Weights
 
 _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
@@ -181,24 +181,31 @@ class Expert:
         self.update(step)
         return seen
 
-    def differentiate(self, batch: Batch, step: int, batch_index: int) -> tuple[Tensor, Tensor]:
-        """Attack the batch and take the gradients of the loss, where a perturbation leads if there is one.
+    def attack(self, batch: Batch, step: int, batch_index: int) -> AttackedImages:
+        """Attack this process's rows of the batch; the arguments are those of `differentiate`."""
+        context, rows = self._context(batch, step, batch_index)
+        with engine.arithmetic(batch.images.device, tf32=self.recipe.engine.tf32), self._autocast(batch.images.device):
+            return self.objective.attacked(context, self.learner, rows)
+
+    def differentiate(
+        self, batch: Batch, step: int, batch_index: int, attacked: AttackedImages | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Take the gradients of the loss, where a perturbation leads if there is one.
 
         Args:
             batch: of all processes that share it.
             step: counts from 1 over the training.
             batch_index: counts from 0 in the epoch.
+            attacked: what `attack` gave; without it, the batch is attacked first.
 
         Returns:
             The summed loss and the number of correct predictions, both without waiting for the device.
         """
+        if attacked is None:
+            attacked = self.attack(batch, step, batch_index)
         on, progress = batch.images.device, self.recipe.progress(step)
-        draw = generator(self.recipe.seed, "attack", self.epoch, batch_index, device=on)
-        rows, draw = self._group.part(batch, draw)
-        context = Context(draw, self.epoch, self._tables, self._group, progress)
+        context, rows = self._context(batch, step, batch_index)
         with engine.arithmetic(on, tf32=self.recipe.engine.tf32):
-            with self._autocast(on):
-                attacked = self.objective.attacked(context, self.learner, rows)
 
             def gradients() -> tuple[Tensor, Tensor]:
                 self.optimizer.zero_grad()
@@ -214,6 +221,12 @@ class Expert:
                 self._offsets = self._perturbation.ascent(self._parameters_by_name, progress)
                 self._add_offsets(1.0)
             return gradients()
+
+    def _context(self, batch: Batch, step: int, batch_index: int) -> tuple[Context, Batch]:
+        """Return a step as the objective sees it, and this process's rows of the batch."""
+        draw = generator(self.recipe.seed, "attack", self.epoch, batch_index, device=batch.images.device)
+        rows, draw = self._group.part(batch, draw)
+        return Context(draw, self.epoch, self._tables, self._group, self.recipe.progress(step)), rows
 
     def update(self, step: int) -> None:
         """Take the optimizer's step by the gradients that were taken, and the perturbation back."""

@@ -67,6 +67,11 @@ def exponential_like(images: Tensor, *, generator: torch.Generator) -> Tensor:
     return _filled(images, generator, lambda room: room.exponential_(generator=generator))
 
 
+def whole_number(below: int, *, generator: torch.Generator) -> int:
+    """Return a number in [0, below) for a whole batch: the same in every process that shares it."""
+    return int(torch.randint(below, (), generator=generator, device=generator.device))
+
+
 def _filled(images: Tensor, generator: torch.Generator, fill: Callable[[Tensor], Tensor]) -> Tensor:
     if not isinstance(generator, PartOfBatch):
         return fill(torch.empty_like(images))

@@ -193,8 +193,9 @@ class LearnerEvaluation(Record):
         name: an expert's name, or `global`.
         epoch: epochs done by these weights.
         natural: accuracy on clean images.
-        threats: in the order of the configuration; the first is the headline.
-        per_class: natural accuracy and worst robust accuracy under the first threat, by class name.
+        threats: in the order of the configuration.
+        union: on images that stand in every column of every threat; None where there is one threat alone.
+        per_class: natural accuracy and robust accuracy under the headline's threats, by class name.
         digest: SHA-256 (hex) of its weights.
     """
 
@@ -202,6 +203,7 @@ class LearnerEvaluation(Record):
     epoch: int
     natural: Accuracy
     threats: tuple[ThreatEvaluation, ...]
+    union: Accuracy | None = None
     per_class: dict[str, Measured]
     digest: str
 
@@ -211,6 +213,7 @@ class LearnerEvaluation(Record):
             for column in threat.columns.values():
                 _check_attacked(column, self.natural)
                 _check_attacked(threat.worst, column)
+            _check_attacked(self.union, threat.worst)
         return self
 
 
@@ -220,7 +223,8 @@ class Protocol(Record):
     Attributes:
         split, n: the images.
         chosen: which of the split they are.
-        threats: such as `linf:8/255`; the first is the headline.
+        threats: such as `linf:8/255`.
+        union: whether the headline is the union of all threats; else it is the first.
         attacks: by the names of their columns, with their settings; up to a comma, these are a title.
         seed: of their random numbers.
         test_digest: of the images and labels.
@@ -232,6 +236,7 @@ class Protocol(Record):
     n: int
     chosen: str = "the first"
     threats: tuple[str, ...]
+    union: bool = False
     attacks: dict[str, str]
     seed: int
     test_digest: str
@@ -256,9 +261,14 @@ class Protocol(Record):
         """What robust accuracies are quoted by, such as `worst of PGD and standard`."""
         return f"worst of {' and '.join(map(self.title, self.attacks))}"
 
+    @property
+    def headline_threats(self) -> tuple[str, ...]:
+        """The threats in all of which an image must stand to count in the headline."""
+        return self.threats if self.union else self.threats[:1]
+
     def digest(self) -> str:
-        """Return the SHA-256 (hex) of the protocol."""
-        return digest(self.model_dump(mode="json"))
+        """Return the SHA-256 (hex) of the protocol; one that was written before unions keeps its own."""
+        return digest(self.model_dump(mode="json", exclude=None if self.union else {"union"}))
 
 
 class Evaluation(Record):
@@ -282,7 +292,13 @@ class Evaluation(Record):
                 raise ValueError(f"learner {name} was not evaluated by the protocol")
             if any(not self.protocol.attacks.keys() <= threat.columns.keys() for threat in learner.threats):
                 raise ValueError(f"learner {name} lacks attacks of the protocol")
+            if self.protocol.union and learner.union is None:
+                raise ValueError(f"learner {name} lacks the union of the protocol's threats")
         return self
+
+    def robust(self, learner: LearnerEvaluation) -> Accuracy:
+        """Return what a learner's robust accuracy is quoted by: its union where that is the headline."""
+        return learner.union if self.protocol.union and learner.union is not None else learner.threats[0].worst
 
     @property
     def headline(self) -> LearnerEvaluation:

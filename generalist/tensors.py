@@ -8,6 +8,8 @@ from torch import Tensor
 
 Images = Float[Tensor, "batch channels height width"]
 """Pixels in [0, 1]."""
+AttackedImages = Float[Tensor, "batch *attacks channels height width"]
+"""Of each image what one attack makes of it, or what each of several does: [batch, attacks, C, H, W]."""
 Pixels = Float[Tensor, "batch pixels"]
 """Images flattened per sample."""
 Labels = Int[Tensor, " batch"]

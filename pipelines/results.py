@@ -117,6 +117,8 @@ def accuracy_rows(evaluation: Evaluation) -> list[dict[str, str]]:
             row |= {f"{title(column)}, {threat.threat}": str(accuracy) for column, accuracy in threat.columns.items()}
             doubt = f" (doubtful: {'; '.join(threat.flags)})" if threat.flags else ""
             row[f"worst, {threat.threat}"] = f"{threat.worst}{doubt}"
+        if learner.union is not None:
+            row["union of threats"] = str(learner.union)
         rows.append(row)
     return rows
 
@@ -133,7 +135,8 @@ def metrics_json(evaluation: Evaluation) -> bytes:
             }
             for threat in learner.threats
         }
-        tree[name] = {"natural": learner.natural.value, **robust}
+        union = {} if learner.union is None else {"union": learner.union.value}
+        tree[name] = {"natural": learner.natural.value, **robust, **union}
     return (json.dumps(tree, indent=2) + "\n").encode()
 
 

@@ -11,12 +11,19 @@ from generalist import engine
 from generalist.config import EngineOptions, check
 from generalist.config.section import part
 from generalist.models import Classifier, build
-from generalist.objectives import Context, Learner, Objective
+from generalist.objectives import Context, Learner, Objective, Peer
 from generalist.tensors import Batch, Images, ImageShape
 from tests.training_factory import small
 
 SHAPE = ImageShape(1, 8, 8, 10, (0.3,), (0.4,))
 THREAT = {"threat": {"norm": "linf", "eps": 0.1}, "attack": {"steps": 3}}
+NEEDED = {
+    **THREAT,
+    "threats": [THREAT["threat"], {"norm": "l2", "eps": 0.4}],
+    "combine": "mean",
+    "base": {"name": "adversarial", **THREAT},
+}
+"""What an objective may need to be told."""
 
 
 def objective(**options: Any) -> Objective:
@@ -40,11 +47,11 @@ def objective(**options: Any) -> Objective:
 def every_option(name: str) -> dict[str, Any]:
     """Return what an objective of this name can't do without."""
     fields = part("objectives", name, Objective).model_fields
-    return {"name": name} | {key: value for key, value in THREAT.items() if key in fields}
+    return {"name": name} | {key: value for key, value in NEEDED.items() if key in fields}
 
 
 def new_learner() -> Learner:
-    """Return a small network with its initial weights, beside an average and a teacher with others."""
+    """Return a small network with its initial weights, beside an average, a teacher and a peer with others."""
     options = small().model
     model = build(options, SHAPE)
     model.load_state_dict(engine.initial_weights(options, SHAPE, 0))
@@ -53,7 +60,8 @@ def new_learner() -> Learner:
         weights = None if seed is None else engine.initial_weights(options, SHAPE, seed)
         return engine.FrozenNetwork(model, EngineOptions(), weights)
 
-    return Learner(model.train(), fixed(), average=fixed(2), teacher=fixed(1))
+    peer = Peer(fixed(1), torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(2)))
+    return Learner(model.train(), fixed(), average=fixed(2), teacher=fixed(1), peers=(peer,))
 
 
 def random_batch() -> Batch:

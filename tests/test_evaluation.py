@@ -101,7 +101,7 @@ def test_nothing_to_measure_is_no_mistake(model: Classifier, dataset: Dataset) -
     """n = 0 gives 0 of 0."""
     empty = Split(dataset.test.images[:0], dataset.test.labels[:0])
     config = small()
-    found = measure(model, empty, threat=config.evaluation.threats[0], attack=config.evaluation.selection_attack)
+    found = measure(model, empty, threats=config.evaluation.threats, attack=config.evaluation.selection_attack)
     assert (found.natural.n, found.robust.n) == (0, 0)
     assert found.natural.interval == (0.0, 1.0)
 
@@ -113,7 +113,7 @@ def test_a_larger_ball_is_never_easier(model: Classifier, dataset: Dataset) -> N
         measure(
             model,
             dataset.validation,
-            threat=ThreatOptions.model_validate({"norm": "linf", "eps": eps}),
+            threats=[ThreatOptions.model_validate({"norm": "linf", "eps": eps})],
             attack=config.evaluation.selection_attack,
         ).robust.correct
         for eps in (0.001, 0.1, 0.5)

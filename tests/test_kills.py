@@ -98,11 +98,11 @@ def test_a_step_inside_an_epoch_is_gone_on_from(
     facts, _ = finish(small(), dataset, tmp_path / "whole")
     differentiate, seen = Expert.differentiate, []
 
-    def counted(self, batch, number, index):  # type: ignore[no-untyped-def]
+    def counted(self, batch, number, index, *attacked):  # type: ignore[no-untyped-def]
         seen.append((self.epoch, index))
         if len(seen) == 8:
             raise KeyboardInterrupt
-        return differentiate(self, batch, number, index)
+        return differentiate(self, batch, number, index, *attacked)
 
     monkeypatch.setattr(Expert, "differentiate", counted)
     once_an_epoch = small(OFTEN, "training.checkpoint_epochs=4")

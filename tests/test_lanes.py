@@ -42,9 +42,9 @@ def test_an_expert_trains_in_a_lane(dataset: Dataset, tmp_path: Path, monkeypatc
         yield
         inside.pop()
 
-    def watched(self, batch, number, index):  # type: ignore[no-untyped-def]
+    def watched(self, batch, number, index, *attacked):  # type: ignore[no-untyped-def]
         steps.append(bool(inside))
-        return differentiate(self, batch, number, index)
+        return differentiate(self, batch, number, index, *attacked)
 
     monkeypatch.setattr(engine, "lane", lane)
     monkeypatch.setattr(Expert, "differentiate", watched)

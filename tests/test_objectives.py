@@ -195,15 +195,18 @@ def test_attacked_images_are_allowed_and_without_a_threat_clean(
     """Within the ball and the pixel range; the loss may be asked for again and says the same."""
     step = context(any_objective)
     attacked = any_objective.attacked(step, learner, batch)
-    if any_objective.trains_against is None:
+    threats = any_objective.trains_against
+    if not threats:
         assert attacked is batch.images
     else:
-        threat = threat_from(any_objective.trains_against)
-        if any_objective.name not in BEYOND:
-            torch.testing.assert_close(threat.project(attacked, centres(attacked, batch)), attacked)
+        each = attacked.unbind(1) if any_objective.attacks_per_image > 1 else [attacked]
+        for threat, images in zip(threats, each, strict=True):
+            around = centres(images, batch)
+            if any_objective.name not in BEYOND:
+                torch.testing.assert_close(threat_from(threat).project(images, around), images)
+            assert not torch.equal(images, around)
         assert attacked.amin() >= 0
         assert attacked.amax() <= 1
-        assert not torch.equal(attacked, centres(attacked, batch))
     assert not attacked.requires_grad
     learner.model.eval()
     once, twice = (any_objective.loss(step, learner, batch, attacked).value for _ in range(2))

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -86,8 +87,8 @@ def test_the_same_command_gives_the_same_bits_in_all_processes(dataset: Dataset,
         seen: list[str] = []
         differentiate, update = Expert.differentiate, Expert.update
 
-        def measured(self: Expert, batch: Batch, number: int, index: int) -> tuple[Tensor, Tensor]:
-            loss, correct = differentiate(self, batch, number, index)
+        def measured(self: Expert, batch: Batch, number: int, index: int, *attacked: Any) -> tuple[Tensor, Tensor]:
+            loss, correct = differentiate(self, batch, number, index, *attacked)
             seen.append(tensors_digest({"loss": loss, "correct": correct}))
             return loss, correct
 

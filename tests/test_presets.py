@@ -86,7 +86,13 @@ def test_the_first_line_says_what_it_is(name: str) -> None:
 def test_the_presets_that_the_docs_promise_are_there() -> None:
     """The paper's recipe, that of its code, the wide network, the baselines; quick ones beside."""
     recipes = {"cifar10-resnet18", "cifar10-wrn32-10", "cifar10-trades", "cifar10-pgd-at"}
-    assert {*recipes, "cifar10-resnet18-official"} | {f"{name}-quick" for name in recipes} == set(CIFAR10)
+    others = {
+        "cifar10-resnet18-official",
+        "cifar10-generalist-linf-l2",
+        "cifar10-generalist-natural-linf-l2",
+        "cifar10-mat",
+    }
+    assert recipes | others | {f"{name}-quick" for name in recipes} <= set(CIFAR10)
 
 
 @pytest.mark.parametrize("name", [name for name in CIFAR10 if name not in QUICK])
@@ -96,12 +102,14 @@ def test_recipes_train_and_evaluate_as_papers_do(name: str) -> None:
     assert (config.data.images, config.data.validation) == ("all", 0.02)
     assert (config.training.batch_size, config.evaluation.attack, config.evaluation.images) == (128, "standard", 1000)
     assert "evaluation.images=all" in preset_path(name).read_text(encoding="utf-8").partition("\nseed:")[0]
-    eps = 0.031 if name.endswith("official") else 8 / 255
+    radii = {"linf": 0.031 if name.endswith("official") else 8 / 255, "l2": 0.5}
     for expert in config.experts.values():
-        objective: Any = expert.objective
+        objective: Any = getattr(expert.objective, "base", expert.objective)
         assert expert.augment == ("crop", "flip")
-        assert objective.name == "natural" or (objective.threat.eps, objective.attack.steps) == (eps, 10)
-    assert config.evaluation.threats[0].eps == eps
+        if objective.name != "natural":
+            assert objective.attack.steps == 10
+            assert objective.threat.eps == radii[objective.threat.norm]
+    assert all(threat.eps == radii[threat.norm] for threat in config.evaluation.threats)
 
 
 def test_the_schedules_are_those_of_the_sources() -> None:

@@ -165,7 +165,7 @@ class Mutual(Objective):
     def loss(self, context: Context, learner: Learner, batch: Batch, attacked: Images) -> Loss:
         (peer,) = learner.peers
         raw = learner.model(batch.images)
-        pull = (raw - peer(batch.images).detach()).square().mean()
+        pull = (raw - peer.network(batch.images).detach()).square().mean()
         return Loss(F.cross_entropy(raw, batch.labels) + pull, raw)
 
 

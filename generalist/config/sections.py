@@ -129,6 +129,16 @@ class ObjectiveOptions(Plugin):
 
     needs: ClassVar[frozenset[str]] = frozenset()
 
+    @property
+    def attacks_per_image(self) -> int:
+        """How many attacked images it makes of each image at a step."""
+        return 1
+
+    @property
+    def seen_by_peers(self) -> bool:
+        """Whether experts that need peers learn from its own."""
+        return True
+
 
 class PerturbationOptions(Plugin):
     """Where weights are moved to before gradients are taken; each way adds its own options."""
@@ -277,7 +287,11 @@ class EvaluationOptions(Section):
     """What is measured. The test split is used once, after all choices; these are made on the validation split."""
 
     threats: tuple[ThreatOptions, ...] = Field(
-        min_length=1, description="threats to measure; the first is the headline"
+        min_length=1, description="threats to measure, each by itself and, of several, their union"
+    )
+    headline: Literal["first", "union"] = Field(
+        "first",
+        description="what choices and gates go by: the first threat, or the union, where an image must stand in all",
     )
     selection_attack: SelectionAttackOptions = Field(
         SelectionAttackOptions(steps=10),
@@ -307,6 +321,25 @@ class EvaluationOptions(Section):
     shards: Count = Field(
         1, le=10_000, description="tasks that share the images of a learner, without effect on verdicts"
     )
+
+    @property
+    def headline_threats(self) -> tuple[ThreatOptions, ...]:
+        """The threats in all of which an image must stand to count as robust in choices, gates and headlines."""
+        return self.threats if self.headline == "union" else self.threats[:1]
+
+    @model_validator(mode="after")
+    def _a_union_is_of_several_norms(self) -> "EvaluationOptions":
+        if self.headline == "union" and len(self.threats) == 1:
+            raise ValueError(
+                "evaluation.headline is union, but evaluation.threats has one alone: add another, or set it to first"
+            )
+        for key in ("selection_attack", "pgd"):
+            if self.headline == "union" and getattr(self, key).step_size is not None:
+                raise ValueError(
+                    f"evaluation.{key}.step_size is one for all norms of the union, whose radii differ: set it to null,"
+                    " and each norm has its own"
+                )
+        return self
 
 
 def _check_decay(key: str, schedule: Schedule) -> None:

@@ -44,6 +44,9 @@ class TrainingOptions(Section):
     initial_weights: str | None = Field(
         None, description="weights to start from, a .safetensors file of an earlier training; null for new ones"
     )
+    own_initial_weights: bool = Field(
+        False, description="new weights of its own for each expert, as peers want them; false: one state, to be mixed"
+    )
     divergence: Divergence = Field(
         "stop", description="at a NaN or infinite loss: stop, or go back as in {factor: 0.5, retries: 3}"
     )

@@ -127,21 +127,40 @@ def _check_sequence(config: Config) -> None:
             if other is not None:
                 _check_predecessor(config, name, key, other)
         given = {key for key in ("averaging", "teacher", "start_from") if getattr(expert, key) not in (None, False)}
-        given |= {"peers"} if len(config.experts) > 1 else set()
+        given |= {"peers"} if any(one.objective.seen_by_peers for one in _others(config, name)) else set()
         given |= {"two_views"} if expert.augment else set()
         needs, objective = expert.objective.needs, expert.objective.name
         for key in sorted((needs - given) | ({"teacher"} & (given - needs))):
             where = f"experts.{name}.{_GIVEN_BY.get(key, key)}"
+            if key == "peers":
+                raise ValueError(
+                    f"experts.{name} learns from its peers, and there are none: add an expert that is not a student"
+                )
             if key in needs:
                 raise ValueError(f"{where} is needed by the objective {objective}: give it")
             raise ValueError(f"{where} is without effect on the objective {objective}: leave it out")
 
 
+def _others(config: Config, name: str) -> list[ExpertOptions]:
+    return [expert for other, expert in config.experts.items() if other != name]
+
+
 def _check_peers(config: Config) -> None:
     """Check that experts which read each other at every step all train, at weights that are their own."""
+    if config.training.own_initial_weights and (config.mixing or config.training.initial_weights):
+        other = "mixing" if config.mixing else "training.initial_weights"
+        raise ValueError(
+            f"training.own_initial_weights can't be had with {other}, which needs one initial state for all: set it to"
+            " false"
+        )
     if not config.coupled:
         return
     for name, expert in config.experts.items():
+        if expert.objective.attacks_per_image > 1:
+            raise ValueError(
+                f"experts.{name}.objective attacks each image several times, so peers can't learn from its images: let"
+                " it attack each image once"
+            )
         for key in ("sequence", "perturbation"):
             if getattr(expert, key) is not None:
                 raise ValueError(

@@ -17,10 +17,10 @@ WIDE = 64
 """Channels from which on convolutions are computed in channels_last, and on GPUs compiled; narrower ones lose by it."""
 
 
-def initial_weights(options: ModelOptions, shape: ImageShape, seed: int) -> Weights:
-    """Return the common initial state of all experts: the same for every expert, device and thread."""
+def initial_weights(options: ModelOptions, shape: ImageShape, seed: int, number: int = 0) -> Weights:
+    """Return the initial state of all experts, or another one by its number: the same on every device and thread."""
     model = build(options, shape)
-    initialise(model, generator(seed, "init"))
+    initialise(model, generator(seed, "init", *([number] if number else [])))
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 

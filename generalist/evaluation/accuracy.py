@@ -1,6 +1,6 @@
 """Accuracies of a learner by one attack, in tiles of a fixed size."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,24 +30,34 @@ def measure(
     model: Classifier,
     split: Split,
     *,
-    threat: ThreatOptions,
+    threats: Sequence[ThreatOptions],
     attack: AttackOptions | EvaluationOptions,
     fgsm: bool = False,
 ) -> Measured:
     """Measure natural accuracy, and robust accuracy against one attack (and FGSM), of a learner in eval mode.
 
-    With an evaluation's options in place of an attack, robust accuracy is that against its cascade.
+    An image is robust that stands in every threat. With an evaluation's options in place of an attack, robust accuracy
+    is that against its cascade.
     """
-    if isinstance(attack, AttackOptions) and attack.name not in VERSIONS:
-        natural, robust, _ = attacked(model, split, threat, attack, seed=0)
-    else:
-        images, labels = whole(split, device(model))
-        verdicts = autoattack(model, images, labels, threat_from(threat), **cascade_settings(attack))
-        natural, robust = verdicts.clean.cpu().numpy(), verdicts.robust.cpu().numpy()
-    one_step = attacked(model, split, threat, AttackOptions(name="fgsm", steps=1), seed=0)[1] if fgsm else None
+    natural, robust = zip(*(_flags(model, split, threat, attack) for threat in threats), strict=True)
+    one_step = AttackOptions(name="fgsm", steps=1)
+    single = [attacked(model, split, threat, one_step, seed=0)[1] for threat in threats if fgsm]
     return Measured(
-        natural=accuracy(natural), robust=accuracy(robust), fgsm=None if one_step is None else accuracy(one_step)
+        natural=accuracy(natural[0]),
+        robust=accuracy(np.logical_and.reduce(robust)),
+        fgsm=accuracy(np.logical_and.reduce(single)) if single else None,
     )
+
+
+def _flags(
+    model: Classifier, split: Split, threat: ThreatOptions, attack: AttackOptions | EvaluationOptions
+) -> tuple[Flags, Flags]:
+    """Return which images are right, clean and after the attack."""
+    if isinstance(attack, AttackOptions) and attack.name not in VERSIONS:
+        return attacked(model, split, threat, attack, seed=0)[:2]
+    images, labels = whole(split, device(model))
+    verdicts = autoattack(model, images, labels, threat_from(threat), **cascade_settings(attack))
+    return verdicts.clean.cpu().numpy(), verdicts.robust.cpu().numpy()
 
 
 def cascade_settings(attack: AttackOptions | EvaluationOptions) -> dict[str, Any]:

@@ -22,16 +22,18 @@ def protocol(config: Config, dataset: Dataset) -> Protocol:
     options = config.evaluation
     names = [options.attack, options.selection_attack.name, *(STRONGER if options.extra_attack else ())]
     threats = tuple(str(threat_from(threat)) for threat in options.threats)
+    headline = " and ".join(str(threat_from(threat)) for threat in options.headline_threats)
     return Protocol(
         split="test",
         n=len(evaluated_positions(dataset.test, options)),
         chosen="all" if options.images == "all" else f"stratified by class, seed {options.seed}",
         threats=threats,
+        union=options.headline == "union",
         attacks=attacks(options),
         seed=options.seed,
         test_digest=dataset.test_digest,
         code=code_behind(options.threats, names),
-        validation=f"{threats[0]} {described(options.selection_attack)} on {dataset.digest}",
+        validation=f"{headline} {described(options.selection_attack)} on {dataset.digest}",
     )
 
 

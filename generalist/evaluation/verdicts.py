@@ -1,6 +1,6 @@
 """The evaluation of one learner, from the verdicts on every image."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from generalist.evaluation.accuracy import Flags, Float32, accuracy
 from generalist.evaluation.shards import Shard, Watch, attack_shard, concatenate
 from generalist.models import Classifier
 from generalist.records import LearnerEvaluation, Measured, ThreatEvaluation
+from generalist.threats import threat_from
 
 
 @dataclass(frozen=True)
@@ -58,18 +59,25 @@ def evaluate(
         watch: told the threat, and how far each attack is.
     """
     shard = attack_shard(model, split, range(len(split)), options=options, states=states, watch=watch)
-    return combine_shards([shard], class_names=class_names, name=name, epoch=epoch, digest=digest)
+    return combine_shards([shard], options=options, class_names=class_names, name=name, epoch=epoch, digest=digest)
 
 
 def combine_shards(
-    shards: Sequence[Shard], *, class_names: tuple[str, ...], name: str, epoch: int, digest: str
+    shards: Sequence[Shard],
+    *,
+    options: EvaluationOptions,
+    class_names: tuple[str, ...],
+    name: str,
+    epoch: int,
+    digest: str,
 ) -> Verdicts:
     """Return the evaluation that all shards of a split come to; the arguments are those of `evaluate`."""
     whole = concatenate(shards)
     arrays: dict[str, Any] = whole.arrays
     labels: NDArray[np.int64] = arrays["label"]
     natural: Flags = arrays["prediction"] == labels
-    worst = {threat: _worst(arrays, threat, whole.columns) for threat in whole.flag_counts}
+    worst = {threat: _all(arrays[f"{threat}/{column}"] for column in whole.columns) for threat in whole.flag_counts}
+    headline = [worst[str(threat_from(threat))] for threat in options.headline_threats]
     evaluation = LearnerEvaluation(
         name=name,
         epoch=epoch,
@@ -83,17 +91,18 @@ def combine_shards(
             )
             for threat, doubts in whole.flag_counts.items()
         ),
-        per_class=_per_class(labels, class_names, natural, next(iter(worst.values()))),
+        union=accuracy(_all(worst.values())) if len(worst) > 1 else None,
+        per_class=_per_class(labels, class_names, natural, _all(headline)),
         digest=digest,
     )
     named = {key if key == "label" else f"{name}/{key}": array for key, array in arrays.items()}
     return Verdicts(evaluation, named, whole.adversarial)
 
 
-def _worst(arrays: Mapping[str, Any], threat: str, columns: Sequence[str]) -> Flags:
-    """Return which images stand in every column."""
-    worst: Flags = np.logical_and.reduce([arrays[f"{threat}/{column}"] for column in columns])
-    return worst
+def _all(verdicts: Iterable[Flags]) -> Flags:
+    """Return which images stand in all of them."""
+    every: Flags = np.logical_and.reduce(list(verdicts))
+    return every
 
 
 def _per_class(

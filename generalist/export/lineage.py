@@ -20,6 +20,7 @@ class Lineage(Record):
         class_names: by class index.
         natural: accuracy on clean test images, with n and interval.
         threats: robust accuracies by threat, each with n and interval, and what makes them doubtful.
+        union: accuracy on images that stand in all threats; None where there is one alone.
         protocol_digest: of the evaluation's protocol: numbers compare if it agrees.
         data_digest: of the prepared data.
         params_digest: of the configuration.
@@ -34,6 +35,7 @@ class Lineage(Record):
     class_names: tuple[str, ...]
     natural: Accuracy
     threats: tuple[ThreatEvaluation, ...]
+    union: Accuracy | None = None
     protocol_digest: str
     data_digest: str
     params_digest: str
@@ -62,6 +64,7 @@ class Lineage(Record):
             class_names=class_names,
             natural=learner.natural,
             threats=learner.threats,
+            union=learner.union,
             protocol_digest=evaluation.protocol.digest(),
             data_digest=data_digest,
             params_digest=params_digest,
@@ -98,7 +101,7 @@ def evaluation_digest(evaluation: Evaluation) -> str:
     return digest(evaluation.model_dump(mode="json", exclude={"seconds"}))
 
 
-_STRUCTURED = {"class_names", "natural", "threats", "dirty"}
+_STRUCTURED = {"class_names", "natural", "threats", "union", "dirty"}
 
 
 def _value(key: str, text: str) -> Any:

@@ -34,8 +34,8 @@ class Threatened(Objective):
     )
 
     @property
-    def trains_against(self) -> ThreatOptions:
-        return self.threat
+    def trains_against(self) -> tuple[ThreatOptions, ...]:
+        return (self.threat,)
 
 
 class Attacked(Threatened):

@@ -13,7 +13,20 @@ from torch import Tensor
 from generalist import engine
 from generalist.config import ObjectiveOptions, Schedule, ThreatOptions, canonical
 from generalist.models import Classifier
-from generalist.tensors import Batch, Images, Logits, PerImage
+from generalist.tensors import AttackedImages, Batch, Logits, PerImage
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another expert that trains at the same steps, as it is before any of them trains on its batch.
+
+    Attributes:
+        network: like `Learner.frozen`, with statistics of BatchNorm that stay while the step is taken.
+        attacked: what its own objective made of the same batch, with augmentations of its own; None in `attacked`.
+    """
+
+    network: engine.FrozenNetwork
+    attacked: AttackedImages | None = None
 
 
 @dataclass(frozen=True)
@@ -26,15 +39,15 @@ class Learner:
             Valid until the next optimizer step.
         average: the same of the expert's own weight average, where the objective needs "averaging".
         teacher: the same of another expert as it ended, where the objective needs "teacher".
-        peers: the same of the other experts, in the configuration's order, where an objective needs "peers": all of
-            them are read before any of them steps.
+        peers: the other experts, in the configuration's order, where an objective needs "peers", without those that
+            are not `seen_by_peers`.
     """
 
     model: Classifier
     frozen: engine.FrozenNetwork
     average: engine.FrozenNetwork | None = None
     teacher: engine.FrozenNetwork | None = None
-    peers: tuple[engine.FrozenNetwork, ...] = ()
+    peers: tuple[Peer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,9 +95,9 @@ class Objective(ObjectiveOptions):
     """Options of one objective, and its loss."""
 
     @property
-    def trains_against(self) -> ThreatOptions | None:
-        """The threat whose adversarial images it trains on; None for clean images alone."""
-        return None
+    def trains_against(self) -> tuple[ThreatOptions, ...]:
+        """The threats whose adversarial images it trains on; none for clean images alone."""
+        return ()
 
     def effective(self, progress: NDArray[np.float64]) -> dict[str, Any]:
         """Return the options as they act on weights: objectives that do the same, however they are written, are equal.
@@ -103,7 +116,7 @@ class Objective(ObjectiveOptions):
         """
         return {}
 
-    def attacked(self, context: Context, learner: Learner, batch: Batch) -> Images:
+    def attacked(self, context: Context, learner: Learner, batch: Batch) -> AttackedImages:
         """Return what an attack on the present weights makes of the batch: the inner maximisation, once a step.
 
         Args:
@@ -112,13 +125,13 @@ class Objective(ObjectiveOptions):
             batch: images in [0, 1] on the learner's device.
 
         Returns:
-            float32 [batch, C, H, W]; the clean images where nothing is attacked. With two views of each image the
-            second ones follow the first.
+            float32 [batch, C, H, W], or [batch, attacks, C, H, W] of several attacks; the clean images where nothing
+            is attacked. With two views of each image the second ones follow the first.
         """
         return batch.images
 
     @abstractmethod
-    def loss(self, context: Context, learner: Learner, batch: Batch, attacked: Images) -> Loss:
+    def loss(self, context: Context, learner: Learner, batch: Batch, attacked: AttackedImages) -> Loss:
         """Return the mean loss on a batch: the outer minimisation.
 
         It may be asked for more than once a step, at other weights, so it draws no random numbers and leaves tables as

@@ -9,7 +9,15 @@ from generalist.config import Config, to_yaml
 from generalist.records import Evaluation, History, Measured
 from generalist.report.curves import by_expert, curves, legend, measured
 from generalist.report.gallery import Gallery, cards
-from generalist.report.styles import attack_in_words, change, interval, learner_styles, percent, threat
+from generalist.report.styles import (
+    attack_in_words,
+    change,
+    interval,
+    learner_styles,
+    percent,
+    threat,
+    threats_in_words,
+)
 from generalist.report.tradeoff_plane import on_test, on_validation
 
 FOLDED = 20
@@ -41,8 +49,10 @@ def build(
         lineage: digests, versions and commit by name, to trace what this came from.
     """
     look = learner_styles([*config.experts, *evaluation.learners])
-    attack = attack_in_words(config.evaluation.selection_attack, config.evaluation.threats[0])
-    threats = range(len(evaluation.protocol.threats))
+    attack = attack_in_words(config.evaluation.selection_attack, config.evaluation.headline_threats)
+    threats: list[int | None] = [*range(len(evaluation.protocol.threats))]
+    if evaluation.headline.union is not None:
+        threats.append(None)
     classes = {name: None for learner in evaluation.learners.values() for name in learner.per_class}
     return (
         _environment()
@@ -55,6 +65,7 @@ def build(
             lineage={**lineage, **{f"numerics: {name}": str(value) for name, value in evaluation.numerics.items()}},
             history=history,
             evaluation=evaluation,
+            headline=threats_in_words(evaluation.protocol.headline_threats),
             looks=look,
             drawn={name: look[name] for name in measured(history)},
             legend=legend(history, look),

@@ -1,6 +1,6 @@
 """How learners, accuracies and threats are called and drawn, the same in every part of the page."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -77,7 +77,12 @@ def change(size: float, eps: Quantity) -> str:
     return f"{size * float(over):.3g}/{over}" if over else f"{size:.3g}"
 
 
-def attack_in_words(attack: AttackOptions, against: ThreatOptions) -> str:
+def threats_in_words(written: Sequence[str]) -> str:
+    """Return words such as `L∞ 8/255`, or `union of L∞ 8/255 and L2 0.5`."""
+    return f"{'union of ' if len(written) > 1 else ''}{' and '.join(map(threat, written))}"
+
+
+def attack_in_words(attack: AttackOptions, against: Sequence[ThreatOptions]) -> str:
     """Return words such as `PGD with 10 steps, L∞ 8/255`."""
     name = {"pgd": f"PGD with {attack.steps} steps", "fgsm": "FGSM"}.get(attack.name, f"the {attack.name} cascade")
-    return f"{name}, {threat(f'{against.norm}:{against.eps.written}')}"
+    return f"{name}, {threats_in_words([f'{one.norm}:{one.eps.written}' for one in against])}"

@@ -13,7 +13,7 @@ from matplotlib.transforms import Bbox
 
 from generalist.records import Accuracy, Evaluation, History, Measured, RoundRecord
 from generalist.report.curves import Panel, by_expert, measured, ring
-from generalist.report.styles import GLOBAL, LearnerStyle, threat
+from generalist.report.styles import GLOBAL, LearnerStyle, threats_in_words
 from generalist.report.svg import INK, MUTED, PANEL, RULE, SMALL, WIDTH, chart, percentages, shares, steps
 
 HEIGHT, RIGHT = 340.0, 46.0
@@ -44,17 +44,20 @@ def on_validation(
     return [*panels, Panel(title, _plane(draw, "of the candidates"), attack)]
 
 
-def on_test(evaluation: Evaluation, index: int, looks: Mapping[str, LearnerStyle]) -> Panel:
-    """Return every learner on the test split under one threat, with intervals both ways."""
-    written = evaluation.protocol.threats[index]
+def on_test(evaluation: Evaluation, index: int | None, looks: Mapping[str, LearnerStyle]) -> Panel:
+    """Return every learner on the test split under one threat, or their union, with intervals both ways."""
+    threats = evaluation.protocol.threats
+    written = threats_in_words(threats if index is None else threats[index : index + 1])
     draw = partial(final, evaluation=evaluation, index=index, looks=looks)
     drawn = _plane(draw, f"on the test split under {written}")
-    return Panel(f"Test: {threat(written)}", drawn, f"{evaluation.protocol.headline}, n = {evaluation.protocol.n}")
+    return Panel(f"Test: {written}", drawn, f"{evaluation.protocol.headline}, n = {evaluation.protocol.n}")
 
 
-def final(axes: Axes, *, evaluation: Evaluation, index: int, looks: Mapping[str, LearnerStyle]) -> None:
-    """Draw each learner's accuracies under one threat, in per cent, as a mark in a cross of intervals."""
-    places = {name: (one.natural, one.threats[index].worst) for name, one in evaluation.learners.items()}
+def final(axes: Axes, *, evaluation: Evaluation, index: int | None, looks: Mapping[str, LearnerStyle]) -> None:
+    """Draw each learner's accuracies under one threat or their union, in per cent, as a mark in a cross."""
+    learners = evaluation.learners.items()
+    attacked = {name: one.union if index is None else one.threats[index].worst for name, one in learners}
+    places = {name: (one.natural, robust) for name, one in learners if (robust := attacked[name]) is not None}
     for name, (natural, robust) in places.items():
         cross(axes, natural, robust, looks[name].colour)
     for name, (natural, robust) in places.items():

@@ -1,5 +1,6 @@
 """What a training refuses before any work starts."""
 
+import itertools
 from collections.abc import Mapping
 
 import torch
@@ -17,8 +18,8 @@ from generalist.threats import threat_from
 def check_threats(config: Config, shape: ImageShape) -> None:
     """Refuse a threat, evaluated or trained against, that allows every image of this shape."""
     objectives = [expert.objective for expert in config.experts.values()]
-    trained = [objective.trains_against for objective in objectives if isinstance(objective, Objective)]
-    for threat in [*config.evaluation.threats, *(threat for threat in trained if threat is not None)]:
+    against = [objective.trains_against for objective in objectives if isinstance(objective, Objective)]
+    for threat in itertools.chain(config.evaluation.threats, *against):
         threat_from(threat).check_plausible(shape.channels * shape.height * shape.width)
 
 

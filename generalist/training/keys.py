@@ -73,7 +73,8 @@ class Keys:
         """Return an expert's position before the first step."""
         recipe = self._recipes[name]
         memory = [recipe.options.averaging is not False, self._tables[name]]
-        born = digest(["start", *self._common, memory, self._initial])
+        number = list(self._recipes).index(name) if self._config.training.own_initial_weights else 0
+        born = digest(["start", *self._common, memory, self._initial, *([number] if number else [])])
         share = None if recipe.course is None else _first_share(born, recipe.course)
         return CheckpointRef(0, born, share, tuple(_first_share(born, course) for course in recipe.companions))
 
@@ -151,7 +152,7 @@ class Keys:
     def _arithmetic(self, objective: Objective) -> list[Any]:
         """Return how an expert's steps are computed, without what has no effect on this device or this objective."""
         engine, on_gpu = self._config.engine, self._config.training.device == "cuda"
-        attacks = engine.precision == "float32" and objective.trains_against is not None
+        attacks = engine.precision == "float32" and bool(objective.trains_against)
         return [
             engine.eager,
             engine.precision,

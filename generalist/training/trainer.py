@@ -135,17 +135,20 @@ class Trainer:
         self._context = TrainingContext(*means, watched=sharing is None)
 
     def start(self) -> dict[str, CheckpointRef]:
-        """Make the common initial state, store each expert's, and say where they stand."""
+        """Make the initial states, store each expert's, and say where they stand."""
         positions = {name: self._keys.start(name) for name in self._recipes}
         missing = [name for name, position in positions.items() if not self.states.complete(position)]
-        if missing:
-            weights = self._initial_weights
-            if weights is None:
-                weights = engine.initial_weights(self.config.model, self.dataset.shape, self.config.seed)
-            for name in missing:
-                state = initial_state(weights, self._recipes[name], self._tables[name])
-                self.states.save(positions[name], state, [])
+        for name in missing:
+            state = initial_state(self._first_weights(name), self._recipes[name], self._tables[name])
+            self.states.save(positions[name], state, [])
         return positions
+
+    def _first_weights(self, name: str) -> Weights:
+        """Return an expert's initial weights: those of all, or its own."""
+        if self._initial_weights is not None:
+            return self._initial_weights
+        number = list(self._recipes).index(name) if self.config.training.own_initial_weights else 0
+        return engine.initial_weights(self.config.model, self.dataset.shape, self.config.seed, number)
 
     def forecast(self) -> list[GroupForecast]:
         """Return what `advance` would have to train, unit by unit; nothing is written, trained or measured."""

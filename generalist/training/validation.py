@@ -36,7 +36,7 @@ class Validator:
     def expert(self, position: CheckpointRef, name: str) -> Measured:
         """Measure an expert's own learner where it stands; against FGSM, too, if it trains on attacks."""
         objective = self._config.experts[name].objective
-        fgsm = isinstance(objective, Objective) and objective.trains_against is not None
+        fgsm = isinstance(objective, Objective) and bool(objective.trains_against)
         return self._recalled(["expert", position.trajectory], lambda: self._states.learner(position), fgsm=fgsm)
 
     def global_learner(self, positions: CheckpointRefs) -> Measured:
@@ -57,14 +57,15 @@ class Validator:
         fgsm: bool = False,
     ) -> Measured:
         config, dataset = self._config, self._dataset
-        threat, attack = config.evaluation.threats[0], attack or config.evaluation.selection_attack
+        threats, attack = config.evaluation.headline_threats, attack or config.evaluation.selection_attack
         name = attack.name if isinstance(attack, AttackOptions) else attack.attack
-        how = [canonical(threat), _told(attack, threat), self._numerics, code_behind([threat], [name], config.model)]
+        against = [part for threat in threats for part in (canonical(threat), _told(attack, threat))]
+        how = [*against, self._numerics, code_behind(threats, [name], config.model)]
         key = digest(["measured", whom, canonical(config.model), dataset.digest, how, fgsm])
         if key not in self._store:
             on = engine.device(config.training.device)
             model = engine.model_with(config.model, dataset.shape, weights(), on=on)
-            measured = measure(model, dataset.validation, threat=threat, attack=attack, fgsm=fgsm)
+            measured = measure(model, dataset.validation, threats=threats, attack=attack, fgsm=fgsm)
             self._store.save(key, "measurement", {}, measured.model_dump(mode="json"))
         stored = self._store.load(key)
         with self._store.understood(key):

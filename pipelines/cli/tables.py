@@ -75,6 +75,8 @@ def lineage(metadata: Mapping[str, str], *, sha256: str) -> Table:
         doubt = f" (doubtful: {'; '.join(threat.flags)})" if threat.flags else ""
         columns = "".join(f"{name} {accuracy}, " for name, accuracy in threat.columns.items())
         table.add_row(f"under {threat.threat}", f"{columns}worst {threat.worst}{doubt}, n = {threat.worst.n}")
+    if lineage.union is not None:
+        table.add_row("under all of them", f"{lineage.union}, n = {lineage.union.n}")
     table.add_row(
         "git commit", (lineage.git_commit or "none") + (" (the code was changed since)" if lineage.dirty else "")
     )

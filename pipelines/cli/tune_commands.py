@@ -107,7 +107,8 @@ def ablate(
         files = files_of(workspace, search)
         write_atomically(files.table, ablation.as_csv(record))
         write_atomically(files.picture, grid_figure.png(record, ablation.about(name)))
-        caption = f"validation split, {config.evaluation.threats[0].norm}, 95 % intervals"
+        norms = " and ".join(threat.norm for threat in config.evaluation.headline_threats)
+        caption = f"validation split, {norms}, 95 % intervals"
         show(table_of(ablation.rows(record), caption=caption, box=None, pad_edge=False))
         _say(record, f"table: {files.table}\nplot: {files.picture}\nlook at {files.page}", json_file)
 

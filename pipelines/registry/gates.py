@@ -27,7 +27,7 @@ class Evidence:
         evaluation: the accuracies.
         labels: int [n], of the test images.
         predictions: int [n], of the learner on these images as they are.
-        robust: bool [n], which stand in every column under the headline threat.
+        robust: bool [n], which stand in every column under the headline's threats.
     """
 
     evaluation: Evaluation
@@ -49,7 +49,7 @@ class Evidence:
                 each other.
         """
         evaluation = results.read_evaluation()
-        learner, threat = evaluation.headline, evaluation.headline.threats[0]
+        learner, headline = evaluation.headline, evaluation.protocol.headline_threats
         try:
             arrays = _verdicts(results, evaluation)
         except (FileNotFoundError, UnreadableArray):
@@ -57,7 +57,8 @@ class Evidence:
         for one in evaluation.learners.values():
             if not _agree(one, arrays):
                 raise BadInput(f"{results.verdicts} is not of the evaluation beside it: make both with `dvc repro`")
-        robust = np.logical_and.reduce([arrays[name] for name in _columns(learner.name, threat)])
+        threats = [threat for threat in learner.threats if threat.threat in headline]
+        robust = np.logical_and.reduce([arrays[name] for threat in threats for name in _columns(learner.name, threat)])
         return cls(evaluation, arrays["label"], arrays[f"{learner.name}/prediction"], robust)
 
 
@@ -82,6 +83,7 @@ def _agree(learner: LearnerEvaluation, arrays: Mapping[str, NDArray[Any]]) -> bo
     natural = said == labels
     if natural.sum() != learner.natural.correct:
         return False
+    union = natural
     for threat in learner.threats:
         worst = natural
         for name, accuracy in zip(_columns(learner.name, threat), threat.columns.values(), strict=True):
@@ -97,7 +99,8 @@ def _agree(learner: LearnerEvaluation, arrays: Mapping[str, NDArray[Any]]) -> bo
         # Older records tell no worst, so theirs is the least of the columns, which is the most that it can be.
         if threat.worst.correct not in (worst.sum(), min(accuracy.correct for accuracy in threat.columns.values())):
             return False
-    return True
+        union = union & worst
+    return learner.union is None or learner.union.correct == int(union.sum())
 
 
 def parity(found: Parity) -> str | None:

@@ -191,7 +191,9 @@ def draw(sweep: RemixSweep, target: Results) -> None:
         )
 
     content = remixes(
-        course(attack_in_words(options.selection_attack, options.threats[0]), sweep.mixtures, line=len(names) == 2),
+        course(
+            attack_in_words(options.selection_attack, options.headline_threats), sweep.mixtures, line=len(names) == 2
+        ),
         course(f"the best, {options.attack} cascade", sweep.finalists),
         trained=[sweep.by_choice(sweep.trained), sweep.trained.validation],
         chosen=Mixture(words(sweep.best.factors), sweep.best.validation),

@@ -59,6 +59,7 @@ def evaluated(training: Trainer, outcome: Outcome, name: str, parts: Sequence[Sh
     config = training.config
     return gather_shards(
         parts,
+        options=config.evaluation,
         class_names=training.dataset.class_names,
         name=name,
         epoch=outcome.chosen.epoch if name == config.deployed else config.active(name).stop,
@@ -70,9 +71,10 @@ def _attack_states(training: Trainer, weights: Weights) -> Path:
     """Return where an evaluation that was killed goes on; another way to evaluate has another folder."""
     config = training.config
     numerics = fingerprint(config.training.device, config.training.threads, evaluation=True)
-    options = config.evaluation.model_copy(update={"batch_size": 1})  # which changes no verdict
+    options = canonical(config.evaluation.model_copy(update={"batch_size": 1}))
+    del options["headline"]  # like the size of a batch, it changes no verdict
     asked = protocol(config, training.dataset)
-    whole = [tensors_digest(weights), canonical(options), asked.test_digest, asked.code, numerics]
+    whole = [tensors_digest(weights), options, asked.test_digest, asked.code, numerics]
     return training.store.folder / "attacks" / digest(whole)[:32]
 
 
@@ -105,7 +107,9 @@ def reevaluation(training: Trainer, *, watch: Watch | None = None) -> Callable[[
         with engine.threads(training.config.training.threads):
             on = engine.device(training.config.training.device)
             model = engine.model_with(config.model, shape, stored.tensors, on=on)
-            validation = measure(model, dataset.validation, threat=options.threats[0], attack=options.selection_attack)
+            validation = measure(
+                model, dataset.validation, threats=options.headline_threats, attack=options.selection_attack
+            )
             verdicts = evaluate(
                 model,
                 subset(dataset.test, options),

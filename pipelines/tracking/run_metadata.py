@@ -61,7 +61,8 @@ def outcome(evaluation: Evaluation) -> dict[str, str]:
 def summary(evaluation: Evaluation) -> str:
     """Return one sentence on the deployed learner, every number with its interval and n."""
     learner, chosen = evaluation.headline, evaluation.chosen.validation
-    robust = "; ".join(f"{threat.threat} {threat.worst}" for threat in learner.threats)
+    accuracies = [f"{threat.threat} {threat.worst}" for threat in learner.threats]
+    robust = "; ".join(accuracies if learner.union is None else [*accuracies, f"their union {learner.union}"])
     return _cut(
         f"Learner {learner.name} after {learner.epoch} epochs, on {learner.natural.n} images of the"
         f" {evaluation.protocol.split} split: natural {learner.natural}; {evaluation.protocol.headline}: {robust}."
@@ -93,7 +94,7 @@ def of_learner(learner: LearnerEvaluation, protocol: Protocol) -> dict[str, floa
             f"{place}/{_metric(protocol.title(name))}": accuracy.value for name, accuracy in threat.columns.items()
         }
         values[f"{place}/worst"] = threat.worst.value
-    return values
+    return values if learner.union is None else {**values, f"test/{learner.name}/union": learner.union.value}
 
 
 def of_choice(evaluation: Evaluation) -> dict[str, float]:
@@ -101,7 +102,7 @@ def of_choice(evaluation: Evaluation) -> dict[str, float]:
     learner, chosen = evaluation.headline, evaluation.chosen
     return {
         "test/natural": learner.natural.value,
-        f"test/robust_{_metric(evaluation.protocol.title('cascade'))}": learner.threats[0].worst.value,
+        f"test/robust_{_metric(evaluation.protocol.title('cascade'))}": evaluation.robust(learner).value,
         "chosen/epoch": chosen.epoch,
         **dict(_validation("chosen", chosen.validation)),
     }

@@ -22,7 +22,7 @@ from generalist.export import check_parity, export
 from generalist.export.runtime import Runtime
 from generalist.models import Classifier, Head, Role
 from generalist.models.small_cnn import SmallCnn
-from generalist.objectives import Context, Learner
+from generalist.objectives import Context, Learner, Peer
 from generalist.records import Measured
 from generalist.tensors import Batch, to_unit
 from tests.objective_factory import every_option, objective
@@ -94,7 +94,7 @@ def test_objectives_train_towards_its_targets(trained: Trained, name: str) -> No
     other = {name: 1.1 * value for name, value in model.state_dict().items()}
     frozen, teacher = (engine.FrozenNetwork(model, EngineOptions(), weights) for weights in (None, other))
     learner, context = (
-        Learner(model, frozen, average=teacher, teacher=teacher),
+        Learner(model, frozen, average=teacher, teacher=teacher, peers=(Peer(teacher, batch.images),)),
         Context(generator(0), tables=own.tables(10, N)),
     )
     loss = own.loss(context, learner, batch, own.attacked(context, learner, batch))
