@@ -26,6 +26,7 @@ def objective(**options: Any) -> Objective:
     """Return the objective that the configuration would name."""
     tree = small("mixing=null", "deploy=expert:robust", "training.epochs=4").model_dump(mode="json")
     tree["experts"]["robust"]["objective"] = options
+    tree["model"]["head"] = {"name": "dummy" if options["name"] == "two_hot" else "plain"}
     if options["name"] == "anchored":
         tree["experts"]["natural"]["sequence"] = {"stop": 2}
         tree["experts"]["robust"]["sequence"] = {"start": 2, "start_from": "natural", "teacher": "natural"}
@@ -34,6 +35,13 @@ def objective(**options: Any) -> Objective:
     found = check(tree).experts["robust"].objective
     assert isinstance(found, Objective)
     return found
+
+
+def defaults(name: str) -> Objective:
+    """Return an objective with its defaults where it has them."""
+    has = part("objectives", name, Objective).model_fields  # type: ignore[type-abstract]
+    around = {"base": {"name": "adversarial", **THREAT}}
+    return objective(name=name, **{key: value for key, value in (THREAT | around).items() if key in has})
 
 
 @pytest.fixture
@@ -198,9 +206,8 @@ def test_a_student_that_is_its_teacher_takes_the_whole_ball(learner: Learner, ba
 
 @pytest.fixture(params=part_names("objectives"))
 def any_objective(request: pytest.FixtureRequest) -> Objective:
-    """Each that there is, with its defaults where it has them."""
-    needs = part("objectives", request.param, Objective).model_fields
-    return objective(name=request.param, **{key: value for key, value in THREAT.items() if key in needs})
+    """Each that there is."""
+    return defaults(request.param)
 
 
 def test_a_step_depends_on_its_own_random_numbers_alone(

@@ -1,8 +1,6 @@
 """Adversarial training with projected gradient descent, known as PGD-AT."""
 
-from typing import Literal
-
-from torch.nn import functional as F
+from typing import ClassVar, Literal
 
 from generalist.attacks import attack_from
 from generalist.objectives.attacked import Attacked
@@ -14,6 +12,8 @@ from generalist.threats import threat_from
 class Adversarial(Attacked):
     """Cross-entropy on images attacked by PGD (Madry et al., ICLR 2018, equation 2.1)."""
 
+    has_label_loss: ClassVar[bool] = True
+
     name: Literal["adversarial"]
 
     def attacked(self, context: Context, learner: Learner, batch: Batch) -> Images:
@@ -24,4 +24,5 @@ class Adversarial(Attacked):
         """Return the mean cross-entropy on the attacked images."""
         model = learner.model
         raw = model(attacked)
-        return Loss(F.cross_entropy(raw, model.targets(batch.labels, "adversarial")), model.decision(raw))
+        value = learner.label_loss({"adversarial": raw}, batch.labels, of="adversarial")
+        return Loss(value, model.decision(raw))
