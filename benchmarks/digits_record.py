@@ -16,7 +16,6 @@ from generalist.records import Accuracy, Protocol, Record, ThreatEvaluation
 ROOT = Path(__file__).parent.parent
 FILE = ROOT / "benchmarks" / "measured" / "digits_table.json"
 PAGES = ("README.md", "docs/methods.md")
-HEADERS = ("params.yaml", "presets/digits*.yaml")
 BEGIN, END = "<!-- rendered by make table -->\n", "<!-- end of what make table rendered -->\n"
 
 
@@ -140,7 +139,8 @@ def render(table: Table, root: Path = ROOT) -> dict[Path, str]:
         BadInput: a page has no markers, or a header lacks a field.
     """
     pages = {root / name: _page(root / name, table) for name in PAGES}
-    return pages | {path: _yaml(path, table) for pattern in HEADERS for path in sorted(root.glob(pattern))}
+    presets = sorted(root / "presets" / f"{row.preset}.yaml" for row in table.rows)  # others are of no row
+    return pages | {path: _yaml(path, table) for path in (root / "params.yaml", *presets)}
 
 
 def write(table: Table, root: Path = ROOT) -> list[Path]:
