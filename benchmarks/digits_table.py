@@ -76,7 +76,7 @@ def _measured(seeds: int, overrides: list[str]) -> Table:
     for title, own in configs.items():
         trained = []
         for config in own:
-            trained.append(_trained(config))
+            trained.append(train_and_evaluate(config))
             print(f"# {title}, seed {config.seed}: {time.perf_counter() - began:.0f} s", flush=True)
         plugins |= plugins_of(config.model).union(*(plugins_of(expert) for expert in config.experts.values()))
         rows.append(Row(title=title, preset=ROWS[title], trained=tuple(trained)))
@@ -93,7 +93,8 @@ def _measured(seeds: int, overrides: list[str]) -> Table:
     )
 
 
-def _trained(config: Config) -> Trained:
+def train_and_evaluate(config: Config) -> Trained:
+    """Return what a configuration's deployed learner comes to on the test split."""
     dataset = prepared(config, DATA)
     outcome = finished(config, dataset)
     began = time.perf_counter()

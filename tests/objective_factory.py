@@ -9,7 +9,7 @@ from torch import Tensor
 
 from generalist import engine
 from generalist.config import EngineOptions, check
-from generalist.config.section import part
+from generalist.config.section import part, plugin
 from generalist.models import Classifier, build
 from generalist.objectives import Context, Learner, Objective, Peer
 from generalist.tensors import Batch, Images, ImageShape
@@ -29,8 +29,9 @@ NEEDED = {
 def objective(**options: Any) -> Objective:
     """Return the objective that the configuration would name, of an expert with all that it needs."""
     tree = small("mixing=null", "deploy=expert:robust", "training.epochs=4").model_dump(mode="json")
-    robust, needs = tree["experts"]["robust"], part("objectives", options["name"], Objective).needs
+    robust, needs = tree["experts"]["robust"], plugin("objectives", options).needs
     robust["objective"] = options
+    tree["model"]["head"] = {"name": "dummy" if options["name"] == "two_hot" else "plain"}
     if "averaging" in needs:
         robust["averaging"] = 0.9
     if "two_views" in needs:

@@ -143,7 +143,7 @@ def test_the_plug_ins_of_a_configuration_are_found() -> None:
     config = small()
     assert plugins_of(config.experts["robust"]) == {"generalist.objectives.adversarial", "generalist.threats.linf"}
     assert plugins_of(config.experts["natural"]) == {"generalist.objectives.natural"}
-    assert plugins_of(config.model) == {"generalist.models.small_cnn"}
+    assert plugins_of(config.model) == {"generalist.models.small_cnn", "generalist.models.heads.plain"}
     assert training_code(plugins_of(config.model)) != training_code()
     assert training_code() != evaluation_code()
 

@@ -91,6 +91,7 @@ def test_the_presets_that_the_docs_promise_are_there() -> None:
         "cifar10-generalist-linf-l2",
         "cifar10-generalist-natural-linf-l2",
         "cifar10-mat",
+        "cifar10-ducat",
     }
     assert recipes | others | {f"{name}-quick" for name in recipes} <= set(CIFAR10)
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 from generalist.attacks.apgd import STEPS
 from generalist.attacks.attack_target import AttackTarget
-from generalist.attacks.losses import Network
+from generalist.attacks.losses import Loss, Network, loss_through
+from generalist.models import LossView
 from generalist.randomness import ImageStreams
 from generalist.tensors import Images, Labels, Mask
 from generalist.threats import Threat
@@ -64,6 +65,15 @@ class AutoAttackConfig:
     def each_view(self) -> list[tuple[str, "AutoAttackConfig"]]:
         """Return this setting, then it through each view, with what tells their waves apart."""
         return [("", self), *((f" through {name}", self.through(view)) for name, view in self.views.items())]
+
+    def each_view_of_logits(self) -> list[tuple[str, "AutoAttackConfig"]]:
+        """Return the same for attacks on boundaries between classes, which are none of a `LossView`'s outputs."""
+        logits = {name: view for name, view in self.views.items() if not isinstance(view, LossView)}
+        return replace(self, views=logits).each_view()
+
+    def loss(self, usual: Loss) -> Loss:
+        """Return what is raised through the view that is searched: its own loss, or the attack's."""
+        return loss_through(self.attack_target.view, usual)
 
     def ranks(self) -> list[range]:
         """Return ranks of classes to aim at: the likeliest alone breaks most; where it does, the others are spared."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from generalist.models import LossView
 from generalist.tensors import Features, Images, Labels, Logits, Mask, PerImage
 
 Network = Callable[[Images], Logits]
@@ -17,6 +18,11 @@ Reference = Labels | Logits | Features
 """What a loss compares outputs with: labels, log-probabilities (as the divergence of TRADES does), or features."""
 Loss = Callable[..., PerImage]
 """What gradient attacks raise: `loss(logits, reference)`, or `loss(logits, labels, targets)` if it aims at a class."""
+
+
+def loss_through(view: Network | None, usual: Loss) -> Loss:
+    """Return what an attack raises through a view: the view's own loss, or the attack's."""
+    return view.loss if isinstance(view, LossView) else usual
 
 
 def cross_entropy(logits: Logits, labels: Labels) -> PerImage:

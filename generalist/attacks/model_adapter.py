@@ -56,7 +56,9 @@ def decision_and_views(
 
     The function is named as the model where it fails, and gets a copy of the images, as `checked_answer` says.
     """
-    model_views: dict[str, Network] = model.views() if isinstance(model, Classifier) else {"decision": model}
+    model_views: dict[str, Network] = {"decision": model}
+    if isinstance(model, Classifier):
+        model_views = model.views() | model.nonadaptive()
     asked = model_views.pop("decision")
     decision = on_behalf(lambda points: checked_answer(asked, points, model=model), model)
     return decision, {**model_views, **(views or {})}

@@ -14,6 +14,7 @@ from generalist.attacks.losses import Network
 from generalist.attacks.members import member_module
 from generalist.code_digest import evaluation_code
 from generalist.errors import BadInput
+from generalist.models import Classifier
 from generalist.store import StateLost, Stored, read_tensors, tensors_digest, write_tensors
 from generalist.tensors import Images, Labels, Logits
 from generalist.threats import Threat
@@ -95,6 +96,7 @@ def identity(
         seed: of all random numbers.
     """
     plugins = {f"generalist.threats.{threat.norm}", *map(member_module, attacks)}
+    plugins |= {type(model.head).__module__} if isinstance(model, Classifier) else set()  # whose losses are not answers
     answers = {"": logits}
     answers |= {name: logits_of(view, images[: tile_size(images.device)]) for name, view in views.items()}
     weights_digest = tensors_digest(model.state_dict()) if isinstance(model, nn.Module) else ""

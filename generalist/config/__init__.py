@@ -20,6 +20,7 @@ from generalist.config.sections import AttackOptions as AttackOptions
 from generalist.config.sections import DataOptions as DataOptions
 from generalist.config.sections import EvaluationOptions as EvaluationOptions
 from generalist.config.sections import ExpertOptions as ExpertOptions
+from generalist.config.sections import HeadOptions as HeadOptions
 from generalist.config.sections import MixingOptions as MixingOptions
 from generalist.config.sections import ModelOptions as ModelOptions
 from generalist.config.sections import ObjectiveOptions as ObjectiveOptions

@@ -6,7 +6,18 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, SerializeAsAny, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    SerializationInfo,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    Tag,
+    model_serializer,
+    model_validator,
+)
 
 from generalist.config.quantity import Quantity, Schedule
 from generalist.config.section import Plugin, Section, is_part, nearest, part_names, plugin
@@ -115,8 +126,31 @@ class DataOptions(Plugin):
         return self.name
 
 
+class HeadOptions(Plugin):
+    """What the raw outputs of a network mean; each head adds its own options."""
+
+    def __call__(self, classes: int) -> Any:
+        """Return the head for so many classes, a `generalist.models.Head`."""
+        raise NotImplementedError
+
+
 class ModelOptions(Plugin):
     """The network; each architecture adds its own options."""
+
+    head: Annotated[SerializeAsAny[HeadOptions], BeforeValidator(lambda written: plugin("models.heads", written))] = (
+        Field(
+            default_factory=lambda: plugin("models.heads", {"name": "plain"}),
+            description="what the raw outputs mean: {name: plain}, one logit for each class, or {name: dummy}",
+        )
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_a_plain_head(self, written: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        """Leave out of digests what every network had before there was a choice."""
+        options: dict[str, Any] = written(self)
+        if isinstance(info.context, dict) and info.context.get("canonical") and options["head"] == {"name": "plain"}:
+            del options["head"]
+        return options
 
 
 class ObjectiveOptions(Plugin):
@@ -125,9 +159,18 @@ class ObjectiveOptions(Plugin):
     Attributes:
         needs: what of the expert's options it can't do without: "averaging", "teacher", "start_from"; "two_views",
             augmentations, of which it gets two; or "peers", the other experts.
+        has_label_loss: whether its loss leads towards labels by `Learner.label_loss`.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
+    has_label_loss: ClassVar[bool] = False
+
+    def check_model(self, model: ModelOptions) -> None:
+        """Refuse a network that it can't train.
+
+        Raises:
+            ValueError: with a sentence that begins with the option's name.
+        """
 
     @property
     def attacks_per_image(self) -> int:

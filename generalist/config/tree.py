@@ -44,6 +44,15 @@ class Config(Section):
     tuning: TuningOptions = TuningOptions()
 
     @model_validator(mode="after")
+    def _objectives_fit_the_model(self) -> "Config":
+        for name, expert in self.experts.items():
+            try:
+                expert.objective.check_model(self.model)
+            except ValueError as error:
+                raise ValueError(f"experts.{name}.objective.{error}") from None
+        return self
+
+    @model_validator(mode="after")
     def _fits_together(self) -> "Config":
         names = sorted(self.experts)
         if self.mixing is not None:

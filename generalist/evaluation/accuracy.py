@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from generalist import engine
 from generalist.attacks import VERSIONS, AttackProgress, attack_from, autoattack, misclassified
 from generalist.attacks.fixed_batches import logits_of
+from generalist.attacks.losses import cross_entropy, loss_through
 from generalist.config import AttackOptions, EvaluationOptions, ThreatOptions
 from generalist.data import Split
 from generalist.models import DECISION, Classifier
@@ -109,7 +110,7 @@ def attacked(
     *,
     seed: int,
     first: int = 0,
-    view: str = DECISION,
+    through: Network | None = None,
     watch: Callable[[AttackProgress], None] | None = None,
 ) -> tuple[Flags, Flags, Float32]:
     """Return which images are right, clean and after the attack, and where it ended; a mistake isn't robust.
@@ -121,11 +122,12 @@ def attacked(
         attack: of those that train.
         seed: of its random numbers.
         first: place of the first image in the whole split, a multiple of `TILE`.
-        view: of the learner, that the attack goes through.
+        through: the function that the attack sees, by default the decision.
         watch: told how far it is, before the first batch and after each.
     """
     network, on = decision(model), device(model)
-    searched = model.views()[view]
+    searched = network if through is None else through
+    loss = loss_through(searched, cross_entropy)
     run = attack_from(attack, threat_from(threat))
     natural, robust = [np.zeros(0, dtype=np.bool_)], [np.zeros(0, dtype=np.bool_)]
     ends = [np.zeros((0, *split.images.shape[1:]), dtype=np.float32)]
@@ -138,7 +140,8 @@ def attacked(
     tell(0)
     for index, (images, labels) in enumerate(tiles(split, on), start=first // TILE):
         with engine.arithmetic(on):
-            points = run(searched, images, labels, generator=generator(seed, "evaluation", index, device=on))
+            draw = generator(seed, "evaluation", index, device=on)
+            points = run(searched, images, labels, loss=loss, generator=draw)
             clean = logits_of(network, images).argmax(1) == labels
             held = clean & ~misclassified(logits_of(network, points), labels)
         natural.append(clean.cpu().numpy())

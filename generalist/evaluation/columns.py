@@ -8,6 +8,7 @@ from generalist.models import DECISION, Classifier
 
 STRONGER = ("odi-t",)
 """The attacks that `evaluation.extra_attack` adds after the cascade."""
+_ON_EVERY_VIEW = ("pgd",)
 
 
 @dataclass(frozen=True)
@@ -18,25 +19,36 @@ class Column:
         threat: the ball.
         attack: its name in `attacks`.
         view: of the model, that the attack goes through; the verdict is by the decision.
+        adaptive: whether the attack knows the decision; else it ends where the view is fooled.
     """
 
     threat: ThreatOptions
     attack: str
     view: str = DECISION
+    adaptive: bool = True
 
     @property
     def name(self) -> str:
-        """The column under its threat: the attack, after the view where that is not the decision."""
-        return self.attack if self.view == DECISION else f"{self.view}/{self.attack}"
+        """The column under its threat: the attack, after the view where that is not the decision.
+
+        What is not adaptive says so in its name, so that no table can leave that out.
+        """
+        mark = "" if self.adaptive else " (non-adaptive)"
+        return self.attack if self.view == DECISION else f"{self.view}{mark}/{self.attack}"
 
 
 def columns(options: EvaluationOptions, model: Classifier) -> list[Column]:
-    """Return all columns of an evaluation, in the order in which they are attacked and shown."""
+    """Return all columns of an evaluation, in the order in which they are attacked and shown.
+
+    Cascades on the decision go through its other views as well, so these have columns for PGD alone.
+    """
+    named, head = attacks(options), model.head
     return [
-        Column(threat, attack, view)
+        Column(threat, attack, view, adaptive)
         for threat in options.threats
-        for view in model.head.views()
-        for attack in attacks(options)
+        for adaptive, views in ((True, head.views()), (False, head.nonadaptive()))
+        for view in views
+        for attack in (named if view == DECISION or not adaptive else _ON_EVERY_VIEW)
     ]
 
 

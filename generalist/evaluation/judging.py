@@ -19,6 +19,7 @@ from generalist.evaluation.accuracy import (
     TILE,
     Flags,
     Float32,
+    Network,
     attacked,
     cascade_settings,
     decision,
@@ -27,7 +28,7 @@ from generalist.evaluation.accuracy import (
     whole,
 )
 from generalist.evaluation.columns import STRONGER, Column
-from generalist.models import DECISION, Classifier
+from generalist.models import Classifier
 from generalist.store import StateLost, set_aside
 from generalist.tensors import Images, Logits
 from generalist.threats import threat_from
@@ -89,7 +90,7 @@ class Judge:
             options.pgd,
             seed=options.seed,
             first=self._rows.start,
-            view=column.view,
+            through=self._function(column),
             watch=tell,
         )
         return Judged(robust, ends)
@@ -99,7 +100,7 @@ class Judge:
         ends = result.adversarial.cpu().numpy()
         # A mistake is not robust, also where the last bit of a logit decided differently in a batch of another size.
         robust = self._robust(column, result, self.split) & self.right
-        if column.view != DECISION:
+        if not column.adaptive:
             return Judged(robust, ends)
         fooled_by = ["" if held else attack or "clean" for held, attack in zip(robust, result.fooled_by, strict=True)]
         arrays = {"margin": result.margins.cpu().numpy(), "fooled_by": np.array(fooled_by, dtype=np.str_)}
@@ -115,8 +116,8 @@ class Judge:
         return Judged(robust, ends)
 
     def _robust(self, column: Column, result: AutoAttackResult, split: Split) -> Flags:
-        """Return which images stand, by the decision: a cascade on another view knows when that view is broken."""
-        if column.view == DECISION:
+        """Return which images stand, by the decision: one that isn't adaptive knows when its view is broken."""
+        if column.adaptive:
             return result.robust.cpu().numpy()
         labels = torch.from_numpy(np.array(split.labels)).to(self._on)
         parts = zip(result.adversarial.split(TILE), labels.split(TILE), strict=True)
@@ -135,6 +136,11 @@ class Judge:
             ]
         return np.concatenate([np.zeros(0, dtype=np.int64), *predictions])
 
+    def _function(self, column: Column) -> Network:
+        """Return what the attack of a column sees."""
+        views = self._model.views() if column.adaptive else self._model.nonadaptive()
+        return views[column.view]
+
     def _autoattacked(
         self, column: Column, split: Split, attacks: tuple[str, ...] | None, tell: Tell | None
     ) -> AutoAttackResult:
@@ -145,7 +151,7 @@ class Judge:
 
         def verdicts() -> AutoAttackResult:
             return autoattack(
-                self._model if column.view == DECISION else _Seen(self._model, column.view),
+                self._model if column.adaptive else _Seen(self._model, self._function(column)),
                 images,
                 labels,
                 threat,
@@ -164,11 +170,11 @@ class Judge:
 
 
 class _Seen(nn.Module):
-    """A learner by one view alone, which stands in for the decision."""
+    """A learner by one function alone, which an attack takes for the decision."""
 
-    def __init__(self, model: Classifier, view: str) -> None:
+    def __init__(self, model: Classifier, function: Network) -> None:
         super().__init__()
-        self.model, self.view = model, view
+        self.model, self.function = model, function
 
     def forward(self, images: Images) -> Logits:
-        return self.model.views()[self.view](images)
+        return self.function(images)

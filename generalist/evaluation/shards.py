@@ -75,7 +75,7 @@ def attack_shard(
     adversarial, right = to_unit(torch.from_numpy(np.array(judge.split.images))).numpy(), judge.right
     for column in asked:
         threat = str(threat_from(column.threat))
-        through = threat if column.view == DECISION else f"{threat} through {column.view}"
+        through = threat if column.view == DECISION else f"{threat} through {column.name.rpartition('/')[0]}"
         judged = judge(column, None if watch is None else partial(watch, through))
         arrays |= {f"{threat}/{column.name}": judged.robust}
         arrays |= {f"{threat}/{name}": array for name, array in judged.arrays.items()}

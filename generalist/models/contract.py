@@ -5,7 +5,7 @@ import os
 import threading
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -20,6 +20,23 @@ Role = Literal["natural", "adversarial"]
 
 DECISION = "decision"
 """The name of the deployed rule among the views of a head."""
+
+
+@dataclass(frozen=True)
+class LossView:
+    """A view with losses of its own, for attacks that know more of a head than logits tell.
+
+    Attributes:
+        function: of raw outputs, or of images.
+        loss: `loss(outputs, labels)`, or `loss(outputs, labels, targets)` if it aims at classes: what attacks raise in
+            place of their own, one number per image.
+    """
+
+    function: Callable[[Tensor], Tensor]
+    loss: Callable[..., Tensor]
+
+    def __call__(self, given: Tensor) -> Tensor:
+        return self.function(given)
 
 
 @dataclass(frozen=True)
@@ -41,13 +58,21 @@ class Head:
         """Turn raw outputs into the [batch, classes] logits of the deployed rule."""
         return raw
 
-    def views(self) -> dict[str, Callable[[Tensor], Logits]]:
-        """Return the differentiable functions of raw outputs that an evaluation attacks, by name.
+    def views(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        """Return the differentiable functions of raw outputs through which an attack that knows the head looks.
 
-        Each has columns of its own there, and attacks on the decision try the gradients of all. Their first logits are
-        those of the classes. Verdicts are always by the decision.
+        Attacks on the decision, which is the first, try the gradients of all; PGD has a column for each. Their first
+        outputs are those of the classes; a `LossView` says itself what to raise. Verdicts are always by the decision.
         """
         return {DECISION: self.decision}
+
+    def nonadaptive(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        """Return what an attack takes for the decision that doesn't know the head, by name; none where that is true.
+
+        Such an attack ends where that function is fooled. It has columns of its own, marked as non-adaptive; no
+        robust accuracy is theirs. Attacks on the decision try these gradients, too.
+        """
+        return {}
 
     def targets(self, labels: Labels, role: Role) -> Tensor:
         """Return what the raw outputs are trained towards: class indices, or probabilities [batch, outputs]."""
@@ -99,20 +124,24 @@ class Classifier(nn.Module):
         """Return what the raw outputs are trained towards, see `Head.targets`."""
         return self.head.targets(labels, role)
 
-    def views(self) -> dict[str, Callable[[Images], Logits]]:
+    def views(self) -> dict[str, Callable[[Images], Tensor]]:
         """Return the views of the head as functions of images."""
-        return {name: partial(self._seen, view) for name, view in self.head.views().items()}
+        return {name: self._seen(view) for name, view in self.head.views().items()}
 
-    def _seen(self, view: Callable[[Tensor], Logits], images: Images) -> Logits:
+    def nonadaptive(self) -> dict[str, Callable[[Images], Tensor]]:
+        """Return what the head says of attacks that don't know it, as functions of images."""
+        return {name: self._seen(view) for name, view in self.head.nonadaptive().items()}
+
+    def _seen(self, view: Callable[[Tensor], Tensor]) -> Callable[[Images], Tensor]:
+        through = partial(self._viewed, view)
+        return replace(view, function=through) if isinstance(view, LossView) else through
+
+    def _viewed(self, view: Callable[[Tensor], Tensor], images: Images) -> Tensor:
         return view(self(images))
 
 
 class Architecture(ModelOptions):
-    """Options of one architecture."""
-
-    def head(self, classes: int) -> Head:
-        """Return what the network's raw outputs mean."""
-        return Head(classes)
+    """Options of one architecture; `self.head(shape.classes)` is the head that it must have."""
 
     @abstractmethod
     def build(self, shape: ImageShape) -> Classifier:

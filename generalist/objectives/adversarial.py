@@ -1,6 +1,6 @@
 """Adversarial training with projected gradient descent, known as PGD-AT."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from generalist.objectives.attacked import Attacked, mean_cross_entropy
 from generalist.objectives.contract import Context, Learner, Loss
@@ -9,6 +9,8 @@ from generalist.tensors import Batch, Images
 
 class Adversarial(Attacked):
     """Cross-entropy on images attacked by PGD (Madry et al., ICLR 2018, equation 2.1)."""
+
+    has_label_loss: ClassVar[bool] = True
 
     name: Literal["adversarial"]
 

@@ -32,7 +32,7 @@ class Alp(Attacked):
         """Return the sum; training accuracy is that on the attacked images."""
         model = learner.model
         raw, raw_attacked = model(batch.images), model(attacked)
-        natural = F.cross_entropy(raw, model.targets(batch.labels, "natural"))
-        robust = F.cross_entropy(raw_attacked, model.targets(batch.labels, "adversarial"))
+        natural = F.cross_entropy(raw, batch.labels)
+        robust = F.cross_entropy(raw_attacked, batch.labels)
         apart = F.mse_loss(raw_attacked, raw)
         return Loss((natural + robust) / 2 + context.at(self.beta) * apart, model.decision(raw_attacked))

@@ -7,7 +7,6 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
-from torch.nn import functional as F
 
 from generalist.attacks import attack_from
 from generalist.attacks.losses import Loss as AttackLoss
@@ -129,6 +128,6 @@ class ByClass(Attacked):
 
 def mean_cross_entropy(learner: Learner, batch: Batch, attacked: Images) -> Loss:
     """Return the mean cross-entropy on the attacked images; training accuracy is that on them."""
-    model = learner.model
-    raw = model(attacked)
-    return Loss(F.cross_entropy(raw, model.targets(batch.labels, "adversarial")), model.decision(raw))
+    raw = learner.model(attacked)
+    value = learner.label_loss({"adversarial": raw}, batch.labels, of="adversarial")
+    return Loss(value, learner.model.decision(raw))

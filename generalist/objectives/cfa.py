@@ -1,6 +1,6 @@
 """CFA: class-wise calibrated fair adversarial training, on PGD-AT."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from generalist.objectives.attacked import ByClass, mean_cross_entropy
 from generalist.objectives.contract import Context, Learner, Loss
@@ -12,6 +12,8 @@ class Cfa(ByClass):
 
     t_y is the robust accuracy of the image's class in the epoch of training before, within the class's own radius.
     """
+
+    has_label_loss: ClassVar[bool] = True
 
     name: Literal["cfa"]
 

@@ -39,7 +39,7 @@ class CfaTrades(ByClass, AttackedFromBeside):
         """Return the mean of both terms, weighed by class; training accuracy is that on the attacked images."""
         model = learner.model
         raw, raw_attacked = model(batch.images), model(attacked)
-        natural = F.cross_entropy(raw, model.targets(batch.labels, "natural"), reduction="none")
+        natural = F.cross_entropy(raw, batch.labels, reduction="none")
         robust = kl_divergence(raw_attacked, F.log_softmax(raw, dim=1))
         beta = context.at(self.beta) * self.factor(context, batch.labels, float(self.beta_floor))
         return Loss(((natural + beta * robust) / (1 + beta)).mean(), model.decision(raw_attacked))

@@ -37,8 +37,7 @@ class Consistency(Attacked):
         """Return the mean of both terms; training accuracy is that on the first view, attacked."""
         model = learner.model
         raw = model(attacked)
-        target = model.targets(batch.labels, "adversarial")
-        wrong = F.cross_entropy(raw, torch.cat((target, target)))
+        wrong = F.cross_entropy(raw, torch.cat((batch.labels, batch.labels)))
         first, second = (raw / float(self.temperature)).chunk(2)
         value = wrong + context.at(self.weight) * _jensen_shannon(first, second).mean()
         return Loss(value, model.decision(raw[: len(batch)]))

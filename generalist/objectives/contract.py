@@ -1,7 +1,7 @@
 """What an objective gets and gives."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from generalist import engine
 from generalist.config import ObjectiveOptions, Schedule, ThreatOptions, canonical
-from generalist.models import Classifier
-from generalist.tensors import AttackedImages, Batch, Logits, PerImage
+from generalist.models import Classifier, Role
+from generalist.tensors import AttackedImages, Batch, Labels, Logits, PerImage
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,18 @@ class Peer:
     attacked: AttackedImages | None = None
 
 
+def label_loss(outputs: Mapping[Role, Tensor], labels: Labels, *, of: Role, label_smoothing: float = 0.0) -> Tensor:
+    """Return the mean cross-entropy of one role's raw outputs with the labels.
+
+    Args:
+        outputs: all raw outputs that the objective has, by the images that they are of.
+        labels: int64 [batch].
+        of: the role whose outputs are trained.
+        label_smoothing: share of the target that goes to all classes alike.
+    """
+    return F.cross_entropy(outputs[of], labels, label_smoothing=label_smoothing)
+
+
 @dataclass(frozen=True)
 class Learner:
     """What an objective trains, and the fixed networks that it may compare it with.
@@ -41,6 +54,8 @@ class Learner:
         teacher: the same of another expert as it ended, where the objective needs "teacher".
         peers: the other experts, in the configuration's order, where an objective needs "peers", without those that
             are not `seen_by_peers`.
+        label_loss: the part of a loss that leads towards the labels, which an objective around another one may
+            replace; one that asks for it says so by `has_label_loss`.
     """
 
     model: Classifier
@@ -48,6 +63,7 @@ class Learner:
     average: engine.FrozenNetwork | None = None
     teacher: engine.FrozenNetwork | None = None
     peers: tuple[Peer, ...] = ()
+    label_loss: Callable[..., Tensor] = label_loss
 
 
 @dataclass(frozen=True)

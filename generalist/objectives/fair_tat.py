@@ -1,6 +1,6 @@
 """FAIR-TAT: fair targeted adversarial training."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -23,6 +23,8 @@ class FairTat(ByClass):
     The class aimed at is drawn by softmax(sharpness s) among all but y, where s_k is the share of the robust errors in
     the epoch before that took an image for one of class k.
     """
+
+    has_label_loss: ClassVar[bool] = True
 
     name: Literal["fair_tat"]
     calibrated: NonNegativeSchedule = Field(

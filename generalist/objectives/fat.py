@@ -1,6 +1,6 @@
 """FAT: friendly adversarial training, whose attacks stop soon after the boundary."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,8 @@ class Fat(Attacked):
 
     With tau = attack.steps it is PGD-AT.
     """
+
+    has_label_loss: ClassVar[bool] = True
 
     name: Literal["fat"]
     tau: NonNegativeSchedule = Field(

@@ -1,6 +1,6 @@
 """GAT: guided adversarial training, by one step that is guided by the clean prediction."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -27,6 +27,8 @@ class Gat(Threatened):
     signs of half of it. For half of the images, drawn anew in each step, it goes up the cross-entropy alone.
     """
 
+    has_label_loss: ClassVar[bool] = True
+
     name: Literal["gat"]
     relaxation: NonNegativeSchedule = Field(
         Schedule.model_validate([[0, 10], [_RISE, 10], [_RISE, 40]]),
@@ -50,7 +52,7 @@ class Gat(Threatened):
         """Return the mean of both terms; training accuracy is that on the attacked images."""
         model = learner.model
         raw, raw_attacked = model(batch.images), model(attacked)
-        natural = F.cross_entropy(raw, model.targets(batch.labels, "natural"))
+        natural = learner.label_loss({"natural": raw, "adversarial": raw_attacked}, batch.labels, of="natural")
         apart = squared_distance(raw.softmax(dim=1), raw_attacked.softmax(dim=1)).mean()
         return Loss(natural + context.at(self.relaxation) * apart, model.decision(raw_attacked))
 

@@ -1,6 +1,6 @@
 """MART: adversarial training that weighs images by how badly their clean versions are classified."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -24,6 +24,8 @@ class Mart(AttackedFromBeside):
     through the weight 1 - p_y(x), too.
     """
 
+    has_label_loss: ClassVar[bool] = True
+
     name: Literal["mart"]
     beta: NonNegativeSchedule = Field(Schedule.model_validate(5), description="weight of the divergence")
 
@@ -36,8 +38,8 @@ class Mart(AttackedFromBeside):
         raw, raw_attacked = model(batch.images), model(attacked)
         labels = batch.labels[:, None]
         others = raw_attacked.softmax(dim=1).scatter(1, labels, 0.0).amax(dim=1)
-        boosted = F.cross_entropy(raw_attacked, model.targets(batch.labels, "adversarial"))
-        boosted = boosted - torch.log(_ABOVE_ONE - others).mean()
+        outputs = {"natural": raw, "adversarial": raw_attacked}
+        boosted = learner.label_loss(outputs, batch.labels, of="adversarial") - torch.log(_ABOVE_ONE - others).mean()
         doubted = _ABOVE_WEIGHT - raw.softmax(dim=1).gather(1, labels).squeeze(1)
         moved = kl_divergence(raw_attacked, F.log_softmax(raw, dim=1))
         return Loss(boosted + context.at(self.beta) * (moved * doubted).mean(), model.decision(raw_attacked))

@@ -89,7 +89,7 @@ class Mutual(Objective):
                 assert peer.attacked is not None  # all have attacked before any loss is asked for
                 raw = model(peer.attacked)
                 if self.learns_by == "labels":
-                    learnt.append(F.cross_entropy(raw, model.targets(batch.labels, "adversarial")))
+                    learnt.append(F.cross_entropy(raw, batch.labels))
                 else:
                     learnt.append(self._divergence(model.decision(raw), peer, peer.attacked))
             value = value + weight * torch.stack(learnt).mean()

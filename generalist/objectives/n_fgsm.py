@@ -1,6 +1,6 @@
 """N-FGSM: adversarial training by one step from strong noise, without a projection."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,8 @@ class NFgsm(Threatened):
     The noise fills a ball of several eps, and what the step adds stays: x' may lie outside of the threat's ball, but
     not of the pixel range.
     """
+
+    has_label_loss: ClassVar[bool] = True
 
     name: Literal["n_fgsm"]
     noise: NonNegative = Field(Quantity(2), description="radius of the noise over eps")

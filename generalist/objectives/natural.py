@@ -1,9 +1,8 @@
 """Plain training on clean images."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
-from torch.nn import functional as F
 
 from generalist.config import Quantity
 from generalist.objectives.contract import Context, Learner, Loss, Objective
@@ -13,6 +12,8 @@ from generalist.tensors import Batch, Images
 class Natural(Objective):
     """Cross-entropy on clean images."""
 
+    has_label_loss: ClassVar[bool] = True
+
     name: Literal["natural"]
     label_smoothing: Annotated[Quantity, Field(ge=0, lt=1)] = Quantity(0)
 
@@ -20,5 +21,5 @@ class Natural(Objective):
         """Return the mean cross-entropy on the clean images."""
         model = learner.model
         raw = model(batch.images)
-        target = model.targets(batch.labels, "natural")
-        return Loss(F.cross_entropy(raw, target, label_smoothing=self.label_smoothing), model.decision(raw))
+        value = learner.label_loss({"natural": raw}, batch.labels, of="natural", label_smoothing=self.label_smoothing)
+        return Loss(value, model.decision(raw))

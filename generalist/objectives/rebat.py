@@ -23,6 +23,7 @@ class Rebat(Attacked):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"averaging"})
+    has_label_loss: ClassVar[bool] = True
 
     name: Literal["rebat"]
     beta: NonNegativeSchedule = Field(
@@ -36,7 +37,7 @@ class Rebat(Attacked):
         """Return the mean of both terms; training accuracy is that on the attacked images."""
         model, beta = learner.model, context.at(self.beta)
         raw = model(attacked)
-        value = F.cross_entropy(raw, model.targets(batch.labels, "adversarial"))
+        value = learner.label_loss({"adversarial": raw}, batch.labels, of="adversarial")
         if beta:
             assert learner.average is not None  # the configuration is refused without one
             with torch.no_grad():

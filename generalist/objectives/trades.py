@@ -1,6 +1,6 @@
 """TRADES: natural cross-entropy plus a penalty on how far an attack moves the prediction."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -20,6 +20,8 @@ class Trades(AttackedFromBeside):
     The attack can't begin at the image itself, where the divergence has no gradient.
     """
 
+    has_label_loss: ClassVar[bool] = True
+
     name: Literal["trades"]
     beta: NonNegativeSchedule = Field(Schedule.model_validate(6), description="weight of the divergence")
 
@@ -32,7 +34,7 @@ class Trades(AttackedFromBeside):
         """Return the sum of both terms; training accuracy is that on the attacked images."""
         model = learner.model
         raw, raw_attacked = model(batch.images), model(attacked)
-        natural = F.cross_entropy(raw, model.targets(batch.labels, "natural"))
+        natural = learner.label_loss({"natural": raw, "adversarial": raw_attacked}, batch.labels, of="natural")
         robust = F.kl_div(
             F.log_softmax(raw_attacked, dim=1), F.log_softmax(raw, dim=1), reduction="batchmean", log_target=True
         )

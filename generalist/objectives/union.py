@@ -85,9 +85,8 @@ class Union(Objective):
     def loss(self, context: Context, learner: Learner, batch: Batch, attacked: AttackedImages) -> Loss:
         """Return the mean cross-entropy over images and attacks; training accuracy is that on the worst of these."""
         model = learner.model
-        target = model.targets(batch.labels, "adversarial")
         raws = [model(images) for images in (attacked.unbind(1) if self.combine == "mean" else [attacked])]
-        losses = torch.stack([F.cross_entropy(raw, target, reduction="none") for raw in raws])
+        losses = torch.stack([F.cross_entropy(raw, batch.labels, reduction="none") for raw in raws])
         worst = losses.detach().argmax(dim=0)
         raw = torch.stack(raws)[worst, torch.arange(len(batch), device=worst.device)]
         return Loss(losses.mean(), model.decision(raw))

@@ -1,5 +1,6 @@
 """What is told to MLflow: names, parameters, metrics and tags, as plain values. No MLflow here."""
 
+import re
 from collections.abc import Iterator, Mapping
 
 from generalist.config import Config, Steps, flatten, params_digest
@@ -109,7 +110,8 @@ def of_choice(evaluation: Evaluation) -> dict[str, float]:
 
 
 def _metric(title: str) -> str:
-    return title.lower().replace(" ", "_")
+    """Return a title in the letters that MLflow takes in names of metrics."""
+    return re.sub(r"[^\w.-]+", "_", title.lower()).strip("_")
 
 
 def _epoch_metrics(record: EpochRecord) -> dict[str, float]:

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pytest
@@ -14,15 +14,15 @@ from torch.nn import functional as F
 
 from generalist import engine
 from generalist.attacks import VERSIONS, fixed_batches, misclassified, model_checks
-from generalist.config import EngineOptions
+from generalist.config import EngineOptions, HeadOptions
 from generalist.config.section import part_names
 from generalist.data import Dataset, Split
 from generalist.evaluation import Verdicts, evaluate
 from generalist.export import check_parity, export
 from generalist.export.runtime import Runtime
 from generalist.models import Classifier, Head, Role
-from generalist.models.small_cnn import SmallCnn
 from generalist.objectives import Context, Learner, Peer
+from generalist.objectives.two_hot import TwoHot
 from generalist.records import Measured
 from generalist.tensors import Batch, to_unit
 from tests.objective_factory import every_option, objective
@@ -32,7 +32,7 @@ from tests.training_factory import finish, first, small
 N = 24
 
 
-class DummyClasses(Head):
+class Doubled(Head):
     """A dummy class beside each class: attacked images are trained towards it, and the larger of both decides."""
 
     @property
@@ -43,18 +43,23 @@ class DummyClasses(Head):
         return torch.maximum(*raw.chunk(2, dim=1))
 
     def views(self) -> dict[str, Callable[[Tensor], Tensor]]:
-        return {**super().views(), "raw": lambda raw: raw}
+        return {**super().views(), "smooth": lambda raw: torch.logaddexp(*raw.chunk(2, dim=1))}
+
+    def nonadaptive(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        return {"raw": lambda raw: raw}
 
     def targets(self, labels: Tensor, role: Role) -> Tensor:
         shares = torch.tensor({"natural": [0.75, 0.25], "adversarial": [0.0, 1.0]}[role], device=labels.device)
         return torch.kron(shares, F.one_hot(labels, self.classes).float())
 
 
-class Doubled(SmallCnn):
-    """A small network with that head."""
+class DoubledOptions(HeadOptions):
+    """What a configuration would name."""
 
-    def head(self, classes: int) -> Head:
-        return DummyClasses(classes)
+    name: Literal["doubled"] = "doubled"
+
+    def __call__(self, classes: int) -> Head:
+        return Doubled(classes)
 
 
 class Trained(NamedTuple):
@@ -69,7 +74,11 @@ class Trained(NamedTuple):
 def trained(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """The natural expert of a small training."""
     config = small("training.batch_size=16", "evaluation.extra_attack=true", "evaluation.threats.0.eps=0.06")
-    config = config.model_copy(update={"model": Doubled(name="small_cnn", width=8)})
+    model_options = config.model.model_copy(update={"head": DoubledOptions(), "width": 8})
+    objective = TwoHot.model_validate({"name": "two_hot", "base": {"name": "natural"}})
+    natural = config.experts["natural"].model_copy(update={"objective": objective})
+    experts = {**config.experts, "natural": natural}
+    config = config.model_copy(update={"model": model_options, "experts": experts})
     weights = finish(config, dataset, tmp_path_factory.mktemp("store"))[1].learners["natural"]
     model, split = (
         engine.model_with(config.model, dataset.shape, weights, on=torch.device("cpu")),
@@ -118,7 +127,8 @@ def test_a_training_follows_the_targets(trained: Trained) -> None:
 def test_the_evaluation_has_columns_for_every_view(trained: Trained) -> None:
     """By the decision in each; the worst is of images that stand in all; ends are where the decision is fooled."""
     arrays, (threat,) = trained.verdicts.arrays, trained.verdicts.evaluation.threats
-    assert list(threat.columns) == ["pgd", "cascade", "strongest", "raw/pgd", "raw/cascade", "raw/strongest"]
+    whole, raw = ("pgd", "cascade", "strongest"), "raw (non-adaptive)"
+    assert list(threat.columns) == [*whole, "smooth/pgd", *(f"{raw}/{attack}" for attack in whole)]
     held = {name: arrays[f"it/{threat.threat}/{name}"] for name in threat.columns}
     assert all(threat.columns[name].correct == own.sum() for name, own in held.items())
     worst = np.logical_and.reduce(list(held.values()))
@@ -128,8 +138,9 @@ def test_the_evaluation_has_columns_for_every_view(trained: Trained) -> None:
         said = trained.model.decision(trained.model(torch.tensor(trained.verdicts.adversarial)))
     assert torch.equal(misclassified(said, labels)[~worst], torch.ones(int((~worst).sum()), dtype=torch.bool))
     # An attack that stops at the first dummy class says less than one that knows the decision.
-    assert held["cascade"].sum() <= held["raw/cascade"].sum() <= held["raw/pgd"].sum() < N
-    assert held["strongest"].sum() <= held["cascade"].sum() and held["raw/strongest"].sum() <= held["raw/cascade"].sum()
+    assert held["cascade"].sum() <= min(held[f"{raw}/cascade"].sum(), held[f"{raw}/pgd"].sum()) < N
+    assert held["strongest"].sum() <= held["cascade"].sum()
+    assert held[f"{raw}/strongest"].sum() <= held[f"{raw}/cascade"].sum()
 
 
 def measured_classes(trained: Trained) -> list[Measured]:

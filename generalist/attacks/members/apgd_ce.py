@@ -12,7 +12,8 @@ def runs(setting: AutoAttackConfig) -> Iterator[AttackRun]:
     yield apgd_run(setting, "ce", cross_entropy, range(1))
     yield apgd_run(setting, "scaled ce", scaled_cross_entropy, range(1))
     for name, view in setting.views.items():
-        yield apgd_run(setting.through(view), f"ce through {name}", cross_entropy, range(1))
+        through = setting.through(view)
+        yield apgd_run(through, f"ce through {name}", through.loss(cross_entropy), range(1))
     restarts = max(setting.restarts, 5) if setting.threat.geometry.sparse else setting.restarts
     if restarts > 1:
         yield apgd_run(setting, "ce", cross_entropy, range(1, restarts))

@@ -11,6 +11,7 @@ def runs(setting: AutoAttackConfig) -> Iterator[AttackRun]:
     """Yield the runs of this attack."""
     yield apgd_run(setting, "dlr", dlr, range(1))
     for name, view in setting.views.items():
-        yield apgd_run(setting.through(view), f"dlr through {name}", dlr, range(1))
+        through = setting.through(view)
+        yield apgd_run(through, f"dlr through {name}", through.loss(dlr), range(1))
     if setting.restarts > 1:
         yield apgd_run(setting, "dlr", dlr, range(1, setting.restarts))

@@ -18,6 +18,7 @@ def runs(setting: AutoAttackConfig) -> Iterator[AttackRun]:
     fewer = replace(setting, targets=min(setting.targets, 5)) if sparse else setting
     for name, config in fewer.each_view():
         for ranks in config.ranks():
-            yield targeted_apgd_run(config, f"dlr{name}", targeted_dlr, ranks)
+            yield targeted_apgd_run(config, f"dlr{name}", config.loss(targeted_dlr), ranks)
         if sparse:
-            yield targeted_apgd_run(config, f"dlr again{name}", targeted_dlr, [0] * 18, draws=range(1, 19))
+            loss = config.loss(targeted_dlr)
+            yield targeted_apgd_run(config, f"dlr again{name}", loss, [0] * 18, draws=range(1, 19))

@@ -8,7 +8,7 @@ from generalist.attacks.runs import fab_run
 
 def runs(setting: AutoAttackConfig) -> Iterator[AttackRun]:
     """Yield the runs of this attack."""
-    for name, config in setting.each_view():
+    for name, config in setting.each_view_of_logits():
         yield fab_run(config, f"fab{name}", range(1))
         if setting.restarts > 1:
             yield fab_run(config, f"fab{name}", range(1, setting.restarts))

@@ -8,5 +8,5 @@ from generalist.attacks.runs import targeted_fab_run
 
 def runs(setting: AutoAttackConfig) -> Iterator[AttackRun]:
     """Yield the runs of this attack."""
-    for name, config in setting.each_view():
+    for name, config in setting.each_view_of_logits():
         yield targeted_fab_run(config, f"fab{name}", range(min(config.targets, config.classes - 1)))

@@ -11,4 +11,4 @@ def runs(setting: AutoAttackConfig) -> Iterator[AttackRun]:
     """Yield the runs of this attack."""
     for name, config in setting.each_view():
         for ranks in setting.ranks():
-            yield targeted_apgd_run(config, f"margin{name}", targeted_margin, ranks, diversified=True)
+            yield targeted_apgd_run(config, f"margin{name}", config.loss(targeted_margin), ranks, diversified=True)
