@@ -13,7 +13,7 @@ from pipelines.results import metrics_json
 from pipelines.tracking import run_metadata
 from tests import report_factory, tracking_factory
 
-COUNTS = {"pgd": 53, "cascade": 41, "raw/pgd": 57, "raw/cascade": 47}
+COUNTS = {"pgd": 53, "cascade": 41, "smooth/pgd": 49, "raw (non-adaptive)/pgd": 57, "raw (non-adaptive)/cascade": 47}
 WORST = 37
 
 
@@ -36,7 +36,9 @@ def test_metrics_and_tables_have_them() -> None:
     found = json.loads(metrics_json(evaluation))["global"]["linf:8/255"]
     assert found == {name: count / n for name, count in {**COUNTS, "worst": WORST}.items()}
     metrics = run_metadata.of_learner(evaluation.headline, evaluation.protocol)
-    titles = ("pgd", "standard", "pgd_through_raw", "standard_through_raw", "worst")
+    raw = ("pgd_through_raw_non-adaptive", "standard_through_raw_non-adaptive")
+    titles = ("pgd", "standard", "pgd_through_smooth", *raw, "worst")
+    assert all(re.fullmatch(r"[\w/.: -]+", name) for name in metrics)  # what MLflow takes
     assert [metrics[f"test/global/linf:8_255/{title}"] for title in titles] == list(found.values())
     assert run_metadata.of_choice(evaluation)["test/robust_standard"] == WORST / n
     assert "worst of PGD and standard" in run_metadata.summary(evaluation)
@@ -44,7 +46,7 @@ def test_metrics_and_tables_have_them() -> None:
     Console(width=300, file=text).print(accuracies(evaluation))
     shown = text.getvalue()
     assert all(str(Accuracy(correct=count, n=n)) in shown for count in (*COUNTS.values(), WORST))
-    assert "standard through raw" in shown
+    assert "standard through raw (non-adaptive)" in shown
 
 
 def test_the_report_has_them() -> None:
@@ -56,6 +58,6 @@ def test_the_report_has_them() -> None:
         history, evaluation, report_factory.gallery(config), config=config, commands={}, lineage=report_factory.LINEAGE
     )
     assert all(f"{count} of 450" in html for count in (*COUNTS.values(), WORST))
-    assert ">standard through raw<" in html
+    assert ">standard through raw (non-adaptive)<" in html and "<dt>Non-adaptive</dt>" in html
     above, _ = html.split("53 of 450", 1)
     assert re.search(r"8\.2\s%", above)  # 37 of 450

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import digits_table
+from benchmarks import columns_table, digits_table
 from benchmarks.digits_record import BEGIN, END, FILE, ROOT, Table, read, render, write
 from generalist.config import load, preset_path
 from generalist.errors import BadInput
@@ -155,3 +155,18 @@ def test_other_settings_are_measured_and_not_recorded(
     assert "Linf 0.15, test split, n = 20" in told and "Not recorded" in told
     assert len(re.findall(r"^\| .+ \| [\d.]+ \| [\d.]+ \| [\d.]+ \|$", told, re.MULTILINE)) == len(digits_table.ROWS)
     assert (FILE.read_bytes(), shown_in(ROOT)) == before
+
+
+@pytest.mark.long
+def test_columns_of_presets_are_shown_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of dummy classes beside those of a plain network, which lacks some."""
+    monkeypatch.chdir(tmp_path)
+    few = ("data.images=100", "evaluation.images=20", "evaluation.attack=quick", "training.epochs=2")
+    assert columns_table.main(["--seeds", "1", *(word for own in few for word in ("--set", own))]) == 0
+    head, _, plain, dummy = re.findall(r"^\|.*\|$", capsys.readouterr().out, re.MULTILINE)
+    assert "quick through raw (non-adaptive)" in head and "PGD through joint-even" in head
+    assert plain.count("|  |") and not dummy.count("|  |")
+    assert columns_table.main(["digits-ducta"]) == 2
+    assert "did you mean 'digits-ducat'" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -213,6 +214,18 @@ def test_before_its_phase_the_loss_is_the_base_s(learner: Learner, batch: Batch,
     assert torch.equal(value([[0.5, 0], [0.5, 1]], 0.5), value(1, 0))
     assert not torch.equal(value(1, 0), alone)
     torch.testing.assert_close(value(0.3, 0), 0.7 * alone + 0.3 * value(1, 0))
+
+
+def test_phases_count_by_what_they_are_at_each_step() -> None:
+    """Trainings whose phases begin later share their states up to there; the base counts as it acts."""
+    begin, middle = np.array([0.0, 0.25]), np.array([0.5, 0.75])
+    base = {"name": "adversarial", **BASES["adversarial"]}
+    early, late = (two_hot(base, share=[[at, 0], [at, 1]]) for at in (0.5, 0.8))
+    assert early.effective(begin) == late.effective(begin)
+    assert early.effective(middle) != late.effective(middle)
+    written = two_hot({**base, "attack": {"steps": 2, "step_size": 0.125}}, share=[[0.8, 0], [0.8, 1]])
+    assert written.effective(middle) == late.effective(middle)
+    assert two_hot(base, attack_view="decision").effective(begin) != two_hot(base).effective(begin)
 
 
 @pytest.mark.parametrize("view", ["raw", "decision", "logsumexp"])
