@@ -1,11 +1,11 @@
 """Methods against several norms on digits: each norm and their union, over seeds, at equal work.
 
-    python benchmarks/union_table.py [--seeds 3] [--quick]
+    python benchmarks/union_table.py [--seeds 3] [--epochs 40] [--quick]
 
-Each training takes as many epochs as the floating-point operations of 40 epochs of the reference row allow, counted on
-one step of all its experts, attacks included. Of each seed the deployed learner is evaluated on the test split in every
-threat by `evaluation.pgd` and `evaluation.attack`; an image counts in the union if it stands in all. Differences of the
-union from the reference are paired by seed, with a 95 % interval over seeds (Student's t).
+Each training takes as many epochs as the floating-point operations of so many epochs of the reference row allow,
+counted on one step of all its experts, attacks included. Of each seed the deployed learner is evaluated on the test
+split in every threat by `evaluation.pgd` and `evaluation.attack`; an image counts in the union if it stands in all.
+Differences of the union from the reference are paired by seed, with a 95 % interval over seeds (Student's t).
 """
 
 import statistics
@@ -53,13 +53,14 @@ def main() -> None:
     """Print the table."""
     parser = arguments(__doc__, quick="the quick cascade on 100 images, a tenth of the epochs, two seeds")
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, …")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of the reference row; the others' work is as much")
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS), help="beside the reference")
     parser.add_argument(
         "--set", action="append", default=[], help="an override for all, such as evaluation.attack=quick"
     )
     given = parser.parse_args()
     more = [*given.set, *(["evaluation.attack=quick", "evaluation.images=100"] if given.quick else [])]
-    epochs, seeds = (EPOCHS // 10, 2) if given.quick else (EPOCHS, given.seeds)
+    epochs, seeds = (EPOCHS // 10, 2) if given.quick else (given.epochs, given.seeds)
     began, found = time.perf_counter(), dict[str, list[LearnerEvaluation]]()
     budget = epochs * work(_config(REFERENCE, more))
     lengths = {title: round(budget / work(_config(title, more))) for title in ROWS if title in (*given.rows, REFERENCE)}
