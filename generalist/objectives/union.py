@@ -71,12 +71,12 @@ class Union(Objective):
         network, attacks = learner.frozen, self._attacks
         if self.combine == "msd":
             return multi_steepest_descent(network, batch.images, batch.labels, attacks)
-        if self.combine == "random":
-            attacks = [attacks[whole_number(len(attacks), generator=context.generator)]]
 
         def by(attack: ResolvedAttack) -> Images:
             return attack(network, batch.images, batch.labels, generator=context.generator)
 
+        if self.combine == "random":
+            return by(attacks[whole_number(len(attacks), generator=context.generator)])
         candidates = [by(attack) for attack in attacks]
         if self.combine == "mean":
             return torch.stack(candidates, dim=1)
