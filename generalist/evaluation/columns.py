@@ -35,7 +35,7 @@ def columns(options: EvaluationOptions, model: Classifier) -> list[Column]:
     return [
         Column(threat, attack, view)
         for threat in options.threats
-        for view in model.head.views()
+        for view in model.views()
         for attack in attacks(options)
     ]
 

@@ -1,5 +1,15 @@
 """Networks in their CIFAR form; each file here is one architecture, found by its name."""
 
-from generalist.models.contract import DECISION, Architecture, Classifier, Head, Role, build, initialise
+from generalist.models.contract import (
+    DECISION,
+    Architecture,
+    Classifier,
+    Encoded,
+    Encoding,
+    Head,
+    Role,
+    build,
+    initialise,
+)
 
-__all__ = ["DECISION", "Architecture", "Classifier", "Head", "Role", "build", "initialise"]
+__all__ = ["DECISION", "Architecture", "Classifier", "Encoded", "Encoding", "Head", "Role", "build", "initialise"]
