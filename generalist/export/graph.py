@@ -65,7 +65,10 @@ def _traced(model: Classifier, opset: int) -> onnx.ModelProto:
     rule = Deployed(model).to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # stubs lack it
     shape = model.shape
     example = torch.zeros(2, shape.channels, shape.height, shape.width)
-    batch, conditional = torch.export.Dim("batch"), model.encoding is not None
+    conditional = model.encoding is not None
+    shapes = {"images": {0: torch.export.Dim("batch")}}
+    if conditional:
+        shapes["condition"] = {0: torch.export.Dim.DYNAMIC}  # which is found to be the same
     with warnings.catch_warnings():
         # torch's own use of a name that it has deprecated; nothing of ours, and nothing to be done about it.
         warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
@@ -76,7 +79,7 @@ def _traced(model: Classifier, opset: int) -> onnx.ModelProto:
             opset_version=opset,
             input_names=["images", LAMBDA] if conditional else ["images"],
             output_names=["logits"],
-            dynamic_shapes={"images": {0: batch}} | ({"condition": {0: batch}} if conditional else {}),
+            dynamic_shapes=shapes,
             external_data=False,
             verbose=False,
         )
