@@ -226,7 +226,9 @@ class Expert:
         """Return a step as the objective sees it, and this process's rows of the batch."""
         draw = generator(self.recipe.seed, "attack", self.epoch, batch_index, device=batch.images.device)
         rows, draw = self._group.part(batch, draw)
-        return Context(draw, self.epoch, self._tables, self._group, self.recipe.progress(step)), rows
+        context = Context(draw, self.epoch, self._tables, self._group, self.recipe.progress(step))
+        condition = self.objective.conditions(context, self.learner, rows)
+        return context, rows if condition is None else replace(rows, condition=condition)
 
     def update(self, step: int) -> None:
         """Take the optimizer's step by the gradients that were taken, and the perturbation back."""

@@ -186,17 +186,27 @@ class ThreatEvaluation(Record):
         return {**written, "columns": columns, "worst": min(columns.values(), key=lambda accuracy: accuracy.correct)}
 
 
+AT = " at lambda "
+"""Stands in the name of a conditional learner that was evaluated at another condition than the headline's."""
+
+
+def base_name(name: str) -> str:
+    """Return an expert's name, or `global`, without the condition at which it was evaluated."""
+    return name.partition(AT)[0]
+
+
 class LearnerEvaluation(Record):
     """One learner on the test split.
 
     Attributes:
-        name: an expert's name, or `global`.
+        name: an expert's name, or `global`; with a condition (`AT`) where that is not the headline's.
         epoch: epochs done by these weights.
         natural: accuracy on clean images.
         threats: in the order of the configuration.
         union: on images that stand in every column of every threat; None where there is one threat alone.
         per_class: natural accuracy and robust accuracy under the headline's threats, by class name.
         digest: SHA-256 (hex) of its weights.
+        condition: lambda at which it was evaluated, of a conditional network.
     """
 
     name: str
@@ -206,6 +216,14 @@ class LearnerEvaluation(Record):
     union: Accuracy | None = None
     per_class: dict[str, Measured]
     digest: str
+    condition: float | None = Field(None, ge=0, le=1, exclude_if=lambda condition: condition is None)
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        base = base_name(self.name)
+        who = "global learner" if base == "global" else f"{base} expert"
+        return who if self.condition is None else f"{who}, lambda {self.condition:g}"
 
     @model_validator(mode="after")
     def _attacks_win_nothing(self) -> Self:

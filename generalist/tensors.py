@@ -34,12 +34,14 @@ class Batch:
         labels: int64 class indices.
         ids: int64 positions of the samples in the training split, for per-sample tables.
         second: another augmentation of the same images, where the objective needs "two_views".
+        condition: lambda of each image, where the objective draws them; see `Objective.conditions`.
     """
 
     images: Images
     labels: Labels
     ids: Labels
     second: Images | None = None
+    condition: PerImage | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -47,7 +49,8 @@ class Batch:
     def rows(self, rows: slice) -> "Batch":
         """Return some of its samples."""
         second = None if self.second is None else self.second[rows]
-        return Batch(self.images[rows], self.labels[rows], self.ids[rows], second)
+        condition = None if self.condition is None else self.condition[rows]
+        return Batch(self.images[rows], self.labels[rows], self.ids[rows], second, condition)
 
     def views(self) -> tuple["Batch", "Batch"]:
         """Return the samples by their first and by their second augmentation.

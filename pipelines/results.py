@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from generalist.atomic_files import check_writable, target_of
 from generalist.errors import BadInput
-from generalist.records import Evaluation, Record
+from generalist.records import Evaluation, Record, base_name
 from pipelines.workspace import Workspace
 
 R = TypeVar("R", bound=Record)
@@ -105,9 +105,9 @@ def check_target(target: Results, workspace: Workspace) -> None:
 def accuracy_rows(evaluation: Evaluation) -> list[dict[str, str]]:
     """Return the accuracies on the test split for people, by column: a row a learner, the global one last."""
     rows = []
-    for name, learner in sorted(evaluation.learners.items(), key=lambda item: item[0] == "global"):
+    for learner in sorted(evaluation.learners.values(), key=lambda learner: base_name(learner.name) == "global"):
         row = {
-            "learner": "global learner" if name == "global" else f"{name} expert",
+            "learner": learner.title,
             "epoch": str(learner.epoch),
             "n": str(learner.natural.n),
             "natural": str(learner.natural),

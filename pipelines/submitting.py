@@ -7,6 +7,7 @@ from prefect.futures import wait
 from pydantic_core import to_jsonable_python as plain
 
 from generalist.config import Config
+from generalist.evaluation import learner_names
 from generalist.records import Evaluation
 from generalist.store import StateLost
 from generalist.training import (
@@ -43,8 +44,8 @@ def evaluate(job: RunContext, spec: RunSpec, end: Plain, staged: Results) -> Eva
     since = time.perf_counter()
     training, attack = job.training, job.config.evaluation.attack
     outcome = Outcome(history(job.facts.all()), ending_of(end).chosen.record, learners_of(spec, end))
-    shards = steps.shards(training)
-    learners, n = ", ".join(outcome.learners), shards[-1].stop
+    shards, names = steps.shards(training), learner_names(outcome.learners, job.config.evaluation)
+    learners, n = ", ".join(names), shards[-1].stop
     job.watch.say(f"evaluating {learners} on the test split ({n} images): PGD, then {attack}")
     several = len(shards) > 1
     futures = {
@@ -54,7 +55,7 @@ def evaluate(job: RunContext, spec: RunSpec, end: Plain, staged: Results) -> Eva
             )
             for index, rows in enumerate(shards)
         ]
-        for name in outcome.learners
+        for name in names
     }
     verdicts = {}
     for name, learner_futures in futures.items():

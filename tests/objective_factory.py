@@ -1,6 +1,7 @@
 """Objectives as a configuration names them, a small network to train by them, and a batch of random images."""
 
 import copy
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from generalist import engine
-from generalist.config import EngineOptions, check
+from generalist.config import ConditionOptions, EngineOptions, check
 from generalist.config.section import part, plugin
 from generalist.models import Classifier, build
 from generalist.objectives import Context, Learner, Objective, Peer
@@ -29,7 +30,9 @@ NEEDED = {
 def objective(**options: Any) -> Objective:
     """Return the objective that the configuration would name, of an expert with all that it needs."""
     tree = small("mixing=null", "deploy=expert:robust", "training.epochs=4").model_dump(mode="json")
-    robust, needs = tree["experts"]["robust"], plugin("objectives", options).needs
+    robust, needs = tree["experts"]["robust"], part("objectives", options["name"], Objective).needs
+    if not isinstance(needs, frozenset):  # those of the objective that it stands around
+        needs = plugin("objectives", options).needs
     robust["objective"] = options
     tree["model"]["head"] = {"name": "dummy" if options["name"] == "two_hot" else "plain"}
     if "averaging" in needs:
@@ -40,6 +43,9 @@ def objective(**options: Any) -> Objective:
         tree["experts"]["natural"]["sequence"] = {"stop": 2}
         start_from = "natural" if "start_from" in needs else None
         robust["sequence"] = {"start": 2, "start_from": start_from, "teacher": "natural"}
+    if "condition" in needs:
+        tree["model"]["condition"], tree["evaluation"]["conditions"] = {}, [1]
+        del tree["experts"]["natural"]
     found = check(tree).experts["robust"].objective
     assert isinstance(found, Objective)
     return found
@@ -51,9 +57,11 @@ def every_option(name: str) -> dict[str, Any]:
     return {"name": name} | {key: value for key, value in NEEDED.items() if key in fields}
 
 
-def new_learner() -> Learner:
+def new_learner(*, conditional: bool = False) -> Learner:
     """Return a small network with its initial weights, beside an average, a teacher and a peer with others."""
     options = small().model
+    if conditional:
+        options = options.model_copy(update={"condition": ConditionOptions()})
     model = build(options, SHAPE)
     model.load_state_dict(engine.initial_weights(options, SHAPE, 0))
 
@@ -71,6 +79,11 @@ def random_batch() -> Batch:
     labels = torch.randint(10, (12,), generator=draw)
     images, second = (torch.rand(12, 1, 8, 8, generator=draw) for _ in range(2))
     return Batch(images, labels, torch.arange(12), second)
+
+
+def with_conditions(own: Objective, step: Context, learner: Learner, batch: Batch) -> Batch:
+    """Return the batch as its step has it."""
+    return dataclasses.replace(batch, condition=own.conditions(step, learner, batch))
 
 
 def centres(attacked: Images, batch: Batch) -> Images:

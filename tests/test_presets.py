@@ -1,5 +1,6 @@
 """Every preset is valid, says in its header what it costs and what to expect, and the quick ones are quick."""
 
+import math
 import re
 import shlex
 from typing import Any
@@ -92,11 +93,12 @@ def test_the_presets_that_the_docs_promise_are_there() -> None:
         "cifar10-generalist-natural-linf-l2",
         "cifar10-mat",
         "cifar10-ducat",
+        "cifar10-oat",
     }
     assert recipes | others | {f"{name}-quick" for name in recipes} <= set(CIFAR10)
 
 
-@pytest.mark.parametrize("name", [name for name in CIFAR10 if name not in QUICK])
+@pytest.mark.parametrize("name", [name for name in CIFAR10 if name not in (*QUICK, "cifar10-oat")])
 def test_recipes_train_and_evaluate_as_papers_do(name: str) -> None:
     """On all images but 1,000, by PGD-10, and against the whole of AutoAttack on 1,000 test images, as the header says."""
     config = load(preset=name)
@@ -127,6 +129,21 @@ def test_the_schedules_are_those_of_the_sources() -> None:
         (expert,) = load(preset=name).experts.values()
         rates = [expert.schedule.at((epoch - 0.5) / 110) for epoch in (1, 100, 101, 105, 106, 110)]
         assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_oat_is_trained_by_the_published_code_s_recipe() -> None:
+    """PGD-7 with its step, 5,000 images held back, a cosine from 0.1, six choices."""
+    config = load(preset="cifar10-oat")
+    expert: Any = config.experts["oat"]
+    assert config.model.condition is not None
+    assert [float(choice) for choice in config.model.condition.choices] == [0, 0.1, 0.2, 0.3, 0.4, 1]
+    assert (config.data.validation, config.training.epochs, config.training.batch_size) == (0.1, 200, 128)
+    assert expert.objective.attack.steps == 7
+    eps = 8 / 255
+    assert expert.objective.attack.step_size == pytest.approx(min(1.25 * eps, eps + 4 / 255) / 7)
+    for progress in (0.0, 0.25, 0.5, 0.9, 1.0):
+        assert expert.schedule.at(progress) == pytest.approx((1 + math.cos(math.pi * progress)) / 2, abs=0.01)
+    assert config.evaluation.conditions[0] == 1 and {0.05, 0.15, 0.6} <= set(config.evaluation.conditions)
 
 
 def test_wrn_32_10_has_five_blocks_a_stage() -> None:

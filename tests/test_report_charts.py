@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from generalist.records import History, Measured
+from generalist.records import Accuracy, Evaluation, History, Measured, ThreatEvaluation
+from generalist.report import build
 from generalist.report.curves import (
     NO_REDISTRIBUTION,
     REDISTRIBUTION,
@@ -151,6 +152,36 @@ def test_the_test_plane_has_a_cross_of_intervals_for_each_learner(axes: Axes) ->
         assert np.round([(left, y), (right, y)], 9).tolist() in found
         assert np.round([(x, bottom), (x, top)], 9).tolist() in found
         np.testing.assert_allclose(lines(axes)[LOOKS[name].label], [(x, y)])
+
+
+def at_conditions(evaluation: Evaluation) -> Evaluation:
+    """Return it with a conditional global learner: less natural and more robust as lambda rises."""
+    usual, learners = evaluation.learners["global"], {}
+    for condition, name in ((1.0, "global"), (0.0, "global at lambda 0"), (0.1, "global at lambda 0.1")):
+        natural, robust = factory.accuracy(0.99 - 0.03 * condition), factory.accuracy(0.3 + 0.3 * condition)
+        threats = [replace_worst(threat, robust) for threat in usual.threats]
+        told = {"name": name, "condition": condition, "natural": natural, "threats": tuple(threats)}
+        learners[name] = usual.model_copy(update=told)
+    return evaluation.model_copy(update={"learners": {**evaluation.learners, **learners}})
+
+
+def replace_worst(threat: ThreatEvaluation, robust: Accuracy) -> ThreatEvaluation:
+    """Return it with these accuracies in each column."""
+    return threat.model_copy(update={"columns": dict.fromkeys(threat.columns, robust), "worst": robust})
+
+
+def test_a_conditional_learner_is_a_curve_in_order_of_lambda(axes: Axes) -> None:
+    """From natural to robust, lambda beside each point; the page names each by its lambda."""
+    evaluation = at_conditions(EVALUATION)
+    looks = LOOKS | {name: LOOKS["global"] for name in evaluation.learners if name.startswith("global")}
+    final(axes, evaluation=evaluation, index=0, looks=looks)
+    accuracies_by_lambda = [evaluation.learners[f"global{at}"] for at in (" at lambda 0", " at lambda 0.1", "")]
+    expected = [(100 * one.natural.value, 100 * one.threats[0].worst.value) for one in accuracies_by_lambda]
+    np.testing.assert_allclose(lines(axes)["global learner, by lambda"], expected)
+    assert {"0", "0.1", "1"} <= {text.get_text() for text in axes.texts}
+    gallery = factory.gallery(CONFIG)
+    html = build(HISTORY, evaluation, gallery, config=CONFIG, commands={}, lineage=factory.LINEAGE)
+    assert all(f"global learner, lambda {own}" in html for own in ("0", "0.1", "1"))
 
 
 def test_the_validation_planes_hold_the_path_from_round_to_round(axes: Axes) -> None:

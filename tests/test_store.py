@@ -9,6 +9,7 @@ import torch
 from generalist.atomic_files import write_atomically
 from generalist.errors import BadInput
 from generalist.store import Remote, StateLost, Store, tensors_digest, write_tensors
+from generalist.store.files import refuse_foreign
 
 KEY = "ab" * 32
 
@@ -66,6 +67,16 @@ def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
     torch.save({"w": torch.ones(2)}, torch_file)
     with pytest.raises(BadInput, match="is damaged"):
         store.load(KEY)
+
+
+def test_a_file_of_ours_may_begin_as_a_pickle_does(tmp_path: Path) -> None:
+    """The first byte of safetensors is that of its header's length, which may be any."""
+    path, first = tmp_path / "weights.safetensors", set[int]()
+    for length in range(0, 260, 8):
+        write_tensors(path, {"w": torch.zeros(1)}, {"note": "x" * length})
+        refuse_foreign(path, mend="name another")
+        first.add(path.read_bytes()[0])
+    assert 0x80 in first
 
 
 def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The typed tree of `params.yaml`: reading, checking, showing."""
 
+from generalist.config.condition import ConditionOptions as ConditionOptions
 from generalist.config.quantity import Quantity as Quantity
 from generalist.config.quantity import Schedule as Schedule
 from generalist.config.reading import canonical as canonical

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from generalist.config.condition import Condition, ConditionOptions
 from generalist.config.quantity import Quantity, Schedule
 from generalist.config.section import Plugin, Section, is_part, nearest, part_names, plugin
 
@@ -103,6 +104,11 @@ class SelectionAttackOptions(AttackOptions):
         return self
 
 
+def _unused(value: object) -> bool:
+    """Keep an option of conditional networks out of the keys and files of all others."""
+    return not value
+
+
 class DataOptions(Plugin):
     """Where the images come from and how they are split; each source adds its own options."""
 
@@ -143,6 +149,11 @@ class ModelOptions(Plugin):
             description="what the raw outputs mean: {name: plain}, one logit for each class, or {name: dummy}",
         )
     )
+    condition: ConditionOptions | None = Field(
+        None,
+        exclude_if=_unused,
+        description="a number per image that the network depends on, as objectives that draw one need; null for none",
+    )
 
     @model_serializer(mode="wrap")
     def _without_a_plain_head(self, written: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
@@ -158,7 +169,7 @@ class ObjectiveOptions(Plugin):
 
     Attributes:
         needs: what of the expert's options it can't do without: "averaging", "teacher", "start_from"; "two_views",
-            augmentations, of which it gets two; or "peers", the other experts.
+            augmentations, of which it gets two; "peers", the other experts; or "condition", that of the model.
         has_label_loss: whether its loss leads towards labels by `Learner.label_loss`.
     """
 
@@ -354,6 +365,17 @@ class EvaluationOptions(Section):
     )
     images: Many | Literal["all"] = Field(
         "all", description="n images of the test split, chosen by `seed` with the shares of all classes, or all"
+    )
+    conditions: tuple[Condition, ...] = Field(
+        (),
+        exclude_if=_unused,
+        description="values of lambda at which a conditional model is measured; the first is the headline, at which"
+        " rounds are chosen",
+    )
+    transfers: bool = Field(
+        default=False,
+        exclude_if=_unused,
+        description="attack a conditional model at each of its conditions through those at the others, too",
     )
     seed: int = Field(
         0, ge=0, lt=2**63, description="seed of the attacks; apart from the training's, so that trainings compare"

@@ -62,6 +62,7 @@ class Config(Section):
             raise ValueError(f"deploy is '{self.deploy}', but this configuration has only: {', '.join(learners)}")
         _check_sequence(self)
         _check_peers(self)
+        _check_conditions(self)
         if "global" in names:
             raise ValueError("experts: 'global' is the name of the mixture; name the expert otherwise")
         return self
@@ -138,6 +139,7 @@ def _check_sequence(config: Config) -> None:
         given = {key for key in ("averaging", "teacher", "start_from") if getattr(expert, key) not in (None, False)}
         given |= {"peers"} if any(one.objective.seen_by_peers for one in _others(config, name)) else set()
         given |= {"two_views"} if expert.augment else set()
+        given |= {"condition"}  # which is the model's
         needs, objective = expert.objective.needs, expert.objective.name
         for key in sorted((needs - given) | ({"teacher"} & (given - needs))):
             where = f"experts.{name}.{_GIVEN_BY.get(key, key)}"
@@ -152,6 +154,36 @@ def _check_sequence(config: Config) -> None:
 
 def _others(config: Config, name: str) -> list[ExpertOptions]:
     return [expert for other, expert in config.experts.items() if other != name]
+
+
+def _check_conditions(config: Config) -> None:
+    """Check that a conditional model is trained by objectives that draw conditions, and measured at some."""
+    conditional, options = config.model.condition is not None, config.evaluation
+    for name, expert in config.experts.items():
+        objective = expert.objective.name
+        if "condition" in expert.objective.needs and not conditional:
+            raise ValueError(
+                f"model.condition is needed by the objective {objective} of experts.{name}: give it, such as"
+                " {encoding: random}"
+            )
+        if conditional and "condition" not in expert.objective.needs:
+            raise ValueError(
+                f"model.condition is without effect on the objective {objective} of experts.{name}: set it to null, or"
+                " choose an objective that draws conditions, such as oat"
+            )
+    if conditional and not options.conditions:
+        raise ValueError(
+            "evaluation.conditions is missing: give the values of lambda at which the model is measured, such as [1,"
+            " 0]; the first is the headline"
+        )
+    if len(set(options.conditions)) < len(options.conditions):
+        raise ValueError("evaluation.conditions names a value twice: leave one of them out")
+    for key in ("conditions", "transfers"):
+        if getattr(options, key) and not conditional:
+            raise ValueError(
+                f"evaluation.{key} is without effect on a model that takes no condition: leave it out, or give"
+                " model.condition"
+            )
 
 
 def _check_peers(config: Config) -> None:

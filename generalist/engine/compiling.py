@@ -86,7 +86,7 @@ class CompiledForward:
         model = self._model()
         assert model is not None  # it is being called
         usual = torch.is_grad_enabled() and images.requires_grad and len(images) % self._batch_size == 0
-        if usual and not more and not self._failed:
+        if usual and not more and not self._failed:  # with conditions, attacks are of a part of the batch
             # Compiling in one thread sets a flag of the whole process, which makes compiled code fail in another.
             with ALONE, contextlib.suppress(_RefusedError):
                 return self._taken(model, images)

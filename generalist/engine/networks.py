@@ -11,7 +11,7 @@ from generalist.config import EngineOptions, ModelOptions
 from generalist.engine.cuda_graphs import Computation, GraphCache, cuda_graph
 from generalist.models import Classifier, build, initialise
 from generalist.randomness import generator
-from generalist.tensors import Images, ImageShape, Weights
+from generalist.tensors import Images, ImageShape, PerImage, Weights
 
 WIDE = 64
 """Channels from which on convolutions are computed in channels_last, and on GPUs compiled; narrower ones lose by it."""
@@ -43,9 +43,11 @@ class FrozenNetwork(nn.Module):
         network: the copy.
         graphs: repeats whole attacks on this network, where that is possible.
         viewed: as what function of images; see `view`.
+        condition: of each image; see `at`.
     """
 
     viewed = "raw"
+    condition: PerImage | None = None
 
     def __init__(self, model: Classifier, options: EngineOptions, weights: Weights | None = None) -> None:
         """Share the model's own weights, or others of the same form and on the same device."""
@@ -66,15 +68,21 @@ class FrozenNetwork(nn.Module):
         other.viewed = name
         return other
 
+    def at(self, condition: PerImage) -> Self:
+        """Return the same network at conditions, for batches of so many images."""
+        other = copy.copy(self)
+        other.condition = condition
+        return other
+
     def forward(self, images: Images) -> Tensor:
-        network = self.network
+        network, given = self.network, () if self.condition is None else (self.condition,)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._bfloat16):
             if self.viewed == "raw":
-                output: Tensor = network(images)
+                output: Tensor = network(images, *given)
             elif self.viewed == "features":
-                output = network.features(images)
+                output = network.features(images, *given)
             else:
-                output = network.views()[self.viewed](images)
+                output = network.views()[self.viewed](images, *given)
         return output.float()
 
 
@@ -88,7 +96,18 @@ def repeated(
     """Return the result of `work(*inputs)`: by a CUDA graph where an attacked network has them, see `GraphCache`."""
     if not isinstance(network, FrozenNetwork) or network.graphs is None:
         return work(*inputs)
-    return network.graphs((network.viewed, key), work, inputs, agrees)
+    condition = network.condition
+    if condition is None:
+        return network.graphs((network.viewed, key), work, inputs, agrees)
+
+    def conditioned(condition: Tensor, *inputs: Tensor) -> Tensor:
+        network.condition = condition  # a graph reads it at an address of its own
+        return work(*inputs)
+
+    try:
+        return network.graphs((network.viewed, key), conditioned, (condition, *inputs), agrees)
+    finally:
+        network.condition = condition
 
 
 def _frozen(model: Classifier, weights: Weights) -> Classifier:

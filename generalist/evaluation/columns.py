@@ -42,11 +42,11 @@ def columns(options: EvaluationOptions, model: Classifier) -> list[Column]:
 
     Cascades on the decision go through its other views as well, so these have columns for PGD alone.
     """
-    named, head = attacks(options), model.head
+    named = attacks(options)
     return [
         Column(threat, attack, view, adaptive)
         for threat in options.threats
-        for adaptive, views in ((True, head.views()), (False, head.nonadaptive()))
+        for adaptive, views in ((True, model.views()), (False, model.nonadaptive()))
         for view in views
         for attack in (named if view == DECISION or not adaptive else _ON_EVERY_VIEW)
     ]

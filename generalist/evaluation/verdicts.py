@@ -42,6 +42,7 @@ def evaluate(
     name: str,
     epoch: int,
     digest: str,
+    condition: float | None = None,
     states: Path | None = None,
     watch: Watch | None = None,
 ) -> Verdicts:
@@ -55,11 +56,20 @@ def evaluate(
         name: an expert's name, or `global`.
         epoch: epochs done by these weights.
         digest: SHA-256 (hex) of the weights.
+        condition: lambda at which a conditional network is this model.
         states: a folder for the states of the cascades, so that a killed evaluation goes on.
         watch: told the threat, and how far each attack is.
     """
     shard = attack_shard(model, split, range(len(split)), options=options, states=states, watch=watch)
-    return combine_shards([shard], options=options, class_names=class_names, name=name, epoch=epoch, digest=digest)
+    return combine_shards(
+        [shard],
+        options=options,
+        class_names=class_names,
+        name=name,
+        epoch=epoch,
+        digest=digest,
+        condition=condition,
+    )
 
 
 def combine_shards(
@@ -70,6 +80,7 @@ def combine_shards(
     name: str,
     epoch: int,
     digest: str,
+    condition: float | None = None,
 ) -> Verdicts:
     """Return the evaluation that all shards of a split come to; the arguments are those of `evaluate`."""
     whole = concatenate(shards)
@@ -94,6 +105,7 @@ def combine_shards(
         union=accuracy(_all(worst.values())) if len(worst) > 1 else None,
         per_class=_per_class(labels, class_names, natural, _all(headline)),
         digest=digest,
+        condition=condition,
     )
     named = {key if key == "label" else f"{name}/{key}": array for key, array in arrays.items()}
     return Verdicts(evaluation, named, whole.adversarial)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from generalist.atomic_files import check_file, write_atomically
 from generalist.errors import BadInput
 from generalist.export.integrity import with_digests
+from generalist.export.interface import LAMBDA
 from generalist.models import Classifier
 
 OLDEST_OPSET = 18  # the exporter writes 18 and converts; to 17 there is no conversion of Pad and ReduceMean
@@ -22,6 +23,7 @@ OLDEST_OPSET = 18  # the exporter writes 18 and converts; to 17 there is no conv
 class Deployed(nn.Module):
     """The rule that is deployed, in eval mode: images [batch, channels, height, width] to logits [batch, classes].
 
+    That of a conditional network takes lambda [batch], too.
     It works on a copy: the classifier's mode and weights stay as they are.
     """
 
@@ -30,15 +32,16 @@ class Deployed(nn.Module):
         self.model = copy.deepcopy(model)
         self.eval().requires_grad_(False)
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.model.decision(self.model(images))
+    def forward(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
+        return self.model.decision(self.model(images) if condition is None else self.model(images, condition))
 
 
 def export(model: Classifier, path: Path, *, metadata: Mapping[str, str], opset: int) -> str:
     """Write the deployed rule of `model` as one ONNX file and return the file's SHA-256 (hex).
 
     Input `images` float32 [batch, channels, height, width] in [0, 1], output `logits` float32 [batch, classes];
-    the number of images is free. Equal weights and metadata give equal bytes, wherever they are exported.
+    the number of images is free. A conditional model has an input `lambda` float32 [batch] in [0, 1], too. Equal
+    weights and metadata give equal bytes, wherever they are exported.
 
     Args:
         model: on any device and in any mode; it is left as it was.
@@ -62,17 +65,21 @@ def _traced(model: Classifier, opset: int) -> onnx.ModelProto:
     rule = Deployed(model).to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # stubs lack it
     shape = model.shape
     example = torch.zeros(2, shape.channels, shape.height, shape.width)
+    conditional = model.encoding is not None
+    shapes = {"images": {0: torch.export.Dim("batch")}}
+    if conditional:
+        shapes["condition"] = {0: torch.export.Dim.DYNAMIC}  # which is found to be the same
     with warnings.catch_warnings():
         # torch's own use of a name that it has deprecated; nothing of ours, and nothing to be done about it.
         warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
         program = torch.onnx.export(
             rule,
-            (example,),
+            (example, torch.tensor([0.0, 1.0])) if conditional else (example,),
             dynamo=True,
             opset_version=opset,
-            input_names=["images"],
+            input_names=["images", LAMBDA] if conditional else ["images"],
             output_names=["logits"],
-            dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+            dynamic_shapes=shapes,
             external_data=False,
             verbose=False,
         )

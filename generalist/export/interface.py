@@ -1,12 +1,14 @@
 """Sessions of ONNX Runtime, and what their models take and give. No torch here."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 
 from generalist.errors import BadInput
@@ -31,6 +33,8 @@ _FLOATS: dict[str, type[np.floating[Any]]] = {
     "tensor(float16)": np.float16,
 }
 _LARGEST = 2**28  # numbers in one batch: 1 GiB of float32
+LAMBDA = "lambda"
+"""The second input of a conditional model of ours: a condition in [0, 1] for each image."""
 _EXPECTED = "images float32 ['batch', channels, height, width] and logits float32 ['batch', classes]"
 
 
@@ -44,6 +48,7 @@ class Interface:
         classes: number of logits; None where the file doesn't tell.
         batch: the one number of images that it takes, None for any.
         dtype: of its images.
+        conditional: whether it takes lambda, too.
     """
 
     names: tuple[str, str]
@@ -53,6 +58,12 @@ class Interface:
     classes: int | None
     batch: int | None = None
     dtype: type[np.floating[Any]] = np.float32
+    conditional: bool = False
+
+    def feed(self, images: NDArray[Any], condition: float | None) -> dict[str, NDArray[Any]]:
+        """Return what a session is given for a batch, all of it at one condition."""
+        given = {self.names[0]: images.astype(self.dtype, copy=False)}
+        return given | ({LAMBDA: np.full(len(images), condition, dtype=np.float32)} if self.conditional else {})
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -98,16 +109,16 @@ def of_ours(made: Any, path: Path) -> Interface:
     Raises:
         BadInput: it has another one.
     """
-    inputs, outputs = made.get_inputs(), made.get_outputs()
+    (inputs, conditional), outputs = _inputs(made), made.get_outputs()
     if len(inputs) == len(outputs) == 1 and (inputs[0].name, outputs[0].name) == ("images", "logits"):
         sizes = [*inputs[0].shape[1:], *outputs[0].shape[1:]]
         free = not isinstance(inputs[0].shape[0], int)
         floats = inputs[0].type == outputs[0].type == "tensor(float)"
         if free and floats and len(sizes) == 4 and all(isinstance(size, int) for size in sizes):
-            return Interface(("images", "logits"), *sizes)
-    raise BadInput(
-        f"{path} is no image classifier of ours: it has {_described((*inputs, *outputs))}, expected {_EXPECTED}"
-    )
+            channels, height, width, classes = sizes
+            return Interface(("images", "logits"), channels, height, width, classes, conditional=conditional)
+    described = _described((*made.get_inputs(), *outputs))
+    raise BadInput(f"{path} is no image classifier of ours: it has {described}, expected {_EXPECTED}")
 
 
 def of_others(made: Any, path: Path, shape: tuple[int, int, int] | None) -> Interface:
@@ -121,8 +132,8 @@ def of_others(made: Any, path: Path, shape: tuple[int, int, int] | None) -> Inte
     Raises:
         BadInput: it does not take one tensor of images and give one of logits, or a size is 0 or huge.
     """
-    inputs, outputs = made.get_inputs(), made.get_outputs()
-    described = _described((*inputs, *outputs))
+    (inputs, conditional), outputs = _inputs(made), made.get_outputs()
+    described = _described((*made.get_inputs(), *outputs))
     if len(inputs) != 1 or len(outputs) != 1 or {inputs[0].type, outputs[0].type} - _FLOATS.keys():
         raise BadInput(
             f"{path} is no image classifier: it has {described}, expected one input and one output, {_EXPECTED}"
@@ -140,7 +151,34 @@ def of_others(made: Any, path: Path, shape: tuple[int, int, int] | None) -> Inte
         raise BadInput(f"{path} leaves the size of its images open, {described}: export it for one size")
     channels, height, width = (int(size) for size in filled if size is not None)
     names = inputs[0].name, outputs[0].name
-    return Interface(names, channels, height, width, classes, batch, _FLOATS[inputs[0].type])
+    return Interface(names, channels, height, width, classes, batch, _FLOATS[inputs[0].type], conditional)
+
+
+def _inputs(made: Any) -> tuple[list[Any], bool]:
+    """Return a model's inputs without lambda, and whether it takes that: float32 ['batch']."""
+    inputs = list(made.get_inputs())
+    conditions = [one for one in inputs if one.name == LAMBDA and len(one.shape) == 1 and one.type == "tensor(float)"]
+    if len(inputs) == 2 and len(conditions) == 1:
+        return [one for one in inputs if one.name != LAMBDA], True
+    return inputs, False
+
+
+def checked_condition(path: Path, conditional: bool, condition: float | None, usual: str | None = None) -> float | None:
+    """Return the condition at which a model is asked: what is wanted, or what its metadata says.
+
+    Raises:
+        BadInput: it is outside [0, 1], or missing, or the model takes none.
+    """
+    if condition is not None and not conditional:
+        raise BadInput(f"{path} takes no lambda, as its network is not conditional: leave --lambda out")
+    if condition is None and conditional:
+        with suppress(TypeError, ValueError):
+            condition = float(usual)  # type: ignore[arg-type]  # None is a TypeError
+        if condition is None:
+            raise BadInput(f"{path} takes lambda in [0, 1], 0 for natural and 1 for robust accuracy: give --lambda")
+    if condition is not None and not 0 <= condition <= 1:
+        raise BadInput(f"lambda is {condition:g}, but it must lie in [0, 1]: 0 for natural, 1 for robust accuracy")
+    return condition
 
 
 def _described(parts: Sequence[Any]) -> str:

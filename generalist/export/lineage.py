@@ -26,6 +26,8 @@ class Lineage(Record):
         params_digest: of the configuration.
         weights_digest: of the weights in training precision.
         evaluation_digest: of all that was measured, see `evaluation_digest`.
+        condition: lambda at which the accuracies are, and at which it predicts by default; None for a model that takes
+            none.
         git_commit: of the code; None outside a repository.
         dirty: whether the code differed from that commit; None outside a repository.
     """
@@ -41,6 +43,7 @@ class Lineage(Record):
     params_digest: str
     weights_digest: str
     evaluation_digest: str
+    condition: float | None = None
     git_commit: str | None = None
     dirty: bool | None = None
 
@@ -70,6 +73,7 @@ class Lineage(Record):
             params_digest=params_digest,
             weights_digest=learner.digest,
             evaluation_digest=evaluation_digest(evaluation),
+            condition=learner.condition,
             git_commit=git_commit,
             dirty=dirty,
         )
@@ -101,7 +105,7 @@ def evaluation_digest(evaluation: Evaluation) -> str:
     return digest(evaluation.model_dump(mode="json", exclude={"seconds"}))
 
 
-_STRUCTURED = {"class_names", "natural", "threats", "union", "dirty"}
+_STRUCTURED = {"class_names", "natural", "threats", "union", "condition", "dirty"}
 
 
 def _value(key: str, text: str) -> Any:

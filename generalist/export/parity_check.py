@@ -1,6 +1,6 @@
 """Does the exported file say what the classifier says?"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ class Parity(Record):
     """torch and ONNX Runtime compared on the same images.
 
     Attributes:
-        n: images compared, clean and adversarial.
+        n: images compared, clean and adversarial; of a conditional model, once for each condition.
         max_difference: largest absolute difference of a logit.
         largest_logit: largest absolute logit, by torch.
         disagreements: images with different predictions, or with a logit that is not finite.
@@ -49,6 +49,7 @@ def check_parity(
     images: NDArray[np.uint8],
     adversarial: Float32 | Images,
     *,
+    conditions: Sequence[float] = (),
     tolerance: float,
     threads: int = 1,
     on: Where = "cpu",
@@ -60,6 +61,7 @@ def check_parity(
         path: the ONNX file.
         images: uint8 [n, channels, height, width].
         adversarial: float32 [m, channels, height, width] in [0, 1], array or tensor on the CPU; m need not be n.
+        conditions: values of lambda at which a conditional model is compared, each with all images.
         tolerance: see `Parity`.
         threads: of ONNX Runtime.
         on: where ONNX Runtime computes.
@@ -71,8 +73,10 @@ def check_parity(
     """
     if not len(images) + len(adversarial):
         raise ValueError("parity needs at least one image")
-    runtime, rule = Runtime(path, threads=threads, on=on), Deployed(model)
-    pairs = [(_by_torch(rule, tile), runtime(tile.numpy())) for tile in _tiles(images, adversarial)]
+    rule, pairs = Deployed(model), []
+    for condition in conditions or (None,):
+        runtime = Runtime(path, threads=threads, on=on, condition=condition)
+        pairs += [(_by_torch(rule, tile, condition), runtime(tile.numpy())) for tile in _tiles(images, adversarial)]
     expected, actual = (np.concatenate(side) for side in zip(*pairs, strict=True))
     finite = np.isfinite(expected).all(axis=1) & np.isfinite(actual).all(axis=1)
     agree = finite & (expected.argmax(axis=1) == actual.argmax(axis=1))
@@ -94,8 +98,9 @@ def _tiles(images: NDArray[np.uint8], adversarial: Float32 | Images) -> Iterator
         yield torch.tensor(np.asarray(adversarial[start : start + TILE]))
 
 
-def _by_torch(rule: Deployed, images: Images) -> Float32:
+def _by_torch(rule: Deployed, images: Images, condition: float | None) -> Float32:
     on = rule.model.mean.device
+    given = () if condition is None else (torch.full((len(images),), condition, device=on),)
     with torch.no_grad(), engine.arithmetic(on):
-        logits: Float32 = rule(images.to(on)).cpu().numpy()
+        logits: Float32 = rule(images.to(on), *given).cpu().numpy()
     return logits

@@ -48,14 +48,14 @@ class Predictor:
         provider: the execution provider that computes, by ONNX Runtime's name.
     """
 
-    def __init__(self, path: Path, *, threads: int = 1, on: Where = "cpu") -> None:
-        """Check the file's seals and load it.
+    def __init__(self, path: Path, *, threads: int = 1, on: Where = "cpu", condition: float | None = None) -> None:
+        """Check the file's seals and load it; `condition` is lambda, by default what its metadata says.
 
         Raises:
             BadInput: the file is missing or changed, or is not a model of images to the logits of named classes; or
-                ONNX Runtime has no such device here.
+                ONNX Runtime has no such device here; or it takes no such condition.
         """
-        self._runtime = Runtime(path, threads=threads, on=on)
+        self._runtime = Runtime(path, threads=threads, on=on, condition=condition)
         self.provider = self._runtime.provider
         self.class_names = _class_names(self._runtime)
 

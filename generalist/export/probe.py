@@ -94,7 +94,7 @@ def _main(asked: dict[str, Any], content: bytes) -> dict[str, Any]:
         count = interface.batch or _FEW
         images = np.random.default_rng(0).random((count, *interface.shape), dtype=np.float32)
         before = time.monotonic()
-        (logits,) = made.run([interface.names[1]], {interface.names[0]: images.astype(interface.dtype)})
+        (logits,) = made.run([interface.names[1]], interface.feed(images, 1.0))
         seconds = (time.monotonic() - before) / count
     except BadInput as error:
         return {"refused": str(error)}

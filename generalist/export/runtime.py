@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from generalist.errors import BadInput
 from generalist.export.integrity import first_line, from_anywhere, intact
-from generalist.export.interface import REFUSALS, of_others, of_ours, session
+from generalist.export.interface import REFUSALS, checked_condition, of_others, of_ours, session
 from generalist.export.interface import Where as Where
 from generalist.export.probe import probe_model
 
@@ -32,6 +32,7 @@ class Runtime:
         provider: the execution provider that computes, by ONNX Runtime's name.
         channels, height, width: of one image.
         classes: number of logits.
+        condition: lambda of all images; None for a model that takes none.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Runtime:
         on: Where = "cpu",
         shape: tuple[int, int, int] | None = None,
         limit: float = LIMIT,
+        condition: float | None = None,
     ) -> None:
         """Check the file's seals and load it.
 
@@ -55,10 +57,11 @@ class Runtime:
             on: the device; a GPU is taken only where it is asked for.
             shape: [channels, height, width], for those of these sizes that a foreign file leaves open.
             limit: seconds for the first images of a foreign file.
+            condition: lambda of all images, for a model that takes one; by default that of its metadata.
 
         Raises:
             BadInput: the file is missing or changed, or is not a model of images to logits; or ONNX Runtime has no
-                such device here; or a foreign file does not answer in time.
+                such device here; or a foreign file does not answer in time; or it takes no such condition.
         """
         self.path = path
         self._limit = self._patience = 0.0  # none
@@ -76,6 +79,7 @@ class Runtime:
             assert self._interface.classes is not None
             self.classes = self._interface.classes
         self.metadata, self.digest = parts.metadata, parts.digest
+        self.condition = checked_condition(path, self._interface.conditional, condition, self.metadata.get("condition"))
         self.provider = str(self._session.get_providers()[0])
         self.channels, self.height, self.width = self._interface.shape
 
@@ -104,9 +108,9 @@ class Runtime:
         return logits
 
     def _answer(self, tile: Float32) -> Float32:
-        names = self._interface.names
+        names, feed = self._interface.names, self._interface.feed(tile, self.condition)
         if not self._limit:
-            answer: Float32 = self._session.run([names[1]], {names[0]: tile})[0]
+            answer: Float32 = self._session.run([names[1]], feed)[0]
             return answer
         seconds = max(self._limit, self._patience * len(tile))
         options = onnxruntime.RunOptions()
@@ -115,7 +119,7 @@ class Runtime:
         end.daemon = True
         end.start()
         try:
-            (answer,) = self._session.run([names[1]], {names[0]: tile.astype(self._interface.dtype)}, options)
+            (answer,) = self._session.run([names[1]], feed, options)
         except REFUSALS as error:
             why = f"no answer in {seconds:.0f} s" if options.terminate else first_line(error)
             raise BadInput(f"{self.path} fails on {len(tile)} images ({why}): export it again") from None

@@ -1,5 +1,27 @@
 """Networks in their CIFAR form; each file here is one architecture, found by its name."""
 
-from generalist.models.contract import DECISION, Architecture, Classifier, Head, LossView, Role, build, initialise
+from generalist.models.contract import (
+    DECISION,
+    Architecture,
+    Classifier,
+    Encoded,
+    Encoding,
+    Head,
+    LossView,
+    Role,
+    build,
+    initialise,
+)
 
-__all__ = ["DECISION", "Architecture", "Classifier", "Head", "LossView", "Role", "build", "initialise"]
+__all__ = [
+    "DECISION",
+    "Architecture",
+    "Classifier",
+    "Encoded",
+    "Encoding",
+    "Head",
+    "LossView",
+    "Role",
+    "build",
+    "initialise",
+]

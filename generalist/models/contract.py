@@ -7,14 +7,14 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from generalist.config import ModelOptions
 from generalist.errors import BadInput
-from generalist.tensors import Features, Images, ImageShape, Labels, Logits
+from generalist.tensors import Features, Images, ImageShape, Labels, Logits, Mask, PerImage
 
 Role = Literal["natural", "adversarial"]
 
@@ -79,37 +79,83 @@ class Head:
         return labels
 
 
+class Encoded(NamedTuple):
+    """The conditions of a batch, as layers get them.
+
+    Attributes:
+        codes: float [batch, numbers of a code].
+        natural: whether lambda is 0.
+        rows: in training, int64 places in the batch of those images, and of the others.
+    """
+
+    codes: Tensor
+    natural: Mask
+    rows: tuple[Tensor, Tensor] | None = None
+
+
+class Encoding(nn.Module):
+    """What layers get of a condition: the first part of a conditional network.
+
+    Attributes:
+        choices: values of lambda to train at, in rising order from 0.
+        size: numbers of a code.
+    """
+
+    choices: tuple[float, ...]
+    size: int
+
+    @abstractmethod
+    def forward(self, condition: PerImage) -> Encoded:
+        """Encode each image's lambda."""
+
+    @abstractmethod
+    def initialise(self, generator: torch.Generator) -> None:
+        """Fill its buffers; `generator` is the only source of randomness."""
+
+
 class Classifier(nn.Module):
     """A network from images in [0, 1] to raw outputs, with normalisation inside, and the head that interprets them.
+
+    A conditional one, which has an encoding, gets a condition beside the images: lambda in [0, 1] of each.
 
     Attributes:
         shape: of images, with the number of classes.
         head: what the raw outputs mean; it says how many the network must have.
+        encoding: of conditions; None where the network takes none.
     """
 
     mean: Tensor
     std: Tensor
     linear: nn.Linear
 
-    def __init__(self, shape: ImageShape, head: Head | None = None) -> None:
+    def __init__(self, shape: ImageShape, head: Head | None = None, encoding: Encoding | None = None) -> None:
         super().__init__()
-        self.shape, self.head = shape, head or Head(shape.classes)
+        self.shape, self.head, self.encoding = shape, head or Head(shape.classes), encoding
         # Constants, not state: averaging them would only round them. They name their device, see `build`.
         mean, std = torch.tensor(shape.mean, device="cpu"), torch.tensor(shape.std, device="cpu")
         self.register_buffer("mean", mean.view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", std.view(1, -1, 1, 1), persistent=False)
 
-    def forward(self, images: Images) -> Tensor:
+    def forward(self, images: Images, condition: PerImage | None = None) -> Tensor:
         """Return raw outputs [batch, outputs] for images [batch, channels, height, width] in [0, 1]."""
-        return self.raw_outputs(self.features(images))
+        return self.raw_outputs(self.features(images, condition))
 
-    def features(self, images: Images) -> Features:
-        """Return penultimate features for images in [0, 1]: what the last linear layer gets."""
-        return self.embed((images - self.mean) / self.std)
+    def features(self, images: Images, condition: PerImage | None = None) -> Features:
+        """Return penultimate features for images in [0, 1]: what the last linear layer gets.
+
+        Raises:
+            TypeError: there is no condition, and the network takes one, or the other way round.
+        """
+        if (condition is None) != (self.encoding is None):
+            raise TypeError("a network takes a condition if it has an encoding, and only then")
+        normalised = (images - self.mean) / self.std
+        if self.encoding is None or condition is None:
+            return self.embed(normalised)
+        return self.embed(normalised, self.encoding(condition))
 
     @abstractmethod
-    def embed(self, normalised: Images) -> Features:
-        """Return penultimate features for normalised images."""
+    def embed(self, normalised: Images, given: Encoded | None = None) -> Features:
+        """Return penultimate features for normalised images; `given` are their conditions, where there are any."""
 
     def raw_outputs(self, features: Features) -> Tensor:
         """Return raw outputs for penultimate features, which the last layer, `linear`, makes of them."""
@@ -124,20 +170,20 @@ class Classifier(nn.Module):
         """Return what the raw outputs are trained towards, see `Head.targets`."""
         return self.head.targets(labels, role)
 
-    def views(self) -> dict[str, Callable[[Images], Tensor]]:
-        """Return the views of the head as functions of images."""
+    def views(self) -> dict[str, Callable[..., Tensor]]:
+        """Return the views of the head as functions of images, and of their conditions."""
         return {name: self._seen(view) for name, view in self.head.views().items()}
 
-    def nonadaptive(self) -> dict[str, Callable[[Images], Tensor]]:
+    def nonadaptive(self) -> dict[str, Callable[..., Tensor]]:
         """Return what the head says of attacks that don't know it, as functions of images."""
         return {name: self._seen(view) for name, view in self.head.nonadaptive().items()}
 
-    def _seen(self, view: Callable[[Tensor], Tensor]) -> Callable[[Images], Tensor]:
+    def _seen(self, view: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
         through = partial(self._viewed, view)
         return replace(view, function=through) if isinstance(view, LossView) else through
 
-    def _viewed(self, view: Callable[[Tensor], Tensor], images: Images) -> Tensor:
-        return view(self(images))
+    def _viewed(self, view: Callable[[Tensor], Tensor], images: Images, condition: PerImage | None = None) -> Tensor:
+        return view(self(images) if condition is None else self(images, condition))
 
 
 class Architecture(ModelOptions):
@@ -164,12 +210,15 @@ def build(options: ModelOptions, shape: ImageShape) -> Classifier:
     it: constructors draw initial weights from torch's global generator, so they run where nothing is drawn.
 
     Raises:
-        BadInput: the architecture can't take images of this shape, or is larger than this machine's memory.
+        BadInput: the architecture can't take images of this shape, or the condition that it is given, or is larger than
+            this machine's memory.
     """
     if not isinstance(options, Architecture):
         raise TypeError(f"{type(options).__name__} is not an architecture")
     with _BUILDING, torch.device("meta"):
         model = options.build(shape)
+    if options.condition is not None and model.encoding is None:
+        raise BadInput(f"model.condition is given, but the network {options.name} takes no condition: set it to null")
     _check_memory(model, options.name)
     constants = {name: buffer for name, buffer in model.named_buffers() if not buffer.is_meta}
     model.to_empty(device="cpu")
@@ -208,7 +257,7 @@ def initialise(model: nn.Module, generator: torch.Generator) -> None:
     """
     for key in model.state_dict():
         owner = model.get_submodule(key.rpartition(".")[0])
-        if type(owner) not in {nn.Conv2d, nn.Linear, nn.BatchNorm2d}:
+        if type(owner) not in {nn.Conv2d, nn.Linear, nn.BatchNorm2d} and not isinstance(owner, Encoding):
             raise TypeError(f"no initialisation is known for {key}, which belongs to a {type(owner).__name__}")
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -218,3 +267,5 @@ def initialise(model: nn.Module, generator: torch.Generator) -> None:
                 nn.init.uniform_(module.bias, -bound, bound, generator=generator)
         elif isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()
+        elif isinstance(module, Encoding):
+            module.initialise(generator)

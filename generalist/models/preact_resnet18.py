@@ -6,6 +6,7 @@ from pydantic import Field
 
 from generalist.config.sections import Count
 from generalist.models.contract import Architecture, Classifier
+from generalist.models.layers.conditioning import encoding_of
 from generalist.models.layers.residual import PreActivationResNet, check_size
 from generalist.tensors import ImageShape
 
@@ -24,5 +25,10 @@ class PreActResNet18(Architecture):
         check_size(self.name, shape, halvings=3)
         width = self.width
         return PreActivationResNet(
-            shape, self.head(shape.classes), stem=width, widths=(width, 2 * width, 4 * width, 8 * width), blocks=2
+            shape,
+            self.head(shape.classes),
+            encoding_of(self.condition),
+            stem=width,
+            widths=(width, 2 * width, 4 * width, 8 * width),
+            blocks=2,
         )

@@ -7,7 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from generalist.config.sections import Count
-from generalist.models.contract import Architecture, Classifier, Head
+from generalist.models.contract import Architecture, Classifier, Encoded, Encoding, Head
+from generalist.models.layers.conditioning import Norms, encoding_of, through
 from generalist.models.layers.residual import BasicBlock, check_size, convolution, stages
 from generalist.tensors import Features, Images, ImageShape
 
@@ -23,17 +24,20 @@ class ResNet18(Architecture):
 
     def build(self, shape: ImageShape) -> Classifier:
         check_size(self.name, shape, halvings=3)
-        return _Network(shape, self.head(shape.classes), self.width)
+        return _Network(shape, self.head(shape.classes), encoding_of(self.condition), self.width)
 
 
 class _Network(Classifier):
-    def __init__(self, shape: ImageShape, head: Head, width: int) -> None:
-        super().__init__(shape, head)
+    def __init__(self, shape: ImageShape, head: Head, encoding: Encoding | None, width: int) -> None:
+        super().__init__(shape, head, encoding)
+        norms = Norms(encoding)
         self.stem = convolution(shape.channels, width, size=3)
-        self.bn = nn.BatchNorm2d(width)
-        self.blocks = stages(BasicBlock, width, widths=(width, 2 * width, 4 * width, 8 * width), blocks=2)
+        self.bn = norms(width)
+        widths = (width, 2 * width, 4 * width, 8 * width)
+        self.blocks = stages(BasicBlock, width, widths=widths, blocks=2, norms=norms)
         self.linear = nn.Linear(8 * width, self.head.outputs)
 
-    def embed(self, normalised: Images) -> Features:
-        hidden: Features = self.blocks(F.relu(self.bn(self.stem(normalised)))).mean(dim=(2, 3))
-        return hidden
+    def embed(self, normalised: Images, given: Encoded | None = None) -> Features:
+        hidden = F.relu(through(self.bn, self.stem(normalised), given))
+        features: Features = self.blocks(hidden, given).mean(dim=(2, 3))
+        return features

@@ -6,6 +6,7 @@ from pydantic import Field, field_validator
 
 from generalist.config.sections import Count
 from generalist.models.contract import Architecture, Classifier
+from generalist.models.layers.conditioning import encoding_of
 from generalist.models.layers.residual import PreActivationResNet, check_size
 from generalist.tensors import ImageShape
 
@@ -33,5 +34,10 @@ class WideResNet(Architecture):
         first = self.width * self.widen
         blocks = (self.depth - 4) // 6
         return PreActivationResNet(
-            shape, self.head(shape.classes), stem=self.width, widths=(first, 2 * first, 4 * first), blocks=blocks
+            shape,
+            self.head(shape.classes),
+            encoding_of(self.condition),
+            stem=self.width,
+            widths=(first, 2 * first, 4 * first),
+            blocks=blocks,
         )

@@ -132,6 +132,14 @@ class Objective(ObjectiveOptions):
         """
         return {}
 
+    def conditions(self, context: Context, learner: Learner, batch: Batch) -> PerImage | None:
+        """Return lambda of each image, which the batch then has as its `condition`: drawn first in a step.
+
+        The inner and the outer problem are at the same condition. None for networks that take none; those that take one
+        are trained by objectives that need a "condition".
+        """
+        return None
+
     def attacked(self, context: Context, learner: Learner, batch: Batch) -> AttackedImages:
         """Return what an attack on the present weights makes of the batch: the inner maximisation, once a step.
 

@@ -1,12 +1,13 @@
 """One self-contained HTML page from records: the same records give the same bytes."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from generalist.config import Config, to_yaml
-from generalist.records import Evaluation, History, Measured
+from generalist.records import Evaluation, History, Measured, base_name
 from generalist.report.curves import by_expert, curves, legend, measured
 from generalist.report.gallery import Gallery, cards
 from generalist.report.styles import (
@@ -48,7 +49,9 @@ def build(
         commands: command lines by what they do, for readers who want to reproduce this.
         lineage: digests, versions and commit by name, to trace what this came from.
     """
-    look = learner_styles([*config.experts, *evaluation.learners])
+    look = learner_styles([*config.experts, *map(base_name, evaluation.learners)])
+    for name, learner in evaluation.learners.items():  # at several conditions it looks the same
+        look[name] = replace(look[base_name(name)], label=learner.title)
     attack = attack_in_words(config.evaluation.selection_attack, config.evaluation.headline_threats)
     threats: list[int | None] = [*range(len(evaluation.protocol.threats))]
     if evaluation.headline.union is not None:

@@ -11,7 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
-from generalist.records import Accuracy, Evaluation, History, Measured, RoundRecord
+from generalist.records import (
+    Accuracy,
+    Evaluation,
+    History,
+    Measured,
+    RoundRecord,
+    base_name,
+)
 from generalist.report.curves import Panel, by_expert, measured, ring
 from generalist.report.styles import GLOBAL, LearnerStyle, threats_in_words
 from generalist.report.svg import INK, MUTED, PANEL, RULE, SMALL, WIDTH, chart, percentages, shares, steps
@@ -54,15 +61,41 @@ def on_test(evaluation: Evaluation, index: int | None, looks: Mapping[str, Learn
 
 
 def final(axes: Axes, *, evaluation: Evaluation, index: int | None, looks: Mapping[str, LearnerStyle]) -> None:
-    """Draw each learner's accuracies under one threat or their union, in per cent, as a mark in a cross."""
+    """Draw each learner's accuracies under one threat or their union, in per cent, as a mark in a cross.
+
+    A conditional learner is a line, from one condition to the next.
+    """
     learners = evaluation.learners.items()
     attacked = {name: one.union if index is None else one.threats[index].worst for name, one in learners}
     places = {name: (one.natural, robust) for name, one in learners if (robust := attacked[name]) is not None}
+    conditional = {name: one.condition for name, one in learners if one.condition is not None and name in places}
     for name, (natural, robust) in places.items():
         cross(axes, natural, robust, looks[name].colour)
     for name, (natural, robust) in places.items():
-        _mark(axes, Measured(natural=natural, robust=robust), looks[name], label=looks[name].label)
+        label = "" if name in conditional else looks[name].label
+        _mark(axes, Measured(natural=natural, robust=robust), looks[name], label=label)
+    lines = _by_condition(axes, places, conditional, looks)
     framed(axes, [corner for pair in places.values() for corner in corners(*pair)])
+    for points in lines:
+        _beside(axes, points, [list(points.values())])
+
+
+def _by_condition(
+    axes: Axes,
+    places: Mapping[str, tuple[Accuracy, Accuracy]],
+    conditions: Mapping[str, float],
+    looks: Mapping[str, LearnerStyle],
+) -> list[dict[str, Point]]:
+    """Join the points of each conditional learner, in order of lambda; return them by the words beside them."""
+    learners: dict[str, dict[str, Point]] = {}
+    for name, condition in sorted(conditions.items(), key=lambda item: item[1]):
+        natural, robust = places[name]
+        learners.setdefault(base_name(name), {})[f"{condition:g}"] = place(Measured(natural=natural, robust=robust))
+    for name, points in learners.items():
+        x, y = zip(*points.values(), strict=True)
+        label = f"{looks[name].label.partition(',')[0]}, by lambda"
+        axes.plot(x, y, color=looks[name].colour, linewidth=1.4, label=label, zorder=2)
+    return list(learners.values())
 
 
 def among_experts(

@@ -105,20 +105,21 @@ def refuse_foreign(path: Path, *, mend: str, others: str = "") -> None:
         raise BadInput(f"the weights {path} are missing: {mend}") from None
     except OSError as error:
         raise BadInput(f"{path} can't be read ({error.strerror}): {mend}") from None
-    for magic, kind in _OTHERS.items():
-        if start.startswith(magic):
-            raise BadInput(
-                f"{path} was not written by generalist, it is {kind}, and that may run code when it is opened:"
-                f" {mend}{others}"
-            )
     try:
         note = parse_json(header).get("__metadata__", {})
         ours = isinstance(note, dict) and "generalist" in note
         kind = "safetensors of another program"
     except (ValueError, AttributeError):
         ours, kind = False, "no whole safetensors file"
-    if not ours:
-        raise BadInput(f"{path} was not written by generalist, or is damaged ({kind}): {mend}{others}")
+    if ours:  # also where the length of its header begins as a pickle does
+        return
+    for magic, other in _OTHERS.items():
+        if start.startswith(magic):
+            raise BadInput(
+                f"{path} was not written by generalist, it is {other}, and that may run code when it is opened:"
+                f" {mend}{others}"
+            )
+    raise BadInput(f"{path} was not written by generalist, or is damaged ({kind}): {mend}{others}")
 
 
 def _opened(path: Path) -> Any:

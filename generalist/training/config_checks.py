@@ -7,7 +7,7 @@ import torch
 
 from generalist import engine
 from generalist.config import Config
-from generalist.data import Dataset
+from generalist.data import Dataset, last_batch
 from generalist.errors import BadInput
 from generalist.models import build
 from generalist.objectives import Objective
@@ -33,14 +33,38 @@ def check_tables(tables: Mapping[str, Weights]) -> None:
             )
 
 
+def check_conditions(config: Config) -> None:
+    """Refuse conditions where several processes share each batch: a process may hold images of one kind alone."""
+    if config.model.condition is not None and engine.group().size > 1:
+        raise BadInput(
+            "model.condition chooses a BatchNorm for each image, so several processes can't share batches: start one"
+            " process, or one for each expert (training.processes)"
+        )
+
+
 def check_single_images(config: Config, dataset: Dataset) -> None:
-    """Refuse batches of one image, where the network has a BatchNorm that sees one pixel of it; nothing is computed."""
-    if min(config.training.batch_size, len(dataset.train)) > 1:
+    """Refuse batches of one image, where the network has a BatchNorm that sees one pixel of it; nothing is computed.
+
+    With a condition a batch has two parts, for a BatchNorm each.
+    """
+    conditional, size = config.model.condition is not None, min(config.training.batch_size, len(dataset.train))
+    if conditional:
+        size = min(size, last_batch(len(dataset.train), size))
+    if size > (len(config.model.condition.choices) if config.model.condition else 1):
         return
+    if conditional and size == 1:
+        raise BadInput(
+            f"training.batch_size is {config.training.batch_size} with {len(dataset.train)} images to train on, but"
+            " with model.condition a batch needs two: one that is attacked, and one that is not"
+        )
     shape = dataset.shape
-    model = build(config.model, shape).to("meta").train()
+    model = build(config.model, shape).to("cpu" if conditional else "meta").train()
+    images = torch.zeros(1, shape.channels, shape.height, shape.width, device=model.mean.device)
     try:
-        model(torch.empty(1, shape.channels, shape.height, shape.width, device="meta"))
+        if conditional:
+            model(images, torch.zeros(1))
+        else:
+            model(images)
     except ValueError:
         raise BadInput(
             f"training.batch_size is {config.training.batch_size} with {len(dataset.train)} images to train on, and the"

@@ -15,7 +15,7 @@ from generalist.config import (
     digest,
 )
 from generalist.data import Dataset
-from generalist.evaluation import code_behind, measure
+from generalist.evaluation import as_evaluated, code_behind, condition_of, measure
 from generalist.objectives import Objective
 from generalist.platform_fingerprint import fingerprint
 from generalist.records import Measured
@@ -61,10 +61,13 @@ class Validator:
         name = attack.name if isinstance(attack, AttackOptions) else attack.attack
         against = [part for threat in threats for part in (canonical(threat), _told(attack, threat))]
         how = [*against, self._numerics, code_behind(threats, [name], config.model)]
+        if (condition := condition_of("", config.evaluation)) is not None:
+            how.append(condition)
         key = digest(["measured", whom, canonical(config.model), dataset.digest, how, fgsm])
         if key not in self._store:
             on = engine.device(config.training.device)
             model = engine.model_with(config.model, dataset.shape, weights(), on=on)
+            model = as_evaluated(model, config.evaluation.model_copy(update={"transfers": False}))
             measured = measure(model, dataset.validation, threats=threats, attack=attack, fgsm=fgsm)
             self._store.save(key, "measurement", {}, measured.model_dump(mode="json"))
         stored = self._store.load(key)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from generalist.errors import BadInput
+from pipelines.cli import options
 from pipelines.cli.shell import going_on, same_command, say, starting, tell
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def attack(
     std: Annotated[
         str | None, typer.Option("--std", metavar="S,…", help="Likewise; one number, or one for each channel.")
     ] = None,
+    condition: options.Lambda = None,
     state: Annotated[
         Path | None, typer.Option("--state", metavar="FILE", help="Progress is kept there; re-run to resume.")
     ] = None,
@@ -92,7 +94,7 @@ def attack(
     against.check_plausible(pixels[0].size)
     choice = chosen_images(images, labels, seed=seed)
     with going_on(same_command()), engine.threads(threads):
-        target = open_target(model, on, threads, pixels.shape[1:], mean, std)
+        target = open_target(model, on, threads, pixels.shape[1:], mean, std, condition)
         if target.box:
             attacks = _without_gradients(model, attacks)
         shown = looked_at(len(labels))  # of all images: a shard may be small
@@ -225,7 +227,8 @@ def _show(result: "AutoAttackResult", facts: dict[str, Any]) -> None:
     doubt = f" (doubtful: {'; '.join(result.flags)})" if result.flags else ""
     say(f"natural accuracy {natural}, n = {n}")
     normalised = f", {facts['normalisation']}" if facts.get("normalisation") else ""
-    text = f"{facts['threat']}, {facts['attack']}, seed {facts['seed']}{normalised}"
+    at = f", lambda {facts['lambda']}" if facts.get("lambda") else ""
+    text = f"{facts['threat']}, {facts['attack']}, seed {facts['seed']}{normalised}{at}"
     say(f"robust accuracy {robust}{doubt}, n = {n}: {text}")
     for name in dict.fromkeys(name for name in result.fooled_by if name not in {None, "clean"}):
         say(f"  broken by {name}: {result.fooled_by.count(name)}")

@@ -4,7 +4,7 @@ from torch import zeros
 from torch.utils.flop_counter import FlopCounterMode
 
 from generalist.config import Config
-from generalist.evaluation import evaluated_positions
+from generalist.evaluation import as_evaluated, evaluated_positions
 from generalist.models import build
 from generalist.tensors import ImageShape
 from generalist.training import GroupForecast, Trainer
@@ -35,7 +35,7 @@ def training_seconds(training: Trainer, work: list[GroupForecast]) -> float:
 def evaluation_seconds(training: Trainer) -> float:
     """Return the seconds for the attacks on all learners."""
     config, options = training.config, training.config.evaluation
-    learners = len(config.experts) + (config.mixing is not None)
+    learners = (len(config.experts) + (config.mixing is not None)) * max(len(options.conditions), 1)
     passes = _CASCADES[options.attack] + _ATTACK * options.pgd.steps
     images = len(evaluated_positions(training.dataset.test, options)) * learners * len(options.threats)
     return passes * images * _pass_seconds(training)
@@ -57,7 +57,7 @@ def _pass_seconds(training: Trainer) -> float:
 
 def _forward(config: Config, shape: ImageShape) -> float:
     """Count the operations of a forward pass of one image, without computing anything."""
-    network = build(config.model, shape).to("meta").eval()
+    network = as_evaluated(build(config.model, shape).to("meta"), config.evaluation).eval()
     with FlopCounterMode(display=False) as counter:
         network(zeros(1, shape.channels, shape.height, shape.width, device="meta"))
     return float(counter.get_total_flops())

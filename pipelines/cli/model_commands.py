@@ -30,6 +30,7 @@ def predict(
     top: Annotated[int, typer.Option("--top", metavar="K", min=1, help="How many classes of each image.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with all probabilities.")] = False,
     device: Annotated[Device, typer.Option("--device", help="Where ONNX Runtime computes.")] = "cpu",
+    condition: options.Lambda = None,
 ) -> None:
     """Predict the classes of images, with probabilities.
 
@@ -37,7 +38,7 @@ def predict(
     """
     from generalist.export import Predictor
 
-    predictor = Predictor(model or _default_model(), on=device)
+    predictor = Predictor(model or _default_model(), on=device, condition=condition)
     unreadable = False
     for said in predictor.predict_each(images):
         if isinstance(said, BadInput):

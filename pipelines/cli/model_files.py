@@ -31,25 +31,46 @@ class Target:
     doubt: "Callable[[NDArray[np.float32], NDArray[np.int64]], str | None]" = lambda _images, _labels: None
 
 
-def open_target(path: Path, on: Any, threads: int, shape: tuple[int, ...], mean: str | None, std: str | None) -> Target:
-    """Return the model of a file, for images of that shape.
+def open_target(
+    path: Path,
+    on: Any,
+    threads: int,
+    shape: tuple[int, ...],
+    mean: str | None,
+    std: str | None,
+    condition: float | None,
+) -> Target:
+    """Return the model of a file, for images of that shape; `condition` is lambda of one that takes it.
 
     Raises:
         BadInput: it can't be read or run, takes other images, or the options are for a file of the other kind.
     """
     if path.suffix.lower() == ".onnx":
-        return _onnx(path, on, threads, shape, mean, std)
+        return _onnx(path, on, threads, shape, mean, std, condition)
+    from generalist.evaluation import AtCondition
     from generalist.export import read_classifier
+    from generalist.export.interface import checked_condition
     from generalist.untrusted import file_sha256
 
     classifier = read_classifier(path, on=on)
     if mean is not None or std is not None:
         raise BadInput(f"{path} normalises images itself: leave --mean and --std out")
     _check_shape(path, (classifier.shape.channels, classifier.shape.height, classifier.shape.width), shape)
-    return Target(classifier, file_sha256(path))
+    condition = checked_condition(path, classifier.encoding is not None, condition)
+    if condition is not None:
+        classifier = AtCondition(classifier, condition)
+    return Target(classifier, file_sha256(path), facts=_told(condition))
 
 
-def _onnx(path: Path, on: Any, threads: int, shape: tuple[int, ...], mean: str | None, std: str | None) -> Target:
+def _onnx(
+    path: Path,
+    on: Any,
+    threads: int,
+    shape: tuple[int, ...],
+    mean: str | None,
+    std: str | None,
+    condition: float | None,
+) -> Target:
     import torch
 
     from generalist.export.normalisation import NONE, Normalisation, doubt
@@ -59,15 +80,19 @@ def _onnx(path: Path, on: Any, threads: int, shape: tuple[int, ...], mean: str |
         raise BadInput(f"{path} runs on the CPU: leave --device out")
     channels, height, width = shape
     normalised = Normalisation.parse(mean, std, channels)
-    runtime = Runtime(path, threads=threads, foreign=True, shape=(channels, height, width))
+    runtime = Runtime(path, threads=threads, foreign=True, shape=(channels, height, width), condition=condition)
     _check_shape(path, (runtime.channels, runtime.height, runtime.width), shape)
     return Target(
         lambda points: torch.from_numpy(runtime(normalised(points.detach().numpy()))),
         runtime.digest,
         box=True,
-        facts={} if normalised == NONE else {"normalisation": str(normalised)},
+        facts={**({} if normalised == NONE else {"normalisation": str(normalised)}), **_told(runtime.condition)},
         doubt=lambda images, labels: doubt(runtime, normalised, images, labels),
     )
+
+
+def _told(condition: float | None) -> dict[str, str]:
+    return {} if condition is None else {"lambda": f"{condition:g}"}
 
 
 def _check_shape(path: Path, expected: tuple[int, ...], data_shape: tuple[int, ...]) -> None:

@@ -25,6 +25,12 @@ Overrides = Annotated[
     ),
 ]
 Alias = Annotated[str, typer.Option("--alias", metavar="ALIAS", help="Which version: an alias, or its number.")]
+Lambda = Annotated[
+    float | None,
+    typer.Option(
+        "--lambda", metavar="L", help="In [0, 1], for a conditional model: 0 for natural, 1 for robust accuracy."
+    ),
+]
 Name = Annotated[
     str | None, typer.Option("--name", metavar="NAME", help="The registered model; by default the one of params.yaml.")
 ]

@@ -70,6 +70,10 @@ def lineage(metadata: Mapping[str, str], *, sha256: str) -> Table:
     table.add_row("SHA-256", sha256)
     table.add_row("learner", f"{lineage.learner} ({lineage.model})")
     table.add_row("classes", ", ".join(lineage.class_names))
+    if lineage.condition is not None:
+        table.add_row(
+            "lambda", f"an input in [0, 1]; accuracies, and predictions by default, are at {lineage.condition:g}"
+        )
     table.add_row("natural accuracy", f"{lineage.natural}, n = {lineage.natural.n}")
     for threat in lineage.threats:
         doubt = f" (doubtful: {'; '.join(threat.flags)})" if threat.flags else ""

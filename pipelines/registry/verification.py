@@ -31,7 +31,8 @@ def check(results: Results, config: Config, dataset: Dataset) -> None:
     """
     # Before anything else looks at the graph: it is tried in a process of its own.
     threads, on = config.training.threads, config.export.parity
-    runtime = Runtime(results.onnx, threads=threads, foreign=True, on=on, limit=LIMIT)
+    condition = float(config.evaluation.conditions[0]) if config.evaluation.conditions else None
+    runtime = Runtime(results.onnx, threads=threads, foreign=True, on=on, limit=LIMIT, condition=condition)
     lineage, evidence = Lineage.from_metadata(verify(results.onnx)), Evidence.read(results)
     _check_lineage(results, lineage, evidence, config, dataset)
     _check_predictions(results, runtime, evidence, config, dataset)

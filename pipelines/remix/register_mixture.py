@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalist.data.array_files import UnreadableArray, read_npz
-from generalist.evaluation import Verdicts, protocol
-from generalist.records import History, RoundRecord
+from generalist.evaluation import Verdicts, learner_names, protocol
+from generalist.records import History, RoundRecord, base_name
 from generalist.store import tensors_digest
 from generalist.tensors import Weights
 from generalist.training import Outcome
@@ -78,8 +78,9 @@ def _outcome(sweep: RemixSweep, weights: Weights) -> Outcome:
 def _verdicts(sweep: RemixSweep, outcome: Outcome) -> dict[str, Verdicts]:
     """Return every learner's verdicts; what the training's evaluation tells of its experts is not found out again."""
     training, verdicts = sweep.training, {}
-    for name, weights in outcome.learners.items():
-        known = None if name == "global" else _stored_verdicts(sweep, name, weights)
+    for name in learner_names(outcome.learners, training.config.evaluation):
+        base = base_name(name)
+        known = None if base == "global" else _stored_verdicts(sweep, name, outcome.learners[base])
         if known is None:
             parts = [steps.evaluate_shard(training, outcome.learners, name, rows) for rows in steps.shards(training)]
             known = steps.evaluated(training, outcome, name, parts)

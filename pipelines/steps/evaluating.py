@@ -13,7 +13,9 @@ from generalist.evaluation import (
     Shard,
     Verdicts,
     Watch,
+    as_evaluated,
     attack_shard,
+    condition_of,
     evaluate,
     evaluated_positions,
     measure,
@@ -25,7 +27,7 @@ from generalist.evaluation import combine_shards as gather_shards
 from generalist.export import shape_of
 from generalist.models import Classifier
 from generalist.platform_fingerprint import fingerprint
-from generalist.records import Evaluation
+from generalist.records import Evaluation, base_name
 from generalist.store import read_tensors, tensors_digest
 from generalist.tensors import ImageShape, Weights
 from generalist.training import Outcome, Trainer
@@ -35,15 +37,15 @@ from pipelines.results import Results, verdicts_npz
 def evaluate_shard(
     training: Trainer, learners: Mapping[str, Weights], name: str, rows: range, *, watch: Watch | None = None
 ) -> Shard:
-    """Evaluate one learner on some images of the test split: natural accuracy, PGD, the cascade."""
-    options, weights = training.config.evaluation, learners[name]
+    """Evaluate one learner, by a name of `learner_names`, on some images of the test split."""
+    options, weights = training.config.evaluation, learners[base_name(name)]
     with engine.threads(training.config.training.threads):
         return attack_shard(
-            model_of(training, weights),
+            as_evaluated(model_of(training, weights), options, name),
             subset(training.dataset.test, options),
             rows,
             options=options,
-            states=_attack_states(training, weights),
+            states=_attack_states(training, weights, name),
             watch=watch,
         )
 
@@ -56,18 +58,19 @@ def shards(training: Trainer) -> list[range]:
 
 def evaluated(training: Trainer, outcome: Outcome, name: str, parts: Sequence[Shard]) -> Verdicts:
     """Return what all shards of a learner come to."""
-    config = training.config
+    config, base = training.config, base_name(name)
     return gather_shards(
         parts,
         options=config.evaluation,
         class_names=training.dataset.class_names,
         name=name,
-        epoch=outcome.chosen.epoch if name == config.deployed else config.active(name).stop,
-        digest=tensors_digest(outcome.learners[name]),
+        epoch=outcome.chosen.epoch if base == config.deployed else config.active(base).stop,
+        digest=tensors_digest(outcome.learners[base]),
+        condition=condition_of(name, config.evaluation),
     )
 
 
-def _attack_states(training: Trainer, weights: Weights) -> Path:
+def _attack_states(training: Trainer, weights: Weights, name: str) -> Path:
     """Return where an evaluation that was killed goes on; another way to evaluate has another folder."""
     config = training.config
     numerics = fingerprint(config.training.device, config.training.threads, evaluation=True)
@@ -75,6 +78,8 @@ def _attack_states(training: Trainer, weights: Weights) -> Path:
     del options["headline"]  # like the size of a batch, it changes no verdict
     asked = protocol(config, training.dataset)
     whole = [tensors_digest(weights), options, asked.test_digest, asked.code, numerics]
+    if (condition := condition_of(name, config.evaluation)) is not None:
+        whole.append(condition)
     return training.store.folder / "attacks" / digest(whole)[:32]
 
 
@@ -106,7 +111,8 @@ def reevaluation(training: Trainer, *, watch: Watch | None = None) -> Callable[[
         options = training.config.evaluation
         with engine.threads(training.config.training.threads):
             on = engine.device(training.config.training.device)
-            model = engine.model_with(config.model, shape, stored.tensors, on=on)
+            network = engine.model_with(config.model, shape, stored.tensors, on=on)
+            model = as_evaluated(network, config.evaluation)
             validation = measure(
                 model, dataset.validation, threats=options.headline_threats, attack=options.selection_attack
             )
@@ -118,6 +124,7 @@ def reevaluation(training: Trainer, *, watch: Watch | None = None) -> Callable[[
                 name=before.deployed,
                 epoch=before.headline.epoch,
                 digest=before.headline.digest,
+                condition=before.headline.condition,
                 watch=watch,
             )
         evaluation = before.model_copy(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from generalist import engine
 from generalist.atomic_files import write_atomically
 from generalist.config import params_digest, to_yaml
-from generalist.evaluation import Verdicts, evaluated_positions, subset
+from generalist.evaluation import Verdicts, as_evaluated, evaluated_positions, subset
 from generalist.export import Lineage, Parity, check_parity, export, write_weights
 from generalist.records import Evaluation
 from generalist.report import Gallery, build, write_curves
@@ -65,6 +65,7 @@ def export_model(
             results.onnx,
             np.asarray(subset(dataset.test, config.evaluation).images),
             torch.from_numpy(adversarial),
+            conditions=tuple(map(float, config.evaluation.conditions)),
             tolerance=float(config.export.tolerance),
             on=config.export.parity,
         )
@@ -141,7 +142,8 @@ def _gallery(training: Trainer, outcome: Outcome, adversarial: NDArray[np.float3
     attacked = torch.from_numpy(adversarial[shown])
 
     def probabilities(weights: Weights) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        model, on = model_of(training, weights), engine.device(training.config.training.device)
+        model = as_evaluated(model_of(training, weights), training.config.evaluation)
+        on = engine.device(training.config.training.device)
         with torch.no_grad(), engine.arithmetic(on):
             both = [model.decision(model(images.to(on))).softmax(1).cpu().numpy() for images in (clean, attacked)]
         return both[0], both[1]

@@ -14,13 +14,14 @@ from torch.nn import functional as F
 
 from generalist import engine
 from generalist.attacks import VERSIONS, fixed_batches, misclassified, model_checks
-from generalist.config import EngineOptions, HeadOptions
+from generalist.config import ConditionOptions, EngineOptions, HeadOptions
 from generalist.config.section import part_names
 from generalist.data import Dataset, Split
 from generalist.evaluation import Verdicts, evaluate
 from generalist.export import check_parity, export
 from generalist.export.runtime import Runtime
-from generalist.models import Classifier, Head, Role
+from generalist.models import Classifier, Head, Role, build, initialise
+from generalist.models.small_cnn import SmallCnn
 from generalist.objectives import Context, Learner, Peer
 from generalist.objectives.two_hot import TwoHot
 from generalist.records import Measured
@@ -98,6 +99,10 @@ def test_objectives_train_towards_its_targets(trained: Trained, name: str) -> No
     """Steps down its loss reach every weight; the logits for the training accuracy are the decision's."""
     own = objective(**every_option(name))
     model = copy.deepcopy(trained.model).train().requires_grad_()
+    if "condition" in own.needs:
+        options = SmallCnn(name="small_cnn", width=8, head=DoubledOptions(), condition=ConditionOptions())
+        model = build(options, model.shape).train()
+        initialise(model, generator(1))
     images = to_unit(torch.tensor(trained.images.images))
     batch = Batch(images, torch.tensor(trained.images.labels), torch.arange(N), images.flip(3))
     other = {name: 1.1 * value for name, value in model.state_dict().items()}
@@ -106,6 +111,7 @@ def test_objectives_train_towards_its_targets(trained: Trained, name: str) -> No
         Learner(model, frozen, average=teacher, teacher=teacher, peers=(Peer(teacher, batch.images),)),
         Context(generator(0), tables=own.tables(10, N)),
     )
+    batch = replace(batch, condition=own.conditions(context, learner, batch))
     loss = own.loss(context, learner, batch, own.attacked(context, learner, batch))
     assert loss.logits.shape == (N, model.shape.classes)
     loss.value.backward()
