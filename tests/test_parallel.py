@@ -33,10 +33,17 @@ TOLERANCE = 1e-5
 L2 = "threat: {norm: l2, eps: 0.5}, attack: {name: pgd, steps: 2, step_size: null, random_start: true}"
 ADVERSARIAL = f"{{name: adversarial, {L2}}}"
 ONE = "experts={{robust: {{objective: {}, optimizer: {{name: sgd, lr: 1e-3, momentum: 0.9}}}}}}"
+DRAWN = "{name: union, combine: random, threats: [{norm: l2, eps: 0.5}, {norm: l2, eps: 0.3}], attack: {steps: 2}}"
+SGD = "optimizer: {name: sgd, lr: 1e-3, momentum: 0.9}"
+PEERS = (
+    f"experts={{robust: {{objective: {{name: mutual, base: {DRAWN}}}, {SGD}}},"
+    f" other: {{objective: {{name: mutual, base: {ADVERSARIAL}}}, {SGD}}}}}"
+)
 ALONE = ("mixing=null", "deploy=expert:robust", "training.epochs=1")
 TRAININGS = {
     "augmented": (f"experts.robust.objective={ADVERSARIAL}", "experts.robust.augment=[crop, flip]"),
     "batchnorm": ("model={name: resnet18, width: 2}", ONE.format(ADVERSARIAL), *ALONE),
+    "peers": ("model={name: resnet18, width: 2}", PEERS, *ALONE),
     "trades": (ONE.format(f"{{name: trades, {L2}, beta: 6}}"), *ALONE),
 }
 """L2 attacks take no signs, which rounding could turn."""
