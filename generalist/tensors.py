@@ -34,20 +34,22 @@ class Batch:
         labels: int64 class indices.
         ids: int64 positions of the samples in the training split, for per-sample tables.
         second: another augmentation of the same images, where the objective needs "two_views".
+        unlabelled: as many images without labels, augmented alike, where the objective needs "unlabelled".
     """
 
     images: Images
     labels: Labels
     ids: Labels
     second: Images | None = None
+    unlabelled: Images | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def rows(self, rows: slice) -> "Batch":
         """Return some of its samples."""
-        second = None if self.second is None else self.second[rows]
-        return Batch(self.images[rows], self.labels[rows], self.ids[rows], second)
+        others = (None if images is None else images[rows] for images in (self.second, self.unlabelled))
+        return Batch(self.images[rows], self.labels[rows], self.ids[rows], *others)
 
     def views(self) -> tuple["Batch", "Batch"]:
         """Return the samples by their first and by their second augmentation.

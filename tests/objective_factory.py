@@ -30,6 +30,8 @@ def objective(**options: Any) -> Objective:
     """Return the objective that the configuration would name, of an expert with all that it needs."""
     tree = small("mixing=null", "deploy=expert:robust", "training.epochs=4").model_dump(mode="json")
     robust, needs = tree["experts"]["robust"], plugin("objectives", options).needs
+    if "unlabelled" in needs:
+        tree["data"]["unlabelled"] = "rest"
     robust["objective"] = options
     tree["model"]["head"] = {"name": "dummy" if options["name"] == "two_hot" else "plain"}
     if "averaging" in needs:
@@ -66,18 +68,18 @@ def new_learner() -> Learner:
 
 
 def random_batch() -> Batch:
-    """Return twelve random images, with other ones as their second views."""
+    """Return twelve random images, with other ones as their second views, and as many without labels."""
     draw = torch.Generator().manual_seed(1)
     labels = torch.randint(10, (12,), generator=draw)
-    images, second = (torch.rand(12, 1, 8, 8, generator=draw) for _ in range(2))
-    return Batch(images, labels, torch.arange(12), second)
+    images, second, unlabelled = (torch.rand(12, 1, 8, 8, generator=draw) for _ in range(3))
+    return Batch(images, labels, torch.arange(12), second, unlabelled)
 
 
-def centres(attacked: Images, batch: Batch) -> Images:
-    """Return what the attacked images are around."""
-    if len(attacked) == len(batch):
-        return batch.images
-    return torch.cat([view.images for view in batch.views()])
+def centres(own: Objective, batch: Batch) -> Images:
+    """Return what an objective attacks."""
+    others = {"two_views": batch.second, "unlabelled": batch.unlabelled}
+    also = [images for need, images in others.items() if need in own.needs and images is not None]
+    return torch.cat([batch.images, *also])
 
 
 def context(own: Objective | None = None, seed: int = 0, *, progress: float = 0.0, **more: Any) -> Context:
