@@ -154,11 +154,14 @@ class ExpertGroup:
         """Return the states between two epochs, as a moment to go on from."""
         return PartialEpochState(tuple(states), tuple(StepMetrics().tensor() for _ in states), 0.0)
 
-    def epoch(self, data: Samples, *, between: Callable[[], None] | None = None) -> list[EpochResult]:
+    def epoch(
+        self, data: Samples, *, unlabelled: Samples | None = None, between: Callable[[], None] | None = None
+    ) -> list[EpochResult]:
         """Train every expert for one epoch, or the rest of it, on the same batches, each with its own augmentation.
 
         Args:
             data: the training images.
+            unlabelled: images without labels, for objectives that need them.
             between: called after each step but the last; `snapshot` then gives what a training can go on from.
 
         Raises:
@@ -169,7 +172,7 @@ class ExpertGroup:
         per_epoch = steps_per_epoch(len(data), recipe.batch_size)
         done = self.experts[0].epoch * per_epoch
         apart = [None] * len(self.experts)
-        together = zip(*(_batches(expert, data, first) for expert in self.experts), strict=True)
+        together = zip(*(_batches(expert, data, unlabelled, first) for expert in self.experts), strict=True)
         for index, batches in enumerate(together, start=first):
             attacked = self._coupling.attack(batches, done + index + 1, index) if self._coupling else apart
             for expert, batch, notes, images in zip(self.experts, batches, self._metrics, attacked, strict=True):
@@ -225,7 +228,7 @@ class ExpertGroup:
             expert.take(weights, reset_momentum=mixing.momentum == "reset")
 
 
-def _batches(expert: Expert, data: Samples, first: int) -> Iterator[Batch]:
+def _batches(expert: Expert, data: Samples, unlabelled: Samples | None, first: int) -> Iterator[Batch]:
     recipe, augment = expert.recipe, expert.recipe.options.augment
     return batches_of_epoch(
         data,
@@ -235,6 +238,7 @@ def _batches(expert: Expert, data: Samples, first: int) -> Iterator[Batch]:
         augment=augment,
         first=first,
         second="two_views" in expert.objective.needs,
+        unlabelled=unlabelled if "unlabelled" in expert.objective.needs else None,
     )
 
 

@@ -34,6 +34,7 @@ class Batch:
         labels: int64 class indices.
         ids: int64 positions of the samples in the training split, for per-sample tables.
         second: another augmentation of the same images, where the objective needs "two_views".
+        unlabelled: as many images without labels, augmented alike, where the objective needs "unlabelled".
         condition: lambda of each image, where the objective draws them; see `Objective.conditions`.
     """
 
@@ -41,6 +42,7 @@ class Batch:
     labels: Labels
     ids: Labels
     second: Images | None = None
+    unlabelled: Images | None = None
     condition: PerImage | None = None
 
     def __len__(self) -> int:
@@ -48,9 +50,8 @@ class Batch:
 
     def rows(self, rows: slice) -> "Batch":
         """Return some of its samples."""
-        second = None if self.second is None else self.second[rows]
-        condition = None if self.condition is None else self.condition[rows]
-        return Batch(self.images[rows], self.labels[rows], self.ids[rows], second, condition)
+        others = (None if it is None else it[rows] for it in (self.second, self.unlabelled, self.condition))
+        return Batch(self.images[rows], self.labels[rows], self.ids[rows], *others)
 
     def views(self) -> tuple["Batch", "Batch"]:
         """Return the samples by their first and by their second augmentation.

@@ -60,7 +60,7 @@ def configuration(
 
 def _paths_in(config: Config) -> set[str]:
     """Return paths in a configuration."""
-    paths = (getattr(config.data, "path", None), config.training.initial_weights)
+    paths = (getattr(config.data, "path", None), config.data.unlabelled, config.training.initial_weights)
     return {str(place) for place in paths if place is not None}
 
 

@@ -33,6 +33,8 @@ def objective(**options: Any) -> Objective:
     robust, needs = tree["experts"]["robust"], part("objectives", options["name"], Objective).needs
     if not isinstance(needs, frozenset):  # those of the objective that it stands around
         needs = plugin("objectives", options).needs
+    if "unlabelled" in needs:
+        tree["data"]["unlabelled"] = "rest"
     robust["objective"] = options
     tree["model"]["head"] = {"name": "dummy" if options["name"] == "two_hot" else "plain"}
     if "averaging" in needs:
@@ -74,11 +76,11 @@ def new_learner(*, conditional: bool = False) -> Learner:
 
 
 def random_batch() -> Batch:
-    """Return twelve random images, with other ones as their second views."""
+    """Return twelve random images, with other ones as their second views, and as many without labels."""
     draw = torch.Generator().manual_seed(1)
     labels = torch.randint(10, (12,), generator=draw)
-    images, second = (torch.rand(12, 1, 8, 8, generator=draw) for _ in range(2))
-    return Batch(images, labels, torch.arange(12), second)
+    images, second, unlabelled = (torch.rand(12, 1, 8, 8, generator=draw) for _ in range(3))
+    return Batch(images, labels, torch.arange(12), second, unlabelled)
 
 
 def with_conditions(own: Objective, step: Context, learner: Learner, batch: Batch) -> Batch:
@@ -86,11 +88,11 @@ def with_conditions(own: Objective, step: Context, learner: Learner, batch: Batc
     return dataclasses.replace(batch, condition=own.conditions(step, learner, batch))
 
 
-def centres(attacked: Images, batch: Batch) -> Images:
-    """Return what the attacked images are around."""
-    if len(attacked) == len(batch):
-        return batch.images
-    return torch.cat([view.images for view in batch.views()])
+def centres(own: Objective, batch: Batch) -> Images:
+    """Return what an objective attacks."""
+    others = {"two_views": batch.second, "unlabelled": batch.unlabelled}
+    also = [images for need, images in others.items() if need in own.needs and images is not None]
+    return torch.cat([batch.images, *also])
 
 
 def context(own: Objective | None = None, seed: int = 0, *, progress: float = 0.0, **more: Any) -> Context:

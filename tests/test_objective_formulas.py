@@ -305,3 +305,25 @@ def test_two_views_need_an_augmentation() -> None:
     config = ("mixing=null", "deploy=expert:robust", "experts.robust.augment=[]")
     with pytest.raises(BadInput, match=r"experts\.robust\.augment is needed by the objective consistency: give it"):
         small(*config, "experts.robust.objective={name: consistency, threat: {norm: linf, eps: 0.1}}")
+
+
+def test_rst_is_trades_on_both_kinds_of_images(learner: Learner, batch: Batch) -> None:
+    """Images without labels have what the teacher says of them, and a weight of their own."""
+    own, plain = objective(name="rst", beta=4, weight=0.5, **THREAT), objective(name="trades", **THREAT)
+    assert batch.unlabelled is not None and learner.teacher is not None
+    step, other = context(), context()
+    attacked = own.attacked(step, learner, batch)
+    for found, images in zip(attacked.chunk(2), (batch.images, batch.unlabelled), strict=True):
+        assert torch.equal(found, plain.attacked(other, learner, dataclasses.replace(batch, images=images)))
+    said = copy.deepcopy(learner.teacher.network).double()(batch.unlabelled.double()).argmax(1)
+
+    def slow(model: Classifier) -> Tensor:
+        assert batch.unlabelled is not None
+        total = torch.zeros((), dtype=torch.float64)
+        kinds = ((batch.images, batch.labels, 1), (batch.unlabelled, said, 0.5))
+        for (images, labels, weight), moved in zip(kinds, attacked.chunk(2), strict=True):
+            p, q = (model(x.double()).softmax(1) for x in (images, moved))
+            total = total + weight * (-p[torch.arange(12), labels].log() + 4 * slow_kl(p, q)).mean()
+        return total
+
+    check_formula(own, step, learner, batch, attacked, slow)

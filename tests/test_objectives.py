@@ -218,7 +218,7 @@ def test_attacked_images_are_allowed_and_without_a_threat_clean(
     else:
         each = attacked.unbind(1) if any_objective.attacks_per_image > 1 else [attacked]
         for threat, images in zip(threats, each, strict=True):
-            around = centres(images, batch)
+            around = centres(any_objective, batch)
             if any_objective.name not in BEYOND:
                 torch.testing.assert_close(threat_from(threat).project(images, around), images)
             assert not torch.equal(images, around)

@@ -44,6 +44,8 @@ TRAININGS = {
     "augmented": (f"experts.robust.objective={ADVERSARIAL}", "experts.robust.augment=[crop, flip]"),
     "batchnorm": ("model={name: resnet18, width: 2}", ONE.format(ADVERSARIAL), *ALONE),
     "peers": ("model={name: resnet18, width: 2}", PEERS, *ALONE),
+    "two views": (f"experts.robust.objective={{name: consistency, {L2}}}", "experts.robust.augment=[crop, flip]"),
+    "one step": (ONE.format("{name: gat, threat: {norm: l2, eps: 0.5}}"), *ALONE),
     "trades": (ONE.format(f"{{name: trades, {L2}, beta: 6}}"), *ALONE),
 }
 """L2 attacks take no signs, which rounding could turn."""

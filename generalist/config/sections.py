@@ -104,6 +104,10 @@ class SelectionAttackOptions(AttackOptions):
         return self
 
 
+REST = "rest"
+"""In place of a folder of unlabelled images: those that `data.images` leaves out."""
+
+
 def _unused(value: object) -> bool:
     """Keep an option of conditional networks out of the keys and files of all others."""
     return not value
@@ -125,6 +129,22 @@ class DataOptions(Plugin):
         "keep",
         description="training images that lie in the validation or test split, too, are counted, and kept or removed",
     )
+
+    unlabelled: str | None = Field(
+        None,
+        description="images without labels, for objectives that need them: a folder, an .npz file with uint8 images"
+        " [n, channels, height, width], or rest, the training images that `images` leaves out; null for none",
+        exclude_if=lambda named: named is None,  # so that data without them keeps its digests
+    )
+
+    @model_validator(mode="after")
+    def _some_are_left(self) -> "DataOptions":
+        if self.unlabelled == REST and self.images == "all":
+            raise ValueError(
+                "'unlabelled' is rest, but 'images' is all and leaves none out: let 'images' be a number, or name a"
+                " folder (one that is called so as ./rest)"
+            )
+        return self
 
     @property
     def title(self) -> str:
@@ -169,7 +189,8 @@ class ObjectiveOptions(Plugin):
 
     Attributes:
         needs: what of the expert's options it can't do without: "averaging", "teacher", "start_from"; "two_views",
-            augmentations, of which it gets two; "peers", the other experts; or "condition", that of the model.
+            augmentations, of which it gets two; "unlabelled" images; "peers", the other experts; or "condition", that
+            of the model.
         has_label_loss: whether its loss leads towards labels by `Learner.label_loss`.
     """
 

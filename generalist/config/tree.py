@@ -140,9 +140,10 @@ def _check_sequence(config: Config) -> None:
         given |= {"peers"} if any(one.objective.seen_by_peers for one in _others(config, name)) else set()
         given |= {"two_views"} if expert.augment else set()
         given |= {"condition"}  # which is the model's
+        given |= {"unlabelled"} if config.data.unlabelled is not None else set()
         needs, objective = expert.objective.needs, expert.objective.name
         for key in sorted((needs - given) | ({"teacher"} & (given - needs))):
-            where = f"experts.{name}.{_GIVEN_BY.get(key, key)}"
+            where = "data.unlabelled" if key == "unlabelled" else f"experts.{name}.{_GIVEN_BY.get(key, key)}"
             if key == "peers":
                 raise ValueError(
                     f"experts.{name} learns from its peers, and there are none: add an expert that is not a student"

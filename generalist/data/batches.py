@@ -13,8 +13,8 @@ from torch import Tensor
 
 from generalist.data import augmentation
 from generalist.data.dataset import Split
-from generalist.randomness import Stream, generator, permutation
-from generalist.tensors import Batch, Labels, to_unit
+from generalist.randomness import generator, permutation
+from generalist.tensors import Batch, Images, Labels, to_unit
 
 
 class Samples(ABC):
@@ -78,6 +78,7 @@ def epoch(
     augment: tuple[str, ...],
     first: int = 0,
     second: bool = False,
+    unlabelled: Samples | None = None,
 ) -> Iterator[Batch]:
     """Yield one pass over a split in the order of (seed, epoch), or the rest of it; the last batch may be smaller.
 
@@ -89,19 +90,25 @@ def epoch(
         augment: names for `augment`, whose draws depend on (seed, epoch, step) and nothing else.
         first: step to begin with, from 0; what comes before is not read.
         second: augment each image once more, by numbers of its own, see `Batch.second`.
+        unlabelled: draw as many of these for each batch, by numbers of their own, see `Batch.unlabelled`.
     """
     order = permutation(seed, epoch, len(split))[first * batch_size :]
-    place: tuple[int, Stream, int] = (seed, "augment", epoch)
+
+    def augmented(images: Images, *place: int) -> Images:
+        if not augment:
+            return images
+        return augmentation.augment(images, augment, generator(seed, "augment", epoch, *place, device=split.device))
+
     # Closed by name: some versions of Python keep a generator's locals, and so a thread that reads, after its `close`.
     with closing(split.batches(order, batch_size)) as batches:
         for step, batch in enumerate(batches, start=first):
-            if not augment:
-                yield batch
-                continue
-            images = augmentation.augment(batch.images, augment, generator(*place, step, device=split.device))
-            other = generator(*place, step, 1, device=split.device) if second else None
-            view = None if other is None else augmentation.augment(batch.images, augment, other)
-            yield Batch(images, batch.labels, batch.ids, view)
+            view = augmented(batch.images, step, 1) if second else None
+            others = None
+            if unlabelled is not None:
+                drawn = generator(seed, "order", epoch, step)
+                positions = torch.randint(len(unlabelled), (len(batch),), generator=drawn)
+                others = augmented(unlabelled.batch(positions).images, step, 2)
+            yield Batch(augmented(batch.images, step), batch.labels, batch.ids, view, others)
 
 
 def in_batches(order: Labels, batch_size: int) -> Iterator[Labels]:

@@ -92,6 +92,7 @@ class Dataset:
         digest: SHA-256 (hex) over the digests of all splits, shapes and class names.
         test_digest: the same over the test split and class names alone: two evaluations compare if it agrees.
         copies: how many images lie in two splits, such as `test in train`.
+        unlabelled: images to train on whose labels, all 0, say nothing; None where there are none.
     """
 
     train: Split
@@ -102,3 +103,4 @@ class Dataset:
     digest: str
     test_digest: str
     copies: Mapping[str, int] = field(default_factory=dict)
+    unlabelled: Split | None = None

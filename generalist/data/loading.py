@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from generalist.config import DataOptions
 from generalist.data.array_files import UnreadableArray, map_npy
 from generalist.data.dataset import Dataset, Source, Split
-from generalist.data.manifest import ARRAYS, MANIFEST, MEND, Manifest
+from generalist.data.manifest import ARRAYS, MANIFEST, MEND, UNLABELLED, Manifest
+from generalist.data.unlabelled import read_unlabelled, unlabelled_path, without_labels
 from generalist.errors import BadInput
 from generalist.tensors import ImageShape
 from generalist.untrusted import file_sha256
@@ -25,7 +26,7 @@ def load(folder: Path) -> Dataset:
         BadInput: the folder is missing, a file in it has changed, is cut short or missing, or another program wrote it.
     """
     manifest = Manifest.read(folder)
-    for name in ARRAYS:
+    for name in {*ARRAYS, *manifest.files} & {*ARRAYS, UNLABELLED}:
         _verify(folder / name, manifest.files.get(name))
     if wrong := _wrong(manifest):
         raise BadInput(f"{folder / MANIFEST} {wrong}, so another program wrote it; {MEND}")
@@ -47,6 +48,7 @@ def load(folder: Path) -> Dataset:
         digest=manifest.digest,
         test_digest=manifest.test_digest,
         copies=manifest.copies,
+        unlabelled=without_labels(_images(folder / UNLABELLED, manifest)) if UNLABELLED in manifest.files else None,
     )
 
 
@@ -78,16 +80,8 @@ def _wrong(manifest: Manifest) -> str | None:
 
 
 def _split(folder: Path, name: str, manifest: Manifest) -> Split:
-    images, labels = (_mapped(folder / f"{name}_{part}.npy") for part in ("images", "labels"))
-    for part, array, dtype, shape in (
-        ("images", images, np.dtype(np.uint8), (*images.shape[:1], *manifest.shape)),
-        ("labels", labels, np.dtype(np.int64), images.shape[:1]),
-    ):
-        if array.dtype != dtype or array.shape != shape:
-            raise BadInput(
-                f"{folder / f'{name}_{part}.npy'} is {array.dtype} {list(array.shape)}, expected {dtype} {list(shape)};"
-                f" {MEND}"
-            )
+    images = _images(folder / f"{name}_images.npy", manifest)
+    labels = _checked(folder / f"{name}_labels.npy", np.dtype(np.int64), images.shape[:1])
     classes, lowest, highest = len(manifest.class_names), int(labels.min()), int(labels.max())
     if lowest < 0 or highest >= classes:
         raise BadInput(
@@ -95,6 +89,18 @@ def _split(folder: Path, name: str, manifest: Manifest) -> Split:
             f" {MEND}"
         )
     return Split(images, labels)
+
+
+def _images(path: Path, manifest: Manifest) -> NDArray[np.uint8]:
+    count = _mapped(path).shape[:1]
+    return _checked(path, np.dtype(np.uint8), (*count, *manifest.shape))
+
+
+def _checked(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    array = _mapped(path)
+    if array.dtype != dtype or array.shape != shape:
+        raise BadInput(f"{path} is {array.dtype} {list(array.shape)}, expected {dtype} {list(shape)}; {MEND}")
+    return array
 
 
 def _mapped(path: Path) -> NDArray[Any]:
@@ -118,13 +124,18 @@ def changed_since(options: DataOptions, folder: Path, *, root: Path) -> bool:
     Raises:
         BadInput: the source changed and can't be read any more.
     """
-    path = own_path(options, root)
-    if path is None or not isinstance(options, Source) or not path.exists():
-        return False
     made = (folder / MANIFEST).stat().st_mtime
-    if all(changed <= made for changed in _times(path)):
+
+    def is_newer(path: Path | None) -> bool:
+        return path is not None and path.exists() and any(changed > made for changed in _times(path))
+
+    manifest, unlabelled = Manifest.read(folder), unlabelled_path(options, root)
+    own_is_newer = is_newer(own_path(options, root))
+    if own_is_newer and isinstance(options, Source) and options.read(root).checksum != manifest.checksum:
+        return True
+    if unlabelled is None or not is_newer(unlabelled):
         return False
-    return options.read(root).checksum != Manifest.read(folder).checksum
+    return read_unlabelled(unlabelled, shape=manifest.shape)[1] != manifest.unlabelled
 
 
 def check_watched(options: DataOptions, *, root: Path, watched: Path) -> None:
@@ -138,13 +149,13 @@ def check_watched(options: DataOptions, *, root: Path, watched: Path) -> None:
     Raises:
         BadInput: the source may change, and lies elsewhere.
     """
-    path = own_path(options, root)
-    if path is None or path.resolve().is_relative_to(watched.resolve()) or path.is_relative_to(watched):
-        return
-    raise BadInput(
-        f"data.path is {path}, outside of {watched}, where DVC would not see that images change: copy it there (or"
-        f" `dvc import-url {path} {watched / path.name}`) and name that, or train without DVC by `generalist train`"
-    )
+    for key, path in (("path", own_path(options, root)), ("unlabelled", unlabelled_path(options, root))):
+        if path is None or path.resolve().is_relative_to(watched.resolve()) or path.is_relative_to(watched):
+            continue
+        raise BadInput(
+            f"data.{key} is {path}, outside of {watched}, where DVC would not see that images change: copy it there (or"
+            f" `dvc import-url {path} {watched / path.name}`) and name that, or train without DVC by `generalist train`"
+        )
 
 
 def own_path(options: DataOptions, root: Path) -> Path | None:

@@ -14,6 +14,8 @@ from generalist.records import Record
 
 MANIFEST = "manifest.json"
 ARRAYS = tuple(f"{split}_{part}.npy" for split in SPLITS for part in ("images", "labels"))
+UNLABELLED = "unlabelled_images.npy"
+"""Where there are such images."""
 MEND = "run `dvc repro --force prepare`"
 
 
@@ -36,6 +38,7 @@ class Manifest(Record):
         counts: images by split and class name.
         copies: how many images lie in two splits, such as `test in train`.
         files: SHA-256 (hex) by name of the array files.
+        unlabelled: SHA-256 (hex) over what `data.unlabelled` names; None where it names nothing.
         digest: SHA-256 (hex) over `files`, `class_names`, `shape`, `mean` and `std`.
         test_digest: the same over the test files and `class_names` alone.
     """
@@ -52,6 +55,7 @@ class Manifest(Record):
     counts: dict[str, dict[str, int]]
     copies: dict[str, int] = Field(default_factory=dict)
     files: dict[str, str]
+    unlabelled: str | None = None
     digest: str
     test_digest: str
 

@@ -28,8 +28,8 @@ def stratified_indices(labels: Int64, count: int, *, seed: int) -> Int64:
     return np.sort(order[np.lexsort((draw[order], turns))[:count]])
 
 
-def stratified_subset(split: Split, count: int, *, seed: int, class_names: tuple[str, ...]) -> Split:
-    """Return so many images to train on.
+def stratified_subset(split: Split, count: int, *, seed: int, class_names: tuple[str, ...]) -> tuple[Split, Split]:
+    """Return so many images to train on, and those that are left out.
 
     Raises:
         BadInput: there are fewer images than that, or fewer places than classes.
@@ -40,7 +40,8 @@ def stratified_subset(split: Split, count: int, *, seed: int, class_names: tuple
         )
     if count < len(class_names):
         raise BadInput(f"data.images is {count}, too few for {len(class_names)} classes; raise it, or set it to all")
-    return _take(split, stratified_indices(split.labels, count, seed=seed))
+    chosen = stratified_indices(split.labels, count, seed=seed)
+    return _take(split, chosen), _take(split, np.setdiff1d(np.arange(len(split)), chosen))
 
 
 def stratified_split(
@@ -93,7 +94,8 @@ def counts(split: Split, class_names: tuple[str, ...]) -> Int64:
 def count_copies(splits: Mapping[str, Split]) -> dict[str, int]:
     """Return how many images of one split lie in another, too, to the pixel: by `test in train` and so on."""
     known = {name: _digests(split) for name, split in splits.items()}
-    pairs = (("validation", "train"), ("test", "train"), ("test", "validation"))
+    pairs = [("validation", "train"), ("test", "train"), ("test", "validation")]
+    pairs += [("test", "unlabelled")] if "unlabelled" in splits else []
     return {f"{one} in {other}": len(_held(known[one], known[other])) for one, other in pairs}
 
 

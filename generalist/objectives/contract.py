@@ -150,7 +150,8 @@ class Objective(ObjectiveOptions):
 
         Returns:
             float32 [batch, C, H, W], or [batch, attacks, C, H, W] of several attacks; the clean images where nothing
-            is attacked. With two views of each image the second ones follow the first.
+            is attacked. The second views of images, or images without labels, follow the first where they are attacked,
+            too.
         """
         return batch.images
 

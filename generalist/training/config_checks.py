@@ -42,6 +42,16 @@ def check_conditions(config: Config) -> None:
         )
 
 
+def check_unlabelled(config: Config, dataset: Dataset) -> None:
+    """Refuse data without the unlabelled images that an objective needs."""
+    for name, expert in config.experts.items():
+        if "unlabelled" in expert.objective.needs and not (dataset.unlabelled and len(dataset.unlabelled)):
+            raise BadInput(
+                f"the objective of experts.{name} needs images without labels, and the prepared data has none: prepare"
+                " it with data.unlabelled"
+            )
+
+
 def check_single_images(config: Config, dataset: Dataset) -> None:
     """Refuse batches of one image, where the network has a BatchNorm that sees one pixel of it; nothing is computed.
 

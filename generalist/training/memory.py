@@ -46,7 +46,7 @@ def _fits(size: int, experts: Sequence[Expert], shape: ImageShape, on: torch.dev
         images = torch.zeros(size, shape.channels, shape.height, shape.width, device=on)
         labels = torch.zeros(size, dtype=torch.int64, device=on)
         for expert in experts:
-            expert.step(Batch(images, labels, labels, images), 1, 0)
+            expert.step(Batch(images, labels, labels, images, images), 1, 0)
     except (MemoryError, RuntimeError, ValueError):  # a BatchNorm of single pixels takes no single image
         return False
     return True

@@ -59,6 +59,7 @@ class Segment:
     ) -> None:
         self._context, self._round, self._unit = means, round_, tuple(unit)
         self._is_still = not round_.still.isdisjoint(unit)
+        self._unlabelled: Samples | None = None
         stored = (cut for cut in round_.cuts if all(ahead[name][cut] in means.states for name in unit))
         self.done = max(stored, default=round_.start)
         positions = {name: start[name] if self.done == round_.start else ahead[name][self.done] for name in unit}
@@ -111,6 +112,9 @@ class Segment:
             self._stand_still(alive, begun.histories)
             return
         data = images_on(context.dataset.train, on, context.config.training.images)
+        if any("unlabelled" in context.config.experts[name].objective.needs for name in self._unit):
+            assert context.dataset.unlabelled is not None  # the training is refused without them
+            self._unlabelled = images_on(context.dataset.unlabelled, on, context.config.training.images)
         keeper = PeriodicCheckpointer(
             self, alive, begun.histories, minutes=float(context.config.training.checkpoint_minutes)
         )
@@ -186,7 +190,7 @@ class Segment:
         self, alive: ExpertGroup, data: Samples, between: Callable[[], None] | None = None
     ) -> list[EpochResult]:
         with oom_to_batch_size_hint(alive.experts, self._context.dataset.shape, data.device):
-            return alive.epoch(data, between=between)
+            return alive.epoch(data, unlabelled=self._unlabelled, between=between)
 
     def _run_epoch_with_rollback(
         self, alive: ExpertGroup, data: Samples, epoch: int, policy: Rollback

@@ -21,7 +21,13 @@ from generalist.records import GlobalRecord, Measured, RoundRecord
 from generalist.store import Store, tensors_digest
 from generalist.tensors import Weights
 from generalist.training.checkpoints import Checkpoints
-from generalist.training.config_checks import check_conditions, check_single_images, check_tables, check_threats
+from generalist.training.config_checks import (
+    check_conditions,
+    check_single_images,
+    check_tables,
+    check_threats,
+    check_unlabelled,
+)
 from generalist.training.facts import Fact, Tell
 from generalist.training.forecast import GroupForecast
 from generalist.training.keys import CheckpointRef, CheckpointRefs, Cuts, Key, Keys
@@ -83,6 +89,7 @@ class Trainer:
         check_threats(config, dataset.shape)
         check_conditions(config)
         check_single_images(config, dataset)
+        check_unlabelled(config, dataset)
         self.config, self.dataset, self.store, self.root = config, dataset, store, root
         self._initial_weights = load_initial_weights(config, dataset.shape, root)
         self._sharing = sharing

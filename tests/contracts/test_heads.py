@@ -104,7 +104,7 @@ def test_objectives_train_towards_its_targets(trained: Trained, name: str) -> No
         model = build(options, model.shape).train()
         initialise(model, generator(1))
     images = to_unit(torch.tensor(trained.images.images))
-    batch = Batch(images, torch.tensor(trained.images.labels), torch.arange(N), images.flip(3))
+    batch = Batch(images, torch.tensor(trained.images.labels), torch.arange(N), images.flip(3), images.flip(2))
     other = {name: 1.1 * value for name, value in model.state_dict().items()}
     frozen, teacher = (engine.FrozenNetwork(model, EngineOptions(), weights) for weights in (None, other))
     learner, context = (
@@ -115,7 +115,7 @@ def test_objectives_train_towards_its_targets(trained: Trained, name: str) -> No
     loss = own.loss(context, learner, batch, own.attacked(context, learner, batch))
     assert loss.logits.shape == (N, model.shape.classes)
     loss.value.backward()
-    without_labels = {model.linear.weight, model.linear.bias} if "teacher" in own.needs else set()
+    without_labels = {model.linear.weight, model.linear.bias} if "start_from" in own.needs else set()
     reached = set(model.parameters()) - without_labels
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in reached)
 

@@ -1,8 +1,6 @@
 """A folder of images, one sub-folder a class."""
 
-import hashlib
 import logging
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -12,8 +10,9 @@ from pydantic import Field
 from generalist.config import Quantity
 from generalist.config.sections import Fraction, Many
 from generalist.data.dataset import Source, SourceData, Split
-from generalist.data.decoding import UnreadableImage, content, decode, refuse, tell_remarks
+from generalist.data.decoding import content
 from generalist.data.image_files import LOOSE, ImageListing, Parts, composed, find, is_utf8, told
+from generalist.data.image_reader import ImageReader, LabelledImages
 from generalist.data.manifest import combined_sha256
 from generalist.data.splits import stratified_split
 from generalist.errors import BadInput
@@ -65,7 +64,7 @@ class Folder(Source):
             _check_same_classes(path, class_names, tuple(test_listing))
         if sentence := image_listing.told():
             logging.getLogger("generalist").warning("%s", sentence)
-        images = _Images(
+        images = ImageReader(
             image_listing, self.size if isinstance(self.size, tuple) else (self.size, self.size), self.grayscale
         )
         train, own_test = images.read(listing), images.read(test_listing)
@@ -76,47 +75,7 @@ class Folder(Source):
         return SourceData(kept, test, class_names, f"folder: images in {self.path}", combined_sha256(images.digests))
 
 
-_Pairs = list[tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], int]]
-
-
-@dataclass
-class _Images:
-    """Decodes files, and notes the digests of all and what is wrong with some.
-
-    Attributes:
-        digests: SHA-256 (hex) of the bytes of each file by its name below the root, composed.
-    """
-
-    found: ImageListing
-    size: tuple[int, int]
-    grayscale: bool
-    digests: dict[str, str] = field(default_factory=dict)
-    unreadable: list[UnreadableImage] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-
-    def read(self, listing: Listing) -> _Pairs:
-        """Return images uint8 [channels, height, width] with their labels; the unreadable are noted."""
-        pairs: _Pairs = []
-        for label, files in enumerate(listing.values()):
-            for file in files:
-                try:
-                    given = content(file)
-                    image = decode(given, size=self.size, grayscale=self.grayscale, path=file, remarks=self.remarks)
-                except UnreadableImage as error:
-                    self.unreadable.append(error)
-                    continue
-                self.digests["/".join(composed(self.found.below(file)))] = hashlib.sha256(given).hexdigest()
-                pairs.append((image, label))
-        return pairs
-
-    def check(self) -> None:
-        """Refuse what can't be read, all of it at once, and tell what Pillow warned of."""
-        if self.unreadable:
-            refuse(self.unreadable)
-        tell_remarks(self.remarks)
-
-
-def _split(pairs: _Pairs) -> Split:
+def _split(pairs: LabelledImages) -> Split:
     images, labels = zip(*pairs, strict=True)
     return Split(np.stack(images), np.array(labels, dtype=np.int64))
 
