@@ -54,6 +54,11 @@ def test_the_import_contracts_hold(root: Path) -> None:
             "import generalist.models.small_cnn",
             "One more architecture touches no other",
         ),
+        (
+            "generalist/models/heads/plain.py",
+            "import generalist.models.heads.dummy",
+            "One more head touches no other",
+        ),
         ("generalist/threats/l2.py", "import generalist.threats.linf", "One more norm touches no other"),
         ("pipelines/steps/opening.py", "import mlflow", "Two packages speak to MLflow"),
         (

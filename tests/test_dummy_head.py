@@ -15,11 +15,13 @@ from generalist import engine
 from generalist.attacks import attack_from, margin, pgd
 from generalist.config import AttackOptions, EngineOptions, canonical, check, load
 from generalist.config.section import part_names
+from generalist.data import Split
 from generalist.errors import BadInput
+from generalist.evaluation import evaluate
 from generalist.models import Classifier, LossView
 from generalist.models.heads.dummy import Dummy, joint_margin
 from generalist.objectives import Context, Learner, Objective
-from generalist.tensors import Batch, Images
+from generalist.tensors import Batch, Images, ImageShape
 from generalist.threats import Threat
 from tests.model_factory import TINY, made, numbers
 from tests.training_factory import PARAMS, small
@@ -241,26 +243,45 @@ def test_training_attacks_see_what_is_asked_for(learner: Learner, batch: Batch, 
 # --- the safe sink --------------------------------------------------------------------------------------
 
 
-def test_an_attack_that_does_not_know_the_recovery_ends_in_the_dummy_class() -> None:
-    """Of a class whose dummy is near and whose rival is far: raising raw cross-entropy leads into the dummy.
+class Sink(Classifier):
+    """Two pixels: the first leads to the label's dummy class at once, the second to the other class."""
 
-    The joint loss finds the rival in the same ball.
-    """
+    def __init__(self) -> None:
+        super().__init__(ImageShape(1, 1, 2, 2, mean=(0.0,), std=(1.0,)), Dummy(name="dummy")(2))
 
-    def raw(images: Images) -> Tensor:  # pixel 0 leads to the own dummy class at once, pixel 1 to the other class
-        a, b = images[:, 0, 0, 0], images[:, 0, 0, 1]
+    def embed(self, normalised: Images) -> Tensor:
+        return normalised.flatten(1)
+
+    def raw_outputs(self, features: Tensor) -> Tensor:
+        a, b = features.T
         return torch.stack((4 - 30 * a - 30 * b, 20 * b - 1, 30 * a - 8 * b, -9 + 0 * a), dim=1)
 
-    head = Dummy(name="dummy")(2)
-    images, labels = torch.zeros(1, 1, 1, 2), torch.zeros(1, dtype=torch.int64)
-    threat, fold = Threat("linf", 0.3), head.decision
-    assert (fold(raw(images)).argmax(1) == labels).all()
-    joint = head.views()["joint"]
-    assert isinstance(joint, LossView)
+
+def test_an_attack_that_does_not_know_the_recovery_ends_in_the_dummy_class() -> None:
+    """One gradient step does; the joint loss finds the other class in the same ball."""
+    model, images, labels = Sink().eval(), torch.zeros(1, 1, 1, 2), torch.zeros(1, dtype=torch.int64)
+    raw, fold, joint = model.nonadaptive()["raw"], model.views()["decision"], model.views()["joint"]
+    threat = Threat("linf", 0.3)
+    assert isinstance(joint, LossView) and fold(images).argmax() == 0
     published = pgd(raw, images, labels, threat, steps=1, step_size=0.3, random_start=False)
-    assert raw(published).argmax() % 2 == 0
-    found = pgd(raw, images, labels, threat, steps=40, step_size=0.02, random_start=False, loss=joint.loss)
-    assert fold(raw(found)).argmax() == 1
+    assert raw(published).argmax() == 2 and fold(published).argmax() == 0
+    found = pgd(joint, images, labels, threat, steps=40, step_size=0.02, random_start=False, loss=joint.loss)
+    assert fold(found).argmax() == 1
+
+
+def test_an_evaluation_leads_with_what_knows_the_recovery() -> None:
+    """Nothing stands by the decision; what stands as published is in a column that says that it is not adaptive."""
+    split = Split(np.zeros((12, 1, 1, 2), np.uint8), np.zeros(12, np.int64))
+    # Streams of random numbers are by image and place, so that starts differ.
+    split.images[:, 0, 0, 0] = np.arange(12)
+    options = small("evaluation.threats.0.eps=0.3", "evaluation.pgd.steps=20").evaluation
+    names = ("zero", "one")
+    (threat,) = evaluate(
+        Sink(), split, options=options, class_names=names, name="it", epoch=1, digest="d"
+    ).evaluation.threats
+    counts = {name: accuracy.correct for name, accuracy in threat.columns.items()}
+    assert counts["cascade"] == counts["joint/pgd"] == threat.worst.correct == 0
+    assert counts["raw (non-adaptive)/cascade"] > 3
 
 
 # --- bad input ------------------------------------------------------------------------------------------

@@ -15,12 +15,12 @@ from torch.nn import functional as F
 from generalist import engine
 from generalist.attacks import VERSIONS, fixed_batches, misclassified, model_checks
 from generalist.config import ConditionOptions, EngineOptions, HeadOptions
-from generalist.config.section import part_names
+from generalist.config.section import part_names, plugin
 from generalist.data import Dataset, Split
 from generalist.evaluation import Verdicts, evaluate
 from generalist.export import check_parity, export
 from generalist.export.runtime import Runtime
-from generalist.models import Classifier, Head, Role, build, initialise
+from generalist.models import Classifier, Head, LossView, Role, build, initialise
 from generalist.models.small_cnn import SmallCnn
 from generalist.objectives import Context, Learner, Peer
 from generalist.objectives.two_hot import TwoHot
@@ -31,6 +31,7 @@ from tests.strategies import generator
 from tests.training_factory import finish, first, small
 
 N = 24
+HEADS = part_names("models.heads")
 
 
 class Doubled(Head):
@@ -92,6 +93,26 @@ def trained(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Train
         patch.setitem(VERSIONS, "quick", replace(VERSIONS["quick"], targets=2, steps=10, fab_steps=5))
         verdicts = evaluate(model, split, options=options, class_names=names, name="it", epoch=5, digest="d")
     return Trained(model, split, verdicts)
+
+
+@pytest.mark.parametrize("options", [DoubledOptions(), *(plugin("models.heads", {"name": n}) for n in HEADS)], ids=repr)
+def test_a_head_keeps_the_contract(options: HeadOptions) -> None:
+    """Views begin with the decision and have gradients; losses take targets of both roles, and aim where asked to."""
+    head, labels = options(3), torch.tensor([2, 0])
+    raw = torch.randn(2, head.outputs, generator=generator(1)).requires_grad_()
+    assert head.decision(raw).shape == (2, 3)
+    assert next(iter(head.views())) == "decision" and torch.equal(head.views()["decision"](raw), head.decision(raw))
+    for view in (*head.views().values(), *head.nonadaptive().values()):
+        outputs = view(raw)
+        assert outputs.shape[0] == 2 and outputs.shape[1] >= 3
+        losses = [F.cross_entropy(outputs, labels, reduction="none")]
+        if isinstance(view, LossView):
+            losses = [view.loss(outputs, labels), view.loss(outputs, labels, (labels + 1) % 3)]
+        for loss in losses:
+            (gradient,) = torch.autograd.grad(loss.sum(), raw, retain_graph=True)
+            assert loss.shape == (2,) and gradient.isfinite().all() and gradient.any(dim=1).all()
+    for role in ("natural", "adversarial"):
+        assert F.cross_entropy(raw, head.targets(labels, role)).isfinite()
 
 
 @pytest.mark.parametrize("name", part_names("objectives"))
