@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from generalist.attacks import autoattack
 from generalist.attacks.result_files import merge_files, write_verdicts
 from generalist.errors import BadInput
+from generalist.evaluation import AtCondition
 from generalist.export import read_classifier
 from generalist.export.weights import write_weights
 from generalist.store import tensors_digest, write_tensors
@@ -37,6 +38,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights = made("small_cnn", width=3).state_dict()
     write_weights(path / "global.safetensors", weights, model=model, shape=GREY, data="d")
     write_tensors(path / "other.safetensors", weights, {"data": "d"})
+    conditional = {"width": 3, "condition": {"size": 8}}
+    moved = made("small_cnn", **conditional).state_dict()
+    write_weights(
+        path / "conditional.safetensors", moved, model=options("small_cnn", **conditional), shape=GREY, data="d"
+    )
     onnx.save(onnx_models.linear(), path / "foreign.onnx")
     random = np.random.default_rng(0)
     grey = random.integers(0, 256, (COUNT, 1, 8, 8), dtype=np.uint8)
@@ -260,6 +266,26 @@ def test_a_state_is_gone_on_from() -> None:
             ("global.safetensors", "--data", "grey.npz", "--threat", "linf:0.1", "--mean", "0.5"),
             "leave --mean and --std out",
         ),
+        *(
+            ((model, "--data", data, "--threat", "linf:0.1", *words), told)
+            for model, data, words, told in (
+                ("conditional.safetensors", "grey.npz", (), "give --lambda"),
+                (
+                    "conditional.safetensors",
+                    "grey.npz",
+                    ("--lambda", "1.5"),
+                    "lambda is 1.5, but it must lie in [0, 1]",
+                ),
+                (
+                    "conditional.safetensors",
+                    "grey.npz",
+                    ("--lambda", "nan"),
+                    "lambda is nan, but it must lie in [0, 1]",
+                ),
+                ("global.safetensors", "grey.npz", ("--lambda", "1"), "takes no lambda"),
+                ("foreign.onnx", "colour.npz", ("--lambda", "1"), "takes no lambda"),
+            )
+        ),
         (("foreign.onnx", "--data", "colour.npz", "--threat", "linf:0.1", "--mean", "0.5,0.5"), "3 with commas"),
         (("foreign.onnx", "--data", "colour.npz", "--threat", "linf:0.1", "--std", "0"), "above 0"),
         (("foreign.onnx", "--data", "colour.npz", "--threat", "linf:0.1", "--std", "1/0"), "not one number"),
@@ -287,3 +313,20 @@ def test_a_state_is_gone_on_from() -> None:
 def test_wrong_input_is_one_sentence(words: tuple[str, ...], told: str) -> None:
     """What, where and how to mend it; nothing is run."""
     assert told in refused("attack", *words)
+
+
+def test_a_conditional_network_is_attacked_at_the_lambda_that_is_named(folder: Path) -> None:
+    """As the library attacks it there; verdicts of other conditions are not merged with it."""
+    arrays = np.load("grey.npz")
+    images, labels = to_unit(torch.from_numpy(arrays["images"])), torch.from_numpy(arrays["labels"])
+    for condition in ("0", "0.05"):
+        result = generalist(
+            "attack", "conditional.safetensors", "--data", "grey.npz", *FEW, "--lambda", condition, "--out", "v.npz"
+        )
+        assert result.exit_code == 0 and f", lambda {condition}" in result.stdout
+        network = AtCondition(
+            read_classifier(folder / "conditional.safetensors", on=torch.device("cpu")), float(condition)
+        )
+        expected = autoattack(network, images, labels, Threat("linf", 0.05), version="quick", square_queries=20)
+        found, facts = merge_files([Path("v.npz")])
+        assert torch.equal(found.robust, expected.robust) and facts["lambda"] == condition

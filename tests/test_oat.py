@@ -16,6 +16,7 @@ from generalist import engine
 from generalist.attacks import pgd
 from generalist.config import ConditionOptions, Config, EngineOptions, canonical, load, preset_path
 from generalist.config.section import part_names
+from generalist.data import Dataset
 from generalist.engine.cuda_graphs import GraphCache
 from generalist.errors import BadInput
 from generalist.evaluation import AtCondition
@@ -24,6 +25,7 @@ from generalist.models.layers.conditioning import FiLM, encoding_of
 from generalist.objectives import Context, Learner, Objective
 from generalist.tensors import Batch
 from generalist.threats import Threat
+from generalist.training.config_checks import check_conditions, check_single_images
 from tests.model_factory import GREY, TINY, made, numbers, options, settle
 from tests.test_cuda_graphs import rerun
 from tests.training_factory import SMALL, small
@@ -317,3 +319,31 @@ def test_a_plain_model_has_no_conditions() -> None:
     for override in ("evaluation.conditions=[1]", "evaluation.transfers=true"):
         with pytest.raises(BadInput, match="is without effect on a model that takes no condition"):
             small(override)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["training.batch_size=1"], "with model.condition a batch needs two"),
+        (
+            ["training.batch_size=4", "model={name: resnet18, width: 2, condition: {size: 8}}"],
+            "BatchNorm of resnet18 can't train on single images",
+        ),
+    ],
+)
+def test_each_part_of_a_batch_has_enough_for_its_batchnorm(
+    dataset: Dataset, overrides: list[str], sentence: str
+) -> None:
+    """A sixth of four images is one, of which the last stage sees one pixel; in a larger network it would see more."""
+    with pytest.raises(BadInput) as caught:
+        check_single_images(small_oat(*overrides), dataset)
+    assert sentence in str(caught.value)
+    check_single_images(small_oat("training.batch_size=4"), dataset)
+
+
+def test_processes_can_not_share_conditional_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of them might hold images of one kind alone."""
+    monkeypatch.setattr(engine, "group", lambda: engine.ProcessGroup(0, 2))
+    with pytest.raises(BadInput, match=r"model\.condition chooses a BatchNorm for each image"):
+        check_conditions(small_oat())
+    check_conditions(small())
