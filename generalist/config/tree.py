@@ -170,7 +170,7 @@ def _check_conditions(config: Config) -> None:
         if conditional and "condition" not in expert.objective.needs:
             raise ValueError(
                 f"model.condition is without effect on the objective {objective} of experts.{name}: set it to null, or"
-                " choose an objective that draws conditions, such as oat"
+                " choose an objective that draws conditions"
             )
     if conditional and not options.conditions:
         raise ValueError(
