@@ -279,7 +279,7 @@ def test_fair_tat_draws_by_the_odds() -> None:
 def test_a_calibration_beyond_one_is_refused() -> None:
     """The sentence says what it is."""
     with pytest.raises(BadInput, match="'calibrated' must lie between 0 and 1: at 0 all classes have eps"):
-        objective(name="cfa", calibrated=2, **THREAT)
+        small("experts.robust.objective={name: cfa, calibrated: 2, threat: {norm: linf, eps: 0.1}}")
 
 
 def test_consistency_is_its_formula(learner: Learner, batch: Batch) -> None:
