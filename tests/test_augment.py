@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from generalist.config.sections import ExpertOptions
+from generalist.config.experts import ExpertOptions
 from generalist.data import augment
 from generalist.randomness import generator
 

@@ -3,6 +3,7 @@
 import math
 import re
 import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -82,6 +83,12 @@ def test_the_first_line_says_what_it_is(name: str) -> None:
     firsts = [preset_path(other).read_text(encoding="utf-8").partition("\n")[0] for other in NAMES]
     own = preset_path(name).read_text(encoding="utf-8").partition("\n")[0]
     assert re.fullmatch(r"# [A-Z].*\.", own) and firsts.count(own) == 1
+
+
+def test_every_preset_is_in_the_table_of_the_docs(root: Path) -> None:
+    """With what it trains, and where."""
+    table = (root / "docs" / "operations.md").read_text(encoding="utf-8")
+    assert [name for name in NAMES if f"`{name}`" not in table] == []
 
 
 def test_the_presets_that_the_docs_promise_are_there() -> None:

@@ -1,6 +1,18 @@
 """The typed tree of `params.yaml`: reading, checking, showing."""
 
+from generalist.config.attacks import AttackOptions as AttackOptions
+from generalist.config.attacks import SelectionAttackOptions as SelectionAttackOptions
+from generalist.config.attacks import ThreatOptions as ThreatOptions
 from generalist.config.condition import ConditionOptions as ConditionOptions
+from generalist.config.data import DataOptions as DataOptions
+from generalist.config.evaluation import EvaluationOptions as EvaluationOptions
+from generalist.config.experts import ExpertOptions as ExpertOptions
+from generalist.config.experts import ObjectiveOptions as ObjectiveOptions
+from generalist.config.experts import PerturbationOptions as PerturbationOptions
+from generalist.config.mixing import MixingOptions as MixingOptions
+from generalist.config.mixing import Steps as Steps
+from generalist.config.network import HeadOptions as HeadOptions
+from generalist.config.network import ModelOptions as ModelOptions
 from generalist.config.quantity import Quantity as Quantity
 from generalist.config.quantity import Schedule as Schedule
 from generalist.config.reading import canonical as canonical
@@ -17,18 +29,6 @@ from generalist.config.reading import to_yaml as to_yaml
 from generalist.config.reading import with_overrides as with_overrides
 from generalist.config.section import Plugin as Plugin
 from generalist.config.section import Section as Section
-from generalist.config.sections import AttackOptions as AttackOptions
-from generalist.config.sections import DataOptions as DataOptions
-from generalist.config.sections import EvaluationOptions as EvaluationOptions
-from generalist.config.sections import ExpertOptions as ExpertOptions
-from generalist.config.sections import HeadOptions as HeadOptions
-from generalist.config.sections import MixingOptions as MixingOptions
-from generalist.config.sections import ModelOptions as ModelOptions
-from generalist.config.sections import ObjectiveOptions as ObjectiveOptions
-from generalist.config.sections import PerturbationOptions as PerturbationOptions
-from generalist.config.sections import SelectionAttackOptions as SelectionAttackOptions
-from generalist.config.sections import Steps as Steps
-from generalist.config.sections import ThreatOptions as ThreatOptions
 from generalist.config.training import EngineOptions as EngineOptions
 from generalist.config.training import Rollback as Rollback
 from generalist.config.tree import Config as Config

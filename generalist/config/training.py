@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
+from generalist.config.bounds import Count, Fraction, Positive
 from generalist.config.names import wrong_name
 from generalist.config.quantity import Quantity
 from generalist.config.section import Section
-from generalist.config.sections import Count, Fraction, Positive
 
 
 class Rollback(Section):

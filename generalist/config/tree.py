@@ -6,17 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
+from generalist.config.bounds import Name
+from generalist.config.data import DataOptions
+from generalist.config.evaluation import EvaluationOptions
+from generalist.config.experts import ExpertOptions
+from generalist.config.mixing import MixingOptions, Steps
+from generalist.config.network import ModelOptions
 from generalist.config.quantity import Schedule
 from generalist.config.section import Section, plugin
-from generalist.config.sections import (
-    DataOptions,
-    EvaluationOptions,
-    ExpertOptions,
-    MixingOptions,
-    ModelOptions,
-    Name,
-    Steps,
-)
 from generalist.config.training import EngineOptions, ExportOptions, RegistryOptions, TrainingOptions
 from generalist.config.tuning import TuningOptions
 

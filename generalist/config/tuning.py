@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, SerializerFunctionWrapHandler, Tag, model_serializer, model_validator
 
+from generalist.config.bounds import Count, Fraction
 from generalist.config.quantity import Quantity
 from generalist.config.section import Section
-from generalist.config.sections import Count, Fraction
 
 Bound = Annotated[int | Quantity, Field(ge=-(2**63), le=2**63)]
 _MANY = 10_000  # values of a range; of so many, hardly two trials draw the same

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from generalist.config import DataOptions
-from generalist.config.sections import REST
+from generalist.config.data import REST
 from generalist.data.array_files import UnreadableArray, read_npz
 from generalist.data.dataset import Split, Uint8
 from generalist.data.manifest import combined_sha256

@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional as F
 
-from generalist.config.sections import Count
+from generalist.config.bounds import Count
 from generalist.models.contract import Architecture, Classifier, Encoded, Encoding, Head
 from generalist.models.layers.conditioning import Norms, encoding_of, through
 from generalist.tensors import Features, Images, ImageShape

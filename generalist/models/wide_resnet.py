@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from generalist.config.sections import Count
+from generalist.config.bounds import Count
 from generalist.models.contract import Architecture, Classifier
 from generalist.models.layers.conditioning import encoding_of
 from generalist.models.layers.residual import PreActivationResNet, check_size

@@ -12,7 +12,7 @@ from generalist.attacks import attack_from
 from generalist.attacks.losses import Loss as AttackLoss
 from generalist.attacks.losses import Network
 from generalist.config import AttackOptions, Quantity, Schedule, ThreatOptions
-from generalist.config.sections import NonNegative, NonNegativeSchedule
+from generalist.config.bounds import NonNegative, NonNegativeSchedule
 from generalist.objectives.contract import Context, Learner, Loss, Objective
 from generalist.randomness import normal_like
 from generalist.tensors import Batch, Images, Labels, PerImage

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from generalist.attacks.losses import kl_divergence
 from generalist.config import Quantity, Schedule
-from generalist.config.sections import NonNegative, NonNegativeSchedule
+from generalist.config.bounds import NonNegative, NonNegativeSchedule
 from generalist.objectives.attacked import AttackedFromBeside, ByClass
 from generalist.objectives.contract import Context, Learner, Loss
 from generalist.tensors import Batch, Images

@@ -9,7 +9,7 @@ from torch import Tensor
 from generalist.attacks import attack_from
 from generalist.attacks.losses import cross_entropy
 from generalist.config import Quantity, Schedule
-from generalist.config.sections import NonNegative, NonNegativeSchedule
+from generalist.config.bounds import NonNegative, NonNegativeSchedule
 from generalist.objectives.attacked import ByClass, mean_cross_entropy
 from generalist.objectives.contract import Context, Learner, Loss
 from generalist.randomness import exponential_like

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from generalist.config import Quantity, Schedule
-from generalist.config.sections import NonNegativeSchedule
+from generalist.config.bounds import NonNegativeSchedule
 from generalist.objectives.attacked import Attacked, mean_cross_entropy
 from generalist.objectives.contract import Context, Learner, Loss
 from generalist.tensors import Batch, Images

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from generalist.attacks import pgd
 from generalist.attacks.losses import squared_distance
 from generalist.config import Quantity, Schedule
-from generalist.config.sections import NonNegativeSchedule
+from generalist.config.bounds import NonNegativeSchedule
 from generalist.objectives.attacked import Threatened
 from generalist.objectives.contract import Context, Learner, Loss
 from generalist.randomness import uniform_like

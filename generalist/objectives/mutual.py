@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from generalist.attacks.losses import kl_divergence
 from generalist.config import ObjectiveOptions, Schedule, ThreatOptions
+from generalist.config.bounds import NonNegativeSchedule, Positive
 from generalist.config.quantity import Quantity
 from generalist.config.section import plugin
-from generalist.config.sections import NonNegativeSchedule, Positive
 from generalist.models import DECISION
 from generalist.objectives.contract import Context, Learner, Loss, Objective, Peer
 from generalist.tensors import AttackedImages, Batch, Logits

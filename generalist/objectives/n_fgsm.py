@@ -7,7 +7,7 @@ from pydantic import Field
 from generalist.attacks.gradient import input_gradient
 from generalist.attacks.losses import cross_entropy
 from generalist.config import Quantity
-from generalist.config.sections import NonNegative, Positive
+from generalist.config.bounds import NonNegative, Positive
 from generalist.objectives.attacked import Threatened, mean_cross_entropy
 from generalist.objectives.contract import Context, Learner, Loss
 from generalist.tensors import Batch, Images

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from generalist.attacks.losses import kl_divergence
 from generalist.config import Schedule
-from generalist.config.sections import NonNegativeSchedule
+from generalist.config.bounds import NonNegativeSchedule
 from generalist.objectives.attacked import AttackedFromBeside
 from generalist.objectives.contract import Context, Learner, Loss
 from generalist.tensors import Batch, Images

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from generalist.config import Schedule
-from generalist.config.sections import NonNegativeSchedule
+from generalist.config.bounds import NonNegativeSchedule
 from generalist.perturbations.contract import Perturbation
 
 _TINY = 1e-12  # beside the norm of all gradients, as in the authors' code

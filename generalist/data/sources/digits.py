@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from generalist.config import Quantity
-from generalist.config.sections import Fraction
+from generalist.config.bounds import Fraction
 from generalist.data.dataset import Source, SourceData, Split
 from generalist.data.splits import stratified_split
 

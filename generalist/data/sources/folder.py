@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from generalist.config import Quantity
-from generalist.config.sections import Fraction, Many
+from generalist.config.bounds import Fraction, Many
 from generalist.data.dataset import Source, SourceData, Split
 from generalist.data.decoding import content
 from generalist.data.image_files import LOOSE, ImageListing, Parts, composed, find, is_utf8, told

@@ -1,0 +1,48 @@
+"""The section model: an architecture, its head and its condition."""
+
+from typing import Annotated, Any
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializationInfo,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
+
+from generalist.config.bounds import unused
+from generalist.config.condition import ConditionOptions
+from generalist.config.section import Plugin, plugin
+
+
+class HeadOptions(Plugin):
+    """What the raw outputs of a network mean; each head adds its own options."""
+
+    def __call__(self, classes: int) -> Any:
+        """Return the head for so many classes, a `generalist.models.Head`."""
+        raise NotImplementedError
+
+
+class ModelOptions(Plugin):
+    """The network; each architecture adds its own options."""
+
+    head: Annotated[SerializeAsAny[HeadOptions], BeforeValidator(lambda written: plugin("models.heads", written))] = (
+        Field(
+            default_factory=lambda: plugin("models.heads", {"name": "plain"}),
+            description="what the raw outputs mean: {name: plain}, one logit for each class, or {name: dummy}",
+        )
+    )
+    condition: ConditionOptions | None = Field(
+        None,
+        exclude_if=unused,
+        description="a number per image that the network depends on, as objectives that draw one need; null for none",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_a_plain_head(self, written: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        """Leave out of digests what every network had before there was a choice."""
+        options: dict[str, Any] = written(self)
+        if isinstance(info.context, dict) and info.context.get("canonical") and options["head"] == {"name": "plain"}:
+            del options["head"]
+        return options
