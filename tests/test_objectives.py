@@ -205,6 +205,19 @@ def test_a_step_depends_on_its_own_random_numbers_alone(
     assert learner.model.training
 
 
+def test_gradients_of_attacks_are_counted(learner: Learner, batch: Batch, any_objective: Objective) -> None:
+    """As estimates need them: images that are asked for a gradient, over those of the batch."""
+    asked: list[int] = []
+    learner.frozen.register_forward_pre_hook(
+        lambda _, given: asked.append(len(given[0]) * given[0].requires_grad)  # type: ignore[func-returns-value]
+    )
+    step = context(any_objective)
+    batch = with_conditions(any_objective, step, learner, batch)
+    any_objective.attacked(step, learner, batch)
+    said = any_objective.gradients_per_image
+    assert sum(asked) == said * len(batch) if batch.condition is None else 0 < sum(asked) <= said * len(batch)
+
+
 def test_attacked_images_are_allowed_and_without_a_threat_clean(
     learner: Learner, batch: Batch, any_objective: Objective
 ) -> None:

@@ -31,6 +31,11 @@ class ObjectiveOptions(Plugin):
         """
 
     @property
+    def gradients_per_image(self) -> int:
+        """How many gradients in an image its attacks take at a step, for estimates."""
+        return 0
+
+    @property
     def attacks_per_image(self) -> int:
         """How many attacked images it makes of each image at a step."""
         return 1

@@ -35,6 +35,10 @@ class Anchored(AttackedFromBeside):
         description="bounds of an image's share of eps, before the mean is set to 1; [1, 1] for one eps",
     )
 
+    @property
+    def gradients_per_image(self) -> int:
+        return self.attack.steps + 1  # its steepness
+
     def attacked(self, context: Context, learner: Learner, batch: Batch) -> Images:
         student, anchor = learner.frozen.view("features"), _anchor(learner, batch)
         steepness = input_gradient(student, batch.images, anchor, squared_distance).flatten(1).norm(dim=1)

@@ -42,6 +42,10 @@ class Attacked(Threatened):
 
     attack: AttackOptions = Field(AttackOptions(steps=10), description="how training images are attacked")
 
+    @property
+    def gradients_per_image(self) -> int:
+        return self.attack.steps
+
     def effective(self, progress: NDArray[np.float64]) -> dict[str, Any]:
         return super().effective(progress) | {"attack": attack_from(self.attack, threat_from(self.threat)).settings}
 

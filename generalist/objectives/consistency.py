@@ -29,6 +29,10 @@ class Consistency(Attacked):
     weight: NonNegativeSchedule = Field(Schedule.model_validate(1), description="weight of the divergence")
     temperature: Positive = Field(Quantity("0.5"), description="what logits are divided by in the divergence")
 
+    @property
+    def gradients_per_image(self) -> int:
+        return 2 * self.attack.steps
+
     def attacked(self, context: Context, learner: Learner, batch: Batch) -> Images:
         views = [self.by_cross_entropy(context, learner, view) for view in batch.views()]
         return torch.cat(views)

@@ -35,6 +35,10 @@ class Gat(Threatened):
         description="r, weight of the squared distance of probabilities, in the attack and in the loss",
     )
 
+    @property
+    def gradients_per_image(self) -> int:
+        return 1
+
     def attacked(self, context: Context, learner: Learner, batch: Batch) -> Images:
         threat, images = threat_from(self.threat), batch.images
         signs = uniform_like(images, -1.0, 1.0, generator=context.generator)

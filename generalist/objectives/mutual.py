@@ -62,6 +62,10 @@ class Mutual(Objective):
     def trains_against(self) -> tuple[ThreatOptions, ...]:
         return self._own.trains_against
 
+    @property
+    def gradients_per_image(self) -> int:
+        return self.base.gradients_per_image
+
     def effective(self, progress: NDArray[np.float64]) -> dict[str, Any]:
         return super().effective(progress) | {"base": self._own.effective(progress)}
 

@@ -27,6 +27,10 @@ class NFgsm(Threatened):
     noise: NonNegative = Field(Quantity(2), description="radius of the noise over eps")
     step: Positive = Field(Quantity(1), description="length of the step over eps")
 
+    @property
+    def gradients_per_image(self) -> int:
+        return 1
+
     def attacked(self, context: Context, learner: Learner, batch: Batch) -> Images:
         threat, images = threat_from(self.threat), batch.images
         ball = threat.geometry(images, float(self.noise) * float(threat.eps))

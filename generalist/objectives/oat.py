@@ -48,8 +48,8 @@ class Oat(Attacked):
         """
         model, (condition, rows) = learner.model, _with_attacks(batch)
         raw, raw_attacked = model(batch.images, condition), model(attacked[rows], condition[rows])
-        natural = F.cross_entropy(raw, model.targets(batch.labels, "natural"), reduction="none")
-        robust = F.cross_entropy(raw_attacked, model.targets(batch.labels[rows], "adversarial"), reduction="none")
+        natural = F.cross_entropy(raw, batch.labels, reduction="none")
+        robust = F.cross_entropy(raw_attacked, batch.labels[rows], reduction="none")
         total = ((1 - condition) * natural).sum() + (condition[rows] * robust).sum()
         seen = raw.detach().index_copy(0, rows, raw_attacked.detach())
         return Loss(total / len(batch), model.decision(seen))

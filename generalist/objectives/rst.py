@@ -27,6 +27,10 @@ class Rst(AttackedFromBeside):
     beta: NonNegativeSchedule = Field(Schedule.model_validate(6), description="weight of the divergence")
     weight: NonNegativeSchedule = Field(Schedule.model_validate(1), description="of images without labels")
 
+    @property
+    def gradients_per_image(self) -> int:
+        return 2 * self.attack.steps
+
     def attacked(self, context: Context, learner: Learner, batch: Batch) -> Images:
         assert batch.unlabelled is not None  # the training is refused without them
         attacked = []
@@ -43,8 +47,7 @@ class Rst(AttackedFromBeside):
         with torch.no_grad():
             said = learner.teacher.view("decision")(batch.unlabelled).argmax(dim=1)
         raw, raw_attacked = model(torch.cat((batch.images, batch.unlabelled))), model(attacked)
-        targets = model.targets(torch.cat((batch.labels, said)), "natural")
-        wrong = F.cross_entropy(raw, targets, reduction="none")
+        wrong = F.cross_entropy(raw, torch.cat((batch.labels, said)), reduction="none")
         moved = kl_divergence(raw_attacked, F.log_softmax(raw, dim=1))
         labelled, unlabelled = (wrong + context.at(self.beta) * moved).chunk(2)
         value = labelled.mean() + context.at(self.weight) * unlabelled.mean()

@@ -53,6 +53,10 @@ class Union(Objective):
         return self.threats
 
     @property
+    def gradients_per_image(self) -> int:
+        return self.attack.steps * (len(self.threats) if self.combine in {"max", "mean"} else 1)
+
+    @property
     def attacks_per_image(self) -> int:
         return len(self.threats) if self.combine == "mean" else 1
 

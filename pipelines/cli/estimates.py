@@ -25,9 +25,9 @@ def training_seconds(training: Trainer, work: list[GroupForecast]) -> float:
     for part in work:
         for name in part.unit:
             expert = training.config.experts[name]
-            steps = getattr(getattr(expert.objective, "attack", None), "steps", 0)
+            attacks = _ATTACK * expert.objective.gradients_per_image
             times = 1 if expert.perturbation is None else 2
-            passes = (_TRAINING * times + _ATTACK * steps) * len(training.dataset.train) * part.epochs
+            passes = (_TRAINING * times + attacks) * len(training.dataset.train) * part.epochs
             spans[name] += passes * one
     return max(spans.values()) if training.config.training.device == "cpu" else sum(spans.values())
 
