@@ -1,5 +1,6 @@
 """The section model: an architecture, its head and its condition."""
 
+from abc import abstractmethod
 from typing import Annotated, Any
 
 from pydantic import (
@@ -19,9 +20,9 @@ from generalist.config.section import Plugin, plugin
 class HeadOptions(Plugin):
     """What the raw outputs of a network mean; each head adds its own options."""
 
+    @abstractmethod
     def __call__(self, classes: int) -> Any:
         """Return the head for so many classes, a `generalist.models.Head`."""
-        raise NotImplementedError
 
 
 class ModelOptions(Plugin):
