@@ -211,7 +211,7 @@ def test_before_its_phase_the_loss_is_the_base_s(learner: Learner, batch: Batch,
     def value(share: Any, progress: float) -> Tensor:
         return two_hot(own, share=share).loss(context(progress), learner, batch, attacked).value
 
-    alone = later._base.loss(context(), learner, batch, attacked).value  # type: ignore[attr-defined]
+    alone = later.own_base.loss(context(), learner, batch, attacked).value  # type: ignore[attr-defined]
     assert torch.equal(value([[0.5, 0], [0.5, 1]], 0.49), alone)
     assert torch.equal(value([[0.5, 0], [0.5, 1]], 0.5), value(1, 0))
     assert not torch.equal(value(1, 0), alone)

@@ -197,6 +197,10 @@ def test_each_expert_may_have_initial_weights_of_its_own(dataset: Dataset, tmp_p
             f"experts.robust.objective={{name: mutual, base: {SEVERAL}}}",
             "needs several attacks of each image: take another",
         ),
+        (
+            "experts.robust.objective={name: mutual, base: {name: two_hot, base: {name: natural}}}",
+            "the head plain has no dummy classes for its targets",
+        ),
         ("experts.robust.perturbation={name: awp, gamma: 0.1}", r"experts\.robust\.perturbation can't be had"),
         ("experts.robust.sequence={stop: 1}", r"experts\.robust\.sequence can't be had"),
     ],

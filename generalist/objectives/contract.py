@@ -3,16 +3,18 @@
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import BeforeValidator, Field, SerializeAsAny
 from torch import Tensor
 from torch.nn import functional as F
 
 from generalist import engine
-from generalist.config import ObjectiveOptions, Schedule, ThreatOptions, canonical
+from generalist.config import ModelOptions, ObjectiveOptions, Schedule, ThreatOptions, canonical
+from generalist.config.section import plugin
 from generalist.models import Classifier, Role
 from generalist.tensors import AttackedImages, Batch, Labels, Logits, PerImage
 
@@ -169,3 +171,34 @@ class Objective(ObjectiveOptions):
             batch: images in [0, 1] on the model's device.
             attacked: what `attacked` gave.
         """
+
+
+class Around(Objective):
+    """An objective that changes another one, its base, and attacks as that does."""
+
+    base: Annotated[
+        SerializeAsAny[ObjectiveOptions], BeforeValidator(lambda written: plugin("objectives", written))
+    ] = Field(description="the objective that it stands around, such as {name: trades, threat: …}")
+
+    @property
+    def own_base(self) -> Objective:
+        """The base as what it is: each file of objectives has one."""
+        assert isinstance(self.base, Objective)
+        return self.base
+
+    def check_model(self, model: ModelOptions) -> None:
+        self.base.check_model(model)
+
+    @property
+    def trains_against(self) -> tuple[ThreatOptions, ...]:
+        return self.own_base.trains_against
+
+    @property
+    def gradients_per_image(self) -> int:
+        return self.base.gradients_per_image
+
+    def effective(self, progress: NDArray[np.float64]) -> dict[str, Any]:
+        return super().effective(progress) | {"base": self.own_base.effective(progress)}
+
+    def tables(self, classes: int, images: int) -> dict[str, Tensor]:
+        return self.own_base.tables(classes, images)

@@ -1,25 +1,22 @@
 """Mutual adversarial training: peers learn from each other's attacked images, and from what others say of theirs."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
 from generalist.attacks.losses import kl_divergence
-from generalist.config import ObjectiveOptions, Schedule, ThreatOptions
+from generalist.config import Schedule
 from generalist.config.bounds import NonNegativeSchedule, Positive
 from generalist.config.quantity import Quantity
-from generalist.config.section import plugin
 from generalist.models import DECISION
-from generalist.objectives.contract import Context, Learner, Loss, Objective, Peer
+from generalist.objectives.contract import Around, Context, Learner, Loss, Peer
 from generalist.tensors import AttackedImages, Batch, Logits
 
 
-class Mutual(Objective):
+class Mutual(Around):
     """a1 L(x') + a2 mean_j t^2 KL(p_j(x') || p(x')) + a3 mean_j t^2 KL(p_j(x'_j) || p(x'_j)), j over the peers.
 
     L is the objective `base`, x' are its attacked images, x'_j those of peer j; peers are frozen, in one snapshot, and
@@ -30,9 +27,6 @@ class Mutual(Objective):
     needs: ClassVar[frozenset[str]] = frozenset({"peers"})
 
     name: Literal["mutual"]
-    base: Annotated[
-        SerializeAsAny[ObjectiveOptions], BeforeValidator(lambda written: plugin("objectives", written))
-    ] = Field(description="what this peer minimises by itself, such as {name: adversarial, threat: …}")
     base_weight: NonNegativeSchedule = Field(Schedule.model_validate(0.5), description="a1: weight of the base")
     own_weight: NonNegativeSchedule = Field(
         Schedule.model_validate(0.25),
@@ -58,31 +52,12 @@ class Mutual(Objective):
     def seen_by_peers(self) -> bool:
         return not self.student
 
-    @property
-    def trains_against(self) -> tuple[ThreatOptions, ...]:
-        return self._own.trains_against
-
-    @property
-    def gradients_per_image(self) -> int:
-        return self.base.gradients_per_image
-
-    def effective(self, progress: NDArray[np.float64]) -> dict[str, Any]:
-        return super().effective(progress) | {"base": self._own.effective(progress)}
-
-    def tables(self, classes: int, images: int) -> dict[str, Tensor]:
-        return self._own.tables(classes, images)
-
-    @property
-    def _own(self) -> Objective:
-        assert isinstance(self.base, Objective)  # each file of objectives has one
-        return self.base
-
     def attacked(self, context: Context, learner: Learner, batch: Batch) -> AttackedImages:
-        return self._own.attacked(context, learner, batch)
+        return self.own_base.attacked(context, learner, batch)
 
     def loss(self, context: Context, learner: Learner, batch: Batch, attacked: AttackedImages) -> Loss:
         """Return the weighted sum; training accuracy is the base's."""
-        model, base = learner.model, self._own.loss(context, learner, batch, attacked)
+        model, base = learner.model, self.own_base.loss(context, learner, batch, attacked)
         value = context.at(self.base_weight) * base.value
         if weight := context.at(self.own_weight):
             told = [self._divergence(base.logits, peer, attacked) for peer in learner.peers]

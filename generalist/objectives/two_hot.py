@@ -2,25 +2,23 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator
+from pydantic import Field, field_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from generalist.config import ModelOptions, ObjectiveOptions, Schedule, ThreatOptions
-from generalist.config.section import nearest, plugin
+from generalist.config import ModelOptions, ObjectiveOptions, Schedule
+from generalist.config.section import nearest
 from generalist.models import LossView, Role
-from generalist.objectives.contract import Context, Learner, Loss, Objective, label_loss
+from generalist.objectives.contract import Around, Context, Learner, Loss, Objective, label_loss
 from generalist.tensors import Batch, Images, Labels
 
 _RAW = "raw"
 
 
-class TwoHot(Objective):
+class TwoHot(Around):
     """The base's loss, its cross-entropy with labels replaced by 1/2 (CE(f(x), t_natural) + CE(f(x'), t_adversarial)).
 
     The targets t are those of the head (DUCAT, arXiv 2410.12671, and its published code), f are the raw outputs. A base
@@ -28,9 +26,6 @@ class TwoHot(Objective):
     """
 
     name: Literal["two_hot"]
-    base: Annotated[
-        SerializeAsAny[ObjectiveOptions], BeforeValidator(lambda written: plugin("objectives", written))
-    ] = Field(description="the objective around which targets are replaced, such as {name: trades, threat: …}")
     share: Schedule = Field(
         Schedule.model_validate(1),
         description="of the two-hot targets in the label loss, over progress: [[0.8, 0], [0.8, 1]] is the base alone"
@@ -60,16 +55,11 @@ class TwoHot(Objective):
         return base
 
     @property
-    def _base(self) -> Objective:
-        assert isinstance(self.base, Objective)  # checked above
-        return self.base
-
-    @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]  # those of this base
         return self.base.needs
 
     def check_model(self, model: ModelOptions) -> None:
-        self.base.check_model(model)
+        super().check_model(model)
         head = model.head(2)
         if head.outputs == head.classes:
             raise ValueError(
@@ -83,29 +73,15 @@ class TwoHot(Objective):
                 f" {nearest(self.attack_view, views)}"
             )
 
-    @property
-    def trains_against(self) -> tuple[ThreatOptions, ...]:
-        return self._base.trains_against
-
-    @property
-    def gradients_per_image(self) -> int:
-        return self.base.gradients_per_image
-
-    def effective(self, progress: NDArray[np.float64]) -> dict[str, Any]:
-        return super().effective(progress) | {"base": self._base.effective(progress)}
-
-    def tables(self, classes: int, images: int) -> dict[str, Tensor]:
-        return self._base.tables(classes, images)
-
     def attacked(self, context: Context, learner: Learner, batch: Batch) -> Images:
         seen = replace(learner, frozen=learner.frozen.view(self.attack_view))
-        return self._base.attacked(context, seen, batch)
+        return self.own_base.attacked(context, seen, batch)
 
     def loss(self, context: Context, learner: Learner, batch: Batch, attacked: Images) -> Loss:
         """Return the base's loss with these targets, as far as `share` says."""
         share = context.at(self.share)
         if not share:
-            return self._base.loss(context, learner, batch, attacked)
+            return self.own_base.loss(context, learner, batch, attacked)
         model, attacks = learner.model, bool(self.trains_against)
 
         def two_hot_loss(
@@ -122,4 +98,4 @@ class TwoHot(Objective):
             ).mean()
             return two_hot if share == 1 else torch.lerp(plain, two_hot, share)
 
-        return self._base.loss(context, replace(learner, label_loss=two_hot_loss), batch, attacked)
+        return self.own_base.loss(context, replace(learner, label_loss=two_hot_loss), batch, attacked)
