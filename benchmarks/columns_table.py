@@ -2,6 +2,7 @@
 
     python benchmarks/columns_table.py                                 (DUCAT beside PGD-AT on digits)
     python benchmarks/columns_table.py digits-dbat --set evaluation.attack=quick
+    python benchmarks/columns_table.py digits-natural digits-oat digits-pgd-at   (a row for each lambda, in order)
 
 Trains each preset over the seeds through the store, evaluates the deployed learner on the test split, and prints
 Markdown: mean and standard deviation over seeds of natural accuracy, of each column, and of the worst, image by image.
@@ -13,9 +14,9 @@ import sys
 from collections.abc import Sequence
 
 from benchmarks import machine
-from benchmarks.digits_table import DATA, SEEDS, train_and_evaluate
+from benchmarks.digits_table import DATA, SEEDS, each_evaluated
 from benchmarks.trainings import prepared
-from generalist.config import load
+from generalist.config import Config, load
 from generalist.errors import BadInput
 from generalist.evaluation import protocol
 
@@ -41,19 +42,29 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _table(presets: Sequence[str], seeds: int, overrides: list[str]) -> str:
     rows: dict[str, dict[str, list[float]]] = {}
-    configs = [load(preset=name, overrides=[f"seed={seed}", *overrides]) for name in presets for seed in range(seeds)]
-    for name, config in zip([name for name in presets for _ in range(seeds)], configs, strict=True):
-        asked, learner = protocol(config, prepared(config, DATA)), train_and_evaluate(config)
-        named = {asked.title(column): accuracy for column, accuracy in learner.headline.columns.items()}
-        for title, accuracy in {"natural": learner.natural, **named, "worst": learner.headline.worst}.items():
-            rows.setdefault(name, {}).setdefault(title, []).append(100 * accuracy.value)
-        print(
-            f"# {name}, seed {config.seed}: {', '.join(f'{title} {own[-1]:.1f}' for title, own in rows[name].items())}"
-        )
-        sys.stdout.flush()
+    configs = {
+        name: [load(preset=name, overrides=[f"seed={seed}", *overrides]) for seed in range(seeds)] for name in presets
+    }
+    for name, own in configs.items():
+        for config in own:
+            asked = protocol(config, prepared(config, DATA))
+            for condition, learner in sorted(each_evaluated(config), key=lambda item: item[0] or 0.0):
+                row = rows.setdefault(_row(name, config, condition), {})
+                named = {asked.title(column): accuracy for column, accuracy in learner.headline.columns.items()}
+                for title, accuracy in {"natural": learner.natural, **named, "worst": learner.headline.worst}.items():
+                    row.setdefault(title, []).append(100 * accuracy.value)
+                told = ", ".join(f"{title} {values[-1]:.1f}" for title, values in row.items())
+                print(f"# {_row(name, config, condition)}, seed {config.seed}: {told}", flush=True)
     titles = dict.fromkeys(title for row in rows.values() for title in row)
     cells = [[name, *(_spread(row[title]) if title in row else "" for title in titles)] for name, row in rows.items()]
     return machine.table(["preset", *titles], cells)
+
+
+def _row(preset: str, config: Config, condition: float | None) -> str:
+    if condition is None or config.model.condition is None:
+        return preset
+    trained = condition in config.model.condition.choices
+    return f"{preset}, lambda {condition:g}{'' if trained else ' (not trained at)'}"
 
 
 def _spread(values: list[float]) -> str:

@@ -13,7 +13,7 @@ import argparse
 import datetime
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from benchmarks import digits_record, machine
 from benchmarks.digits_record import Row, Table, Trained
@@ -23,7 +23,7 @@ from generalist.atomic_files import check_file, write_atomically
 from generalist.code_digest import plugins_of, training_code
 from generalist.config import Config, load
 from generalist.errors import BadInput
-from generalist.evaluation import evaluate, protocol, subset
+from generalist.evaluation import as_evaluated, condition_of, evaluate, learner_names, protocol, subset
 
 ROWS = {
     "natural training": "digits-natural",
@@ -94,28 +94,39 @@ def _measured(seeds: int, overrides: list[str]) -> Table:
 
 
 def train_and_evaluate(config: Config) -> Trained:
-    """Return what a configuration's deployed learner comes to on the test split."""
-    dataset = prepared(config, DATA)
+    """Return what a configuration's deployed learner comes to on the test split, a conditional one at its headline."""
+    return next(each_evaluated(config))[1]
+
+
+def each_evaluated(config: Config) -> Iterator[tuple[float | None, Trained]]:
+    """Yield lambda and the same at each of `evaluation.conditions`, the headline's first; None for a plain network."""
+    dataset, options = prepared(config, DATA), config.evaluation
     outcome = finished(config, dataset)
-    began = time.perf_counter()
-    with engine.threads(config.training.threads):
-        learner = evaluate(
-            deployed(config, dataset, outcome),
-            subset(dataset.test, config.evaluation),
-            options=config.evaluation,
-            class_names=dataset.class_names,
-            name=config.deploy.removeprefix("expert:"),
-            epoch=outcome.chosen.epoch,
-            digest=outcome.chosen.digest,
-        ).evaluation
-    return Trained(
-        seed=config.seed,
-        natural=learner.natural,
-        headline=learner.threats[0],
-        digest=learner.digest,
-        training_seconds=sum(epoch.seconds for epoch in outcome.history.epochs),
-        evaluation_seconds=time.perf_counter() - began,
-    )
+    network = deployed(config, dataset, outcome)
+    for name in learner_names([config.deployed], options):
+        began, condition = time.perf_counter(), condition_of(name, options)
+        with engine.threads(config.training.threads):
+            learner = evaluate(
+                as_evaluated(network, options, name),
+                subset(dataset.test, options),
+                options=options,
+                class_names=dataset.class_names,
+                name=name,
+                epoch=outcome.chosen.epoch,
+                digest=outcome.chosen.digest,
+                condition=condition,
+            ).evaluation
+        yield (
+            condition,
+            Trained(
+                seed=config.seed,
+                natural=learner.natural,
+                headline=learner.threats[0],
+                digest=learner.digest,
+                training_seconds=sum(epoch.seconds for epoch in outcome.history.epochs),
+                evaluation_seconds=time.perf_counter() - began,
+            ),
+        )
 
 
 if __name__ == "__main__":

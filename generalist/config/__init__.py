@@ -31,6 +31,7 @@ from generalist.config.section import Plugin as Plugin
 from generalist.config.section import Section as Section
 from generalist.config.training import EngineOptions as EngineOptions
 from generalist.config.training import Rollback as Rollback
+from generalist.config.tree import ENSEMBLE as ENSEMBLE
 from generalist.config.tree import Config as Config
 from generalist.config.tuning import Choices as Choices
 from generalist.config.tuning import NaturalAtLeast as NaturalAtLeast
