@@ -11,6 +11,7 @@ from generalist.models.contract import (
     Role,
     build,
     initialise,
+    unfilled,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "Role",
     "build",
     "initialise",
+    "unfilled",
 ]

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -200,7 +200,14 @@ class Architecture(ModelOptions):
         """
 
 
+Made = TypeVar("Made")
 _BUILDING = threading.Lock()  # the block `with torch.device` moves a global of torch
+
+
+def unfilled(make: Callable[[], Made]) -> Made:
+    """Return a module on the meta device: its constructor draws no numbers and takes no memory."""
+    with _BUILDING, torch.device("meta"):
+        return make()
 
 
 def build(options: ModelOptions, shape: ImageShape) -> Classifier:
@@ -215,8 +222,7 @@ def build(options: ModelOptions, shape: ImageShape) -> Classifier:
     """
     if not isinstance(options, Architecture):
         raise TypeError(f"{type(options).__name__} is not an architecture")
-    with _BUILDING, torch.device("meta"):
-        model = options.build(shape)
+    model = unfilled(lambda: options.build(shape))
     if options.condition is not None and model.encoding is None:
         raise BadInput(f"model.condition is given, but the network {options.name} takes no condition: set it to null")
     _check_memory(model, options.name)
@@ -246,7 +252,7 @@ def initialise(model: nn.Module, generator: torch.Generator) -> None:
     """Fill all parameters and buffers as torch's own constructors would, with numbers from `generator`.
 
     Weights and biases of convolutions and linear layers are uniform in ±1/sqrt(fan-in), which is what
-    kaiming_uniform_(a=sqrt(5)) comes to; BatchNorm2d starts as the identity.
+    kaiming_uniform_(a=sqrt(5)) comes to; BatchNorms start as the identity.
 
     Args:
         model: on the generator's device.
@@ -257,7 +263,9 @@ def initialise(model: nn.Module, generator: torch.Generator) -> None:
     """
     for key in model.state_dict():
         owner = model.get_submodule(key.rpartition(".")[0])
-        if type(owner) not in {nn.Conv2d, nn.Linear, nn.BatchNorm2d} and not isinstance(owner, Encoding):
+        if type(owner) not in {nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d} and not isinstance(
+            owner, Encoding
+        ):
             raise TypeError(f"no initialisation is known for {key}, which belongs to a {type(owner).__name__}")
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -265,7 +273,7 @@ def initialise(model: nn.Module, generator: torch.Generator) -> None:
             if module.bias is not None:
                 bound = 1 / math.sqrt(module.weight[0].numel())
                 nn.init.uniform_(module.bias, -bound, bound, generator=generator)
-        elif isinstance(module, nn.BatchNorm2d):
+        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.reset_parameters()
         elif isinstance(module, Encoding):
             module.initialise(generator)

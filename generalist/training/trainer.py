@@ -15,7 +15,7 @@ from generalist import engine
 from generalist.config import ENSEMBLE, AttackOptions, Config, EvaluationOptions, canonical, digest
 from generalist.data import Dataset, steps_per_epoch
 from generalist.ensemble import joined
-from generalist.experts import ExpertSpec, initial_state, redistribute_to, started
+from generalist.experts import ExpertSpec, initial_state, initial_tables, redistribute_to, started
 from generalist.mixing import mixing_schedules
 from generalist.objectives import Objective
 from generalist.platform_fingerprint import fingerprint
@@ -122,7 +122,9 @@ class Trainer:
             for name, options in config.experts.items()
         }
         self._tables = {
-            name: options.objective.tables(dataset.shape.classes, len(dataset.train))
+            name: initial_tables(
+                options.objective, config.model, dataset.shape, images=len(dataset.train), seed=config.seed
+            )
             for name, options in config.experts.items()
             if isinstance(options.objective, Objective)  # an `Expert` takes no other
         }
