@@ -52,13 +52,14 @@ def _table(presets: Sequence[str], seeds: int, overrides: list[str]) -> str:
         )
         sys.stdout.flush()
     titles = dict.fromkeys(title for row in rows.values() for title in row)
-    cells = [[name, *(_spread(row[title]) if title in row else "" for title in titles)] for name, row in rows.items()]
+    cells = [[name, *(spread(row[title]) if title in row else "" for title in titles)] for name, row in rows.items()]
     return machine.table(["preset", *titles], cells)
 
 
-def _spread(values: list[float]) -> str:
-    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.1f}{spread}"
+def spread(values: list[float]) -> str:
+    """Return the mean, and the standard deviation where there are several."""
+    apart = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{apart}"
 
 
 if __name__ == "__main__":

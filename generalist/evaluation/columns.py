@@ -76,14 +76,15 @@ def attacks_within(threat: Threat, options: EvaluationOptions) -> dict[str, tupl
     """
     members = VERSIONS[options.attack].members
     used = meaningful(members, threat)
-    title = options.attack if used == members else " and ".join(used)
+    title = options.attack if used == members else f"{' and '.join(used)}, of {options.attack}"
     cascade = "cascade" if used == members else "+".join(used)
     ways: dict[str, tuple[Way, str]] = {
         "pgd": ("pgd", described(options.pgd)),
         cascade: ("cascade", _cascade_described(title, options, square="square" in used)),
     }
     if options.extra_attack:
-        title = " and ".join((title, *STRONGER))
+        named = (options.attack,) if used == members else used
+        title = " and ".join((*named, *STRONGER))
         strongest = "strongest" if used == members else "+".join((*used, *STRONGER))
         ways[strongest] = ("strongest", _cascade_described(title, options, square="square" in used))
     if threat.space is not None and (changes := threat.space.changes()):
