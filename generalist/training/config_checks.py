@@ -17,11 +17,11 @@ from generalist.threats import threat_from
 
 
 def check_threats(config: Config, shape: ImageShape) -> None:
-    """Refuse a threat, evaluated or trained against, that allows every image of this shape."""
+    """Refuse a threat, evaluated or trained against, that is none for images of this shape, or allows all of them."""
     objectives = [expert.objective for expert in config.experts.values()]
     against = [objective.trains_against for objective in objectives if isinstance(objective, Objective)]
     for threat in itertools.chain(config.evaluation.threats, *against):
-        threat_from(threat).check_plausible(shape.channels * shape.height * shape.width)
+        threat_from(threat).check_fits((shape.channels, shape.height, shape.width))
 
 
 def check_tables(tables: Mapping[str, Weights]) -> None:
