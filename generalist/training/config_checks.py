@@ -17,11 +17,11 @@ from generalist.threats import threat_from
 
 
 def check_threats(config: Config, shape: ImageShape) -> None:
-    """Refuse a threat, evaluated or trained against, that allows every image of this shape."""
+    """Refuse a threat, evaluated or trained against, that is none for images of this shape, or allows all of them."""
     objectives = [expert.objective for expert in config.experts.values()]
     against = [objective.trains_against for objective in objectives if isinstance(objective, Objective)]
     for threat in itertools.chain(config.evaluation.threats, *against):
-        threat_from(threat).check_plausible(shape.channels * shape.height * shape.width)
+        threat_from(threat).check_fits((shape.channels, shape.height, shape.width))
 
 
 def check_tables(tables: Mapping[str, Weights]) -> None:
@@ -35,12 +35,29 @@ def check_tables(tables: Mapping[str, Weights]) -> None:
 
 
 def check_conditions(config: Config) -> None:
-    """Refuse conditions where several processes share each batch: a process may hold images of one kind alone."""
+    """Refuse conditions and widths where several processes share each batch.
+
+    With a condition a process may hold images of one kind alone; a width's BatchNorms would not be those of all.
+    """
+    one = "start one process, or one for each expert (training.processes)"
     if config.model.condition is not None and engine.group().size > 1:
         raise BadInput(
-            "model.condition chooses a BatchNorm for each image, so several processes can't share batches: start one"
-            " process, or one for each expert (training.processes)"
+            f"model.condition chooses a BatchNorm for each image, so several processes can't share batches: {one}"
         )
+    if config.model.widths and engine.group().size > 1:
+        raise BadInput(f"model.widths can't be had where several processes share batches: {one}")
+
+
+def check_widths(config: Config, dataset: Dataset) -> None:
+    """Refuse widths where an objective trains a module beside the network: it has the form of one width."""
+    if not config.model.widths:
+        return
+    for name, expert in config.experts.items():
+        if isinstance(expert.objective, Objective) and expert.objective.auxiliary(build(config.model, dataset.shape)):
+            raise BadInput(
+                f"experts.{name}.objective is {expert.objective.name}, which trains a module beside the network of one"
+                " width: leave model.widths out"
+            )
 
 
 def check_unlabelled(config: Config, dataset: Dataset) -> None:

@@ -28,6 +28,7 @@ from generalist.training.config_checks import (
     check_tables,
     check_threats,
     check_unlabelled,
+    check_widths,
 )
 from generalist.training.facts import Fact, Tell
 from generalist.training.forecast import GroupForecast
@@ -89,6 +90,7 @@ class Trainer:
         engine.check_compiler(config.engine, config.training.device)
         check_threats(config, dataset.shape)
         check_conditions(config)
+        check_widths(config, dataset)
         check_single_images(config, dataset)
         check_unlabelled(config, dataset)
         self.config, self.dataset, self.store, self.root = config, dataset, store, root
