@@ -35,6 +35,8 @@ _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 _AUXILIARY = "auxiliary."
 """Before the names of an auxiliary network's weights, among the tables of an objective."""
+_OPENED = "gate.opened"
+"""Among the tables, too: whether the gate of the average has ever let it move."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,20 @@ def initial_state(weights: Weights, recipe: ExpertSpec, tables: Weights | None =
     return ExpertState(0, weights, {}, average, share, companions=companions, tables=tables or {})
 
 
-def initial_tables(objective: Objective, model: ModelOptions, shape: ImageShape, *, images: int, seed: int) -> Weights:
-    """Return an expert's tables before the first step, of so many training images."""
+def initial_tables(
+    options: ExpertOptions, model: ModelOptions, shape: ImageShape, *, images: int, seed: int
+) -> Weights:
+    """Return an expert's tables before the first step, of so many training images.
+
+    Raises:
+        TypeError: the configuration names something else than an objective.
+    """
+    objective = options.objective
+    if not isinstance(objective, Objective):
+        raise TypeError(f"{type(objective).__name__} is not an objective")
     tables, auxiliary = objective.tables(shape.classes, images), _auxiliary(objective, build(model, shape))
+    if options.gate is not None:
+        tables = tables | {_OPENED: torch.zeros(1)}
     if auxiliary is None:
         return tables
     initialise(auxiliary, generator(seed, "auxiliary"))
@@ -317,6 +330,25 @@ class Expert:
         self._offsets = {}
         self._update_averages(step)
 
+    def end_epoch(self, step: int, *, accepted: bool) -> None:
+        """Let a gated average follow the weights after an epoch: it begins at the first ones that are accepted.
+
+        Until then it is what the weights are.
+
+        Args:
+            step: the last of the epoch.
+            accepted: whether these weights may enter it.
+        """
+        averaging, opened = self.recipe.options.averaging, self._tables[_OPENED]
+        assert averaging is not False  # a gate is refused without an average
+        assert self.average is not None
+        if accepted or not opened:
+            done = (step - self.recipe.begin) / self.recipe.steps
+            keep = averaging.at(done) if opened else 0.0
+            self.average.update(self.weights, keep, 1.0 - keep)
+        if accepted:
+            opened.fill_(1)
+
     def stand_still(self, step: int) -> None:
         """Let a step go by in which others train: its weights stay, and its share of the global learner follows."""
         self._update_shares(step)
@@ -347,7 +379,8 @@ class Expert:
 
     def _update_averages(self, step: int) -> None:
         """Move the expert's own average, then its share of the global learner."""
-        if self.average is not None and self._average_decays is not None:
+        gated = self.recipe.options.gate is not None
+        if self.average is not None and self._average_decays is not None and not gated:
             keep = float(self._average_decays[step - self.recipe.begin])
             self.average.update(self.weights, keep, 1.0 - keep)
         self._update_shares(step)

@@ -150,7 +150,7 @@ def test_what_is_beside_is_trained_and_stored_but_not_deployed(dataset: Dataset,
     with make_runner(training, lambda _: None) as runner:
         last = ending(training, runner).last["robust"]
     stored = training.states.load(last)[0].tables
-    ours: Any = own.experts["robust"].objective
+    ours = own.experts["robust"]
     began = initial_tables(ours, own.model, dataset.shape, images=len(dataset.train), seed=own.seed)
     assert stored.keys() == began.keys()
     moved = [name for name in stored if "predictor" in name and "weight" in name]

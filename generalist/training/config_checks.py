@@ -29,7 +29,7 @@ def check_tables(tables: Mapping[str, Weights]) -> None:
     for name, table in tables.items():
         if table and engine.group().size > 1:
             raise BadInput(
-                f"the objective of experts.{name} remembers images from step to step, so several processes can't share"
+                f"experts.{name} remembers what it has seen from step to step, so several processes can't share"
                 " its batches: start one process, or one for each expert (training.processes)"
             )
 

@@ -17,7 +17,6 @@ from generalist.data import Dataset, steps_per_epoch
 from generalist.ensemble import joined
 from generalist.experts import ExpertSpec, initial_state, initial_tables, redistribute_to, started
 from generalist.mixing import mixing_schedules
-from generalist.objectives import Objective
 from generalist.platform_fingerprint import fingerprint
 from generalist.records import GlobalRecord, Measured, RoundRecord
 from generalist.store import Store, tensors_digest
@@ -124,11 +123,8 @@ class Trainer:
             for name, options in config.experts.items()
         }
         self._tables = {
-            name: initial_tables(
-                options.objective, config.model, dataset.shape, images=len(dataset.train), seed=config.seed
-            )
+            name: initial_tables(options, config.model, dataset.shape, images=len(dataset.train), seed=config.seed)
             for name, options in config.experts.items()
-            if isinstance(options.objective, Objective)  # an `Expert` takes no other
         }
         check_tables(self._tables)
         self._keys = Keys(
