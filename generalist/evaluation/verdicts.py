@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,7 +42,6 @@ def evaluate(
     epoch: int,
     digest: str,
     condition: float | None = None,
-    states: Path | None = None,
     watch: Watch | None = None,
 ) -> Verdicts:
     """Evaluate everything about one learner in eval mode on the test split.
@@ -57,10 +55,9 @@ def evaluate(
         epoch: epochs done by these weights.
         digest: SHA-256 (hex) of the weights.
         condition: lambda at which a conditional network is this model.
-        states: a folder for the states of the cascades, so that a killed evaluation goes on.
         watch: told the threat, and how far each attack is.
     """
-    shard = attack_shard(model, split, range(len(split)), options=options, states=states, watch=watch)
+    shard = attack_shard(model, split, range(len(split)), options=options, watch=watch)
     return combine_shards(
         [shard],
         options=options,
@@ -98,9 +95,9 @@ def combine_shards(
                 threat=threat,
                 columns={column: accuracy(arrays[f"{threat}/{column}"]) for column in whole.columns},
                 worst=accuracy(worst[threat]),
-                flags=flags(doubts, len(labels)),
+                flags=flags(counts, len(labels)),
             )
-            for threat, doubts in whole.flag_counts.items()
+            for threat, counts in whole.flag_counts.items()
         ),
         union=accuracy(_all(worst.values())) if len(worst) > 1 else None,
         per_class=_per_class(labels, class_names, natural, _all(headline)),

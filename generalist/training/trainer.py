@@ -4,7 +4,7 @@ Between steps travel only positions, keys of states in the store; so a step can 
 another, or on another machine that sees the store, and a state that is already there is not computed again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -162,28 +162,22 @@ class Trainer:
 
     def forecast(self) -> list[GroupForecast]:
         """Return what `advance` would have to train, group by group; nothing is written, trained or measured."""
-        work: list[GroupForecast] = []
-        positions: CheckpointRefs = {name: self._keys.start(name) for name in self._specs}
-        for round_ in self.rounds:
-            segments = [self._segment(round_, group, positions) for group in round_.groups]
-            work += [segment.work() for segment in segments]
-            ends = {name: cut_positions[-1] for segment in segments for name, cut_positions in segment.cuts.items()}
-            last = {name: ends[name] for name in self._specs}
-            positions = self._next_positions(round_, last)
-        return work
+        return [self.work(round_, group, start) for round_, start, _ in self._walk() for group in round_.groups]
 
     def ends(self) -> dict[int, CheckpointRefs]:
         """Return where all experts stand at the end of each round, by the epochs done there; nothing is read."""
-        ends: dict[int, CheckpointRefs] = {}
+        return {round_.stop: last for round_, _, last in self._walk()}
+
+    def _walk(self) -> Iterator[tuple[Round, CheckpointRefs, CheckpointRefs]]:
+        """Yield each round of the plan with where all experts stand at its start and at its end."""
         positions: CheckpointRefs = {name: self._keys.start(name) for name in self._specs}
         for round_ in self.rounds:
-            ahead = {group: self._keys.ahead(round_, group, positions) for group in round_.groups}
-            refs_by_name = {
-                name: epochs[round_.stop] for by_expert in ahead.values() for name, epochs in by_expert.items()
-            }
-            last = ends[round_.stop] = {name: refs_by_name[name] for name in self._specs}
+            ahead: dict[str, dict[int, CheckpointRef]] = {}
+            for group in round_.groups:
+                ahead |= self._keys.ahead(round_, group, positions)
+            last = {name: ahead[name][round_.stop] for name in self._specs}
+            yield round_, positions, last
             positions = self._next_positions(round_, last)
-        return ends
 
     def work(self, round_: Round, group: Sequence[str], positions: CheckpointRefs) -> GroupForecast:
         """Return what `advance` would have to train of a group."""
