@@ -54,7 +54,6 @@ def check_parity(
     *,
     conditions: Sequence[float] = (),
     tolerance: float,
-    threads: int = 1,
     on: Where = "cpu",
 ) -> Parity:
     """Compare the deployed rule of `model` with an exported file on clean and adversarial images.
@@ -66,7 +65,6 @@ def check_parity(
         adversarial: float32 [m, channels, height, width] in [0, 1], array or tensor on the CPU; m need not be n.
         conditions: values of lambda at which a conditional model is compared, each with all images.
         tolerance: see `Parity`.
-        threads: of ONNX Runtime.
         on: where ONNX Runtime computes.
 
     Raises:
@@ -78,7 +76,7 @@ def check_parity(
         raise ValueError("parity needs at least one image")
     rule, pairs = Deployed(model), []
     for condition in conditions or (None,):
-        runtime = Runtime(path, threads=threads, on=on, condition=condition)
+        runtime = Runtime(path, on=on, condition=condition)
         pairs += [(_by_torch(rule, tile, condition), runtime(tile.numpy())) for tile in _tiles(images, adversarial)]
     expected, actual = (np.concatenate(side) for side in zip(*pairs, strict=True))
     finite = np.isfinite(expected).all(axis=1) & np.isfinite(actual).all(axis=1)

@@ -40,14 +40,14 @@ def on_validation(
     The path is the global learner's from round to round; where nothing is mixed, the candidates'.
     """
     ends = {r.epoch for r in history.rounds}
-    course = [(r.epoch, r.validation) for r in history.course if r.epoch in ends]
-    path = course or [(r.epoch, r.validation) for r in history.rounds]
-    look = looks[GLOBAL if course else deployed]
+    at_ends = [(r.epoch, r.validation) for r in history.course if r.epoch in ends]
+    path = at_ends or [(r.epoch, r.validation) for r in history.rounds]
+    look = looks[GLOBAL if at_ends else deployed]
     panels = []
     if len(by_expert(history)) > 1:
         draw = partial(among_experts, history=history, chosen=chosen, path=path, looks=looks, look=look)
         panels.append(Panel("Validation: experts and candidates", _plane(draw, "on the validation split"), attack))
-    title = f"Validation: {'global learner' if course else 'candidates'}{', close up' if panels else ''}"
+    title = f"Validation: {'global learner' if at_ends else 'candidates'}{', close up' if panels else ''}"
     draw = partial(close_up, chosen=chosen, path=path, look=look)
     return [*panels, Panel(title, _plane(draw, "of the candidates"), attack)]
 

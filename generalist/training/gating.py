@@ -19,10 +19,10 @@ def pass_gates(experts: Sequence[Expert], dataset: Dataset, epoch: int) -> None:
         epoch: counted from 1 over the training.
     """
     for expert in experts:
-        gate = expert.recipe.options.gate
+        gate = expert.spec.options.gate
         if gate is not None:
             accepted = worst_class(expert, dataset.validation, gate) >= float(gate.worst_class)
-            expert.end_epoch(epoch * steps_per_epoch(len(dataset.train), expert.recipe.batch_size), accepted=accepted)
+            expert.end_epoch(epoch * steps_per_epoch(len(dataset.train), expert.spec.batch_size), accepted=accepted)
 
 
 def worst_class(expert: Expert, validation: Split, gate: GateOptions) -> float:

@@ -23,7 +23,7 @@ def training_seconds(training: Trainer, work: list[GroupForecast]) -> float:
     """Return the seconds for what is left; on a CPU experts go side by side, a GPU is shared."""
     spans, one = dict.fromkeys(training.config.experts, 0.0), _pass_seconds(training)
     for part in work:
-        for name in part.unit:
+        for name in part.experts:
             expert = training.config.experts[name]
             attacks = _ATTACK * expert.objective.gradients_per_image
             times = 1 if expert.perturbation is None else 2
