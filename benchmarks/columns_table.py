@@ -58,7 +58,7 @@ def _table(presets: Sequence[str], seeds: int, overrides: list[str]) -> str:
                 told = ", ".join(f"{title} {values[-1]:.1f}" for title, values in row.items())
                 print(f"# {_row(name, config, point)}, seed {config.seed}: {told}", flush=True)
     titles = dict.fromkeys(title for row in rows.values() for title in row)
-    cells = [[name, *(_spread(row[title]) if title in row else "" for title in titles)] for name, row in rows.items()]
+    cells = [[name, *(spread(row[title]) if title in row else "" for title in titles)] for name, row in rows.items()]
     return machine.table(["preset", *titles], cells)
 
 
@@ -74,9 +74,10 @@ def _row(preset: str, config: Config, point: Point) -> str:
     return f"{preset}, {point}{' (not trained at)' if unseen else ''}"
 
 
-def _spread(values: list[float]) -> str:
-    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.1f}{spread}"
+def spread(values: list[float]) -> str:
+    """Return the mean, and the standard deviation where there are several."""
+    apart = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{apart}"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,16 @@ from torch import Tensor, nn
 from generalist import engine
 from generalist.config import EngineOptions, ExpertOptions, ModelOptions
 from generalist.mixing import MixingSchedule, RunningAverage, ema_decay_with_warmup
-from generalist.models import Classifier, add_gradients, at_width, build, weights_at_width, widths_of
+from generalist.models import (
+    Classifier,
+    add_gradients,
+    at_width,
+    build,
+    initialise,
+    unfilled,
+    weights_at_width,
+    widths_of,
+)
 from generalist.objectives import Context, Learner, Loss, Objective
 from generalist.perturbations import Perturbation
 from generalist.randomness import generator
@@ -22,6 +31,12 @@ _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
 }
+
+
+_AUXILIARY = "auxiliary."
+"""Before the names of an auxiliary network's weights, among the tables of an objective."""
+_OPENED = "gate.opened"
+"""Among the tables, too: whether the gate of the average has ever let it move."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +51,7 @@ class ExpertState:
         share: its share of the global learner, where there is one.
         companions: what its share would be with other decays or mixing weights; see `ExpertSpec.companions`.
         rate: factor on its learning rate, below 1 after it diverged and went back (`training.divergence`).
-        tables: the objective's own memory.
+        tables: the objective's own memory, and the weights of what it trains beside the network.
     """
 
     epoch: int
@@ -96,6 +111,41 @@ def initial_state(weights: Weights, recipe: ExpertSpec, tables: Weights | None =
     return ExpertState(0, weights, {}, average, share, companions=companions, tables=tables or {})
 
 
+def initial_tables(
+    options: ExpertOptions, model: ModelOptions, shape: ImageShape, *, images: int, seed: int
+) -> Weights:
+    """Return an expert's tables before the first step, of so many training images.
+
+    Raises:
+        TypeError: the configuration names something else than an objective.
+    """
+    objective = options.objective
+    if not isinstance(objective, Objective):
+        raise TypeError(f"{type(objective).__name__} is not an objective")
+    tables, auxiliary = objective.tables(shape.classes, images), _auxiliary(objective, build(model, shape))
+    if options.gate is not None:
+        tables = tables | {_OPENED: torch.zeros(1)}
+    if auxiliary is None:
+        return tables
+    initialise(auxiliary, generator(seed, "auxiliary"))
+    return tables | _auxiliary_tables(auxiliary)
+
+
+def auxiliary_weights(tables: Weights) -> Weights:
+    """Return the weights of what is trained beside the network, which are among its objective's tables."""
+    return {name.removeprefix(_AUXILIARY): tensor for name, tensor in tables.items() if name.startswith(_AUXILIARY)}
+
+
+def _auxiliary(objective: Objective, network: Classifier) -> nn.Module | None:
+    """Return what an objective trains beside a network, on the CPU, without weights yet."""
+    made = unfilled(lambda: objective.auxiliary(network))
+    return None if made is None else made.to_empty(device="cpu")
+
+
+def _auxiliary_tables(auxiliary: nn.Module) -> Weights:
+    return {f"{_AUXILIARY}{name}": tensor for name, tensor in auxiliary.state_dict().items()}
+
+
 def started(state: ExpertState, weights: Weights) -> ExpertState:
     """Return the expert's state where it begins to train, at another expert's weights."""
     average = None if state.average is None else {name: tensor.clone() for name, tensor in weights.items()}
@@ -152,17 +202,20 @@ class Expert:
         taught = None if teacher is None else self._on_device(teacher, on)
         narrower = widths_of(model)[1:]
         self._narrower = {share: self._learner(model, share, taught) for share in narrower}
-        self.learner = self._learner(model, 1.0, taught)
+        auxiliary = self._living_auxiliary(model, state.tables, on)
+        self.learner = replace(self._learner(model, 1.0, taught), auxiliary=auxiliary)
         self.weights: Weights = model.state_dict()
         self._parameters_by_name = dict(model.named_parameters())
-        self._parameters = list(self._parameters_by_name.values())
+        beside = [] if self.learner.auxiliary is None else list(self.learner.auxiliary.parameters())
+        self._parameters = [*self._parameters_by_name.values(), *beside]
         self.optimizer = self._build_optimizer(state.optimizer)
         self.share = self._running_average(state.share, on)
         self.companions = [
             (course, RunningAverage(self._on_device(weights, on)))
             for course, weights in zip(recipe.companions, state.companions, strict=True)
         ]
-        self._tables = {name: tensor.to(on, copy=True) for name, tensor in state.tables.items()}
+        tables = {name: tensor for name, tensor in state.tables.items() if not name.startswith(_AUXILIARY)}
+        self._tables = {name: tensor.to(on, copy=True) for name, tensor in tables.items()}
         self._offsets: dict[str, Tensor] = {}
         averaging = recipe.options.averaging
         self._average_decays = None if averaging is False else ema_decay_with_warmup(averaging, recipe.steps)
@@ -181,6 +234,13 @@ class Expert:
         if engine.compiles(model, options, network.mean.device, self._group):
             engine.compile_attacks(present, batch_size=self.recipe.batch_size)
         return Learner(engine.convert_sync_batchnorm(model, self._group).train(), present, averaged, teacher)
+
+    def _living_auxiliary(self, model: Classifier, tables: Weights, on: torch.device) -> nn.Module | None:
+        auxiliary = _auxiliary(self.objective, model)
+        if auxiliary is not None:
+            auxiliary.load_state_dict(auxiliary_weights(tables))
+            auxiliary.to(on).train()
+        return auxiliary
 
     def _build_optimizer(self, tensors: Mapping[str, Tensor]) -> torch.optim.Optimizer:
         settings = self.recipe.options.optimizer.model_dump(exclude={"name"}, context={"canonical": True})
@@ -237,7 +297,7 @@ class Expert:
                 return self._group.sums(self._parameters, loss.value.detach() * len(attacked.rows), correct)
 
             if self._perturbation is not None and self._perturbation.strength(progress):
-                with _restoring_buffers(self.learner.model):
+                with _restoring_buffers(self.learner.model, self.learner.auxiliary):
                     gradients()
                 self._offsets = self._perturbation.ascent(self._parameters_by_name, progress)
                 self._add_offsets(1.0)
@@ -270,6 +330,25 @@ class Expert:
         self._offsets = {}
         self._update_averages(step)
 
+    def end_epoch(self, step: int, *, accepted: bool) -> None:
+        """Let a gated average follow the weights after an epoch: it begins at the first ones that are accepted.
+
+        Until then it is what the weights are.
+
+        Args:
+            step: the last of the epoch.
+            accepted: whether these weights may enter it.
+        """
+        averaging, opened = self.recipe.options.averaging, self._tables[_OPENED]
+        assert averaging is not False  # a gate is refused without an average
+        assert self.average is not None
+        if accepted or not opened:
+            done = (step - self.recipe.begin) / self.recipe.steps
+            keep = averaging.at(done) if opened else 0.0
+            self.average.update(self.weights, keep, 1.0 - keep)
+        if accepted:
+            opened.fill_(1)
+
     def stand_still(self, step: int) -> None:
         """Let a step go by in which others train: its weights stay, and its share of the global learner follows."""
         self._update_shares(step)
@@ -300,7 +379,8 @@ class Expert:
 
     def _update_averages(self, step: int) -> None:
         """Move the expert's own average, then its share of the global learner."""
-        if self.average is not None and self._average_decays is not None:
+        gated = self.recipe.options.gate is not None
+        if self.average is not None and self._average_decays is not None and not gated:
             keep = float(self._average_decays[step - self.recipe.begin])
             self.average.update(self.weights, keep, 1.0 - keep)
         self._update_shares(step)
@@ -332,7 +412,7 @@ class Expert:
         kept = [value for entry in self.optimizer.state.values() for value in entry.values()]
         tensors = [
             *self.weights.values(),
-            *self._tables.values(),
+            *self._all_tables.values(),
             *kept,
             *(tensor for average in averages for tensor in average.weights.values()),
         ]
@@ -354,18 +434,24 @@ class Expert:
             share=None if self.share is None else _cpu_copies(self.share.weights),
             rate=self._rate_factor,
             companions=tuple(_cpu_copies(share.weights) for _, share in self.companions),
-            tables=_cpu_copies(self._tables),
+            tables=_cpu_copies(self._all_tables),
         )
+
+    @property
+    def _all_tables(self) -> Weights:
+        beside = self.learner.auxiliary
+        return self._tables if beside is None else self._tables | _auxiliary_tables(beside)
 
 
 @contextmanager
-def _restoring_buffers(model: nn.Module) -> Iterator[None]:
+def _restoring_buffers(*modules: nn.Module | None) -> Iterator[None]:
     """Leave the buffers as they are in passes inside, such as BatchNorm's running statistics."""
-    kept = [buffer.clone() for buffer in model.buffers()]
+    buffers = [buffer for module in modules if module is not None for buffer in module.buffers()]
+    kept = [buffer.clone() for buffer in buffers]
     try:
         yield
     finally:
-        for buffer, before in zip(model.buffers(), kept, strict=True):
+        for buffer, before in zip(buffers, kept, strict=True):
             buffer.copy_(before)
 
 

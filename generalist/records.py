@@ -262,6 +262,7 @@ class Protocol(Record):
         threats: such as `linf:8/255`.
         union: whether the headline is the union of all threats; else it is the first.
         attacks: by the names of their columns, with their settings; up to a comma, these are a title.
+        attacks_within: the names of those within a threat, where these aren't all.
         seed: of their random numbers.
         test_digest: of the images and labels.
         validation: what rounds were chosen by.
@@ -274,6 +275,7 @@ class Protocol(Record):
     threats: tuple[str, ...]
     union: bool = False
     attacks: dict[str, str]
+    attacks_within: dict[str, tuple[str, ...]] = Field(default_factory=dict, exclude_if=lambda within: not within)
     seed: int
     test_digest: str
     validation: str
@@ -295,7 +297,12 @@ class Protocol(Record):
     @property
     def headline(self) -> str:
         """What robust accuracies are quoted by, such as `worst of PGD and standard`."""
-        return f"worst of {' and '.join(map(self.title, self.attacks))}"
+        within = {name for threat in self.headline_threats for name in self.within(threat)}
+        return f"worst of {' and '.join(self.title(name) for name in self.attacks if name in within)}"
+
+    def within(self, threat: str) -> tuple[str, ...]:
+        """Return the names of the attacks within a threat."""
+        return self.attacks_within.get(threat, tuple(self.attacks))
 
     @property
     def headline_threats(self) -> tuple[str, ...]:
@@ -326,7 +333,7 @@ class Evaluation(Record):
             threats = tuple(threat.threat for threat in learner.threats)
             if learner.name != name or learner.natural.n != self.protocol.n or threats != self.protocol.threats:
                 raise ValueError(f"learner {name} was not evaluated by the protocol")
-            if any(not self.protocol.attacks.keys() <= threat.columns.keys() for threat in learner.threats):
+            if any(not {*self.protocol.within(one.threat)} <= one.columns.keys() for one in learner.threats):
                 raise ValueError(f"learner {name} lacks attacks of the protocol")
             if self.protocol.union and learner.union is None:
                 raise ValueError(f"learner {name} lacks the union of the protocol's threats")

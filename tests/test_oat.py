@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from generalist import engine
 from generalist.attacks import pgd
-from generalist.config import ConditionOptions, Config, EngineOptions, canonical, load, preset_path
+from generalist.config import ConditionOptions, Config, EngineOptions, canonical, load
 from generalist.config.section import part_names
 from generalist.data import Dataset
 from generalist.engine.cuda_graphs import GraphCache
@@ -44,7 +44,7 @@ OAT = (
 def small_oat(*overrides: str) -> Config:
     """Return a small training of one conditional network."""
     base = [own for own in SMALL if own.partition(".")[0] not in {"mixing", "experts"}]
-    return load(preset_path("digits-oat"), overrides=(*base, *OAT, *overrides))
+    return load(preset="digits-oat", overrides=(*base, *OAT, *overrides))
 
 
 def conditional(name: str = "small_cnn", encoding: str = "random", **own: Any) -> Classifier:

@@ -37,8 +37,9 @@ Name = Annotated[str, AfterValidator(_checked_name)]
 
 
 def _checked_norm(norm: str) -> str:
-    if not is_part("threats", norm):
-        raise ValueError(f"there is no threat of norm '{norm}'; {nearest(norm, part_names('threats'))}")
+    if not is_part("threats", norm) and not is_part("threats.spaces", norm):
+        known = [*part_names("threats"), *part_names("threats.spaces")]
+        raise ValueError(f"there is no threat of norm '{norm}'; {nearest(norm, known)}")
     return norm
 
 

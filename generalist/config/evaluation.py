@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from generalist.config.attacks import AttackOptions, SelectionAttackOptions, ThreatOptions
+from generalist.config.attacks import AnyThreat, AttackOptions, SelectionAttackOptions, ThreatOptions
 from generalist.config.bounds import Count, Many, Width, unused
 from generalist.config.condition import Condition
 from generalist.config.section import Section
@@ -13,7 +13,7 @@ from generalist.config.section import Section
 class EvaluationOptions(Section):
     """What is measured. The test split is used once, after all choices; these are made on the validation split."""
 
-    threats: tuple[ThreatOptions, ...] = Field(
+    threats: tuple[AnyThreat, ...] = Field(
         min_length=1, description="threats to measure, each by itself and, of several, their union"
     )
     headline: Literal["first", "union"] = Field(

@@ -89,7 +89,9 @@ def combine_shards(
     arrays: dict[str, Any] = whole.arrays
     labels: NDArray[np.int64] = arrays["label"]
     natural: Flags = arrays["prediction"] == labels
-    worst = {threat: _all(arrays[f"{threat}/{column}"] for column in whole.columns) for threat in whole.flag_counts}
+    worst = {
+        threat: _all(arrays[f"{threat}/{column}"] for column in columns) for threat, columns in whole.columns.items()
+    }
     headline = [worst[str(threat_from(threat))] for threat in options.headline_threats]
     evaluation = LearnerEvaluation(
         name=name,
@@ -98,7 +100,7 @@ def combine_shards(
         threats=tuple(
             ThreatEvaluation(
                 threat=threat,
-                columns={column: accuracy(arrays[f"{threat}/{column}"]) for column in whole.columns},
+                columns={column: accuracy(arrays[f"{threat}/{column}"]) for column in whole.columns[threat]},
                 worst=accuracy(worst[threat]),
                 flags=flags(doubts, len(labels)),
             )

@@ -8,8 +8,9 @@ from pydantic import Field
 from torch import Tensor
 
 from generalist.config import digest
+from generalist.ensemble import parts
 from generalist.expert_group import PartialEpochState, checked_metrics
-from generalist.experts import ExpertState
+from generalist.experts import ExpertState, auxiliary_weights
 from generalist.mixing import weighted_sum
 from generalist.records import EpochRecord, Record
 from generalist.store import Store
@@ -73,7 +74,8 @@ class Checkpoints:
         """
         tensors = self._store.load(key).tensors
         with self._store.understood(key):
-            self._weights_spec.check(tensors)
+            for part in parts(tensors):
+                self._weights_spec.check(part)
         return tensors
 
     def complete(self, position: CheckpointRef) -> bool:
@@ -152,7 +154,7 @@ class Checkpoints:
             if part is not None:
                 self._weights_spec.check(part)
         optimizer, tables = _tensors_of_part("optimizer", tensors), _tensors_of_part("table", tensors)
-        self._weights_spec.check_optimizer(optimizer)
+        self._weights_spec.check_optimizer(optimizer, beside=list(auxiliary_weights(tables).values()))
         check_finite(tables)
         return ExpertState(epoch, weights, optimizer, average, share, rate, companions, tables)
 

@@ -44,8 +44,8 @@ class Validator:
         shares = [position.share for position in positions.values()]
         return self._recalled(["global", shares], lambda: self._states.global_learner(positions))
 
-    def any_learner(self, weights: Weights, attack: AttackOptions | EvaluationOptions) -> Measured:
-        """Measure any weights of this network, by an attack or by the cascade of an evaluation."""
+    def any_learner(self, weights: Weights, attack: AttackOptions | EvaluationOptions | None = None) -> Measured:
+        """Measure any weights of this network, or an ensemble's, by an attack or by the cascade of an evaluation."""
         return self._recalled(["weights", tensors_digest(weights)], lambda: weights, attack=attack)
 
     def _recalled(

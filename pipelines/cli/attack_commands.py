@@ -92,7 +92,7 @@ def attack(
         check_file(state)
     against, on = Threat.parse(threat), engine.device(device)
     pixels, labels, whole = _images(data)
-    against.check_plausible(pixels[0].size)
+    against.check_fits(pixels.shape[1:])
     choice = chosen_images(images, labels, seed=seed)
     with going_on(same_command()), engine.threads(threads):
         target = open_target(model, on, threads, pixels.shape[1:], mean, std, condition, width)
