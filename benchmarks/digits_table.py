@@ -23,7 +23,8 @@ from generalist.atomic_files import check_file, write_atomically
 from generalist.code_digest import plugins_of, training_code
 from generalist.config import Config, load
 from generalist.errors import BadInput
-from generalist.evaluation import as_evaluated, condition_of, evaluate, learner_names, protocol, subset
+from generalist.evaluation import as_evaluated, evaluate, learner_names, point_of, protocol, subset
+from generalist.records import Point
 
 ROWS = {
     "natural training": "digits-natural",
@@ -98,13 +99,13 @@ def train_and_evaluate(config: Config) -> Trained:
     return next(each_evaluated(config))[1]
 
 
-def each_evaluated(config: Config) -> Iterator[tuple[float | None, Trained]]:
-    """Yield lambda and the same at each of `evaluation.conditions`, the headline's first; None for a plain network."""
+def each_evaluated(config: Config) -> Iterator[tuple[Point, Trained]]:
+    """Yield the same at each lambda and width of the evaluation, with these, the headline's first."""
     dataset, options = prepared(config, DATA), config.evaluation
     outcome = finished(config, dataset)
     network = deployed(config, dataset, outcome)
     for name in learner_names([config.deployed], options):
-        began, condition = time.perf_counter(), condition_of(name, options)
+        began, point = time.perf_counter(), point_of(name, options)
         with engine.threads(config.training.threads):
             learner = evaluate(
                 as_evaluated(network, options, name),
@@ -114,10 +115,10 @@ def each_evaluated(config: Config) -> Iterator[tuple[float | None, Trained]]:
                 name=name,
                 epoch=outcome.chosen.epoch,
                 digest=outcome.chosen.digest,
-                condition=condition,
+                at=point,
             ).evaluation
         yield (
-            condition,
+            point,
             Trained(
                 seed=config.seed,
                 natural=learner.natural,

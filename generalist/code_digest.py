@@ -48,7 +48,7 @@ def plugins_of(section: Section) -> set[str]:
     """Return the modules of all plug-ins in a section of the configuration, norms of threats among them."""
     modules = {type(section).__module__} if isinstance(section, Plugin) else set()
     if isinstance(section, ThreatOptions):
-        modules.add(f"generalist.threats.{section.norm}")
+        modules |= {*section.modules}
     for name in type(section).model_fields:
         value = getattr(section, name)
         for part in value if isinstance(value, tuple) else (value,):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +11,17 @@ from torch import Tensor, nn
 from generalist import engine
 from generalist.config import EngineOptions, ExpertOptions, ModelOptions
 from generalist.mixing import MixingSchedule, RunningAverage, ema_decay_with_warmup
-from generalist.models import build
-from generalist.objectives import Context, Learner, Objective
+from generalist.models import (
+    Classifier,
+    add_gradients,
+    at_width,
+    build,
+    initialise,
+    unfilled,
+    weights_at_width,
+    widths_of,
+)
+from generalist.objectives import Context, Learner, Loss, Objective
 from generalist.perturbations import Perturbation
 from generalist.randomness import generator
 from generalist.tensors import AttackedImages, Batch, ImageShape, Weights
@@ -21,6 +31,12 @@ _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
 }
+
+
+_AUXILIARY = "auxiliary."
+"""Before the names of an auxiliary network's weights, among the tables of an objective."""
+_OPENED = "gate.opened"
+"""Among the tables, too: whether the gate of the average has ever let it move."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +51,7 @@ class ExpertState:
         share: its share of the global learner, where there is one.
         alternative_shares: what its share would be by the `ExpertSpec.alternative_schedules`.
         rate: factor on its learning rate, below 1 after it diverged and went back (`training.divergence`).
-        tables: the objective's own memory.
+        tables: the objective's own memory, and the weights of what it trains beside the network.
     """
 
     epoch: int
@@ -95,6 +111,41 @@ def initial_state(weights: Weights, spec: ExpertSpec, tables: Weights | None = N
     return ExpertState(0, weights, {}, average, share, alternative_shares=alternative_shares, tables=tables or {})
 
 
+def initial_tables(
+    options: ExpertOptions, model: ModelOptions, shape: ImageShape, *, images: int, seed: int
+) -> Weights:
+    """Return an expert's tables before the first step, of so many training images.
+
+    Raises:
+        TypeError: the configuration names something else than an objective.
+    """
+    objective = options.objective
+    if not isinstance(objective, Objective):
+        raise TypeError(f"{type(objective).__name__} is not an objective")
+    tables, auxiliary = objective.tables(shape.classes, images), _auxiliary(objective, build(model, shape))
+    if options.gate is not None:
+        tables = tables | {_OPENED: torch.zeros(1)}
+    if auxiliary is None:
+        return tables
+    initialise(auxiliary, generator(seed, "auxiliary"))
+    return tables | _auxiliary_tables(auxiliary)
+
+
+def auxiliary_weights(tables: Weights) -> Weights:
+    """Return the weights of what is trained beside the network, which are among its objective's tables."""
+    return {name.removeprefix(_AUXILIARY): tensor for name, tensor in tables.items() if name.startswith(_AUXILIARY)}
+
+
+def _auxiliary(objective: Objective, network: Classifier) -> nn.Module | None:
+    """Return what an objective trains beside a network, on the CPU, without weights yet."""
+    made = unfilled(lambda: objective.auxiliary(network))
+    return None if made is None else made.to_empty(device="cpu")
+
+
+def _auxiliary_tables(auxiliary: nn.Module) -> Weights:
+    return {f"{_AUXILIARY}{name}": tensor for name, tensor in auxiliary.state_dict().items()}
+
+
 def started(state: ExpertState, weights: Weights) -> ExpertState:
     """Return the expert's state where it begins to train, at another expert's weights."""
     average = None if state.average is None else {name: tensor.clone() for name, tensor in weights.items()}
@@ -111,6 +162,14 @@ def redistribute_to(state: ExpertState, weights: Weights, *, reset_momentum: boo
 
 def _first_share(weights: Weights, schedule: MixingSchedule) -> Weights:
     return RunningAverage(weights, float(schedule.weight[0])).weights
+
+
+class AttackedBatch(NamedTuple):
+    """A step as the objective sees it, this process's rows of the batch, and what an attack made of these."""
+
+    context: Context
+    rows: Batch
+    images: AttackedImages
 
 
 class Expert:
@@ -139,29 +198,49 @@ class Expert:
         for parameter in model.parameters():
             parameter.data = self._in_memory_format(parameter.data)
         self.average = self._running_average(state.average, on)
-        # Frozen networks ask no other process.
-        frozen = engine.FrozenNetwork(model, spec.engine)
-        taught = None if teacher is None else engine.FrozenNetwork(model, spec.engine, self._on_device(teacher, on))
-        averaged = None
-        if self.average is not None and "averaging" in objective.needs:
-            averaged = engine.FrozenNetwork(model, spec.engine, self.average.weights)
         self._group = engine.group()
-        self.learner = Learner(engine.convert_sync_batchnorm(model, self._group).train(), frozen, averaged, taught)
-        if engine.compiles(model, spec.engine, on, self._group):
-            engine.compile_attacks(frozen, batch_size=spec.batch_size)
+        taught = None if teacher is None else self._on_device(teacher, on)
+        narrower = widths_of(model)[1:]
+        self._narrower = {share: self._learner(model, share, taught) for share in narrower}
+        auxiliary = self._living_auxiliary(model, state.tables, on)
+        self.learner = replace(self._learner(model, 1.0, taught), auxiliary=auxiliary)
         self.weights: Weights = model.state_dict()
         self._parameters_by_name = dict(model.named_parameters())
-        self._parameters = list(self._parameters_by_name.values())
+        beside = [] if self.learner.auxiliary is None else list(self.learner.auxiliary.parameters())
+        self._parameters = [*self._parameters_by_name.values(), *beside]
         self.optimizer = self._build_optimizer(state.optimizer)
         self.share = self._running_average(state.share, on)
         self.alternative_shares = [
             (schedule, RunningAverage(self._on_device(weights, on)))
             for schedule, weights in zip(spec.alternative_schedules, state.alternative_shares, strict=True)
         ]
-        self._tables = {name: tensor.to(on, copy=True) for name, tensor in state.tables.items()}
+        tables = {name: tensor for name, tensor in state.tables.items() if not name.startswith(_AUXILIARY)}
+        self._tables = {name: tensor.to(on, copy=True) for name, tensor in tables.items()}
         self._offsets: dict[str, Tensor] = {}
         averaging = spec.options.averaging
         self._average_decays = None if averaging is False else ema_decay_with_warmup(averaging, spec.steps)
+
+    def _learner(self, network: Classifier, share: float, taught: Weights | None) -> Learner:
+        """Return a network at a width, in training mode, and the fixed ones beside it."""
+        model, options = at_width(network, share), self.spec.engine
+
+        def frozen(weights: Weights) -> engine.FrozenNetwork:
+            return engine.FrozenNetwork(model, options, weights_at_width(network, weights, share))
+
+        present = engine.FrozenNetwork(model, options)  # frozen networks ask no other process
+        needed = self.average is not None and "averaging" in self.objective.needs
+        averaged = frozen(self.average.weights) if self.average is not None and needed else None
+        teacher = None if taught is None else frozen(taught)
+        if engine.compiles(model, options, network.mean.device, self._group):
+            engine.compile_attacks(present, batch_size=self.spec.batch_size)
+        return Learner(engine.convert_sync_batchnorm(model, self._group).train(), present, averaged, teacher)
+
+    def _living_auxiliary(self, model: Classifier, tables: Weights, on: torch.device) -> nn.Module | None:
+        auxiliary = _auxiliary(self.objective, model)
+        if auxiliary is not None:
+            auxiliary.load_state_dict(auxiliary_weights(tables))
+            auxiliary.to(on).train()
+        return auxiliary
 
     def _build_optimizer(self, tensors: Mapping[str, Tensor]) -> torch.optim.Optimizer:
         settings = self.spec.options.optimizer.model_dump(exclude={"name"}, context={"canonical": True})
@@ -181,16 +260,14 @@ class Expert:
         self.update(step)
         return seen
 
-    def attack(self, batch: Batch, step: int, batch_index: int) -> AttackedImages:
+    def attack(self, batch: Batch, step: int, batch_index: int) -> AttackedBatch:
         """Attack this process's rows of the batch; the arguments are those of `differentiate`."""
-        context, rows = self._context(batch, step, batch_index)
-        with engine.arithmetic(batch.images.device, tf32=self.spec.engine.tf32), self._autocast(batch.images.device):
-            return self.objective.attacked(context, self.learner, rows)
+        return self._attacked(self.learner, batch, step, batch_index)
 
     def differentiate(
-        self, batch: Batch, step: int, batch_index: int, attacked: AttackedImages | None = None
+        self, batch: Batch, step: int, batch_index: int, attacked: AttackedBatch | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Take the gradients of the loss, where a perturbation leads if there is one.
+        """Take the gradients of the loss, where a perturbation leads if there is one; of all widths, those of the sum.
 
         Args:
             batch: of all processes that share it.
@@ -199,36 +276,50 @@ class Expert:
             attacked: what `attack` gave; without it, the batch is attacked first.
 
         Returns:
-            The summed loss and the number of correct predictions, both without waiting for the device.
+            The summed loss and the number of correct predictions at the whole width, both without waiting for the
+            device.
         """
+        on, progress = batch.images.device, self.spec.progress(step)
         if attacked is None:
             attacked = self.attack(batch, step, batch_index)
-        on, progress = batch.images.device, self.spec.progress(step)
-        context, rows = self._context(batch, step, batch_index)
+        narrower = {
+            share: self._attacked(learner, batch, step, batch_index) for share, learner in self._narrower.items()
+        }
         with engine.arithmetic(on, tf32=self.spec.engine.tf32):
 
             def gradients() -> tuple[Tensor, Tensor]:
                 self.optimizer.zero_grad()
-                with self._autocast(on):
-                    loss = self.objective.loss(context, self.learner, rows, attacked)
-                loss.value.backward(self._group.share(rows, batch))
-                correct = (loss.logits.detach().argmax(dim=1) == rows.labels).sum()
-                return self._group.sums(self._parameters, loss.value.detach() * len(rows), correct)
+                loss = self._backward(self.learner, attacked, batch)
+                for share, own in narrower.items():
+                    self._backward(self._narrower[share], own, batch)
+                    add_gradients(self.learner.model, self._narrower[share].model, share)
+                correct = (loss.logits.detach().argmax(dim=1) == attacked.rows.labels).sum()
+                return self._group.sums(self._parameters, loss.value.detach() * len(attacked.rows), correct)
 
             if self._perturbation is not None and self._perturbation.strength(progress):
-                with _restoring_buffers(self.learner.model):
+                with _restoring_buffers(self.learner.model, self.learner.auxiliary):
                     gradients()
                 self._offsets = self._perturbation.ascent(self._parameters_by_name, progress)
                 self._add_offsets(1.0)
             return gradients()
 
-    def _context(self, batch: Batch, step: int, batch_index: int) -> tuple[Context, Batch]:
-        """Return a step as the objective sees it, and this process's rows of the batch."""
-        draw = generator(self.spec.seed, "attack", self.epoch, batch_index, device=batch.images.device)
+    def _attacked(self, learner: Learner, batch: Batch, step: int, batch_index: int) -> AttackedBatch:
+        """Attack the batch at one width; all draw the same random numbers, so they see the same conditions."""
+        on = batch.images.device
+        draw = generator(self.spec.seed, "attack", self.epoch, batch_index, device=on)
         rows, draw = self._group.part(batch, draw)
         context = Context(draw, self.epoch, self._tables, self._group, self.spec.progress(step))
-        condition = self.objective.conditions(context, self.learner, rows)
-        return context, rows if condition is None else replace(rows, condition=condition)
+        with engine.arithmetic(on, tf32=self.spec.engine.tf32), self._autocast(on):
+            condition = self.objective.conditions(context, learner, rows)
+            rows = rows if condition is None else replace(rows, condition=condition)
+            return AttackedBatch(context, rows, self.objective.attacked(context, learner, rows))
+
+    def _backward(self, learner: Learner, attacked: AttackedBatch, batch: Batch) -> Loss:
+        """Add the gradients of the loss at one width to those that are there."""
+        with self._autocast(batch.images.device):
+            loss = self.objective.loss(attacked.context, learner, attacked.rows, attacked.images)
+        loss.value.backward(self._group.share(attacked.rows, batch))
+        return loss
 
     def update(self, step: int) -> None:
         """Take the optimizer's step by the gradients that were taken, and the perturbation back."""
@@ -238,6 +329,25 @@ class Expert:
         self._add_offsets(-1.0)
         self._offsets = {}
         self._update_averages(step)
+
+    def end_epoch(self, step: int, *, accepted: bool) -> None:
+        """Let a gated average follow the weights after an epoch: it begins at the first ones that are accepted.
+
+        Until then it is what the weights are.
+
+        Args:
+            step: the last of the epoch.
+            accepted: whether these weights may enter it.
+        """
+        averaging, opened = self.spec.options.averaging, self._tables[_OPENED]
+        assert averaging is not False  # a gate is refused without an average
+        assert self.average is not None
+        if accepted or not opened:
+            done = (step - self.spec.begin) / self.spec.steps
+            keep = averaging.at(done) if opened else 0.0
+            self.average.update(self.weights, keep, 1.0 - keep)
+        if accepted:
+            opened.fill_(1)
 
     def stand_still(self, step: int) -> None:
         """Let a step go by in which others train: its weights stay, and its share of the global learner follows."""
@@ -269,7 +379,8 @@ class Expert:
 
     def _update_averages(self, step: int) -> None:
         """Move the expert's own average, then its share of the global learner."""
-        if self.average is not None and self._average_decays is not None:
+        gated = self.spec.options.gate is not None
+        if self.average is not None and self._average_decays is not None and not gated:
             keep = float(self._average_decays[step - self.spec.begin])
             self.average.update(self.weights, keep, 1.0 - keep)
         self._update_shares(step)
@@ -303,7 +414,7 @@ class Expert:
         kept = [value for entry in self.optimizer.state.values() for value in entry.values()]
         tensors = [
             *self.weights.values(),
-            *self._tables.values(),
+            *self._all_tables.values(),
             *kept,
             *(tensor for average in averages for tensor in average.weights.values()),
         ]
@@ -325,18 +436,24 @@ class Expert:
             share=None if self.share is None else _cpu_copies(self.share.weights),
             rate=self._rate_factor,
             alternative_shares=tuple(_cpu_copies(share.weights) for _, share in self.alternative_shares),
-            tables=_cpu_copies(self._tables),
+            tables=_cpu_copies(self._all_tables),
         )
+
+    @property
+    def _all_tables(self) -> Weights:
+        beside = self.learner.auxiliary
+        return self._tables if beside is None else self._tables | _auxiliary_tables(beside)
 
 
 @contextmanager
-def _restoring_buffers(model: nn.Module) -> Iterator[None]:
+def _restoring_buffers(*modules: nn.Module | None) -> Iterator[None]:
     """Leave the buffers as they are in passes inside, such as BatchNorm's running statistics."""
-    kept = [buffer.clone() for buffer in model.buffers()]
+    buffers = [buffer for module in modules if module is not None for buffer in module.buffers()]
+    kept = [buffer.clone() for buffer in buffers]
     try:
         yield
     finally:
-        for buffer, before in zip(model.buffers(), kept, strict=True):
+        for buffer, before in zip(buffers, kept, strict=True):
             buffer.copy_(before)
 
 

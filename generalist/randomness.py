@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-Stream = Literal["init", "order", "augment", "attack", "evaluation"]
+Stream = Literal["init", "auxiliary", "order", "augment", "attack", "evaluation"]
 
 
 def generator(seed: int, stream: Stream, *key: int, device: torch.device | str = "cpu") -> torch.Generator:

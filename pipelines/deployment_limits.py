@@ -60,7 +60,11 @@ def configuration(
 
 def _paths_in(config: Config) -> set[str]:
     """Return paths in a configuration."""
-    paths = (getattr(config.data, "path", None), config.data.unlabelled, config.training.initial_weights)
+    trained = [
+        threat for expert in config.experts.values() for threat in getattr(expert.objective, "trains_against", ())
+    ]
+    of_threats = [path for threat in (*config.evaluation.threats, *trained) for path in threat.paths]
+    paths = (getattr(config.data, "path", None), config.data.unlabelled, config.training.initial_weights, *of_threats)
     return {str(place) for place in paths if place is not None}
 
 

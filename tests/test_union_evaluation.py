@@ -42,7 +42,8 @@ def verdicts(dataset: Dataset) -> Verdicts:
     for threat, start in (("l2:0.4", 0), ("linf:0.05", 15)):
         arrays[f"{threat}/pgd"] = (np.arange(N) >= start) & (np.arange(N) < start + 30)
         arrays[f"{threat}/cascade"] = arrays[f"{threat}/pgd"] & (np.arange(N) % 5 != 0)
-    shard = Shard(arrays, ("pgd", "cascade"), {"l2:0.4": {}, "linf:0.05": {}}, np.zeros((N, 1, 8, 8), np.float32))
+    columns = dict.fromkeys(("l2:0.4", "linf:0.05"), ("pgd", "cascade"))
+    shard = Shard(arrays, columns, {"l2:0.4": {}, "linf:0.05": {}}, np.zeros((N, 1, 8, 8), np.float32))
     options = small(TWO, UNION).evaluation
     return combine_shards([shard], options=options, class_names=dataset.class_names, name="global", epoch=5, digest="d")
 

@@ -142,7 +142,7 @@ def apgd_from_outside(
             network,
             images,
             labels,
-            Threat(threat.norm, factor * float(threat.eps)),
+            threat.scaled(float(factor)),
             start=start,
             steps=max(int(share * steps), 1),
             stop_when_broken=stop_when_broken and factor == STAGES[-1][0],

@@ -1,6 +1,7 @@
 """AutoAttack (Croce and Hein, ICML 2020): several attacks in turn, each on the images that survived the ones before."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from generalist.attacks.autoattack_config import AutoAttackConfig
 from generalist.attacks.evaluation_state import EvaluationState
 from generalist.attacks.fixed_batches import on_behalf
 from generalist.attacks.losses import Network
-from generalist.attacks.members import GRADIENT_FREE, chosen, member
+from generalist.attacks.members import GRADIENT_FREE, chosen, meaningful, member, member_names
 from generalist.attacks.model_adapter import (
     Drawn,
     Expectation,
@@ -25,6 +26,7 @@ from generalist.attacks.model_adapter import (
     with_fast_view,
 )
 from generalist.attacks.model_checks import check_gradients, check_outputs
+from generalist.attacks.point_model import PointModel, views_of_points
 from generalist.attacks.result import AttackProgress, AutoAttackResult
 from generalist.attacks.resume import StateFile, identity
 from generalist.errors import BadInput
@@ -65,7 +67,7 @@ def autoattack(  # noqa: C901  a whole evaluation, in the order in which it happ
         images: float32 [n, channels, height, width] in [0, 1], on the model's device; n may be 0.
         labels: int64 [n].
         threat: such as `Threat("linf", 8 / 255)`.
-        version: which attacks, see `VERSIONS`.
+        version: which attacks, see `VERSIONS`; without those that mean nothing in the threat's space.
         seed: of all random numbers.
         batch_size: images at a time, rounded up to whole tiles (64 images on a CPU); runs, if images are large: a
             cap on memory.
@@ -79,14 +81,33 @@ def autoattack(  # noqa: C901  a whole evaluation, in the order in which it happ
         watch: told how far each attack is, before its first batch and after each.
 
     Raises:
-        BadInput: an unknown name; images or labels of a wrong type, shape, range or place; a threat that allows every
-            image; a model that fails, or gives no logits for two classes at least, or something that is not a number.
+        BadInput: an unknown name, or one that means nothing in the threat's space; images or labels of a wrong type,
+            shape, range or place; a threat that allows every image; a model that fails, or gives no logits for two
+            classes at least, or something that is not a number.
         StateLost: the state is damaged, or one of another evaluation.
     """
     preset, names = chosen(version, attacks)
     check_images(images, labels)
     if len(images):
-        threat.check_plausible(images[0].numel())
+        threat.check_fits(images.shape[1:])
+    names = _within(threat, names, asked=attacks is not None)
+    if threat.space is not None:
+        result = autoattack(
+            PointModel(model, threat.space),
+            threat.space.points(images.detach()),
+            labels,
+            threat.of_points,
+            version=version,
+            seed=seed,
+            batch_size=batch_size,
+            attacks=names,
+            square_queries=square_queries,
+            views=views_of_points(model, views, threat.space),
+            precision=precision,
+            state=state,
+            watch=watch,
+        )
+        return replace(result, adversarial=threat.space.images(result.adversarial).detach())
     if batch_size < 1 or square_queries < 1:
         raise BadInput(f"batch_size ({batch_size}) and square_queries ({square_queries}) must be 1 at least")
     random = preset.draws > 1
@@ -152,6 +173,17 @@ def autoattack(  # noqa: C901  a whole evaluation, in the order in which it happ
         if file is not None:
             file.write(*evaluation.state(), now=True)
     return evaluation.result()
+
+
+def _within(threat: Threat, names: tuple[str, ...], *, asked: bool) -> tuple[str, ...]:
+    """Return the attacks that mean something within a threat; refuse others that were asked for by name."""
+    known = meaningful(names, threat)
+    if others := [name for name in names if name not in known and (asked or not known)]:
+        raise BadInput(
+            f"{' and '.join(others)} can't attack within {threat}, where there is no ball of pixels: leave it out, or"
+            f" ask for {' or '.join(meaningful(member_names(), threat))}"
+        )
+    return known
 
 
 def _check_model(

@@ -158,6 +158,7 @@ class EvaluationState:
 
     def _confirm(self, member: str, rows: Labels, points: Images) -> None:
         """Accept a success only after passes of its own, inside ball and pixel range."""
+        points = self.threat.settled(points, self.images[rows])
         distance = self.threat.distance(points, self.images[rows])
         allowed = (distance <= self.threat.eps * (1 + _TOLERANCE)) & ((points >= 0) & (points <= 1)).flatten(1).all(1)
         labels = self.labels[rows]

@@ -74,12 +74,31 @@ def pgd(
             default it never stays. With as many as there are steps it doesn't either.
 
     Raises:
-        BadInput: no steps, or a random start without a generator; a network that fails, or gives no logits.
+        BadInput: no steps, or a random start without a generator; a start in a space that has no images as points; a
+            network that fails, or gives no logits.
     """
     if steps < 1:
         raise BadInput(f"the attack has {steps} steps; give it one at least")
     if start is None and random_start and generator is None:
         raise BadInput("a random start needs a generator: pass generator=… or random_start=False")
+    if (space := threat.space) is not None:
+        if start is not None and not space.moves_pixels:
+            raise BadInput(f"an attack within {threat} can't begin at given images: let it begin at random")
+        points = pgd(
+            space.through(network),
+            space.points(images),
+            labels,
+            threat.of_points,
+            steps=steps,
+            step_size=None if step_size is None else space.unit * step_size,
+            random_start=random_start,
+            loss=loss,
+            generator=generator,
+            start=start,
+            scale=scale,
+            patience=patience,
+        )
+        return space.images(points)
     images, labels = detached(images), detached(labels)
     size = 2.5 * threat.eps / steps if step_size is None else float(step_size)
     if start is not None:

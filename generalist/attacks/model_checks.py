@@ -88,7 +88,9 @@ def check_gradients(
     """
     pixels = math.prod(images.shape[1:])
     mismatch, passes = _mismatch(network, precise, images, labels, streams.child("nudge"))
-    everything = Threat(threat.norm, threat.geometry.whole_range(float(pixels)))
+    everything = threat.everything(pixels)
+    if everything is None:
+        return FlaggedImages({"gradient mismatch": mismatch}, passes, torch.ones_like(passes))
     starts = images + everything.ball(images).boundary_offset(streams)
     target, cost = AttackTarget(network).counted(images)
     run = apgd(target, images, labels, everything, start=starts, loss=lambda z, y: -margin(z, y), steps=_HUGE_STEPS)

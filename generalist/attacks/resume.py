@@ -95,7 +95,7 @@ def identity(
         settings: of the attacks.
         seed: of all random numbers.
     """
-    plugins = {f"generalist.threats.{threat.norm}", *map(member_module, attacks)}
+    plugins = {*threat.modules, *map(member_module, attacks)}
     plugins |= {type(model.head).__module__} if isinstance(model, Classifier) else set()  # whose losses are not answers
     answers = {"": logits}
     answers |= {name: logits_of(view, images[: tile_size(images.device)]) for name, view in views.items()}
@@ -103,7 +103,7 @@ def identity(
     return {
         "model": hashlib.sha256((weights_digest + tensors_digest(answers)).encode()).hexdigest(),
         "data": tensors_digest({"images": images, "labels": labels}),
-        "threat": f"{threat.norm} {float(threat.eps)!r}",
+        "threat": threat.identity,
         "set of attacks": settings,
         "seed": str(seed),
         "code": f"{evaluation_code(plugins)} {torch.__version__} {images.device.type}",

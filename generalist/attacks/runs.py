@@ -66,7 +66,7 @@ def targeted_apgd_run(
 
 def fab_run(setting: AutoAttackConfig, name: str, restarts: Sequence[int]) -> AttackRun:
     """Run FAB towards the nearest boundary: restart 0 from the images, others from random points within eps / 2."""
-    half = Threat(setting.threat.norm, float(setting.threat.eps) / 2)
+    half = setting.threat.scaled(1 / 2)
 
     def attack(target: AttackTarget, images: Images, labels: Labels, streams: ImageStreams) -> Claims:
         owners = _image_index(images, len(restarts))
@@ -183,7 +183,8 @@ def _run_apgd(
 ) -> Claims:
     """Run APGD from as many starts for each image."""
     owners = _image_index(images, len(starts) // len(images))
-    on_radius = partial(apgd, give_up=HOPELESS_LOSS if loss is targeted_dlr else ())
+    hopeless = HOPELESS_LOSS if loss is targeted_dlr and setting.threat.measured else ()
+    on_radius = partial(apgd, give_up=hopeless)
     attack = apgd_from_outside if setting.threat.geometry.sparse else on_radius
     run = attack(
         target,

@@ -68,7 +68,7 @@ def square(
     rows = torch.arange(len(labels), device=labels.device)
     margins = target.margins(points, labels, rows)
     adversarial, lowest, first = points.clone(), margins.clone(), margins.clone()
-    least = dict(threat.geometry.square_give_up_above)
+    least = dict(threat.geometry.square_give_up_above if threat.measured else ())
     for block in _blocks(queries, len(images) * sum(images.shape[1:])):
         active = margins > 0
         if block.start - 1 in least:

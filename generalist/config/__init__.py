@@ -1,5 +1,6 @@
 """The typed tree of `params.yaml`: reading, checking, showing."""
 
+from generalist.config.attacks import AnyThreat as AnyThreat
 from generalist.config.attacks import AttackOptions as AttackOptions
 from generalist.config.attacks import SelectionAttackOptions as SelectionAttackOptions
 from generalist.config.attacks import ThreatOptions as ThreatOptions

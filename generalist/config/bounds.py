@@ -20,6 +20,8 @@ def _never_negative(schedule: Schedule) -> Schedule:
 
 NonNegativeSchedule = Annotated[Schedule, AfterValidator(_never_negative)]
 Fraction = Annotated[Quantity, Field(gt=0, lt=1)]
+Width = Annotated[Quantity, Field(gt=0, le=1)]
+"""A share of a network's channels."""
 Count = Annotated[int, Field(ge=1)]
 """With an upper bound of the field's own: of two upper bounds pydantic would take one, without a word."""
 Many = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -35,8 +37,9 @@ Name = Annotated[str, AfterValidator(_checked_name)]
 
 
 def _checked_norm(norm: str) -> str:
-    if not is_part("threats", norm):
-        raise ValueError(f"there is no threat of norm '{norm}'; {nearest(norm, part_names('threats'))}")
+    if not is_part("threats", norm) and not is_part("threats.spaces", norm):
+        known = [*part_names("threats"), *part_names("threats.spaces")]
+        raise ValueError(f"there is no threat of norm '{norm}'; {nearest(norm, known)}")
     return norm
 
 

@@ -61,7 +61,7 @@ def _folder(kind: str) -> Path:
     return Path(__file__).parent.parent.joinpath(*kind.split("."))
 
 
-_NO_PARTS = ("__init__", "contract", "attacked")
+_NO_PARTS = ("__init__", "contract", "attacked", "threat")
 
 
 def part(kind: str, name: str, base: type[Kind]) -> type[Kind]:

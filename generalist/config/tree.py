@@ -62,6 +62,7 @@ class Config(Section):
         _check_sequence(self)
         _check_peers(self)
         _check_conditions(self)
+        _check_widths(self)
         if "global" in names:
             raise ValueError("experts: 'global' is the name of the mixture; name the expert otherwise")
         if ENSEMBLE in names:
@@ -179,6 +180,10 @@ def _check_conditions(config: Config) -> None:
                 f"model.condition is needed by the objective {objective} of experts.{name}: give it, such as"
                 " {encoding: random}"
             )
+        if conditional and expert.gate is not None:
+            raise ValueError(
+                f"experts.{name}.gate can't be had with model.condition: its attack is at no condition; set it to null"
+            )
         if conditional and "condition" not in expert.objective.needs:
             raise ValueError(
                 f"model.condition is without effect on the objective {objective} of experts.{name}: set it to null, or"
@@ -189,14 +194,39 @@ def _check_conditions(config: Config) -> None:
             "evaluation.conditions is missing: give the values of lambda at which the model is measured, such as [1,"
             " 0]; the first is the headline"
         )
-    if len(set(options.conditions)) < len(options.conditions):
-        raise ValueError("evaluation.conditions names a value twice: leave one of them out")
-    for key in ("conditions", "transfers"):
-        if getattr(options, key) and not conditional:
+    if options.conditions and not conditional:
+        raise ValueError(
+            "evaluation.conditions is without effect on a model that takes no condition: leave it out, or give"
+            " model.condition"
+        )
+
+
+def _check_widths(config: Config) -> None:
+    """Check that a slimmable model is measured at some of its widths, by experts that know nothing of each other."""
+    trained, options = config.model.widths, config.evaluation
+    shown = f"[{', '.join(str(width.written) for width in trained)}]"
+    if trained and not options.widths:
+        raise ValueError(
+            f"evaluation.widths is missing: give those of model.widths, {shown}, at which the model is measured; the"
+            " first is the headline"
+        )
+    for width in options.widths:
+        if width not in trained:
             raise ValueError(
-                f"evaluation.{key} is without effect on a model that takes no condition: leave it out, or give"
-                " model.condition"
+                f"evaluation.widths has {width.written}, which is not trained: model.widths is"
+                f" {shown if trained else 'empty, so there is the whole network alone'}"
             )
+    for key in ("conditions", "widths"):
+        values = getattr(options, key)
+        if len(set(values)) < len(values):
+            raise ValueError(f"evaluation.{key} names a value twice: leave one of them out")
+    if options.transfers and not (options.conditions or options.widths):
+        raise ValueError(
+            "evaluation.transfers is without effect on a model that takes no condition and has one width: leave it out,"
+            " or give model.condition or model.widths"
+        )
+    if trained and config.coupled:
+        raise ValueError("model.widths can't be had where experts learn from each other at every step: leave it out")
 
 
 def _check_peers(config: Config) -> None:

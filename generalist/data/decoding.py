@@ -72,7 +72,7 @@ def content(path: Path) -> bytes:
 
 
 def decode(
-    content: bytes, *, size: tuple[int, int], grayscale: bool, path: Path, remarks: list[str] | None = None
+    content: bytes, *, size: tuple[int, int] | None, grayscale: bool, path: Path, remarks: list[str] | None = None
 ) -> NDArray[np.uint8]:
     """Decode an image, turn it as its camera says, and resize it (bilinear, antialiased; the aspect may change).
 
@@ -81,7 +81,7 @@ def decode(
 
     Args:
         content: the bytes of the file.
-        size: height and width of the result.
+        size: height and width of the result; None for the image's own.
         grayscale: one channel (luma) in place of three (RGB). Transparency is dropped either way.
         path: of the file, for the error.
         remarks: takes what Pillow warned of, after the file's name; without a list it is logged.
@@ -123,15 +123,15 @@ def refuse(unreadable: Sequence[UnreadableImage]) -> NoReturn:
     raise BadInput(f"{len(unreadable):,} images can't be read: {listed}; mend or remove them")
 
 
-def _pixels(content: bytes, *, size: tuple[int, int], grayscale: bool, path: Path) -> Image.Image:
-    height, width = size
+def _pixels(content: bytes, *, size: tuple[int, int] | None, grayscale: bool, path: Path) -> Image.Image:
     try:
         with _opened(content) as image:
             image.load()  # before the orientation is asked for: Pillow turns TIFF itself, here
             with suppress(Exception):  # as for pixels, and these are fine where EXIF data is damaged
                 ImageOps.exif_transpose(image, in_place=True)
             even = _of_8_bits(image, path)
-            return even.convert("L" if grayscale else "RGB").resize((width, height), Image.Resampling.BILINEAR)
+            coloured = even.convert("L" if grayscale else "RGB")
+            return coloured if size is None else coloured.resize((size[1], size[0]), Image.Resampling.BILINEAR)
     except UnreadableImage:
         raise
     except UnidentifiedImageError:

@@ -1,14 +1,18 @@
 """The columns of an evaluation: one for each threat, view of the model and attack."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from generalist.attacks import VERSIONS
+from generalist.attacks.members import meaningful
 from generalist.config import AttackOptions, EvaluationOptions, ThreatOptions
 from generalist.models import DECISION, Classifier
+from generalist.threats import Threat, threat_from
 
 STRONGER = ("odi-t",)
 """The attacks that `evaluation.extra_attack` adds after the cascade."""
-_ON_EVERY_VIEW = ("pgd",)
+Way = Literal["pgd", "cascade", "strongest", "grid"]
+"""How a column attacks; threats may call it by other names, see `attacks_within`."""
 
 
 @dataclass(frozen=True)
@@ -18,12 +22,14 @@ class Column:
     Attributes:
         threat: the ball.
         attack: its name in `attacks`.
+        way: how it attacks.
         view: of the model, that the attack goes through; the verdict is by the decision.
         adaptive: whether the attack knows the decision; else it ends where the view is fooled.
     """
 
     threat: ThreatOptions
     attack: str
+    way: Way
     view: str = DECISION
     adaptive: bool = True
 
@@ -42,22 +48,48 @@ def columns(options: EvaluationOptions, model: Classifier) -> list[Column]:
 
     Cascades on the decision go through its other views as well, so these have columns for PGD alone.
     """
-    named = attacks(options)
     return [
-        Column(threat, attack, view, adaptive)
+        Column(threat, name, way, view, adaptive)
         for threat in options.threats
         for adaptive, views in ((True, model.views()), (False, model.nonadaptive()))
         for view in views
-        for attack in (named if view == DECISION or not adaptive else _ON_EVERY_VIEW)
+        for name, (way, _) in attacks_within(threat_from(threat), options).items()
+        if way == "pgd" or view == DECISION or (way != "grid" and not adaptive)
     ]
 
 
 def attacks(options: EvaluationOptions) -> dict[str, str]:
-    """Return the attacks within each threat by name, with their settings; up to a comma, these are a title."""
-    descriptions = {"pgd": described(options.pgd), "cascade": _cascade_described(options.attack, options)}
+    """Return all attacks by name, with their settings; up to a comma, these are a title."""
+    threats = map(threat_from, options.threats)
+    return {
+        name: description
+        for threat in threats
+        for name, (_, description) in attacks_within(threat, options).items()
+    }  # fmt: skip
+
+
+def attacks_within(threat: Threat, options: EvaluationOptions) -> dict[str, tuple[Way, str]]:
+    """Return the attacks within one threat by name, with how they attack and their settings.
+
+    A cascade of which some attacks mean nothing there bears the names of the others; a threat with a grid of choices
+    has the worst of it in a column of its own.
+    """
+    members = VERSIONS[options.attack].members
+    used = meaningful(members, threat)
+    title = options.attack if used == members else f"{' and '.join(used)}, of {options.attack}"
+    cascade = "cascade" if used == members else "+".join(used)
+    ways: dict[str, tuple[Way, str]] = {
+        "pgd": ("pgd", described(options.pgd)),
+        cascade: ("cascade", _cascade_described(title, options, square="square" in used)),
+    }
     if options.extra_attack:
-        descriptions["strongest"] = _cascade_described(" and ".join((options.attack, *STRONGER)), options)
-    return descriptions
+        named = (options.attack,) if used == members else used
+        title = " and ".join((*named, *STRONGER))
+        strongest = "strongest" if used == members else "+".join((*used, *STRONGER))
+        ways[strongest] = ("strongest", _cascade_described(title, options, square="square" in used))
+    if threat.space is not None and (changes := threat.space.changes()):
+        ways[threat.space.grid_title()] = ("grid", f"worst of {threat.space.grid_title()}, {len(changes)} points")
+    return ways
 
 
 def described(attack: AttackOptions) -> str:
@@ -68,7 +100,6 @@ def described(attack: AttackOptions) -> str:
     return f"PGD, {attack.steps} steps of {size}, {'random start' if attack.random_start else 'no random start'}"
 
 
-def _cascade_described(title: str, options: EvaluationOptions) -> str:
-    by_queries = "square" in VERSIONS[options.attack].members
-    description = f"{title}, {options.square_queries} queries" if by_queries else title
+def _cascade_described(title: str, options: EvaluationOptions, *, square: bool) -> str:
+    description = f"{title}, {options.square_queries} queries" if square else title
     return description if options.precision == "float32" else f"{description}, searched in {options.precision}"

@@ -77,8 +77,9 @@ class Judge:
 
     def __call__(self, column: Column, tell: Tell | None) -> Judged:
         """Return what a column makes of the images; `tell` is told how far each attack is."""
-        attack = {"pgd": self._pgd, "cascade": self._cascade, "strongest": self._strongest}[column.attack]
-        self._before[column] = judged = attack(column, tell)
+        ways = {"pgd": self._pgd, "cascade": self._cascade, "strongest": self._strongest, "grid": self._grid}
+        judged = ways[column.way](column, tell)
+        self._before[replace(column, attack="")] = judged
         return judged
 
     def _pgd(self, column: Column, tell: Tell | None) -> Judged:
@@ -108,12 +109,30 @@ class Judge:
 
     def _strongest(self, column: Column, tell: Tell | None) -> Judged:
         """Attack what the cascade left."""
-        before = self._before[replace(column, attack="cascade")]
+        before = self._before[replace(column, attack="", way="cascade")]
         left, robust, ends = before.robust, before.robust.copy(), before.ends.copy()
         survivors = Split(self.split.images[left], self.split.labels[left])
         result = self._autoattacked(column, survivors, STRONGER, tell)
         robust[left], ends[left] = self._robust(column, result, survivors), result.adversarial.cpu().numpy()
         return Judged(robust, ends)
+
+    def _grid(self, column: Column, tell: Tell | None) -> Judged:
+        """Ask for the worst of a grid of choices, the same for all images, of those that still stand."""
+        space = threat_from(column.threat).space
+        assert space is not None  # as columns have it
+        changes, (images, labels) = space.changes(), whole(self.split, self._on)
+        standing, ends = torch.from_numpy(self.right.copy()).to(self._on), images.clone()
+        for index, change in enumerate(changes):
+            with engine.arithmetic(self._on):
+                for rows in standing.nonzero().squeeze(1).split(TILE) if bool(standing.any()) else ():
+                    points = space.changed(images[rows], change)
+                    broken = misclassified(logits_of(self._network, points), labels[rows])
+                    standing[rows[broken]], ends[rows[broken]] = False, points[broken]
+            if tell is not None:
+                last = index + 1 == len(changes)
+                count = int(standing.sum())
+                tell(AttackProgress(column.attack, len(labels) * last, (index + 1) / len(changes), count, len(labels)))
+        return Judged(standing.cpu().numpy(), ends.cpu().numpy())
 
     def _robust(self, column: Column, result: AutoAttackResult, split: Split) -> Flags:
         """Return which images stand, by the decision: one that isn't adaptive knows when its view is broken."""

@@ -12,7 +12,7 @@ from generalist.config import Config, EvaluationOptions, ModelOptions, ThreatOpt
 from generalist.data import Dataset, Split
 from generalist.data.dataset import Int64
 from generalist.data.splits import stratified_indices
-from generalist.evaluation.columns import STRONGER, attacks, described
+from generalist.evaluation.columns import STRONGER, attacks, attacks_within, described
 from generalist.records import Protocol
 from generalist.threats import threat_from
 
@@ -23,13 +23,16 @@ def protocol(config: Config, dataset: Dataset) -> Protocol:
     names = [options.attack, options.selection_attack.name, *(STRONGER if options.extra_attack else ())]
     threats = tuple(str(threat_from(threat)) for threat in options.threats)
     headline = " and ".join(str(threat_from(threat)) for threat in options.headline_threats)
+    every = attacks(options)
+    within = {str(threat): tuple(attacks_within(threat, options)) for threat in map(threat_from, options.threats)}
     return Protocol(
         split="test",
         n=len(evaluated_positions(dataset.test, options)),
         chosen="all" if options.images == "all" else f"stratified by class, seed {options.seed}",
         threats=threats,
         union=options.headline == "union",
-        attacks=attacks(options),
+        attacks=every,
+        attacks_within={threat: names for threat, names in within.items() if len(names) < len(every)},
         seed=options.seed,
         test_digest=dataset.test_digest,
         code=code_behind(options.threats, names),

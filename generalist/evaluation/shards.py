@@ -37,7 +37,7 @@ class Shard:
     """
 
     arrays: dict[str, NDArray[np.generic]]
-    columns: tuple[str, ...]
+    columns: dict[str, tuple[str, ...]]
     flag_counts: dict[str, Mapping[str, int]]
     adversarial: Float32
 
@@ -84,7 +84,11 @@ def attack_shard(
         if column.threat == asked[0].threat:
             moved = right if column == asked[0] else right & ~judged.robust
             adversarial = np.where(moved[:, None, None, None], judged.ends, adversarial)
-    return Shard(arrays, tuple(dict.fromkeys(column.name for column in asked)), flag_counts, adversarial)
+    names: dict[str, tuple[str, ...]] = {}
+    for column in asked:
+        threat = str(threat_from(column.threat))
+        names[threat] = (*names.get(threat, ()), column.name)
+    return Shard(arrays, names, flag_counts, adversarial)
 
 
 def concatenate(shards: Sequence[Shard]) -> Shard:

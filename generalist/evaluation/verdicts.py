@@ -13,8 +13,10 @@ from generalist.data import Split
 from generalist.evaluation.accuracy import Flags, Float32, accuracy
 from generalist.evaluation.shards import Shard, Watch, attack_shard, concatenate
 from generalist.models import Classifier
-from generalist.records import LearnerEvaluation, Measured, ThreatEvaluation
+from generalist.records import LearnerEvaluation, Measured, Point, ThreatEvaluation
 from generalist.threats import threat_from
+
+_ALONE = Point()
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ def evaluate(
     name: str,
     epoch: int,
     digest: str,
-    condition: float | None = None,
+    at: Point = _ALONE,
     watch: Watch | None = None,
 ) -> Verdicts:
     """Evaluate everything about one learner in eval mode on the test split.
@@ -54,7 +56,7 @@ def evaluate(
         name: an expert's name, or `global`.
         epoch: epochs done by these weights.
         digest: SHA-256 (hex) of the weights.
-        condition: lambda at which a conditional network is this model.
+        at: at which condition and width a network is this model.
         watch: told the threat, and how far each attack is.
     """
     shard = attack_shard(model, split, range(len(split)), options=options, watch=watch)
@@ -65,7 +67,7 @@ def evaluate(
         name=name,
         epoch=epoch,
         digest=digest,
-        condition=condition,
+        at=at,
     )
 
 
@@ -77,14 +79,16 @@ def combine_shards(
     name: str,
     epoch: int,
     digest: str,
-    condition: float | None = None,
+    at: Point = _ALONE,
 ) -> Verdicts:
     """Return the evaluation that all shards of a split come to; the arguments are those of `evaluate`."""
     whole = concatenate(shards)
     arrays: dict[str, Any] = whole.arrays
     labels: NDArray[np.int64] = arrays["label"]
     natural: Flags = arrays["prediction"] == labels
-    worst = {threat: _all(arrays[f"{threat}/{column}"] for column in whole.columns) for threat in whole.flag_counts}
+    worst = {
+        threat: _all(arrays[f"{threat}/{column}"] for column in columns) for threat, columns in whole.columns.items()
+    }
     headline = [worst[str(threat_from(threat))] for threat in options.headline_threats]
     evaluation = LearnerEvaluation(
         name=name,
@@ -93,7 +97,7 @@ def combine_shards(
         threats=tuple(
             ThreatEvaluation(
                 threat=threat,
-                columns={column: accuracy(arrays[f"{threat}/{column}"]) for column in whole.columns},
+                columns={column: accuracy(arrays[f"{threat}/{column}"]) for column in whole.columns[threat]},
                 worst=accuracy(worst[threat]),
                 flags=flags(counts, len(labels)),
             )
@@ -102,7 +106,8 @@ def combine_shards(
         union=accuracy(_all(worst.values())) if len(worst) > 1 else None,
         per_class=_per_class(labels, class_names, natural, _all(headline)),
         digest=digest,
-        condition=condition,
+        condition=at.condition,
+        width=at.width,
     )
     named = {key if key == "label" else f"{name}/{key}": array for key, array in arrays.items()}
     return Verdicts(evaluation, named, whole.adversarial)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import computed_field
+from pydantic import Field, computed_field
 
 from generalist import engine
 from generalist.export.graph import Deployed
@@ -26,6 +26,7 @@ class Parity(Record):
         disagreements: images with different predictions, or with a logit that is not finite.
         tolerance: largest difference allowed, relative to the largest logit (at least 1).
         provider: of ONNX Runtime's side, by its name.
+        widths: of a slimmable model, the same for the file of each further width.
     """
 
     n: int
@@ -34,13 +35,15 @@ class Parity(Record):
     disagreements: int
     tolerance: float
     provider: str = "CPUExecutionProvider"
+    widths: dict[str, "Parity"] = Field({}, exclude_if=lambda widths: not widths)
 
     @computed_field  # type: ignore[prop-decorator]  # as pydantic's documentation says
     @property
     def passed(self) -> bool:
-        """Whether every prediction is the same and every logit is close enough."""
+        """Whether every prediction is the same and every logit is close enough, at each width."""
         allowed = self.tolerance * max(1.0, self.largest_logit)
-        return self.disagreements == 0 and self.max_difference <= allowed
+        own = self.disagreements == 0 and self.max_difference <= allowed
+        return own and all(other.passed for other in self.widths.values())
 
 
 def check_parity(

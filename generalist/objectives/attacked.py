@@ -1,6 +1,6 @@
 """What objectives on attacked images share: the threat, the attack, and how the published codes begin it."""
 
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from generalist.attacks import attack_from
 from generalist.attacks.losses import Loss as AttackLoss
 from generalist.attacks.losses import Network
-from generalist.config import AttackOptions, Quantity, Schedule, ThreatOptions
+from generalist.config import AnyThreat, AttackOptions, Quantity, Schedule, ThreatOptions
 from generalist.config.bounds import NonNegative, NonNegativeSchedule
 from generalist.objectives.contract import Context, Learner, Loss, Objective
 from generalist.randomness import normal_like
@@ -28,7 +28,10 @@ _CALIBRATED = Quantity("10/200")
 class Threatened(Objective):
     """An objective on images that are attacked within a threat, in a way of its own."""
 
-    threat: ThreatOptions = Field(
+    attacks_in: ClassVar[Literal["balls", "pixels", "spaces"]] = "balls"
+    """What its attack takes: balls of a norm alone, also other threats that move pixels, or all threats."""
+
+    threat: AnyThreat = Field(
         description="what this expert is trained against, such as threat: {norm: linf, eps: 8/255}"
     )
 
@@ -36,9 +39,21 @@ class Threatened(Objective):
     def trains_against(self) -> tuple[ThreatOptions, ...]:
         return (self.threat,)
 
+    @model_validator(mode="after")
+    def _can_attack(self) -> "Threatened":
+        space = threat_from(self.threat).space
+        if space is None or self.attacks_in == "spaces" or (self.attacks_in == "pixels" and space.moves_pixels):
+            return self
+        raise ValueError(
+            f"'threat' is {self.threat.norm}, but the attack of this objective moves pixels of its own accord: give it"
+            " a norm, such as linf, or train by an objective whose attack is PGD alone, such as adversarial"
+        )
+
 
 class Attacked(Threatened):
     """One whose attack is an option."""
+
+    attacks_in: ClassVar[Literal["balls", "pixels", "spaces"]] = "spaces"
 
     attack: AttackOptions = Field(AttackOptions(steps=10), description="how training images are attacked")
 
@@ -57,6 +72,8 @@ class Attacked(Threatened):
 
 class AttackedFromBeside(Attacked):
     """One whose attack begins with a little noise beside the image, whatever `attack.random_start` says."""
+
+    attacks_in: ClassVar[Literal["balls", "pixels", "spaces"]] = "pixels"
 
     def effective(self, progress: NDArray[np.float64]) -> dict[str, Any]:
         options = super().effective(progress)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from generalist.attacks import attack_from
 from generalist.attacks.gradient import ResolvedAttack
 from generalist.attacks.multi_norm import multi_steepest_descent, worst_of
-from generalist.config import AttackOptions, ThreatOptions
+from generalist.config import AnyThreat, AttackOptions, ThreatOptions
 from generalist.objectives.contract import Context, Learner, Loss, Objective
 from generalist.randomness import whole_number
 from generalist.tensors import AttackedImages, Batch, Images
@@ -28,7 +28,7 @@ class Union(Objective):
     """
 
     name: Literal["union"]
-    threats: tuple[ThreatOptions, ...] = Field(
+    threats: tuple[AnyThreat, ...] = Field(
         description="what this expert is trained against, such as [{norm: linf, eps: 8/255}, {norm: l2, eps: 0.3}]"
     )
     combine: Literal["max", "mean", "msd", "random"] = Field(description="how its threats become one loss")
@@ -38,9 +38,15 @@ class Union(Objective):
 
     @model_validator(mode="after")
     def _is_of_several(self) -> "Union":
-        different = {(threat.norm, float(threat.eps)) for threat in self.threats}
+        different = {*self.threats}
         if len(different) < 2 or len(different) < len(self.threats):
             raise ValueError("'threats' of a union are two at least, no two of them the same: add another one")
+        spaces = [space for space in (threat_from(threat).space for threat in self.threats) if space is not None]
+        if self.combine == "msd" and not all(space.moves_pixels for space in spaces):
+            raise ValueError(
+                "'combine: msd' goes from norm to norm through pixels, which one of its 'threats' does not move: leave"
+                " that out, or set it to max, mean or random"
+            )
         if self.attack.step_size is not None:
             raise ValueError(
                 "'attack.step_size' is one for all threats of a union, whose radii differ: set it to null, and each has"

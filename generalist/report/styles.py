@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from markupsafe import Markup
 
 from generalist.config import ENSEMBLE, AttackOptions, Quantity, ThreatOptions
-from generalist.config.section import is_part
 from generalist.records import Accuracy
 from generalist.report.svg import EXPERTS, INK, PANEL, swatch
-from generalist.threats import ball_of
+from generalist.threats import is_threat, symbol_of, threat_from
 
 GLOBAL = "global"
 SPACE = "\u00a0"
@@ -70,7 +69,7 @@ def interval(accuracy: Accuracy) -> str:
 def threat(written: str) -> str:
     """Return `linf:8/255` as `L∞ 8/255`; anything else as it is."""
     norm, colon, eps = written.partition(":")
-    return f"{ball_of(norm).symbol}{SPACE}{eps}" if colon and is_part("threats", norm) else written
+    return f"{symbol_of(norm)}{SPACE}{eps}" if colon and is_threat(norm) else written
 
 
 def change(size: float, eps: Quantity) -> str:
@@ -87,4 +86,4 @@ def threats_in_words(written: Sequence[str]) -> str:
 def attack_in_words(attack: AttackOptions, against: Sequence[ThreatOptions]) -> str:
     """Return words such as `PGD with 10 steps, L∞ 8/255`."""
     name = {"pgd": f"PGD with {attack.steps} steps", "fgsm": "FGSM"}.get(attack.name, f"the {attack.name} cascade")
-    return f"{name}, {threats_in_words([f'{one.norm}:{one.eps.written}' for one in against])}"
+    return f"{name}, {threats_in_words([str(threat_from(one)) for one in against])}"

@@ -10,7 +10,7 @@ from torch import Tensor
 from generalist.config import digest
 from generalist.ensemble import parts
 from generalist.expert_group import PartialEpochState, checked_metrics
-from generalist.experts import ExpertState
+from generalist.experts import ExpertState, auxiliary_weights
 from generalist.mixing import weighted_sum
 from generalist.records import EpochRecord, Record
 from generalist.store import Store
@@ -155,7 +155,7 @@ class Checkpoints:
             if part is not None:
                 self._weights_spec.check(part)
         optimizer, tables = _tensors_of_part("optimizer", tensors), _tensors_of_part("table", tensors)
-        self._weights_spec.check_optimizer(optimizer)
+        self._weights_spec.check_optimizer(optimizer, beside=list(auxiliary_weights(tables).values()))
         check_finite(tables)
         return ExpertState(epoch, weights, optimizer, average, share, rate, alternative_shares, tables)
 

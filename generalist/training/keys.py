@@ -14,6 +14,7 @@ import numpy as np
 
 from generalist.code_digest import plugins_of, training_code
 from generalist.config import Config, Steps, canonical, digest
+from generalist.evaluation import code_behind
 from generalist.experts import ExpertSpec
 from generalist.mixing import MixingSchedule
 from generalist.objectives import Objective
@@ -137,9 +138,11 @@ class Keys:
         steps = range(epoch * self._per_epoch + 1, (epoch + 1) * self._per_epoch + 1)
         before = np.array([spec.progress(step) for step in steps])
         rates = [float(options.optimizer.lr) * options.schedule.at(progress) for progress in before]
-        averaging = None
+        averaging: list[Any] | None = None
         if options.averaging is not False:
             averaging = [options.averaging.at((step - spec.begin) / spec.steps) for step in steps]
+        if (gate := options.gate) is not None:
+            averaging = [averaging, canonical(gate), code_behind([gate.threat], [gate.attack.name], self._config.model)]
         written = canonical(options)
         return [
             self._data,

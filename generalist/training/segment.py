@@ -17,6 +17,7 @@ from generalist.records import EpochRecord
 from generalist.training.checkpoints import Checkpoints, Histories, PartialSegment
 from generalist.training.facts import Tell
 from generalist.training.forecast import GroupForecast
+from generalist.training.gating import pass_gates
 from generalist.training.keys import CheckpointRef, CheckpointRefs
 from generalist.training.memory import oom_to_batch_size_hint
 from generalist.training.plan import Round
@@ -125,6 +126,7 @@ class Segment:
                 keeper.alive = alive
             else:
                 results = self._run_epoch(alive, data, epoch, between=keeper.keep_if_due)
+            pass_gates(alive.experts, context.dataset, epoch)
             for name, result, history in zip(self._group, results, begun.histories, strict=True):
                 history.append(_record(name, epoch, result))
             if epoch in self._round.cuts:

@@ -15,9 +15,8 @@ from generalist import engine
 from generalist.config import ENSEMBLE, AttackOptions, Config, EvaluationOptions, canonical, digest
 from generalist.data import Dataset, steps_per_epoch
 from generalist.ensemble import joined
-from generalist.experts import ExpertSpec, initial_state, redistribute_to, started
+from generalist.experts import ExpertSpec, initial_state, initial_tables, redistribute_to, started
 from generalist.mixing import mixing_schedules
-from generalist.objectives import Objective
 from generalist.platform_fingerprint import fingerprint
 from generalist.records import GlobalRecord, Measured, RoundRecord
 from generalist.store import Store, tensors_digest
@@ -29,6 +28,7 @@ from generalist.training.config_checks import (
     check_tables,
     check_threats,
     check_unlabelled,
+    check_widths,
 )
 from generalist.training.facts import Fact, Tell
 from generalist.training.forecast import GroupForecast
@@ -90,6 +90,7 @@ class Trainer:
         engine.check_compiler(config.engine, config.training.device)
         check_threats(config, dataset.shape)
         check_conditions(config)
+        check_widths(config, dataset)
         check_single_images(config, dataset)
         check_unlabelled(config, dataset)
         self.config, self.dataset, self.store, self.root = config, dataset, store, root
@@ -122,9 +123,8 @@ class Trainer:
             for name, options in config.experts.items()
         }
         self._tables = {
-            name: options.objective.tables(dataset.shape.classes, len(dataset.train))
+            name: initial_tables(options, config.model, dataset.shape, images=len(dataset.train), seed=config.seed)
             for name, options in config.experts.items()
-            if isinstance(options.objective, Objective)  # an `Expert` takes no other
         }
         check_tables(self._tables)
         self._keys = Keys(

@@ -73,6 +73,8 @@ def lineage(metadata: Mapping[str, str], *, sha256: str) -> Table:
         table.add_row(
             "lambda", f"an input in [0, 1]; accuracies, and predictions by default, are at {lineage.condition:g}"
         )
+    if lineage.width is not None:
+        table.add_row("width", f"{lineage.width:g} of the channels")
     table.add_row("natural accuracy", f"{lineage.natural}, n = {lineage.natural.n}")
     for threat in lineage.threats:
         doubt = f" (doubtful: {'; '.join(threat.flags)})" if threat.flags else ""

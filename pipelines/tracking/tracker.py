@@ -104,7 +104,7 @@ class Tracker:
             return
         evaluation, sha256 = results.read_evaluation(), sha256_of(results.onnx)
         self._send()
-        for path in (*results.all(), *also):
+        for path in (*results.all(), *results.widths(), *also):
             if path != results.onnx:  # it comes with the model
                 self._log_file(path)
         model = log_model(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from generalist.attacks.autoattack_config import AttackRun, AutoAttackConfig
 from generalist.config.section import nearest, part_names
 from generalist.errors import BadInput
+from generalist.threats import Threat
 
 GRADIENT_FREE = ("square",)
 
@@ -57,6 +58,12 @@ VERSIONS: dict[str, Version] = {
     "quick": Version(("apgd-ce", "apgd-t", "fab-soon"), targets=6, steps=30, fab_steps=30),
 }
 """`standard`, `plus` and `rand` are AutoAttack's; `quick` is ours, for choices during training: no substitute."""
+
+
+def meaningful(names: Sequence[str], threat: Threat) -> tuple[str, ...]:
+    """Return those of some attacks that mean something within a threat, as it declares: some spaces have no squares."""
+    known = None if threat.space is None else threat.space.members
+    return tuple(name for name in names if known is None or name in known)
 
 
 def chosen(version: str, attacks: Sequence[str] | None) -> tuple[Version, tuple[str, ...]]:
