@@ -10,7 +10,6 @@ from rich.console import RenderableType
 from rich.table import Column, Table
 
 from generalist.export import Lineage
-from generalist.masking import without_login
 from generalist.records import Evaluation
 from pipelines.cli.shell import printing
 from pipelines.registry import Registration
@@ -112,5 +111,5 @@ def _run(workspace: Workspace, run_id: str) -> str:
 
     if workspace.tracking_database is None:
         experiment = tracking.experiment_id(workspace, tracking.connect(workspace))
-        return f"{without_login(workspace.tracking_uri).rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
+        return f"{tracking.runs_page(workspace.tracking_uri, experiment)}/{run_id}"
     return f"run {run_id}: see it with `make serve`"
