@@ -10,7 +10,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from generalist import engine
-from generalist.config import Config, canonical, load, preset_path
+from generalist.config import Config, canonical, load
 from generalist.config.section import part_names
 from generalist.data import Dataset
 from generalist.errors import BadInput
@@ -142,7 +142,7 @@ OATS = (
 def small_oats(*overrides: str) -> Config:
     """Return a small training of one slimmable network."""
     base = [own for own in SMALL if own.partition(".")[0] not in {"mixing", "experts"}]
-    return load(preset_path("digits-oats"), overrides=(*base, *OATS, *overrides))
+    return load(preset="digits-oats", overrides=(*base, *OATS, *overrides))
 
 
 def expert(config: Config) -> Expert:
@@ -263,5 +263,5 @@ def test_a_network_of_one_width_has_the_options_that_it_had() -> None:
 def test_wrong_widths_are_told_in_one_sentence(preset: str, overrides: list[str], sentence: str) -> None:
     """Before any work starts."""
     with pytest.raises(BadInput) as caught:
-        load(preset_path(preset), overrides=overrides)
+        load(preset=preset, overrides=overrides)
     assert sentence in str(caught.value) and "\n" not in str(caught.value)
