@@ -44,7 +44,7 @@ test: setup ## the tests (some: make test TESTS=tests/test_mixing.py)
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 test-long: ## the long tests: what is killed, served, searched or trained for real
-	@$(MAKE) --no-print-directory test TESTS='tests -m long' WORKERS=3 # they wait for one another's programs much of the time
+	@$(MAKE) --no-print-directory test TESTS='tests -m long' WORKERS=3
 
 fuzz: setup ## hundreds of bad inputs for every reader: how many are handled, tracebacks and hangs (none)
 	@$(BIN)/python -m tests.fuzz
