@@ -10,12 +10,12 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from generalist import engine
-from generalist.config import Config, canonical, load, preset_path
+from generalist.config import Config, canonical, load
 from generalist.config.section import part_names
 from generalist.data import Dataset
 from generalist.errors import BadInput
 from generalist.evaluation import as_evaluated, learner_names, point_of
-from generalist.experts import Expert, ExpertSpec, initial_state
+from generalist.experts import Expert, ExpertSpec, initial_state, initial_tables
 from generalist.models import Classifier, add_gradients, at_width, build, initialise, weights_at_width, widths_of
 from generalist.records import Point
 from generalist.tensors import Batch
@@ -142,7 +142,7 @@ OATS = (
 def small_oats(*overrides: str) -> Config:
     """Return a small training of one slimmable network."""
     base = [own for own in SMALL if own.partition(".")[0] not in {"mixing", "experts"}]
-    return load(preset_path("digits-oats"), overrides=(*base, *OATS, *overrides))
+    return load(preset="digits-oats", overrides=(*base, *OATS, *overrides))
 
 
 def expert(config: Config) -> Expert:
@@ -228,6 +228,18 @@ def test_transfers_are_views_through_all_other_points() -> None:
     assert torch.equal(views["lambda 0.05 and width 0.5"](images), expected)
 
 
+def test_what_an_objective_trains_beside_its_network_has_one_width() -> None:
+    """So it is refused with widths, before any work starts."""
+    base = [own for own in SMALL if own.partition(".")[0] not in {"mixing", "experts"}]
+    widths = ("model.widths=[0.5, 1]", "evaluation.widths=[1]")
+    config = load(preset="digits-ar-at", overrides=(*base, *widths))
+    (options,) = config.experts.values()
+    with pytest.raises(
+        BadInput, match=r"trains a network beside the expert's own, which can't be had with model.widths"
+    ):
+        initial_tables(options, config.model, GREY, images=1, seed=0)
+
+
 # --- configuration ------------------------------------------------------------------------------------
 
 
@@ -263,5 +275,5 @@ def test_a_network_of_one_width_has_the_options_that_it_had() -> None:
 def test_wrong_widths_are_told_in_one_sentence(preset: str, overrides: list[str], sentence: str) -> None:
     """Before any work starts."""
     with pytest.raises(BadInput) as caught:
-        load(preset_path(preset), overrides=overrides)
+        load(preset=preset, overrides=overrides)
     assert sentence in str(caught.value) and "\n" not in str(caught.value)
