@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from generalist import engine
 from generalist.config import EngineOptions, ExpertOptions, ModelOptions
-from generalist.errors import BadInput
 from generalist.mixing import MixingSchedule, RunningAverage, ema_decay_with_warmup
 from generalist.models import (
     Classifier,
@@ -118,7 +117,6 @@ def initial_tables(
     """Return an expert's tables before the first step, of so many training images.
 
     Raises:
-        BadInput: the objective trains another network, and the expert's own has several widths.
         TypeError: the configuration names something else than an objective.
     """
     objective = options.objective
@@ -129,11 +127,6 @@ def initial_tables(
         tables = tables | {_OPENED: torch.zeros(1)}
     if auxiliary is None:
         return tables
-    if model.widths:
-        raise BadInput(
-            f"the objective {objective.name} trains a network beside the expert's own, which can't be had with"
-            " model.widths: leave these out"
-        )
     initialise(auxiliary, generator(seed, "auxiliary"))
     return tables | _auxiliary_tables(auxiliary)
 

@@ -15,10 +15,11 @@ from generalist.config.section import part_names
 from generalist.data import Dataset
 from generalist.errors import BadInput
 from generalist.evaluation import as_evaluated, learner_names, point_of
-from generalist.experts import Expert, ExpertSpec, initial_state, initial_tables
+from generalist.experts import Expert, ExpertSpec, initial_state
 from generalist.models import Classifier, add_gradients, at_width, build, initialise, weights_at_width, widths_of
 from generalist.records import Point
 from generalist.tensors import Batch
+from generalist.training.config_checks import check_widths
 from tests.model_factory import GREY, TINY, made, numbers, options, settle
 from tests.training_factory import SMALL, abandon, digests, finish, small
 
@@ -228,16 +229,12 @@ def test_transfers_are_views_through_all_other_points() -> None:
     assert torch.equal(views["lambda 0.05 and width 0.5"](images), expected)
 
 
-def test_what_an_objective_trains_beside_its_network_has_one_width() -> None:
+def test_what_an_objective_trains_beside_its_network_has_one_width(dataset: Dataset) -> None:
     """So it is refused with widths, before any work starts."""
     base = [own for own in SMALL if own.partition(".")[0] not in {"mixing", "experts"}]
-    widths = ("model.widths=[0.5, 1]", "evaluation.widths=[1]")
-    config = load(preset="digits-ar-at", overrides=(*base, *widths))
-    (options,) = config.experts.values()
-    with pytest.raises(
-        BadInput, match=r"trains a network beside the expert's own, which can't be had with model.widths"
-    ):
-        initial_tables(options, config.model, GREY, images=1, seed=0)
+    config = load(preset="digits-ar-at", overrides=(*base, "model.widths=[0.5, 1]", "evaluation.widths=[1]"))
+    with pytest.raises(BadInput, match=r"experts.robust.objective is ar_at, which trains a module beside the network"):
+        check_widths(config, dataset)
 
 
 # --- configuration ------------------------------------------------------------------------------------
