@@ -15,6 +15,9 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 
+# Programs start hundreds of times in the tests, and in each training several times: Python keeps their bytecode.
+unexport PYTHONDONTWRITEBYTECODE
+
 # What `make clean` removes: everything that the other targets make.
 MADE := $(VENV) outputs data/prepared .generalist runs tuning results mlflow.db mlflow.db-shm mlflow.db-wal mlruns mlartifacts \
 	.dvc/cache .dvc/tmp build dist generalist.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache \

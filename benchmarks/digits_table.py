@@ -13,7 +13,7 @@ import argparse
 import datetime
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from benchmarks import digits_record, machine
 from benchmarks.digits_record import Row, Table, Trained
@@ -23,7 +23,8 @@ from generalist.atomic_files import check_file, write_atomically
 from generalist.code_digest import plugins_of, training_code
 from generalist.config import Config, load
 from generalist.errors import BadInput
-from generalist.evaluation import evaluate, protocol, subset
+from generalist.evaluation import as_evaluated, evaluate, learner_names, point_of, protocol, subset
+from generalist.records import Point
 
 ROWS = {
     "natural training": "digits-natural",
@@ -94,28 +95,39 @@ def _measured(seeds: int, overrides: list[str]) -> Table:
 
 
 def train_and_evaluate(config: Config) -> Trained:
-    """Return what a configuration's deployed learner comes to on the test split."""
-    dataset = prepared(config, DATA)
+    """Return what a configuration's deployed learner comes to on the test split, a conditional one at its headline."""
+    return next(each_evaluated(config))[1]
+
+
+def each_evaluated(config: Config) -> Iterator[tuple[Point, Trained]]:
+    """Yield the same at each lambda and width of the evaluation, with these, the headline's first."""
+    dataset, options = prepared(config, DATA), config.evaluation
     outcome = finished(config, dataset)
-    began = time.perf_counter()
-    with engine.threads(config.training.threads):
-        learner = evaluate(
-            deployed(config, dataset, outcome),
-            subset(dataset.test, config.evaluation),
-            options=config.evaluation,
-            class_names=dataset.class_names,
-            name=config.deploy.removeprefix("expert:"),
-            epoch=outcome.chosen.epoch,
-            digest=outcome.chosen.digest,
-        ).evaluation
-    return Trained(
-        seed=config.seed,
-        natural=learner.natural,
-        headline=learner.threats[0],
-        digest=learner.digest,
-        training_seconds=sum(epoch.seconds for epoch in outcome.history.epochs),
-        evaluation_seconds=time.perf_counter() - began,
-    )
+    network = deployed(config, dataset, outcome)
+    for name in learner_names([config.deployed], options):
+        began, point = time.perf_counter(), point_of(name, options)
+        with engine.threads(config.training.threads):
+            learner = evaluate(
+                as_evaluated(network, options, name),
+                subset(dataset.test, options),
+                options=options,
+                class_names=dataset.class_names,
+                name=name,
+                epoch=outcome.chosen.epoch,
+                digest=outcome.chosen.digest,
+                at=point,
+            ).evaluation
+        yield (
+            point,
+            Trained(
+                seed=config.seed,
+                natural=learner.natural,
+                headline=learner.threats[0],
+                digest=learner.digest,
+                training_seconds=sum(epoch.seconds for epoch in outcome.history.epochs),
+                evaluation_seconds=time.perf_counter() - began,
+            ),
+        )
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from generalist import engine
-from generalist.experts import Expert
+from generalist.experts import AttackedBatch, Expert
 from generalist.objectives import Peer
-from generalist.tensors import AttackedImages, Batch
+from generalist.tensors import Batch
 
 
 class Coupling:
@@ -30,7 +30,7 @@ class Coupling:
             self._networks.append(engine.FrozenNetwork(expert.learner.frozen.network, expert.recipe.engine, weights))
             self._buffers += [(kept[name], live[name]) for name in kept]
 
-    def attack(self, batches: Sequence[Batch], step: int, batch_index: int) -> list[AttackedImages | None]:
+    def attack(self, batches: Sequence[Batch], step: int, batch_index: int) -> list[AttackedBatch | None]:
         """Let peers be seen as they are now, attack each expert's batch, and let its peers see these images, too.
 
         Args:
@@ -41,19 +41,19 @@ class Coupling:
         with torch.no_grad():
             for kept, live in self._buffers:
                 kept.copy_(live)
-        attacked: list[AttackedImages | None] = [None] * len(self._experts)
+        attacked: list[AttackedBatch | None] = [None] * len(self._experts)
         self._show(attacked)
         for index, (expert, batch) in enumerate(zip(self._experts, batches, strict=True)):
             attacked[index] = expert.attack(batch, step, batch_index)
         self._show(attacked)
         return attacked
 
-    def _show(self, attacked: Sequence[AttackedImages | None]) -> None:
+    def _show(self, attacked: Sequence[AttackedBatch | None]) -> None:
         for expert in self._experts:
             others = zip(self._experts, self._networks, attacked, strict=True)
             peers = [
-                Peer(network, images)
-                for other, network, images in others
+                Peer(network, None if own is None else own.images)
+                for other, network, own in others
                 if other is not expert and other.objective.seen_by_peers
             ]
             expert.learner = replace(expert.learner, peers=tuple(peers))

@@ -175,8 +175,8 @@ class ExpertGroup:
         together = zip(*(_batches(expert, data, unlabelled, first) for expert in self.experts), strict=True)
         for index, batches in enumerate(together, start=first):
             attacked = self._coupling.attack(batches, done + index + 1, index) if self._coupling else apart
-            for expert, batch, notes, images in zip(self.experts, batches, self._metrics, attacked, strict=True):
-                loss, correct = expert.differentiate(batch, done + index + 1, index, images)
+            for expert, batch, notes, own in zip(self.experts, batches, self._metrics, attacked, strict=True):
+                loss, correct = expert.differentiate(batch, done + index + 1, index, own)
                 notes.add(loss, correct, _gradient_norm(expert), len(batch))
             for expert in self.experts:  # all have been read
                 expert.update(done + index + 1)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +11,8 @@ from torch import Tensor, nn
 from generalist import engine
 from generalist.config import EngineOptions, ExpertOptions, ModelOptions
 from generalist.mixing import MixingSchedule, RunningAverage, ema_decay_with_warmup
-from generalist.models import build
-from generalist.objectives import Context, Learner, Objective
+from generalist.models import Classifier, add_gradients, at_width, build, weights_at_width, widths_of
+from generalist.objectives import Context, Learner, Loss, Objective
 from generalist.perturbations import Perturbation
 from generalist.randomness import generator
 from generalist.tensors import AttackedImages, Batch, ImageShape, Weights
@@ -113,6 +114,14 @@ def _first_share(weights: Weights, course: MixingSchedule) -> Weights:
     return RunningAverage(weights, float(course.weight[0])).weights
 
 
+class AttackedBatch(NamedTuple):
+    """A step as the objective sees it, this process's rows of the batch, and what an attack made of these."""
+
+    context: Context
+    rows: Batch
+    images: AttackedImages
+
+
 class Expert:
     """A state brought to life on a device."""
 
@@ -139,16 +148,11 @@ class Expert:
         for parameter in model.parameters():
             parameter.data = self._in_memory_format(parameter.data)
         self.average = self._running_average(state.average, on)
-        # Frozen networks ask no other process.
-        frozen = engine.FrozenNetwork(model, recipe.engine)
-        taught = None if teacher is None else engine.FrozenNetwork(model, recipe.engine, self._on_device(teacher, on))
-        averaged = None
-        if self.average is not None and "averaging" in objective.needs:
-            averaged = engine.FrozenNetwork(model, recipe.engine, self.average.weights)
         self._group = engine.group()
-        self.learner = Learner(engine.convert_sync_batchnorm(model, self._group).train(), frozen, averaged, taught)
-        if engine.compiles(model, recipe.engine, on, self._group):
-            engine.compile_attacks(frozen, batch_size=recipe.batch_size)
+        taught = None if teacher is None else self._on_device(teacher, on)
+        narrower = widths_of(model)[1:]
+        self._narrower = {share: self._learner(model, share, taught) for share in narrower}
+        self.learner = self._learner(model, 1.0, taught)
         self.weights: Weights = model.state_dict()
         self._parameters_by_name = dict(model.named_parameters())
         self._parameters = list(self._parameters_by_name.values())
@@ -162,6 +166,21 @@ class Expert:
         self._offsets: dict[str, Tensor] = {}
         averaging = recipe.options.averaging
         self._average_decays = None if averaging is False else ema_decay_with_warmup(averaging, recipe.steps)
+
+    def _learner(self, network: Classifier, share: float, taught: Weights | None) -> Learner:
+        """Return a network at a width, in training mode, and the fixed ones beside it."""
+        model, options = at_width(network, share), self.recipe.engine
+
+        def frozen(weights: Weights) -> engine.FrozenNetwork:
+            return engine.FrozenNetwork(model, options, weights_at_width(network, weights, share))
+
+        present = engine.FrozenNetwork(model, options)  # frozen networks ask no other process
+        needed = self.average is not None and "averaging" in self.objective.needs
+        averaged = frozen(self.average.weights) if self.average is not None and needed else None
+        teacher = None if taught is None else frozen(taught)
+        if engine.compiles(model, options, network.mean.device, self._group):
+            engine.compile_attacks(present, batch_size=self.recipe.batch_size)
+        return Learner(engine.convert_sync_batchnorm(model, self._group).train(), present, averaged, teacher)
 
     def _build_optimizer(self, tensors: Mapping[str, Tensor]) -> torch.optim.Optimizer:
         settings = self.recipe.options.optimizer.model_dump(exclude={"name"}, context={"canonical": True})
@@ -181,16 +200,14 @@ class Expert:
         self.update(step)
         return seen
 
-    def attack(self, batch: Batch, step: int, batch_index: int) -> AttackedImages:
+    def attack(self, batch: Batch, step: int, batch_index: int) -> AttackedBatch:
         """Attack this process's rows of the batch; the arguments are those of `differentiate`."""
-        context, rows = self._context(batch, step, batch_index)
-        with engine.arithmetic(batch.images.device, tf32=self.recipe.engine.tf32), self._autocast(batch.images.device):
-            return self.objective.attacked(context, self.learner, rows)
+        return self._attacked(self.learner, batch, step, batch_index)
 
     def differentiate(
-        self, batch: Batch, step: int, batch_index: int, attacked: AttackedImages | None = None
+        self, batch: Batch, step: int, batch_index: int, attacked: AttackedBatch | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Take the gradients of the loss, where a perturbation leads if there is one.
+        """Take the gradients of the loss, where a perturbation leads if there is one; of all widths, those of the sum.
 
         Args:
             batch: of all processes that share it.
@@ -199,21 +216,25 @@ class Expert:
             attacked: what `attack` gave; without it, the batch is attacked first.
 
         Returns:
-            The summed loss and the number of correct predictions, both without waiting for the device.
+            The summed loss and the number of correct predictions at the whole width, both without waiting for the
+            device.
         """
+        on, progress = batch.images.device, self.recipe.progress(step)
         if attacked is None:
             attacked = self.attack(batch, step, batch_index)
-        on, progress = batch.images.device, self.recipe.progress(step)
-        context, rows = self._context(batch, step, batch_index)
+        narrower = {
+            share: self._attacked(learner, batch, step, batch_index) for share, learner in self._narrower.items()
+        }
         with engine.arithmetic(on, tf32=self.recipe.engine.tf32):
 
             def gradients() -> tuple[Tensor, Tensor]:
                 self.optimizer.zero_grad()
-                with self._autocast(on):
-                    loss = self.objective.loss(context, self.learner, rows, attacked)
-                loss.value.backward(self._group.share(rows, batch))
-                correct = (loss.logits.detach().argmax(dim=1) == rows.labels).sum()
-                return self._group.sums(self._parameters, loss.value.detach() * len(rows), correct)
+                loss = self._backward(self.learner, attacked, batch)
+                for share, own in narrower.items():
+                    self._backward(self._narrower[share], own, batch)
+                    add_gradients(self.learner.model, self._narrower[share].model, share)
+                correct = (loss.logits.detach().argmax(dim=1) == attacked.rows.labels).sum()
+                return self._group.sums(self._parameters, loss.value.detach() * len(attacked.rows), correct)
 
             if self._perturbation is not None and self._perturbation.strength(progress):
                 with _restoring_buffers(self.learner.model):
@@ -222,13 +243,23 @@ class Expert:
                 self._add_offsets(1.0)
             return gradients()
 
-    def _context(self, batch: Batch, step: int, batch_index: int) -> tuple[Context, Batch]:
-        """Return a step as the objective sees it, and this process's rows of the batch."""
-        draw = generator(self.recipe.seed, "attack", self.epoch, batch_index, device=batch.images.device)
+    def _attacked(self, learner: Learner, batch: Batch, step: int, batch_index: int) -> AttackedBatch:
+        """Attack the batch at one width; all draw the same random numbers, so they see the same conditions."""
+        on = batch.images.device
+        draw = generator(self.recipe.seed, "attack", self.epoch, batch_index, device=on)
         rows, draw = self._group.part(batch, draw)
         context = Context(draw, self.epoch, self._tables, self._group, self.recipe.progress(step))
-        condition = self.objective.conditions(context, self.learner, rows)
-        return context, rows if condition is None else replace(rows, condition=condition)
+        with engine.arithmetic(on, tf32=self.recipe.engine.tf32), self._autocast(on):
+            condition = self.objective.conditions(context, learner, rows)
+            rows = rows if condition is None else replace(rows, condition=condition)
+            return AttackedBatch(context, rows, self.objective.attacked(context, learner, rows))
+
+    def _backward(self, learner: Learner, attacked: AttackedBatch, batch: Batch) -> Loss:
+        """Add the gradients of the loss at one width to those that are there."""
+        with self._autocast(batch.images.device):
+            loss = self.objective.loss(attacked.context, learner, attacked.rows, attacked.images)
+        loss.value.backward(self._group.share(attacked.rows, batch))
+        return loss
 
     def update(self, step: int) -> None:
         """Take the optimizer's step by the gradients that were taken, and the perturbation back."""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import NormalDist, harmonic_mean
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 
@@ -186,20 +186,31 @@ class ThreatEvaluation(Record):
         return {**written, "columns": columns, "worst": min(columns.values(), key=lambda accuracy: accuracy.correct)}
 
 
-AT = " at lambda "
-"""Stands in the name of a conditional learner that was evaluated at another condition than the headline's."""
+AT = " at "
+"""Stands in the name of a learner that was evaluated at another condition or width than the headline's."""
 
 
 def base_name(name: str) -> str:
-    """Return an expert's name, or `global`, without the condition at which it was evaluated."""
+    """Return an expert's name, or `global`, without the condition and width at which it was evaluated."""
     return name.partition(AT)[0]
+
+
+class Point(NamedTuple):
+    """At which condition and width a learner is asked; None for a network that has no such choice."""
+
+    condition: float | None = None
+    width: float | None = None
+
+    def __str__(self) -> str:
+        parts = {"lambda": self.condition, "width": self.width}
+        return ", ".join(f"{name} {value:g}" for name, value in parts.items() if value is not None)
 
 
 class LearnerEvaluation(Record):
     """One learner on the test split.
 
     Attributes:
-        name: an expert's name, or `global`; with a condition (`AT`) where that is not the headline's.
+        name: an expert's name, or `global`; with condition and width (`AT`) where these are not the headline's.
         epoch: epochs done by these weights.
         natural: accuracy on clean images.
         threats: in the order of the configuration.
@@ -207,6 +218,7 @@ class LearnerEvaluation(Record):
         per_class: natural accuracy and robust accuracy under the headline's threats, by class name.
         digest: SHA-256 (hex) of its weights.
         condition: lambda at which it was evaluated, of a conditional network.
+        width: share of the channels at which it was evaluated, of a slimmable network.
     """
 
     name: str
@@ -217,13 +229,19 @@ class LearnerEvaluation(Record):
     per_class: dict[str, Measured]
     digest: str
     condition: float | None = Field(None, ge=0, le=1, exclude_if=lambda condition: condition is None)
+    width: float | None = Field(None, gt=0, le=1, exclude_if=lambda width: width is None)
 
     @property
     def title(self) -> str:
         """What people call it."""
         base = base_name(self.name)
         who = "global learner" if base == "global" else f"{base} expert"
-        return who if self.condition is None else f"{who}, lambda {self.condition:g}"
+        return f"{who}, {self.at}" if any(one is not None for one in self.at) else who
+
+    @property
+    def at(self) -> Point:
+        """Where it was evaluated."""
+        return Point(self.condition, self.width)
 
     @model_validator(mode="after")
     def _attacks_win_nothing(self) -> Self:

@@ -47,7 +47,15 @@ install_import_hook("generalist", "tests.shapes.checked")
 WITHOUT_CHECKS = (
     *("test_cascade_", "test_exact_", "test_aa_reference", "test_monotone", "test_attack_mutants"),
     *("test_training", "test_task_runners", "test_store_", "test_reuse", "test_sequence", "test_faults", "test_kills"),
-    *("test_registry", "test_versions", "test_champion", "test_report", "test_tuning_", "test_study_tracking"),
+    *(
+        "test_registry",
+        "test_versions",
+        "test_champion",
+        "test_report",
+        "test_tuning_",
+        "test_study_tracking",
+        "test_ensemble",
+    ),
 )
 """Files of tests, or their beginnings, that run whole cascades and trainings, without those checks: every step of them
 is checked in `test_cascade.py`, `test_engine.py`, `test_objectives.py` and the contract tests."""

@@ -14,9 +14,10 @@ from safetensors.torch import save_file
 from generalist.attacks import autoattack
 from generalist.attacks.result_files import merge_files, write_verdicts
 from generalist.errors import BadInput
-from generalist.evaluation import AtCondition
+from generalist.evaluation import AtPoint
 from generalist.export import read_classifier
 from generalist.export.weights import write_weights
+from generalist.records import Point
 from generalist.store import tensors_digest, write_tensors
 from generalist.tensors import Weights, to_unit
 from generalist.threats import Threat
@@ -324,8 +325,8 @@ def test_a_conditional_network_is_attacked_at_the_lambda_that_is_named(folder: P
             "attack", "conditional.safetensors", "--data", "grey.npz", *FEW, "--lambda", condition, "--out", "v.npz"
         )
         assert result.exit_code == 0 and f", lambda {condition}" in result.stdout
-        network = AtCondition(
-            read_classifier(folder / "conditional.safetensors", on=torch.device("cpu")), float(condition)
+        network = AtPoint(
+            read_classifier(folder / "conditional.safetensors", on=torch.device("cpu")), Point(float(condition))
         )
         expected = autoattack(network, images, labels, Threat("linf", 0.05), version="quick", square_queries=20)
         found, facts = merge_files([Path("v.npz")])

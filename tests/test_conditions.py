@@ -15,10 +15,11 @@ from generalist.config import Config
 from generalist.data import Dataset, Split
 from generalist.errors import BadInput
 from generalist.evaluation import Verdicts, as_evaluated, evaluate, learner_names
-from generalist.evaluation.conditions import AtCondition, condition_of
+from generalist.evaluation.conditions import AtPoint, point_of
 from generalist.export import Predictor, check_parity, export, read_classifier, write_weights
 from generalist.export.runtime import Runtime
 from generalist.models import Classifier
+from generalist.records import Point
 from generalist.tensors import to_unit
 from tests.test_oat import conditional, small_oat
 from tests.training_factory import abandon, digests, finish, first
@@ -57,7 +58,7 @@ def trained(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Train
                 name=name,
                 epoch=5,
                 digest="d",
-                condition=condition_of(name, options),
+                at=point_of(name, options),
             )
     return Trained(config, model, split, verdicts, digests(outcome))
 
@@ -86,14 +87,14 @@ def test_transfers_are_columns_by_the_decision_at_the_own_condition(trained: Tra
         worst = np.logical_and.reduce(held)
         assert threat.worst.correct == worst.sum()
         with torch.no_grad():
-            said = AtCondition(trained.model, condition)(torch.tensor(verdict.adversarial))
+            said = AtPoint(trained.model, Point(condition))(torch.tensor(verdict.adversarial))
         assert misclassified(said, torch.tensor(trained.images.labels))[torch.tensor(~worst)].all()
 
 
 def test_an_attack_through_another_condition_sees_that_one(trained: Trained) -> None:
     """The views of a network at a condition are the decision there, and at each other."""
     images = to_unit(torch.tensor(trained.images.images))
-    at = AtCondition(trained.model, 1.0, [0.0, 0.05])
+    at = AtPoint(trained.model, Point(1.0), [Point(0.0), Point(0.05)])
     with torch.no_grad():
         for name, condition in (("decision", 1.0), ("lambda 0", 0.0), ("lambda 0.05", 0.05)):
             expected = trained.model(images, torch.full((N,), condition))

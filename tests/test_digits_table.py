@@ -170,3 +170,18 @@ def test_columns_of_presets_are_shown_side_by_side(
     assert plain.count("|  |") and not dummy.count("|  |")
     assert columns_table.main(["digits-ducta"]) == 2
     assert "did you mean 'digits-ducat'" in capsys.readouterr().err
+
+
+@pytest.mark.long
+def test_a_conditional_preset_has_a_row_for_each_lambda(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In rising order, those that were not trained at marked, between the models for one lambda alone."""
+    monkeypatch.chdir(tmp_path)
+    few = ("data.images=100", "evaluation.images=20", "evaluation.attack=quick", "training.epochs=2")
+    presets = ["digits-natural", "digits-oat", "digits-pgd-at"]
+    assert columns_table.main([*presets, "--seeds", "1", *(word for own in few for word in ("--set", own))]) == 0
+    rows = re.findall(r"^\| (digits-.*?) \|", capsys.readouterr().out, re.MULTILINE)
+    unseen = " (not trained at)"
+    lambdas = ["0", f"0.05{unseen}", "0.1", f"0.15{unseen}", "0.2", "0.3", "0.4", f"0.6{unseen}", "1"]
+    assert rows == ["digits-natural", *(f"digits-oat, lambda {own}" for own in lambdas), "digits-pgd-at"]

@@ -14,15 +14,16 @@ from torch.nn import functional as F
 
 from generalist import engine
 from generalist.attacks import pgd
-from generalist.config import ConditionOptions, Config, EngineOptions, canonical, load, preset_path
+from generalist.config import ConditionOptions, Config, EngineOptions, canonical, load
 from generalist.config.section import part_names
 from generalist.data import Dataset
 from generalist.engine.cuda_graphs import GraphCache
 from generalist.errors import BadInput
-from generalist.evaluation import AtCondition
+from generalist.evaluation import AtPoint
 from generalist.models import Classifier, build
 from generalist.models.layers.conditioning import FiLM, encoding_of
 from generalist.objectives import Context, Learner, Objective
+from generalist.records import Point
 from generalist.tensors import Batch
 from generalist.threats import Threat
 from generalist.training.config_checks import check_conditions, check_single_images
@@ -43,7 +44,7 @@ OAT = (
 def small_oat(*overrides: str) -> Config:
     """Return a small training of one conditional network."""
     base = [own for own in SMALL if own.partition(".")[0] not in {"mixing", "experts"}]
-    return load(preset_path("digits-oat"), overrides=(*base, *OAT, *overrides))
+    return load(preset="digits-oat", overrides=(*base, *OAT, *overrides))
 
 
 def conditional(name: str = "small_cnn", encoding: str = "random", **own: Any) -> Classifier:
@@ -250,7 +251,7 @@ def test_images_are_attacked_at_their_own_condition_by_the_other_batchnorm() -> 
     first = batch.condition == 0
     assert torch.equal(attacked[first], batch.images[first])
     for i in (~first).nonzero()[:, 0].tolist():
-        network = AtCondition(copy.deepcopy(learner.model).eval(), batch.condition[i].item())
+        network = AtPoint(copy.deepcopy(learner.model).eval(), Point(batch.condition[i].item()))
         one = slice(i, i + 1)
         alone = pgd(network, batch.images[one], batch.labels[one], Threat("linf", 0.1), **attack)
         torch.testing.assert_close(attacked[one], alone, atol=1e-5, rtol=0)

@@ -11,10 +11,14 @@ import torch
 import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
-from generalist.config import Config, load, preset_names, preset_path
+from generalist.config import Config, ExpertOptions, check, load, preset_names, preset_path
+from generalist.config.plain_yaml import parse_plain
+from generalist.config.presets import takes_from
 from generalist.data import steps_per_epoch
+from generalist.errors import BadInput
 from generalist.models import build
 from generalist.tensors import ImageShape
+from pipelines.whole_preset import whole_preset
 from tests.test_docs import COMMANDS, named
 
 NAMES = preset_names()
@@ -50,11 +54,77 @@ def keys(tree: Any, prefix: str = "") -> set[str]:
     return set().union(*(keys(value, f"{prefix}.{key}") for key, value in tree.items()), {prefix})
 
 
+def written(name: str) -> Any:
+    """Return what a preset's file states."""
+    return yaml.safe_load(preset_path(name).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "base" not in written(name)])
+def test_a_complete_preset_states_every_option(name: str) -> None:
+    """A new option is given its line and its comment there."""
+    assert keys(load(preset=name).model_dump(mode="json")) - keys(written(name)) == set()
+
+
 @every_preset
-def test_every_default_is_written_out(name: str) -> None:
-    """`dvc exp run -S key=value` finds each key only if it is there."""
-    written = yaml.safe_load(preset_path(name).read_text(encoding="utf-8"))
-    assert keys(load(preset=name).model_dump(mode="json")) - keys(written) == set()
+def test_a_preset_with_a_base_states_only_what_differs(name: str) -> None:
+    """No key of a section as the base has it, and no option of an expert that has its default."""
+    preset = written(name)
+    base = written(preset["base"]) if "base" in preset else {}
+    for section, value in preset.items():
+        assert section not in base or value != base[section]
+        if takes_from(section, base.get(section), value):
+            assert [key for key in value if base[section].get(key, ...) == value[key]] == []
+    defaults = {key: field.default for key, field in ExpertOptions.model_fields.items()}
+    for expert, config in load(preset=name).experts.items() if base else ():
+        assert [key for key in preset.get("experts", {}).get(expert, ()) if getattr(config, key) == defaults[key]] == []
+
+
+@every_preset
+def test_a_preset_is_written_out_whole(name: str) -> None:
+    """`dvc exp run -S key=value` finds each key only if it is there; and what is written is what was meant."""
+    text, config = whole_preset(name), load(preset=name)
+    tree = parse_plain(text)
+    assert keys(config.model_dump(mode="json")) - keys(tree) == set()
+    assert check(tree) == config
+    assert text.startswith(preset_path(name).read_text(encoding="utf-8").partition("\n\n")[0] + "\n\nseed: 0")
+
+
+def test_only_what_is_stated_differs_from_the_base(tmp_path: Path) -> None:
+    """Of a section key by key; experts, and a network of another name, have nothing of the base's."""
+    (tmp_path / "own.yaml").write_text(
+        "base: digits\n# a comment\ntraining: {epochs: 3}  # few\nmodel: {name: wide_resnet}\nmixing: null\ndeploy: expert:robust\n"
+        "experts:\n  robust:\n    objective: {name: natural}\n    optimizer: {name: sgd, lr: 1}\n",
+        encoding="utf-8",
+    )
+    for config in (
+        load(preset=str(tmp_path / "own.yaml")),
+        check(parse_plain(whole_preset(str(tmp_path / "own.yaml")))),
+    ):
+        digits = load(preset="digits")
+        assert config.training == digits.training.model_copy(update={"epochs": 3})
+        assert config.model == load(preset="digits", overrides=["model={name: wide_resnet}"]).model
+        assert list(config.experts) == ["robust"] and config.experts["robust"].optimizer.weight_decay == 0
+        assert (config.mixing, config.evaluation, config.tuning) == (None, digits.evaluation, digits.tuning)
+
+
+@pytest.mark.parametrize(
+    ("base", "sentence"),
+    [
+        ("digit", "base: there is no preset 'digit'; did you mean 'digits'?"),
+        ("[digits]", r"base: there is no preset '\['digits'\]'"),
+        ("null", "base: there is no preset 'None'"),
+        ("own.yaml", "base: there is no preset 'own.yaml'"),
+        ("digits-mat", "base: 'digits-mat' says itself what differs from 'digits': name that, and what differs"),
+    ],
+)
+def test_a_base_is_a_complete_preset(tmp_path: Path, base: str, sentence: str) -> None:
+    """So there is no circle, and no file outside of the project; and a params.yaml, which DVC reads, has none."""
+    path = tmp_path / "own.yaml"
+    path.write_text(f"base: {base}\n", encoding="utf-8")
+    with pytest.raises(BadInput, match=f"^own.yaml: {sentence}"):
+        load(preset=str(path))
+    with pytest.raises(BadInput, match=r"own\.yaml: only a preset has a base"):
+        load(path)
 
 
 @every_preset
@@ -101,17 +171,18 @@ def test_the_presets_that_the_docs_promise_are_there() -> None:
         "cifar10-mat",
         "cifar10-ducat",
         "cifar10-oat",
+        "cifar10-oats",
     }
     assert recipes | others | {f"{name}-quick" for name in recipes} <= set(CIFAR10)
 
 
-@pytest.mark.parametrize("name", [name for name in CIFAR10 if name not in (*QUICK, "cifar10-oat")])
+@pytest.mark.parametrize("name", [name for name in CIFAR10 if name not in (*QUICK, "cifar10-oat", "cifar10-oats")])
 def test_recipes_train_and_evaluate_as_papers_do(name: str) -> None:
     """On all images but 1,000, by PGD-10, and against the whole of AutoAttack on 1,000 test images, as the header says."""
     config = load(preset=name)
     assert (config.data.images, config.data.validation) == ("all", 0.02)
     assert (config.training.batch_size, config.evaluation.attack, config.evaluation.images) == (128, "standard", 1000)
-    assert "evaluation.images=all" in preset_path(name).read_text(encoding="utf-8").partition("\nseed:")[0]
+    assert "evaluation.images=all" in preset_path(name).read_text(encoding="utf-8").partition("\nbase:")[0]
     radii = {"linf": 0.031 if name.endswith("official") else 8 / 255, "l2": 0.5}
     for expert in config.experts.values():
         objective: Any = getattr(expert.objective, "base", expert.objective)

@@ -14,6 +14,8 @@ from generalist.config.mixing import MixingOptions as MixingOptions
 from generalist.config.mixing import Steps as Steps
 from generalist.config.network import HeadOptions as HeadOptions
 from generalist.config.network import ModelOptions as ModelOptions
+from generalist.config.presets import preset_names as preset_names
+from generalist.config.presets import preset_path as preset_path
 from generalist.config.quantity import Quantity as Quantity
 from generalist.config.quantity import Schedule as Schedule
 from generalist.config.reading import canonical as canonical
@@ -24,14 +26,13 @@ from generalist.config.reading import flatten as flatten
 from generalist.config.reading import leaves as leaves
 from generalist.config.reading import load as load
 from generalist.config.reading import params_digest as params_digest
-from generalist.config.reading import preset_names as preset_names
-from generalist.config.reading import preset_path as preset_path
 from generalist.config.reading import to_yaml as to_yaml
 from generalist.config.reading import with_overrides as with_overrides
 from generalist.config.section import Plugin as Plugin
 from generalist.config.section import Section as Section
 from generalist.config.training import EngineOptions as EngineOptions
 from generalist.config.training import Rollback as Rollback
+from generalist.config.tree import ENSEMBLE as ENSEMBLE
 from generalist.config.tree import Config as Config
 from generalist.config.tuning import Choices as Choices
 from generalist.config.tuning import NaturalAtLeast as NaturalAtLeast

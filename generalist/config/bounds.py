@@ -20,6 +20,8 @@ def _never_negative(schedule: Schedule) -> Schedule:
 
 NonNegativeSchedule = Annotated[Schedule, AfterValidator(_never_negative)]
 Fraction = Annotated[Quantity, Field(gt=0, lt=1)]
+Width = Annotated[Quantity, Field(gt=0, le=1)]
+"""A share of a network's channels."""
 Count = Annotated[int, Field(ge=1)]
 """With an upper bound of the field's own: of two upper bounds pydantic would take one, without a word."""
 Many = Annotated[int, Field(ge=1, le=1_000_000_000)]

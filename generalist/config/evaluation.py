@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from generalist.config.attacks import AnyThreat, AttackOptions, SelectionAttackOptions, ThreatOptions
-from generalist.config.bounds import Count, Many, unused
+from generalist.config.bounds import Count, Many, Width, unused
 from generalist.config.condition import Condition
 from generalist.config.section import Section
 
@@ -45,10 +45,17 @@ class EvaluationOptions(Section):
         description="values of lambda at which a conditional model is measured; the first is the headline, at which"
         " rounds are chosen",
     )
+    widths: tuple[Width, ...] = Field(
+        (),
+        exclude_if=unused,
+        description="widths at which a slimmable model is measured, each at all of `conditions`; the first is the"
+        " headline, and model.onnx is of that",
+    )
     transfers: bool = Field(
         default=False,
         exclude_if=unused,
-        description="attack a conditional model at each of its conditions through those at the others, too",
+        description="attack a conditional or slimmable model at each of its conditions and widths through all others,"
+        " too",
     )
     seed: int = Field(
         0, ge=0, lt=2**63, description="seed of the attacks; apart from the training's, so that trainings compare"

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from generalist.config.overrides import set_path
 from generalist.config.plain_yaml import read_plain
+from generalist.config.presets import preset_path, read_preset
 from generalist.config.renamed import renamed
 from generalist.config.section import nearest
 from generalist.config.tree import Config
@@ -34,8 +35,17 @@ def load(
     """
     if (path is None) == (preset is None):
         raise TypeError("give either a path or a preset")
-    path = preset_path(preset) if preset is not None else Path(str(path))
-    return _changed(read_plain(path), overrides, path.name)
+    if preset is not None:
+        path = preset_path(preset)
+        return _changed(read_preset(path), overrides, path.name)
+    path = Path(str(path))
+    tree = read_plain(path)
+    if isinstance(tree, Mapping) and "base" in tree:
+        raise BadInput(
+            f"{path.name}: only a preset has a base: give it by --preset, or write all of it to params.yaml by"
+            " `generalist config use`"
+        )
+    return _changed(tree, overrides, path.name)
 
 
 def with_overrides(config: Config, overrides: Iterable[str]) -> Config:
@@ -85,25 +95,6 @@ def _blamed(sentence: str, where: str, overrides: Sequence[str]) -> str:
         if place.startswith(key) or (not known and key.startswith(place)):
             return f"override '{override}'"
     return where
-
-
-def preset_names() -> list[str]:
-    """Return the presets that come with the project."""
-    return sorted(path.stem for path in _preset_folder().glob("*.yaml"))
-
-
-def preset_path(name: str) -> Path:
-    """Return the file of a preset, which may be one of the user's own, such as `tuning/digits/best.yaml`.
-
-    Raises:
-        BadInput: there is none of that name.
-    """
-    if name.endswith((".yaml", ".yml")):
-        return Path(name)
-    names = preset_names()
-    if name not in names:
-        raise BadInput(f"there is no preset '{name}'; {nearest(name, names)}")
-    return _preset_folder() / f"{name}.yaml"
 
 
 def to_yaml(config: Config) -> str:
@@ -162,13 +153,6 @@ def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves(inner, f"{prefix}.{key}" if prefix else str(key))
     else:
         yield prefix, tree
-
-
-def _preset_folder() -> Path:
-    """Return the folder beside the package in a checkout, or inside it when installed from a wheel."""
-    package = Path(__file__).parent.parent
-    checkout = package.parent / "presets"
-    return checkout if checkout.is_dir() else package / "presets"
 
 
 def _sentences(error: ValidationError, tree: Any, prefix: tuple[str | int, ...] = ()) -> list[str]:

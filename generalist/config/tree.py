@@ -33,7 +33,8 @@ class Config(Section):
     experts: dict[Name, ExpertOptions] = Field(min_length=1, description="a map of experts by name")
     mixing: MixingOptions | None = Field(None, description="how experts are mixed; null for a single expert on its own")
     deploy: str = Field(
-        "global", description="which learner is evaluated first, exported and registered: global or expert:NAME"
+        "global",
+        description="which learner is evaluated first, exported and registered: global, expert:NAME or ensemble",
     )
     evaluation: EvaluationOptions = Field(description="such as {threats: [{norm: linf, eps: 8/255}]}")
     export: ExportOptions = ExportOptions()
@@ -55,18 +56,22 @@ class Config(Section):
         if self.mixing is not None:
             _check_mixing(self.mixing, names, self.training.epochs)
         learners = [f"expert:{name}" for name in names] + (["global"] if self.mixing is not None else [])
+        learners += [ENSEMBLE] if self.ensemble else []
         if self.deploy not in learners:
             raise ValueError(f"deploy is '{self.deploy}', but this configuration has only: {', '.join(learners)}")
         _check_sequence(self)
         _check_peers(self)
         _check_conditions(self)
+        _check_widths(self)
         if "global" in names:
             raise ValueError("experts: 'global' is the name of the mixture; name the expert otherwise")
+        if ENSEMBLE in names:
+            raise ValueError("experts: 'ensemble' is the name of all peers together; name the expert otherwise")
         return self
 
     @property
     def deployed(self) -> str:
-        """The deployed learner's name: `global`, or an expert's."""
+        """The deployed learner's name: `global`, `ensemble`, or an expert's."""
         return self.deploy.removeprefix("expert:")
 
     def mixing_weights(self) -> dict[str, "MixingWeight"]:
@@ -81,9 +86,18 @@ class Config(Section):
         """Whether experts read each other at every step, because an objective needs peers."""
         return any("peers" in expert.objective.needs for expert in self.experts.values())
 
+    @property
+    def ensemble(self) -> tuple[str, ...]:
+        """The peers that others learn from, two at least, which are evaluated together as well; else none.
+
+        By name, so that their order in the configuration is without effect.
+        """
+        seen = tuple(name for name in sorted(self.experts) if self.experts[name].objective.seen_by_peers)
+        return seen if self.coupled and len(seen) > 1 else ()
+
     def active(self, name: str) -> range:
-        """Return the epochs in which an expert trains, counted from 0."""
-        sequence = self.experts[name].sequence
+        """Return the epochs in which a learner trains, counted from 0."""
+        sequence = self.experts[name].sequence if name in self.experts else None
         if sequence is None:
             return range(self.training.epochs)
         return range(sequence.start, sequence.stop or self.training.epochs)
@@ -111,6 +125,8 @@ class MixingWeight:
         return 1.0 - others
 
 
+ENSEMBLE = "ensemble"
+"""The name of the learner that all peers are together."""
 _GIVEN_BY = {"teacher": "sequence.teacher", "start_from": "sequence.start_from", "two_views": "augment"}
 """The option that gives an objective what it needs, where it is not called so."""
 
@@ -174,14 +190,39 @@ def _check_conditions(config: Config) -> None:
             "evaluation.conditions is missing: give the values of lambda at which the model is measured, such as [1,"
             " 0]; the first is the headline"
         )
-    if len(set(options.conditions)) < len(options.conditions):
-        raise ValueError("evaluation.conditions names a value twice: leave one of them out")
-    for key in ("conditions", "transfers"):
-        if getattr(options, key) and not conditional:
+    if options.conditions and not conditional:
+        raise ValueError(
+            "evaluation.conditions is without effect on a model that takes no condition: leave it out, or give"
+            " model.condition"
+        )
+
+
+def _check_widths(config: Config) -> None:
+    """Check that a slimmable model is measured at some of its widths, by experts that know nothing of each other."""
+    trained, options = config.model.widths, config.evaluation
+    shown = f"[{', '.join(str(width.written) for width in trained)}]"
+    if trained and not options.widths:
+        raise ValueError(
+            f"evaluation.widths is missing: give those of model.widths, {shown}, at which the model is measured; the"
+            " first is the headline"
+        )
+    for width in options.widths:
+        if width not in trained:
             raise ValueError(
-                f"evaluation.{key} is without effect on a model that takes no condition: leave it out, or give"
-                " model.condition"
+                f"evaluation.widths has {width.written}, which is not trained: model.widths is"
+                f" {shown if trained else 'empty, so there is the whole network alone'}"
             )
+    for key in ("conditions", "widths"):
+        values = getattr(options, key)
+        if len(set(values)) < len(values):
+            raise ValueError(f"evaluation.{key} names a value twice: leave one of them out")
+    if options.transfers and not (options.conditions or options.widths):
+        raise ValueError(
+            "evaluation.transfers is without effect on a model that takes no condition and has one width: leave it out,"
+            " or give model.condition or model.widths"
+        )
+    if trained and config.coupled:
+        raise ValueError("model.widths can't be had where experts learn from each other at every step: leave it out")
 
 
 def _check_peers(config: Config) -> None:

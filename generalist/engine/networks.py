@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from generalist.config import EngineOptions, ModelOptions
 from generalist.engine.cuda_graphs import Computation, GraphCache, cuda_graph
+from generalist.ensemble import build_for
 from generalist.models import Classifier, build, initialise
 from generalist.randomness import generator
 from generalist.tensors import Images, ImageShape, PerImage, Weights
@@ -25,8 +26,8 @@ def initial_weights(options: ModelOptions, shape: ImageShape, seed: int, number:
 
 
 def model_with(options: ModelOptions, shape: ImageShape, weights: Weights, *, on: torch.device) -> Classifier:
-    """Return a network in eval mode with copies of the given weights."""
-    model = build(options, shape)
+    """Return a network in eval mode with copies of the given weights; an ensemble where they are one's."""
+    model = build_for(options, shape, weights)
     model.load_state_dict(weights)
     model.to(memory_format=memory_format(model))  # type: ignore[call-overload]  # stubs lack it
     return model.to(on).eval()

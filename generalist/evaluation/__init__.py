@@ -1,14 +1,14 @@
 """Accuracies with their n and interval, and the verdict on every image behind them."""
 
 from generalist.evaluation.accuracy import TILE, measure
-from generalist.evaluation.conditions import AtCondition, as_evaluated, condition_of, learner_names
+from generalist.evaluation.conditions import AtPoint, as_evaluated, learner_names, point_of
 from generalist.evaluation.protocol import code_behind, evaluated_positions, protocol, subset
 from generalist.evaluation.shards import Shard, Watch, attack_shard, shard_ranges
 from generalist.evaluation.verdicts import Verdicts, combine_shards, evaluate
 
 __all__ = [
     "TILE",
-    "AtCondition",
+    "AtPoint",
     "Shard",
     "Verdicts",
     "Watch",
@@ -16,11 +16,11 @@ __all__ = [
     "attack_shard",
     "code_behind",
     "combine_shards",
-    "condition_of",
     "evaluate",
     "evaluated_positions",
     "learner_names",
     "measure",
+    "point_of",
     "protocol",
     "shard_ranges",
     "subset",

@@ -1,70 +1,71 @@
-"""A conditional model at one condition is a plain classifier: attacks, verdicts and gates know no conditions."""
+"""A model at one condition and one width is a plain classifier: attacks, verdicts and gates know of neither."""
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from itertools import product
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from generalist.config import EvaluationOptions
-from generalist.models import DECISION, Classifier, Encoded
-from generalist.records import AT, base_name
-from generalist.tensors import Features, Images, Logits, PerImage
+from generalist.models import DECISION, Classifier, Encoded, at_width
+from generalist.records import AT, Point, base_name
+from generalist.tensors import Features, Images, Logits
 
 
-class AtCondition(Classifier):
-    """A conditional network at one lambda.
+class AtPoint(Classifier):
+    """A network at one lambda, one width, or both.
 
-    Verdicts are by the decision at this lambda; attacks go through the head's views at this lambda, and through the
-    decision at others where these are given, as examples against one lambda may fool the network at another.
+    Verdicts are by the decision there; attacks go through the head's views there, and through the decision at others
+    where these are given, as examples against one may fool the network at another.
     """
 
-    def __init__(self, network: Classifier, condition: float, others: Sequence[float] = ()) -> None:
+    def __init__(self, network: Classifier, point: Point, others: Sequence[Point] = ()) -> None:
         super().__init__(network.shape, network.head)
-        self.network, self.condition, self._others = network, float(condition), tuple(map(float, others))
+        self.network = network if point.width is None else at_width(network, point.width)
+        self.point = point
+        self.others = nn.ModuleList(AtPoint(network, other) for other in others)
         self.mean, self.std = network.mean, network.std  # on its device
 
     def embed(self, normalised: Images, given: Encoded | None = None) -> Features:
-        """Return penultimate features at this condition."""
-        assert self.network.encoding is not None  # it is conditional
-        return self.network.embed(normalised, self.network.encoding(_filled(normalised, self.condition)))
+        """Return penultimate features at this condition and width."""
+        encoding, condition = self.network.encoding, self.point.condition
+        if condition is None or encoding is None:
+            return self.network.embed(normalised)
+        return self.network.embed(
+            normalised, encoding(torch.full((len(normalised),), condition, device=normalised.device))
+        )
 
     def raw_outputs(self, features: Features) -> Tensor:
         return self.network.raw_outputs(features)
 
     def views(self) -> dict[str, Callable[..., Logits]]:
-        """Return the views of the head at this condition, and the decision at the others."""
-        decision = self.network.views()[DECISION]
-        others = {f"lambda {other:g}": partial(_seen_at, decision, other) for other in self._others}
+        """Return the views of the head here, and the decision at the others."""
+        others = {str(other.point): other.views()[DECISION] for other in self.others if isinstance(other, AtPoint)}
         return super().views() | others
 
 
+def points(options: EvaluationOptions) -> list[Point]:
+    """Return the grid of conditions and widths that is evaluated, the headline first."""
+    conditions, widths = (map(float, own) if own else [None] for own in (options.conditions, options.widths))
+    return [Point(condition, width) for condition, width in product(conditions, widths)]
+
+
 def learner_names(names: Iterable[str], options: EvaluationOptions) -> list[str]:
-    """Return the names of all that is evaluated: learners, and conditional ones again at each further condition."""
-    further = [f"{AT}{condition:g}" for condition in options.conditions[1:]]
+    """Return the names of all that is evaluated: learners, and the same again at each further point of the grid."""
+    further = [f"{AT}{point}" for point in points(options)[1:]]
     return [f"{name}{at}" for name in names for at in ("", *further)]
 
 
-def condition_of(name: str, options: EvaluationOptions) -> float | None:
-    """Return lambda of a learner by its name: the headline's where it names none; None for a plain network's."""
-    if not options.conditions:
-        return None
+def point_of(name: str, options: EvaluationOptions) -> Point:
+    """Return where a learner is evaluated, by its name: the headline's point where it names none."""
     at = name.removeprefix(base_name(name)).removeprefix(AT)
-    return next(float(condition) for condition in options.conditions if at in {"", f"{condition:g}"})
+    return next(point for point in points(options) if at in {"", str(point)})
 
 
 def as_evaluated(network: Classifier, options: EvaluationOptions, name: str = "") -> Classifier:
-    """Return what is evaluated of a network under a name of `learner_names`, by default at the headline's condition."""
-    condition = condition_of(name, options)
-    if condition is None:
+    """Return what is evaluated of a network under a name of `learner_names`, by default at the headline's point."""
+    point = point_of(name, options)
+    if point == Point():
         return network
-    others = [other for other in options.conditions if other != condition] if options.transfers else []
-    return AtCondition(network, condition, others)
-
-
-def _filled(images: Images, condition: float) -> PerImage:
-    return torch.full((len(images),), condition, device=images.device)
-
-
-def _seen_at(decision: Callable[..., Logits], condition: float, images: Images) -> Logits:
-    return decision(images, _filled(images, condition))
+    others = [other for other in points(options) if other != point] if options.transfers else []
+    return AtPoint(network, point, others)

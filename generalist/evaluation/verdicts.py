@@ -14,8 +14,10 @@ from generalist.data import Split
 from generalist.evaluation.accuracy import Flags, Float32, accuracy
 from generalist.evaluation.shards import Shard, Watch, attack_shard, concatenate
 from generalist.models import Classifier
-from generalist.records import LearnerEvaluation, Measured, ThreatEvaluation
+from generalist.records import LearnerEvaluation, Measured, Point, ThreatEvaluation
 from generalist.threats import threat_from
+
+_ALONE = Point()
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def evaluate(
     name: str,
     epoch: int,
     digest: str,
-    condition: float | None = None,
+    at: Point = _ALONE,
     states: Path | None = None,
     watch: Watch | None = None,
 ) -> Verdicts:
@@ -56,7 +58,7 @@ def evaluate(
         name: an expert's name, or `global`.
         epoch: epochs done by these weights.
         digest: SHA-256 (hex) of the weights.
-        condition: lambda at which a conditional network is this model.
+        at: at which condition and width a network is this model.
         states: a folder for the states of the cascades, so that a killed evaluation goes on.
         watch: told the threat, and how far each attack is.
     """
@@ -68,7 +70,7 @@ def evaluate(
         name=name,
         epoch=epoch,
         digest=digest,
-        condition=condition,
+        at=at,
     )
 
 
@@ -80,7 +82,7 @@ def combine_shards(
     name: str,
     epoch: int,
     digest: str,
-    condition: float | None = None,
+    at: Point = _ALONE,
 ) -> Verdicts:
     """Return the evaluation that all shards of a split come to; the arguments are those of `evaluate`."""
     whole = concatenate(shards)
@@ -107,7 +109,8 @@ def combine_shards(
         union=accuracy(_all(worst.values())) if len(worst) > 1 else None,
         per_class=_per_class(labels, class_names, natural, _all(headline)),
         digest=digest,
-        condition=condition,
+        condition=at.condition,
+        width=at.width,
     )
     named = {key if key == "label" else f"{name}/{key}": array for key, array in arrays.items()}
     return Verdicts(evaluation, named, whole.adversarial)

@@ -11,8 +11,9 @@ import torch
 from generalist import engine
 from generalist.config import ModelOptions, canonical
 from generalist.config.section import plugin
+from generalist.ensemble import build_for
 from generalist.errors import BadInput
-from generalist.models import Classifier, build
+from generalist.models import Classifier
 from generalist.store import read_tensors, write_tensors
 from generalist.store.files import refuse_foreign
 from generalist.tensors import ImageShape, Weights
@@ -55,7 +56,8 @@ def read_classifier(path: Path, *, on: torch.device) -> Classifier:
         stored = read_tensors(path, mend=_MEND)
         options, shape = plugin("models", stored.facts["model"]), shape_of(stored.facts, path)
         with torch.device("meta"):  # no memory is taken for a network of other sizes than the weights
-            expected = {name: tensor.shape for name, tensor in build(options, shape).state_dict().items()}
+            network = build_for(options, shape, stored.tensors)
+            expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
         if expected != {name: tensor.shape for name, tensor in stored.tensors.items()}:
             raise KeyError
         return engine.model_with(options, shape, stored.tensors, on=on)

@@ -9,9 +9,9 @@ from generalist.models.contract import (
     Head,
     LossView,
     Role,
-    build,
-    initialise,
 )
+from generalist.models.layers.building import build, initialise
+from generalist.models.layers.slimmable import add_gradients, at_width, weights_at_width, widths_of
 
 __all__ = [
     "DECISION",
@@ -22,6 +22,10 @@ __all__ = [
     "Head",
     "LossView",
     "Role",
+    "add_gradients",
+    "at_width",
     "build",
     "initialise",
+    "weights_at_width",
+    "widths_of",
 ]

@@ -1,19 +1,17 @@
 """What every model is to the rest of the library, and what every architecture's options can do."""
 
 import math
-import os
-import threading
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from generalist.config import ModelOptions
-from generalist.errors import BadInput
 from generalist.tensors import Features, Images, ImageShape, Labels, Logits, Mask, PerImage
 
 Role = Literal["natural", "adversarial"]
@@ -122,6 +120,7 @@ class Classifier(nn.Module):
         shape: of images, with the number of classes.
         head: what the raw outputs mean; it says how many the network must have.
         encoding: of conditions; None where the network takes none.
+        narrow_norms: what it has for each narrower width; None where it has one width alone. See `models.at_width`.
     """
 
     mean: Tensor
@@ -131,6 +130,7 @@ class Classifier(nn.Module):
     def __init__(self, shape: ImageShape, head: Head | None = None, encoding: Encoding | None = None) -> None:
         super().__init__()
         self.shape, self.head, self.encoding = shape, head or Head(shape.classes), encoding
+        self.narrow_norms: nn.Module | None = None
         # Constants, not state: averaging them would only round them. They name their device, see `build`.
         mean, std = torch.tensor(shape.mean, device="cpu"), torch.tensor(shape.std, device="cpu")
         self.register_buffer("mean", mean.view(1, -1, 1, 1), persistent=False)
@@ -189,6 +189,28 @@ class Classifier(nn.Module):
 class Architecture(ModelOptions):
     """Options of one architecture; `self.head(shape.classes)` is the head that it must have."""
 
+    def narrowed(self, share: float) -> "Architecture":
+        """Return the options of the network with that share of the channels: all are in proportion to `width`.
+
+        Raises:
+            ValueError: it has no `width`, or the share of it is no whole number.
+        """
+        width = getattr(self, "width", None)
+        if width is None:
+            raise ValueError(f"'widths' can't be had with the network {self.name}, which has no 'width': leave it out")
+        channels = round(share * width)
+        if not math.isclose(channels, share * width, rel_tol=1e-6):
+            raise ValueError(
+                f"'widths' has {share:g}, but that share of 'width' {width} is no whole number of channels: change one"
+            )
+        return self.model_copy(update={"width": channels, "widths": ()})
+
+    @model_validator(mode="after")
+    def _widths_are_of_whole_channels(self) -> Self:
+        for share in self.widths:
+            self.narrowed(float(share))
+        return self
+
     @abstractmethod
     def build(self, shape: ImageShape) -> Classifier:
         """Return the network for images of this shape; to be called through the function `build`.
@@ -198,74 +220,3 @@ class Architecture(ModelOptions):
         Raises:
             BadInput: the architecture can't take images of this shape.
         """
-
-
-_BUILDING = threading.Lock()  # the block `with torch.device` moves a global of torch
-
-
-def build(options: ModelOptions, shape: ImageShape) -> Classifier:
-    """Return the network that the configuration names, on the CPU, without weights yet.
-
-    Every parameter and buffer is NaN (zero where it counts) until `initialise` or `load_state_dict` fills
-    it: constructors draw initial weights from torch's global generator, so they run where nothing is drawn.
-
-    Raises:
-        BadInput: the architecture can't take images of this shape, or the condition that it is given, or is larger than
-            this machine's memory.
-    """
-    if not isinstance(options, Architecture):
-        raise TypeError(f"{type(options).__name__} is not an architecture")
-    with _BUILDING, torch.device("meta"):
-        model = options.build(shape)
-    if options.condition is not None and model.encoding is None:
-        raise BadInput(f"model.condition is given, but the network {options.name} takes no condition: set it to null")
-    _check_memory(model, options.name)
-    constants = {name: buffer for name, buffer in model.named_buffers() if not buffer.is_meta}
-    model.to_empty(device="cpu")
-    with torch.no_grad():
-        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-            if name in constants:
-                tensor.copy_(constants[name])
-            else:
-                tensor.fill_(math.nan if tensor.is_floating_point() else 0)
-    return model
-
-
-def _check_memory(model: Classifier, name: str) -> None:
-    """Check that memory suffices, before a network on the meta device is given it."""
-    needed = sum(tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers()))
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > memory:
-        raise BadInput(
-            f"a {name} of these options needs {needed / 2**30:,.0f} GiB for its weights, and this machine has"
-            f" {memory / 2**30:,.0f} GiB: choose a smaller one"
-        )
-
-
-def initialise(model: nn.Module, generator: torch.Generator) -> None:
-    """Fill all parameters and buffers as torch's own constructors would, with numbers from `generator`.
-
-    Weights and biases of convolutions and linear layers are uniform in ±1/sqrt(fan-in), which is what
-    kaiming_uniform_(a=sqrt(5)) comes to; BatchNorm2d starts as the identity.
-
-    Args:
-        model: on the generator's device.
-        generator: the only source of randomness.
-
-    Raises:
-        TypeError: a parameter or buffer belongs to a layer whose initialisation is not known here.
-    """
-    for key in model.state_dict():
-        owner = model.get_submodule(key.rpartition(".")[0])
-        if type(owner) not in {nn.Conv2d, nn.Linear, nn.BatchNorm2d} and not isinstance(owner, Encoding):
-            raise TypeError(f"no initialisation is known for {key}, which belongs to a {type(owner).__name__}")
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=generator)
-            if module.bias is not None:
-                bound = 1 / math.sqrt(module.weight[0].numel())
-                nn.init.uniform_(module.bias, -bound, bound, generator=generator)
-        elif isinstance(module, nn.BatchNorm2d):
-            module.reset_parameters()
-        elif isinstance(module, Encoding):
-            module.initialise(generator)

@@ -1,11 +1,11 @@
 """How learners, accuracies and threats are called and drawn, the same in every part of the page."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from generalist.config import AttackOptions, Quantity, ThreatOptions
+from generalist.config import ENSEMBLE, AttackOptions, Quantity, ThreatOptions
 from generalist.records import Accuracy
 from generalist.report.svg import EXPERTS, INK, PANEL, swatch
 from generalist.threats import is_threat, symbol_of, threat_from
@@ -50,6 +50,8 @@ def learner_styles(names: Iterable[str]) -> dict[str, LearnerStyle]:
         )
         for index, name in enumerate(experts)
     }
+    if ENSEMBLE in styles:
+        styles[ENSEMBLE] = replace(styles[ENSEMBLE], label="ensemble of peers")
     return styles | {GLOBAL: LearnerStyle("global learner", INK, "-", "o")}
 
 

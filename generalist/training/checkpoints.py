@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from generalist.config import digest
+from generalist.ensemble import parts
 from generalist.expert_group import PartialEpochState, checked_metrics
 from generalist.experts import ExpertState
 from generalist.mixing import weighted_sum
@@ -73,7 +74,8 @@ class Checkpoints:
         """
         tensors = self._store.load(key).tensors
         with self._store.understood(key):
-            self._weights_spec.check(tensors)
+            for part in parts(tensors):
+                self._weights_spec.check(part)
         return tensors
 
     def complete(self, position: CheckpointRef) -> bool:

@@ -34,12 +34,17 @@ def check_tables(tables: Mapping[str, Weights]) -> None:
 
 
 def check_conditions(config: Config) -> None:
-    """Refuse conditions where several processes share each batch: a process may hold images of one kind alone."""
+    """Refuse conditions and widths where several processes share each batch.
+
+    With a condition a process may hold images of one kind alone; a width's BatchNorms would not be those of all.
+    """
+    one = "start one process, or one for each expert (training.processes)"
     if config.model.condition is not None and engine.group().size > 1:
         raise BadInput(
-            "model.condition chooses a BatchNorm for each image, so several processes can't share batches: start one"
-            " process, or one for each expert (training.processes)"
+            f"model.condition chooses a BatchNorm for each image, so several processes can't share batches: {one}"
         )
+    if config.model.widths and engine.group().size > 1:
+        raise BadInput(f"model.widths can't be had where several processes share batches: {one}")
 
 
 def check_unlabelled(config: Config, dataset: Dataset) -> None:

@@ -124,7 +124,7 @@ def ending(training: Trainer, own: Runner) -> Ending:
 
 
 def learners(training: Trainer, end: Ending) -> dict[str, Weights]:
-    """Return the weights of each expert at the end of a training, and of the deployed learner under its name.
+    """Return the weights of each expert (and their ensemble) at the end of a training, and of the deployed learner.
 
     Raises:
         StateLost: a state in the store is damaged.

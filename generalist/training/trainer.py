@@ -4,15 +4,17 @@ Between steps travel only positions, keys of states in the store; so a step can 
 another, or on another machine that sees the store, and a state that is already there is not computed again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from generalist import engine
-from generalist.config import AttackOptions, Config, EvaluationOptions, canonical, digest
+from generalist.config import ENSEMBLE, AttackOptions, Config, EvaluationOptions, canonical, digest
 from generalist.data import Dataset, steps_per_epoch
+from generalist.ensemble import joined
 from generalist.experts import ExpertSpec, initial_state, redistribute_to, started
 from generalist.mixing import mixing_schedules
 from generalist.objectives import Objective
@@ -232,8 +234,12 @@ class Trainer:
         return self._validator.any_learner(self.weights(candidate), attack)
 
     def learners(self, positions: CheckpointRefs) -> dict[str, Weights]:
-        """Return each expert's own learner where it stands, in the configuration's order, whichever was done first."""
-        return {name: self.states.learner(positions[name]) for name in self._recipes}
+        """Return each expert's own learner where it stands, in the configuration's order, whichever was done first.
+
+        Their ensemble, where there is one, is the last.
+        """
+        own = {name: self.states.learner(positions[name]) for name in self._recipes}
+        return own | ({ENSEMBLE: self._ensemble(positions)} if self.config.ensemble else {})
 
     def _segment(self, round_: Round, unit: Sequence[str], positions: CheckpointRefs) -> Segment:
         return Segment(self._context, round_, unit, positions, self._keys.ahead(round_, unit, positions))
@@ -250,29 +256,33 @@ class Trainer:
         return records
 
     def _candidate(self, round_: Round, last: CheckpointRefs) -> Candidate:
-        is_global, name = self.config.deploy == "global", self.config.deploy.removeprefix("expert:")
-        expert_position = last.get(name, next(iter(last.values())))
-        key = digest(
-            ["candidate", [position.share for position in last.values()] if is_global else expert_position.trajectory]
-        )
+        key, weights, validation = self._deployable(last)
         if key not in self.store:
-            self.store.save(
-                key,
-                "learner",
-                self.states.global_learner(last) if is_global else self.states.learner(expert_position),
-                {},
-            )
+            self.store.save(key, "learner", weights(), {})
         record = RoundRecord(
             round=round_.index,
             epoch=round_.stop,
             weights=self._mixing_weights(round_.stop),
             handed_back=round_.redistribute or (round_.coupled and round_.stop < self.config.training.epochs),
-            validation=self._validator.global_learner(last)
-            if is_global
-            else self._validator.expert(expert_position, name),
+            validation=validation(),
             digest=tensors_digest(self.states.weights(key)),
         )
         return Candidate(record, key)
+
+    def _deployable(self, last: CheckpointRefs) -> tuple[Key, Callable[[], Weights], Callable[[], Measured]]:
+        """Return the key of what is deployed where all experts stand, its weights, and how it is measured."""
+        name, states, validator = self.config.deployed, self.states, self._validator
+        if name == "global":
+            key = digest(["candidate", [position.share for position in last.values()]])
+            return key, partial(states.global_learner, last), partial(validator.global_learner, last)
+        if name == ENSEMBLE:
+            key = digest(["candidate", ENSEMBLE, [last[member].trajectory for member in self.config.ensemble]])
+            return key, partial(self._ensemble, last), lambda: validator.any_learner(self._ensemble(last))
+        key = digest(["candidate", last[name].trajectory])
+        return key, partial(states.learner, last[name]), partial(validator.expert, last[name], name)
+
+    def _ensemble(self, positions: CheckpointRefs) -> Weights:
+        return joined([self.states.learner(positions[name]) for name in self.config.ensemble])
 
     def _save_next_states(self, round_: Round, last: CheckpointRefs, onward: CheckpointRefs) -> None:
         """Store the states that experts go on from, where they are not those that they came to."""

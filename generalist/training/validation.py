@@ -15,7 +15,7 @@ from generalist.config import (
     digest,
 )
 from generalist.data import Dataset
-from generalist.evaluation import as_evaluated, code_behind, condition_of, measure
+from generalist.evaluation import as_evaluated, code_behind, measure, point_of
 from generalist.objectives import Objective
 from generalist.platform_fingerprint import fingerprint
 from generalist.records import Measured
@@ -44,8 +44,8 @@ class Validator:
         shares = [position.share for position in positions.values()]
         return self._recalled(["global", shares], lambda: self._states.global_learner(positions))
 
-    def any_learner(self, weights: Weights, attack: AttackOptions | EvaluationOptions) -> Measured:
-        """Measure any weights of this network, by an attack or by the cascade of an evaluation."""
+    def any_learner(self, weights: Weights, attack: AttackOptions | EvaluationOptions | None = None) -> Measured:
+        """Measure any weights of this network, or an ensemble's, by an attack or by the cascade of an evaluation."""
         return self._recalled(["weights", tensors_digest(weights)], lambda: weights, attack=attack)
 
     def _recalled(
@@ -61,8 +61,9 @@ class Validator:
         name = attack.name if isinstance(attack, AttackOptions) else attack.attack
         against = [part for threat in threats for part in (canonical(threat), _told(attack, threat))]
         how = [*against, self._numerics, code_behind(threats, [name], config.model)]
-        if (condition := condition_of("", config.evaluation)) is not None:
-            how.append(condition)
+        condition, width = point_of("", config.evaluation)
+        how += [condition] if condition is not None else []
+        how += [["width", width]] if width is not None else []
         key = digest(["measured", whom, canonical(config.model), dataset.digest, how, fgsm])
         if key not in self._store:
             on = engine.device(config.training.device)

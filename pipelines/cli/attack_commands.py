@@ -59,6 +59,7 @@ def attack(
         str | None, typer.Option("--std", metavar="S,…", help="Likewise; one number, or one for each channel.")
     ] = None,
     condition: options.Lambda = None,
+    width: options.Width = None,
     state: Annotated[
         Path | None, typer.Option("--state", metavar="FILE", help="Progress is kept there; re-run to resume.")
     ] = None,
@@ -94,7 +95,7 @@ def attack(
     against.check_fits(pixels.shape[1:])
     choice = chosen_images(images, labels, seed=seed)
     with going_on(same_command()), engine.threads(threads):
-        target = open_target(model, on, threads, pixels.shape[1:], mean, std, condition)
+        target = open_target(model, on, threads, pixels.shape[1:], mean, std, condition, width)
         if target.box:
             attacks = _without_gradients(model, attacks)
         shown = looked_at(len(labels))  # of all images: a shard may be small
@@ -227,7 +228,7 @@ def _show(result: "AutoAttackResult", facts: dict[str, Any]) -> None:
     doubt = f" (doubtful: {'; '.join(result.flags)})" if result.flags else ""
     say(f"natural accuracy {natural}, n = {n}")
     normalised = f", {facts['normalisation']}" if facts.get("normalisation") else ""
-    at = f", lambda {facts['lambda']}" if facts.get("lambda") else ""
+    at = "".join(f", {name} {facts[name]}" for name in ("lambda", "width") if facts.get(name))
     text = f"{facts['threat']}, {facts['attack']}, seed {facts['seed']}{normalised}{at}"
     say(f"robust accuracy {robust}{doubt}, n = {n}: {text}")
     for name in dict.fromkeys(name for name in result.fooled_by if name not in {None, "clean"}):

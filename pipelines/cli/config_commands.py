@@ -54,23 +54,30 @@ def use(
     preset: Annotated[str, typer.Argument(metavar="PRESET", help="Its name.", show_default=False)],
     force: Annotated[bool, typer.Option("--force", help="Replace a params.yaml that was edited.")] = False,
 ) -> None:
-    """Write a preset to params.yaml. Nothing that was trained is lost, and going back re-uses it."""
-    from generalist.config import load, preset_names, preset_path
+    """Write a preset to params.yaml, every option. Nothing that was trained is lost, and going back re-uses it."""
+    from pipelines.whole_preset import whole_preset
     from pipelines.workspace import Workspace
 
-    if preset not in preset_names():
-        load(preset=preset)  # a file of the user's own, which may be wrong
-    source, target = preset_path(preset), Workspace.find().params
+    text, target = whole_preset(preset), Workspace.find().params
     if not force and not _is_a_preset(target):
         raise BadInput(f"{target.name} was edited, and no preset brings it back: copy it away, or add --force")
-    write_atomically(target, source.read_bytes())
+    write_atomically(target, text.encode())
     say(f"{target.name} is the preset {preset} now; go on with: dvc repro")
 
 
 def _is_a_preset(path: Path) -> bool:
     from generalist.config import preset_names, preset_path
+    from pipelines.whole_preset import whole_preset
 
-    return not path.is_file() or any(path.read_bytes() == preset_path(name).read_bytes() for name in preset_names())
+    if not path.is_file():
+        return True
+    content = path.read_bytes()
+    alike = [name for name in preset_names() if _first_line(preset_path(name).read_bytes()) == _first_line(content)]
+    return any(content == whole_preset(name).encode() for name in alike)  # one at most: the first line tells which
+
+
+def _first_line(content: bytes) -> bytes:
+    return content.partition(b"\n")[0]
 
 
 def _first_comment(path: Path) -> str:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from generalist.models import Classifier
+
 
 @dataclass(frozen=True)
 class Target:
@@ -39,17 +41,25 @@ def open_target(
     mean: str | None,
     std: str | None,
     condition: float | None,
+    width: float | None,
 ) -> Target:
     """Return the model of a file, for images of that shape; `condition` is lambda of one that takes it.
+
+    `width` is one of those of slimmable weights, by default the whole.
 
     Raises:
         BadInput: it can't be read or run, takes other images, or the options are for a file of the other kind.
     """
     if path.suffix.lower() == ".onnx":
+        if width is not None:
+            raise BadInput(
+                f"{path} is of one width, as each ONNX file is: leave --width out, or name another width's file"
+            )
         return _onnx(path, on, threads, shape, mean, std, condition)
-    from generalist.evaluation import AtCondition
+    from generalist.evaluation import AtPoint
     from generalist.export import read_classifier
     from generalist.export.interface import checked_condition
+    from generalist.records import Point
     from generalist.untrusted import file_sha256
 
     classifier = read_classifier(path, on=on)
@@ -57,9 +67,10 @@ def open_target(
         raise BadInput(f"{path} normalises images itself: leave --mean and --std out")
     _check_shape(path, (classifier.shape.channels, classifier.shape.height, classifier.shape.width), shape)
     condition = checked_condition(path, classifier.encoding is not None, condition)
-    if condition is not None:
-        classifier = AtCondition(classifier, condition)
-    return Target(classifier, file_sha256(path), facts=_told(condition))
+    point = Point(condition, _checked_width(path, classifier, width))
+    if point != Point():
+        classifier = AtPoint(classifier, point)
+    return Target(classifier, file_sha256(path), facts=_told(*point))
 
 
 def _onnx(
@@ -91,8 +102,20 @@ def _onnx(
     )
 
 
-def _told(condition: float | None) -> dict[str, str]:
-    return {} if condition is None else {"lambda": f"{condition:g}"}
+def _checked_width(path: Path, classifier: "Classifier", width: float | None) -> float | None:
+    """Return the width at which weights are attacked; None where they have one alone."""
+    from generalist.models import widths_of
+
+    widths = widths_of(classifier)
+    if width is not None and width not in widths:
+        had = " and ".join(f"{own:g}" for own in widths)
+        raise BadInput(f"{path} was not trained at width {width:g}, but at {had}: give --width one of these, or none")
+    return (width or 1.0) if len(widths) > 1 else None
+
+
+def _told(condition: float | None, width: float | None = None) -> dict[str, str]:
+    given = {"lambda": condition, "width": width}
+    return {name: f"{value:g}" for name, value in given.items() if value is not None}
 
 
 def _check_shape(path: Path, expected: tuple[int, ...], data_shape: tuple[int, ...]) -> None:

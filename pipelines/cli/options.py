@@ -31,6 +31,9 @@ Lambda = Annotated[
         "--lambda", metavar="L", help="In [0, 1], for a conditional model: 0 for natural, 1 for robust accuracy."
     ),
 ]
+Width = Annotated[
+    float | None, typer.Option("--width", metavar="W", help="Of a slimmable model: a width that it was trained at.")
+]
 Name = Annotated[
     str | None, typer.Option("--name", metavar="NAME", help="The registered model; by default the one of params.yaml.")
 ]

@@ -15,10 +15,10 @@ from generalist.evaluation import (
     Watch,
     as_evaluated,
     attack_shard,
-    condition_of,
     evaluate,
     evaluated_positions,
     measure,
+    point_of,
     protocol,
     shard_ranges,
     subset,
@@ -66,7 +66,7 @@ def evaluated(training: Trainer, outcome: Outcome, name: str, parts: Sequence[Sh
         name=name,
         epoch=outcome.chosen.epoch if base == config.deployed else config.active(base).stop,
         digest=tensors_digest(outcome.learners[base]),
-        condition=condition_of(name, config.evaluation),
+        at=point_of(name, config.evaluation),
     )
 
 
@@ -78,8 +78,9 @@ def _attack_states(training: Trainer, weights: Weights, name: str) -> Path:
     del options["headline"]  # like the size of a batch, it changes no verdict
     asked = protocol(config, training.dataset)
     whole = [tensors_digest(weights), options, asked.test_digest, asked.code, numerics]
-    if (condition := condition_of(name, config.evaluation)) is not None:
-        whole.append(condition)
+    condition, width = point_of(name, config.evaluation)
+    whole += [condition] if condition is not None else []
+    whole += [["width", width]] if width is not None else []
     return training.store.folder / "attacks" / digest(whole)[:32]
 
 
@@ -124,7 +125,7 @@ def reevaluation(training: Trainer, *, watch: Watch | None = None) -> Callable[[
                 name=before.deployed,
                 epoch=before.headline.epoch,
                 digest=before.headline.digest,
-                condition=before.headline.condition,
+                at=before.headline.at,
                 watch=watch,
             )
         evaluation = before.model_copy(
