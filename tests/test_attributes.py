@@ -18,6 +18,7 @@ from generalist.evaluation import evaluate, measure, protocol
 from generalist.models import Classifier
 from generalist.records import Evaluation, Measured, Protocol, RoundRecord
 from generalist.report.styles import threats_in_words
+from generalist.store import StateLost
 from generalist.tensors import to_unit
 from generalist.threats import Space, Threat, threat_from
 from generalist.training import Outcome
@@ -229,6 +230,20 @@ def test_trainings_are_shown_beside_each_other(
     assert [row.split("|")[1].strip() for row in rows] == [*attribute_table.PRESETS] and "n = 20" in told
     assert attribute_table.main(["--set", "training.epohcs=1"]) == 2
     assert "did you mean 'epochs'" in capsys.readouterr().err
+
+
+def test_an_evaluation_goes_on_in_the_same_ranges_alone(tmp_path: Path) -> None:
+    """A finished state gives the verdicts again; one of other ranges is refused."""
+    images = 0.4 + 0.2 * pictures(10, 1, 4, 6)
+    weights = 8 * torch.randn(2, 24, generator=generator(1))
+    network, state = linear_net(weights, -weights.sum(1) / 2), tmp_path / "state.safetensors"
+    labels = network(images).argmax(1)
+    threat = Threat.parse("attributes:1 contrast 0.3")
+    whole = autoattack(network, images, labels, threat, attacks=["apgd-ce"], state=state)
+    again = autoattack(network, images, labels, threat, attacks=["apgd-ce"], state=state)
+    assert torch.equal(whole.robust, again.robust) and torch.equal(whole.adversarial, again.adversarial)
+    with pytest.raises(StateLost, match="another threat"):
+        autoattack(network, images, labels, Threat.parse("attributes:1 contrast 0.2"), attacks=["apgd-ce"], state=state)
 
 
 def test_readers_see_its_ranges() -> None:
