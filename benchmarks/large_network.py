@@ -153,8 +153,8 @@ class _Bench:
         """
         targets, passes = (self.labels + 1) % 10, []
 
-        def call(victim: AttackTarget) -> None:
-            counted, count = victim.counted(self.images)
+        def call(target: AttackTarget) -> None:
+            counted, count = target.counted(self.images)
             attacks.fab(counted, self.images, self.labels, self.threat, targets=targets, steps=self.steps)
             passes.append(Cost(int(count.forward.sum()), int(count.backward.sum())))
 
@@ -170,8 +170,8 @@ class _Bench:
         queries, asked = 3 * self.steps, []
         streams = ImageStreams.of(self.images, self.labels, seed=0)
 
-        def call(victim: AttackTarget) -> None:
-            counted, count = victim.counted(self.images)
+        def call(target: AttackTarget) -> None:
+            counted, count = target.counted(self.images)
             attacks.square(counted, self.images, self.labels, self.threat, streams, queries=queries)
             asked.append(int(count.forward.sum()))
 
@@ -187,8 +187,8 @@ class _Bench:
         """Return the seconds of our attack, on the network as the cascade hands it over."""
         with eval_mode(self.model):
             decision, _ = decision_and_views(self.model, None)
-            victim = with_fast_view(self.model, decision, precision, self.images, self.logits)
-            return self._seconds(lambda: attack(victim))
+            target = with_fast_view(self.model, decision, precision, self.images, self.logits)
+            return self._seconds(lambda: attack(target))
 
     def _plain(self, attack: Callable[[Counted, Tensor, Tensor], object]) -> tuple[float, Cost]:
         """Return the seconds of the plain attack, in batches as large as our tiles, and its passes."""

@@ -108,20 +108,18 @@ def _experts(config: Config, dataset: Dataset) -> dict[str, Expert]:
     by_expert = mixing_schedules(config, total)
     found = {}
     for name, options in config.experts.items():
-        recipe = ExpertSpec(options, by_expert.get(name), config.seed, training.batch_size, total, config.engine)
-        state = initial_state({key: tensor.clone() for key, tensor in weights.items()}, recipe)
-        found[name] = Expert(recipe, state, config.model, dataset.shape, engine.device(training.device))
+        spec = ExpertSpec(options, by_expert.get(name), config.seed, training.batch_size, total, config.engine)
+        state = initial_state({key: tensor.clone() for key, tensor in weights.items()}, spec)
+        found[name] = Expert(spec, state, config.model, dataset.shape, engine.device(training.device))
     return found
 
 
 def _advance(expert: Expert, data: InMemorySamples, epochs: range, threads: int) -> None:
-    recipe = expert.recipe
-    per_epoch = steps_per_epoch(len(data), recipe.batch_size)
+    spec = expert.spec
+    per_epoch = steps_per_epoch(len(data), spec.batch_size)
     with engine.threads(threads):
         for epoch in epochs:
-            order = batches(
-                data, seed=recipe.seed, epoch=epoch, batch_size=recipe.batch_size, augment=recipe.options.augment
-            )
+            order = batches(data, seed=spec.seed, epoch=epoch, batch_size=spec.batch_size, augment=spec.options.augment)
             for index, batch in enumerate(order):
                 expert.step(batch, epoch * per_epoch + index + 1, index)
             expert.epoch = epoch + 1

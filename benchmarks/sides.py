@@ -112,9 +112,9 @@ class Ours:
 
     def _expert(self, name: str, options: ExpertOptions) -> Expert:
         config, by_expert = self.config, mixing_schedules(self.config, STEPS)
-        recipe = ExpertSpec(options, by_expert.get(name), config.seed, config.training.batch_size, STEPS, config.engine)
-        state = initial_state({key: tensor.clone() for key, tensor in self.weights.items()}, recipe)
-        return Expert(recipe, state, config.model, self.shape, self.on)
+        spec = ExpertSpec(options, by_expert.get(name), config.seed, config.training.batch_size, STEPS, config.engine)
+        state = initial_state({key: tensor.clone() for key, tensor in self.weights.items()}, spec)
+        return Expert(spec, state, config.model, self.shape, self.on)
 
     @property
     def frozen(self) -> Any:

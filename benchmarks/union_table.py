@@ -83,13 +83,13 @@ def _config(title: str, overrides: list[str], epochs: int = EPOCHS) -> Config:
 def work(config: Config) -> int:
     """Return the floating-point operations of one step of all experts on a batch, their attacks included."""
     shape, size = ImageShape(1, 8, 8, 10, (0.5,), (0.5,)), config.training.batch_size
-    recipes = [
+    specs = [
         ExpertSpec(expert, None, config.seed, size, total=2, engine=config.engine) for expert in config.experts.values()
     ]
     weights = engine.initial_weights(config.model, shape, 0)
-    states = [initial_state(weights, recipe) for recipe in recipes]
+    states = [initial_state(weights, spec) for spec in specs]
     group = ExpertGroup.from_states(
-        config, recipes, states, shape, on=torch.device("cpu"), coupled=False, teachers=[None] * len(recipes)
+        config, specs, states, shape, on=torch.device("cpu"), coupled=False, teachers=[None] * len(specs)
     )
     draw = torch.Generator().manual_seed(0)
     images = torch.randint(256, (size, 1, 8, 8), generator=draw, dtype=torch.uint8)

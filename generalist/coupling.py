@@ -27,7 +27,7 @@ class Coupling:
             live = dict(expert.learner.frozen.network.named_buffers())
             kept = {name: buffer.clone() for name, buffer in live.items()}
             weights = {**expert.weights, **kept}
-            self._networks.append(engine.FrozenNetwork(expert.learner.frozen.network, expert.recipe.engine, weights))
+            self._networks.append(engine.FrozenNetwork(expert.learner.frozen.network, expert.spec.engine, weights))
             self._buffers += [(kept[name], live[name]) for name in kept]
 
     def attack(self, batches: Sequence[Batch], step: int, batch_index: int) -> list[AttackedBatch | None]:

@@ -1,4 +1,4 @@
-"""Units: experts that advance together, epoch by epoch."""
+"""Expert groups: experts that advance together, epoch by epoch."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +33,7 @@ class DivergedError(ArithmeticError):
     """An expert's loss, gradient or state is no finite number any more.
 
     Attributes:
-        expert: its place in the unit.
+        expert: its place in the group.
         step: of the epoch, from 1.
         loss, gradient_norm: there.
     """
@@ -103,7 +103,7 @@ class StepMetrics:
 
 @dataclass(frozen=True)
 class PartialEpochState:
-    """A unit in the middle of an epoch, on the CPU: each expert's state and notes, and the seconds spent."""
+    """A group in the middle of an epoch, on the CPU: each expert's state and notes, and the seconds spent."""
 
     states: tuple[ExpertState, ...]
     notes: tuple[Tensor, ...]
@@ -130,7 +130,7 @@ class ExpertGroup:
     def from_states(
         cls,
         config: Config,
-        recipes: Sequence[ExpertSpec],
+        specs: Sequence[ExpertSpec],
         states: Sequence[ExpertState],
         shape: ImageShape,
         *,
@@ -141,8 +141,8 @@ class ExpertGroup:
     ) -> Self:
         """Bring states to life on a device; a `coupled` group redistributes between steps."""
         experts = [
-            Expert(recipe, state, config.model, shape, on, teacher)
-            for recipe, state, teacher in zip(recipes, states, teachers, strict=True)
+            Expert(spec, state, config.model, shape, on, teacher)
+            for spec, state, teacher in zip(specs, states, teachers, strict=True)
         ]
         group = cls(experts, config.mixing if coupled else None, begun)
         if config.coupled:
@@ -168,8 +168,8 @@ class ExpertGroup:
             DivergedError: loss, gradient or state of an expert was not finite.
         """
         self._started_at = time.perf_counter()
-        recipe, first = self.experts[0].recipe, len(self._metrics[0])
-        per_epoch = steps_per_epoch(len(data), recipe.batch_size)
+        spec, first = self.experts[0].spec, len(self._metrics[0])
+        per_epoch = steps_per_epoch(len(data), spec.batch_size)
         done = self.experts[0].epoch * per_epoch
         apart = [None] * len(self.experts)
         together = zip(*(_batches(expert, data, unlabelled, first) for expert in self.experts), strict=True)
@@ -188,13 +188,13 @@ class ExpertGroup:
     def stand_still(self, images: int) -> None:
         """Let an epoch of so many images go by in which others train."""
         for expert in self.experts:
-            steps = steps_per_epoch(images, expert.recipe.batch_size)
+            steps = steps_per_epoch(images, expert.spec.batch_size)
             for step in range(expert.epoch * steps + 1, (expert.epoch + 1) * steps + 1):
                 expert.stand_still(step)
             expert.epoch += 1
 
     def snapshot(self) -> PartialEpochState:
-        """Return where the unit stands, in the middle of an epoch."""
+        """Return where the group stands, in the middle of an epoch."""
         seconds = self._seconds + time.perf_counter() - self._started_at
         states = tuple(expert.state() for expert in self.experts)
         return PartialEpochState(states, tuple(notes.tensor() for notes in self._metrics), seconds)
@@ -214,7 +214,7 @@ class ExpertGroup:
 
     def _redistribute_if_due(self, step: int, steps_per_epoch: int) -> None:
         mixing = self._mixing
-        if mixing is None or step >= self.experts[0].recipe.total:
+        if mixing is None or step >= self.experts[0].spec.total:
             return
         since = step - mixing.warm_up * steps_per_epoch
         if isinstance(mixing.interval, Steps) and since % mixing.interval.steps:
@@ -222,19 +222,19 @@ class ExpertGroup:
         if mixing.redistribute == "average":
             weights = weighted_sum([expert.share.weights for expert in self.experts if expert.share is not None])
         else:
-            factors = [float(e.recipe.course.weight[step]) for e in self.experts if e.recipe.course is not None]
+            factors = [float(e.spec.mixing.weight[step]) for e in self.experts if e.spec.mixing is not None]
             weights = weighted_sum([expert.contribution for expert in self.experts], factors)
         for expert in self.experts:
             expert.take(weights, reset_momentum=mixing.momentum == "reset")
 
 
 def _batches(expert: Expert, data: Samples, unlabelled: Samples | None, first: int) -> Iterator[Batch]:
-    recipe, augment = expert.recipe, expert.recipe.options.augment
+    spec, augment = expert.spec, expert.spec.options.augment
     return batches_of_epoch(
         data,
-        seed=recipe.seed,
+        seed=spec.seed,
         epoch=expert.epoch,
-        batch_size=recipe.batch_size,
+        batch_size=spec.batch_size,
         augment=augment,
         first=first,
         second="two_views" in expert.objective.needs,

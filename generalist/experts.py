@@ -11,7 +11,16 @@ from torch import Tensor, nn
 from generalist import engine
 from generalist.config import EngineOptions, ExpertOptions, ModelOptions
 from generalist.mixing import MixingSchedule, RunningAverage, ema_decay_with_warmup
-from generalist.models import Classifier, add_gradients, at_width, build, weights_at_width, widths_of
+from generalist.models import (
+    Classifier,
+    add_gradients,
+    at_width,
+    build,
+    initialise,
+    unfilled,
+    weights_at_width,
+    widths_of,
+)
 from generalist.objectives import Context, Learner, Loss, Objective
 from generalist.perturbations import Perturbation
 from generalist.randomness import generator
@@ -24,6 +33,12 @@ _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 
 
+_AUXILIARY = "auxiliary."
+"""Before the names of an auxiliary network's weights, among the tables of an objective."""
+_OPENED = "gate.opened"
+"""Among the tables, too: whether the gate of the average has ever let it move."""
+
+
 @dataclass(frozen=True)
 class ExpertState:
     """Everything that an expert's future depends on.
@@ -34,9 +49,9 @@ class ExpertState:
         optimizer: the optimizer's tensors by `index/name`, such as `0/momentum_buffer`.
         average: the expert's own weight average, where it keeps one.
         share: its share of the global learner, where there is one.
-        companions: what its share would be with other decays or mixing weights; see `ExpertSpec.companions`.
+        alternative_shares: what its share would be by the `ExpertSpec.alternative_schedules`.
         rate: factor on its learning rate, below 1 after it diverged and went back (`training.divergence`).
-        tables: the objective's own memory.
+        tables: the objective's own memory, and the weights of what it trains beside the network.
     """
 
     epoch: int
@@ -45,7 +60,7 @@ class ExpertState:
     average: Weights | None
     share: Weights | None
     rate: float = 1.0
-    companions: tuple[Weights, ...] = ()
+    alternative_shares: tuple[Weights, ...] = ()
     tables: Weights = field(default_factory=dict)
 
     @property
@@ -60,21 +75,21 @@ class ExpertSpec:
 
     Attributes:
         options: objective, augmentation, optimizer, schedule, averaging.
-        course: its mixing weight and the average's decay by step; None where nothing is mixed.
+        mixing: its mixing weight and the average's decay by step; None where nothing is mixed.
         seed, batch_size, total: of the training; `total` counts optimizer steps.
         engine: how steps are computed.
-        companions: courses of other trainings that share this trajectory up to their first redistribution; their shares
-            are accumulated beside the expert's own, so that none of them has to train for it again.
+        alternative_schedules: of other trainings that share this trajectory up to their first redistribution; shares
+            by these are accumulated beside the expert's own, so that none of them has to train for it again.
         begin, end: the steps before its first one, and before it stands still; by default all are its own.
     """
 
     options: ExpertOptions
-    course: MixingSchedule | None
+    mixing: MixingSchedule | None
     seed: int
     batch_size: int
     total: int
     engine: EngineOptions
-    companions: tuple[MixingSchedule, ...] = ()
+    alternative_schedules: tuple[MixingSchedule, ...] = ()
     begin: int = 0
     end: int | None = None
 
@@ -88,12 +103,47 @@ class ExpertSpec:
         return (step - 1 - self.begin) / self.steps
 
 
-def initial_state(weights: Weights, recipe: ExpertSpec, tables: Weights | None = None) -> ExpertState:
+def initial_state(weights: Weights, spec: ExpertSpec, tables: Weights | None = None) -> ExpertState:
     """Return the state before the first step; the shares of all experts sum to the common initial weights."""
-    share = None if recipe.course is None else _first_share(weights, recipe.course)
-    companions = tuple(_first_share(weights, course) for course in recipe.companions)
-    average = None if recipe.options.averaging is False else {name: tensor.clone() for name, tensor in weights.items()}
-    return ExpertState(0, weights, {}, average, share, companions=companions, tables=tables or {})
+    share = None if spec.mixing is None else _first_share(weights, spec.mixing)
+    alternative_shares = tuple(_first_share(weights, schedule) for schedule in spec.alternative_schedules)
+    average = None if spec.options.averaging is False else {name: tensor.clone() for name, tensor in weights.items()}
+    return ExpertState(0, weights, {}, average, share, alternative_shares=alternative_shares, tables=tables or {})
+
+
+def initial_tables(
+    options: ExpertOptions, model: ModelOptions, shape: ImageShape, *, images: int, seed: int
+) -> Weights:
+    """Return an expert's tables before the first step, of so many training images.
+
+    Raises:
+        TypeError: the configuration names something else than an objective.
+    """
+    objective = options.objective
+    if not isinstance(objective, Objective):
+        raise TypeError(f"{type(objective).__name__} is not an objective")
+    tables, auxiliary = objective.tables(shape.classes, images), _auxiliary(objective, build(model, shape))
+    if options.gate is not None:
+        tables = tables | {_OPENED: torch.zeros(1)}
+    if auxiliary is None:
+        return tables
+    initialise(auxiliary, generator(seed, "auxiliary"))
+    return tables | _auxiliary_tables(auxiliary)
+
+
+def auxiliary_weights(tables: Weights) -> Weights:
+    """Return the weights of what is trained beside the network, which are among its objective's tables."""
+    return {name.removeprefix(_AUXILIARY): tensor for name, tensor in tables.items() if name.startswith(_AUXILIARY)}
+
+
+def _auxiliary(objective: Objective, network: Classifier) -> nn.Module | None:
+    """Return what an objective trains beside a network, on the CPU, without weights yet."""
+    made = unfilled(lambda: objective.auxiliary(network))
+    return None if made is None else made.to_empty(device="cpu")
+
+
+def _auxiliary_tables(auxiliary: nn.Module) -> Weights:
+    return {f"{_AUXILIARY}{name}": tensor for name, tensor in auxiliary.state_dict().items()}
 
 
 def started(state: ExpertState, weights: Weights) -> ExpertState:
@@ -105,13 +155,13 @@ def started(state: ExpertState, weights: Weights) -> ExpertState:
 def redistribute_to(state: ExpertState, weights: Weights, *, reset_momentum: bool) -> ExpertState:
     """Return the expert's state where it goes on from the given weights; its average and its share stay as they are.
 
-    What it is given depends on decay and mixing weights, so here its companions' ways part from its own.
+    What it is given depends on decay and mixing weights, so here the ways of alternatives part from its own.
     """
-    return replace(state, weights=weights, optimizer={} if reset_momentum else state.optimizer, companions=())
+    return replace(state, weights=weights, optimizer={} if reset_momentum else state.optimizer, alternative_shares=())
 
 
-def _first_share(weights: Weights, course: MixingSchedule) -> Weights:
-    return RunningAverage(weights, float(course.weight[0])).weights
+def _first_share(weights: Weights, schedule: MixingSchedule) -> Weights:
+    return RunningAverage(weights, float(schedule.weight[0])).weights
 
 
 class AttackedBatch(NamedTuple):
@@ -127,23 +177,23 @@ class Expert:
 
     def __init__(
         self,
-        recipe: ExpertSpec,
+        spec: ExpertSpec,
         state: ExpertState,
         model_options: ModelOptions,
         shape: ImageShape,
         on: torch.device,
         teacher: Weights | None = None,
     ) -> None:
-        self.recipe, self.epoch, self._rate_factor = recipe, state.epoch, state.rate
-        objective = recipe.options.objective
+        self.spec, self.epoch, self._rate_factor = spec, state.epoch, state.rate
+        objective = spec.options.objective
         if not isinstance(objective, Objective):
             raise TypeError(f"{type(objective).__name__} is not an objective")
-        perturbation = recipe.options.perturbation
+        perturbation = spec.options.perturbation
         if perturbation is not None and not isinstance(perturbation, Perturbation):
             raise TypeError(f"{type(perturbation).__name__} is not a perturbation")
         self.objective, self._perturbation = objective, perturbation
         model = build(model_options, shape).to(on)
-        self._memory_format = engine.memory_format(model, eager=recipe.engine.eager)
+        self._memory_format = engine.memory_format(model, eager=spec.engine.eager)
         model.load_state_dict(state.weights)
         for parameter in model.parameters():
             parameter.data = self._in_memory_format(parameter.data)
@@ -152,24 +202,27 @@ class Expert:
         taught = None if teacher is None else self._on_device(teacher, on)
         narrower = widths_of(model)[1:]
         self._narrower = {share: self._learner(model, share, taught) for share in narrower}
-        self.learner = self._learner(model, 1.0, taught)
+        auxiliary = self._living_auxiliary(model, state.tables, on)
+        self.learner = replace(self._learner(model, 1.0, taught), auxiliary=auxiliary)
         self.weights: Weights = model.state_dict()
         self._parameters_by_name = dict(model.named_parameters())
-        self._parameters = list(self._parameters_by_name.values())
+        beside = [] if self.learner.auxiliary is None else list(self.learner.auxiliary.parameters())
+        self._parameters = [*self._parameters_by_name.values(), *beside]
         self.optimizer = self._build_optimizer(state.optimizer)
         self.share = self._running_average(state.share, on)
-        self.companions = [
-            (course, RunningAverage(self._on_device(weights, on)))
-            for course, weights in zip(recipe.companions, state.companions, strict=True)
+        self.alternative_shares = [
+            (schedule, RunningAverage(self._on_device(weights, on)))
+            for schedule, weights in zip(spec.alternative_schedules, state.alternative_shares, strict=True)
         ]
-        self._tables = {name: tensor.to(on, copy=True) for name, tensor in state.tables.items()}
+        tables = {name: tensor for name, tensor in state.tables.items() if not name.startswith(_AUXILIARY)}
+        self._tables = {name: tensor.to(on, copy=True) for name, tensor in tables.items()}
         self._offsets: dict[str, Tensor] = {}
-        averaging = recipe.options.averaging
-        self._average_decays = None if averaging is False else ema_decay_with_warmup(averaging, recipe.steps)
+        averaging = spec.options.averaging
+        self._average_decays = None if averaging is False else ema_decay_with_warmup(averaging, spec.steps)
 
     def _learner(self, network: Classifier, share: float, taught: Weights | None) -> Learner:
         """Return a network at a width, in training mode, and the fixed ones beside it."""
-        model, options = at_width(network, share), self.recipe.engine
+        model, options = at_width(network, share), self.spec.engine
 
         def frozen(weights: Weights) -> engine.FrozenNetwork:
             return engine.FrozenNetwork(model, options, weights_at_width(network, weights, share))
@@ -179,13 +232,20 @@ class Expert:
         averaged = frozen(self.average.weights) if self.average is not None and needed else None
         teacher = None if taught is None else frozen(taught)
         if engine.compiles(model, options, network.mean.device, self._group):
-            engine.compile_attacks(present, batch_size=self.recipe.batch_size)
+            engine.compile_attacks(present, batch_size=self.spec.batch_size)
         return Learner(engine.convert_sync_batchnorm(model, self._group).train(), present, averaged, teacher)
 
+    def _living_auxiliary(self, model: Classifier, tables: Weights, on: torch.device) -> nn.Module | None:
+        auxiliary = _auxiliary(self.objective, model)
+        if auxiliary is not None:
+            auxiliary.load_state_dict(auxiliary_weights(tables))
+            auxiliary.to(on).train()
+        return auxiliary
+
     def _build_optimizer(self, tensors: Mapping[str, Tensor]) -> torch.optim.Optimizer:
-        settings = self.recipe.options.optimizer.model_dump(exclude={"name"}, context={"canonical": True})
-        fused = not self.recipe.engine.eager
-        optimizer = _OPTIMIZERS[self.recipe.options.optimizer.name](self._parameters, fused=fused, **settings)
+        settings = self.spec.options.optimizer.model_dump(exclude={"name"}, context={"canonical": True})
+        fused = not self.spec.engine.eager
+        optimizer = _OPTIMIZERS[self.spec.options.optimizer.name](self._parameters, fused=fused, **settings)
         saved: dict[int, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             index, _, name = key.partition("/")
@@ -219,13 +279,13 @@ class Expert:
             The summed loss and the number of correct predictions at the whole width, both without waiting for the
             device.
         """
-        on, progress = batch.images.device, self.recipe.progress(step)
+        on, progress = batch.images.device, self.spec.progress(step)
         if attacked is None:
             attacked = self.attack(batch, step, batch_index)
         narrower = {
             share: self._attacked(learner, batch, step, batch_index) for share, learner in self._narrower.items()
         }
-        with engine.arithmetic(on, tf32=self.recipe.engine.tf32):
+        with engine.arithmetic(on, tf32=self.spec.engine.tf32):
 
             def gradients() -> tuple[Tensor, Tensor]:
                 self.optimizer.zero_grad()
@@ -237,7 +297,7 @@ class Expert:
                 return self._group.sums(self._parameters, loss.value.detach() * len(attacked.rows), correct)
 
             if self._perturbation is not None and self._perturbation.strength(progress):
-                with _restoring_buffers(self.learner.model):
+                with _restoring_buffers(self.learner.model, self.learner.auxiliary):
                     gradients()
                 self._offsets = self._perturbation.ascent(self._parameters_by_name, progress)
                 self._add_offsets(1.0)
@@ -246,10 +306,10 @@ class Expert:
     def _attacked(self, learner: Learner, batch: Batch, step: int, batch_index: int) -> AttackedBatch:
         """Attack the batch at one width; all draw the same random numbers, so they see the same conditions."""
         on = batch.images.device
-        draw = generator(self.recipe.seed, "attack", self.epoch, batch_index, device=on)
+        draw = generator(self.spec.seed, "attack", self.epoch, batch_index, device=on)
         rows, draw = self._group.part(batch, draw)
-        context = Context(draw, self.epoch, self._tables, self._group, self.recipe.progress(step))
-        with engine.arithmetic(on, tf32=self.recipe.engine.tf32), self._autocast(on):
+        context = Context(draw, self.epoch, self._tables, self._group, self.spec.progress(step))
+        with engine.arithmetic(on, tf32=self.spec.engine.tf32), self._autocast(on):
             condition = self.objective.conditions(context, learner, rows)
             rows = rows if condition is None else replace(rows, condition=condition)
             return AttackedBatch(context, rows, self.objective.attacked(context, learner, rows))
@@ -270,6 +330,25 @@ class Expert:
         self._offsets = {}
         self._update_averages(step)
 
+    def end_epoch(self, step: int, *, accepted: bool) -> None:
+        """Let a gated average follow the weights after an epoch: it begins at the first ones that are accepted.
+
+        Until then it is what the weights are.
+
+        Args:
+            step: the last of the epoch.
+            accepted: whether these weights may enter it.
+        """
+        averaging, opened = self.spec.options.averaging, self._tables[_OPENED]
+        assert averaging is not False  # a gate is refused without an average
+        assert self.average is not None
+        if accepted or not opened:
+            done = (step - self.spec.begin) / self.spec.steps
+            keep = averaging.at(done) if opened else 0.0
+            self.average.update(self.weights, keep, 1.0 - keep)
+        if accepted:
+            opened.fill_(1)
+
     def stand_still(self, step: int) -> None:
         """Let a step go by in which others train: its weights stay, and its share of the global learner follows."""
         self._update_shares(step)
@@ -281,7 +360,7 @@ class Expert:
 
     def _autocast(self, on: torch.device) -> torch.autocast:
         """Return the arithmetic of the whole step."""
-        return torch.autocast(on.type, torch.bfloat16, enabled=self.recipe.engine.precision == "bfloat16")
+        return torch.autocast(on.type, torch.bfloat16, enabled=self.spec.engine.precision == "bfloat16")
 
     def _running_average(self, weights: Weights | None, on: torch.device) -> RunningAverage | None:
         return None if weights is None else RunningAverage(self._on_device(weights, on))
@@ -295,20 +374,21 @@ class Expert:
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of a step, counted from 1."""
-        factor = self.recipe.options.schedule.at(self.recipe.progress(step))
-        return float(self.recipe.options.optimizer.lr) * factor * self._rate_factor
+        factor = self.spec.options.schedule.at(self.spec.progress(step))
+        return float(self.spec.options.optimizer.lr) * factor * self._rate_factor
 
     def _update_averages(self, step: int) -> None:
         """Move the expert's own average, then its share of the global learner."""
-        if self.average is not None and self._average_decays is not None:
-            keep = float(self._average_decays[step - self.recipe.begin])
+        gated = self.spec.options.gate is not None
+        if self.average is not None and self._average_decays is not None and not gated:
+            keep = float(self._average_decays[step - self.spec.begin])
             self.average.update(self.weights, keep, 1.0 - keep)
         self._update_shares(step)
 
     def _update_shares(self, step: int) -> None:
-        if self.share is not None and self.recipe.course is not None:
-            for course, share in [(self.recipe.course, self.share), *self.companions]:
-                keep, weight = float(course.decay[step]), float(course.weight[step])
+        if self.share is not None and self.spec.mixing is not None:
+            for schedule, share in [(self.spec.mixing, self.share), *self.alternative_shares]:
+                keep, weight = float(schedule.decay[step]), float(schedule.weight[step])
                 share.update(self.contribution, keep, (1.0 - keep) * weight)
 
     @property
@@ -327,12 +407,14 @@ class Expert:
     def finite(self) -> bool:
         """Return whether every number of it is finite, those of its optimizer, averages and shares among them."""
         averages = [
-            average for average in (self.average, self.share, *(share for _, share in self.companions)) if average
+            average
+            for average in (self.average, self.share, *(share for _, share in self.alternative_shares))
+            if average
         ]
         kept = [value for entry in self.optimizer.state.values() for value in entry.values()]
         tensors = [
             *self.weights.values(),
-            *self._tables.values(),
+            *self._all_tables.values(),
             *kept,
             *(tensor for average in averages for tensor in average.weights.values()),
         ]
@@ -353,19 +435,25 @@ class Expert:
             average=None if self.average is None else _cpu_copies(self.average.weights),
             share=None if self.share is None else _cpu_copies(self.share.weights),
             rate=self._rate_factor,
-            companions=tuple(_cpu_copies(share.weights) for _, share in self.companions),
-            tables=_cpu_copies(self._tables),
+            alternative_shares=tuple(_cpu_copies(share.weights) for _, share in self.alternative_shares),
+            tables=_cpu_copies(self._all_tables),
         )
+
+    @property
+    def _all_tables(self) -> Weights:
+        beside = self.learner.auxiliary
+        return self._tables if beside is None else self._tables | _auxiliary_tables(beside)
 
 
 @contextmanager
-def _restoring_buffers(model: nn.Module) -> Iterator[None]:
+def _restoring_buffers(*modules: nn.Module | None) -> Iterator[None]:
     """Leave the buffers as they are in passes inside, such as BatchNorm's running statistics."""
-    kept = [buffer.clone() for buffer in model.buffers()]
+    buffers = [buffer for module in modules if module is not None for buffer in module.buffers()]
+    kept = [buffer.clone() for buffer in buffers]
     try:
         yield
     finally:
-        for buffer, before in zip(model.buffers(), kept, strict=True):
+        for buffer, before in zip(buffers, kept, strict=True):
             buffer.copy_(before)
 
 

@@ -43,7 +43,7 @@ def ema_decay_with_warmup(schedule: Schedule, total: int) -> Values:
 
 
 def mixing_schedules(config: Config, total: int) -> dict[str, MixingSchedule]:
-    """Return each expert's course over `total` steps; empty where nothing is mixed."""
+    """Return each expert's mixing weight and decay over `total` steps; empty where nothing is mixed."""
     if config.mixing is None:
         return {}
     decay = ema_decay_with_warmup(config.mixing.decay, total)

@@ -1,7 +1,7 @@
 """Random numbers keyed by what they are for; nothing reads or moves torch's global generator.
 
 Streams are named by purpose and are the same for all experts, so two trainings that agree in seed
-and recipe share their bits whatever their experts are called.
+and options share their bits whatever their experts are called.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-Stream = Literal["init", "order", "augment", "attack", "evaluation"]
+Stream = Literal["init", "auxiliary", "order", "augment", "attack", "evaluation"]
 
 
 def generator(seed: int, stream: Stream, *key: int, device: torch.device | str = "cpu") -> torch.Generator:

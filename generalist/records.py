@@ -203,7 +203,7 @@ class Point(NamedTuple):
 
     def __str__(self) -> str:
         parts = {"lambda": self.condition, "width": self.width}
-        return ", ".join(f"{name} {value:g}" for name, value in parts.items() if value is not None)
+        return " and ".join(f"{name} {value:g}" for name, value in parts.items() if value is not None)
 
 
 class LearnerEvaluation(Record):

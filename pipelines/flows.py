@@ -23,7 +23,7 @@ from pipelines.orchestration.shutdown import end_in_time
 from pipelines.progress import Progress
 from pipelines.results import Results, check_target
 from pipelines.results_manifest import move_into_place, writing
-from pipelines.run_context import ProgressListener, RunContext, RunSpec, followed, opened
+from pipelines.run_context import ProgressListener, RunContext, RunSpec, followed, open_training
 from pipelines.submitting import evaluate, train
 from pipelines.tasks import export, prepare, publish, report
 from pipelines.tracking import run_name, start
@@ -161,7 +161,7 @@ def _run(
         "staged": str(staged.folder),
     }
     spec = {**spec, "data": prepare(f"prepare {config.data.name}", spec)}
-    training = opened(spec)
+    training = open_training(spec)
     watch.say(f"on {engine.told(training.config.training.device)}")
     tracker = start(workspace, training.config, training.dataset)
     job = RunContext(training, tracker, watch)

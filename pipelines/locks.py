@@ -27,7 +27,7 @@ def alone(folder: Path, name: str, who: str, does: str) -> Iterator[None]:
         BadInput: another process holds it: which, and for how long.
     """
     # Beside the lock: opening a lock file may empty it, even while it is held.
-    note = _make_folder(folder) / f"{name}.pid"
+    note = make_folder(folder) / f"{name}.pid"
     lock = FileLock(folder / f"{name}.lock", timeout=0)
     try:
         lock.acquire()
@@ -44,7 +44,7 @@ def alone(folder: Path, name: str, who: str, does: str) -> Iterator[None]:
 @contextmanager
 def one_at_a_time(folder: Path, what: str) -> Iterator[None]:
     """Wait until no other process or thread does `what` by these locks, then do it."""
-    with FileLock(_make_folder(folder) / f"{what}.lock"):
+    with FileLock(make_folder(folder) / f"{what}.lock"):
         yield
 
 
@@ -71,7 +71,7 @@ class Alive:
     """
 
     def __init__(self, folder: Path, kind: str) -> None:
-        self.path = _make_folder(folder) / f"{kind}-{uuid.uuid4().hex}.lock"
+        self.path = make_folder(folder) / f"{kind}-{uuid.uuid4().hex}.lock"
         self._lock = FileLock(self.path, thread_local=False)  # any thread may close it
         self._lock.acquire()
 
@@ -95,7 +95,12 @@ def _busy_message(who: str, does: str, note: Path) -> str:
     return busy(who, does, pid=pid, seconds=time.time() - since)
 
 
-def _make_folder(folder: Path) -> Path:
+def make_folder(folder: Path) -> Path:
+    """Return a folder, which is there afterwards.
+
+    Raises:
+        BadInput: it can't be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from generalist.atomic_files import check_writable, target_of
 from generalist.errors import BadInput
+from generalist.export import width_files
 from generalist.records import Evaluation, Record, base_name
 from pipelines.workspace import Workspace
 
@@ -55,6 +56,10 @@ class Results:
         paths = [path for path in vars(self).values() if path not in (self.folder, self.manifest, self.remix)]
         return (*paths, self.manifest)
 
+    def widths(self) -> list[Path]:
+        """Return the ONNX files of further widths of a slimmable model; sealed, and not among those of the manifest."""
+        return width_files(self.onnx)
+
     def read_evaluation(self) -> Evaluation:
         """Return the evaluation.
 
@@ -93,7 +98,7 @@ def check_target(target: Results, workspace: Workspace) -> None:
         if place.is_relative_to(folder.resolve()):
             raise BadInput(f"{sentence}: {folder} is for other things; {another}")
     if place.is_dir() and not target.evaluation.exists():
-        result_names = {path.name for path in (*target.all(), target.remix)}
+        result_names = {path.name for path in (*target.all(), target.remix, *target.widths())}
         if not (target.weights.exists() or target.onnx.exists()):
             result_names.remove(target.params.name)  # the last that comes: it may be a user's own
         names = [path.name for path in place.iterdir() if path.name != ".gitignore"]

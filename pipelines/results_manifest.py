@@ -64,6 +64,11 @@ def move_into_place(staged: Results, target: Results) -> None:
         BadInput: a file is missing, or the target can't be written.
     """
     write_manifest(staged)
+    for stale in target.widths():
+        stale.unlink(missing_ok=True)
+    for source in staged.widths():
+        write_atomically(target.folder / source.name, source.read_bytes())
+        source.unlink()
     for source, destination in zip(staged.all(), target.all(), strict=True):
         write_atomically(destination, source.read_bytes())
         source.unlink()

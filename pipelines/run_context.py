@@ -55,17 +55,17 @@ def workspace_of(spec: RunSpec) -> Workspace:
     return Workspace(Path(spec["root"]), Path(spec["here"]))
 
 
-def opened(spec: RunSpec) -> Trainer:
+def open_training(spec: RunSpec) -> Trainer:
     """Return the training of a run, whose data are there; it is opened once in each process.
 
     Raises:
         BadInput: the data changed after they were prepared, or the configured device is not there.
     """
-    return _open_training(json.dumps(spec))
+    return _training(json.dumps(spec))
 
 
 @lru_cache(maxsize=1)
-def _open_training(key: str) -> Trainer:
+def _training(key: str) -> Trainer:
     spec: RunSpec = json.loads(key)
     return steps.training(check(spec["config"]), workspace_of(spec), data=Path(spec["data"]))
 
@@ -85,7 +85,7 @@ def learners_of(spec: RunSpec, end: Plain) -> dict[str, Weights]:
 
 @lru_cache(maxsize=1)
 def _learners(key: str, end: str) -> dict[str, Weights]:
-    return learners(_open_training(key), ending_of(json.loads(end)))
+    return learners(_training(key), ending_of(json.loads(end)))
 
 
 def ending_of(end: Plain) -> Ending:
@@ -167,4 +167,4 @@ def job_here(spec: RunSpec) -> RunContext | None:
 def runner_here(spec: RunSpec, tell: Tell) -> InProcessRunner:
     """Return what trains: the run's own runner where its flow is in this process, else one that tells `tell`."""
     job = job_here(spec)
-    return InProcessRunner(opened(spec), tell) if job is None else job.runner
+    return InProcessRunner(open_training(spec), tell) if job is None else job.runner

@@ -65,8 +65,8 @@ def evaluate(job: RunContext, spec: RunSpec, end: Plain, staged: Results) -> Eva
             parts.append(part)
             for standing in reports:
                 job.attacked(*standing)
-        verdicts[name] = steps.evaluated(training, outcome, name, parts)
-    evaluation = steps.gathered(training, outcome, verdicts, since=since)
+        verdicts[name] = steps.combine_shards(training, outcome, name, parts)
+    evaluation = steps.build_evaluation(training, outcome, verdicts, since=since)
     steps.write_records(training, outcome, evaluation, verdicts, staged)
     steps.write_adversarial(verdicts[evaluation.deployed].adversarial, staged)
     artifacts.final(evaluation)
@@ -80,21 +80,21 @@ class _Tasks:
         self._job, self._spec = job, spec
 
     def advance(self, round_: Round, positions: CheckpointRefs) -> Cuts:
-        """Train every unit to the end of a round."""
-        units = [
+        """Train every group to the end of a round."""
+        advanced = [
             tasks.advance.submit(
-                _title(round_, unit, self._job.config), self._spec, round_.index, list(unit), plain(positions)
+                _title(round_, group, self._job.config), self._spec, round_.index, list(group), plain(positions)
             )
-            for unit in round_.groups
+            for group in round_.groups
         ]
         cuts: Cuts = {}
         try:
-            for unit in units:
-                unit_cuts, facts = unit.result()
+            for task in advanced:
+                group_cuts, facts = task.result()
                 self._pass_on(facts)
-                cuts |= unit_cuts
+                cuts |= group_cuts
         except StateLost:
-            wait(units)  # a new start should not train beside them
+            wait(advanced)  # a new start should not train beside them
             raise
         return cuts
 
@@ -110,9 +110,9 @@ class _Tasks:
             self._job.facts(fact)
 
 
-def _title(round_: Round, unit: tuple[str, ...], config: Config) -> str:
+def _title(round_: Round, group: tuple[str, ...], config: Config) -> str:
     """Return words such as `warm up robust`, later `train robust, epochs 26 to 27`."""
-    who = " and ".join(unit)
+    who = " and ".join(group)
     if config.mixing is not None and round_.stop <= config.mixing.warm_up:
         return f"warm up {who}"
     return f"train {who}, epochs {round_.start + 1} to {round_.stop}"

@@ -51,18 +51,18 @@ step = task(
 @step
 def prepare(label: str, spec: RunSpec) -> str:
     """Verify prepared data, and return their folder."""
-    folder = str(steps.prepared(check(spec["config"]), run_context.workspace_of(spec)))
-    run_context.opened({**spec, "data": folder})
+    folder = str(steps.prepare_data(check(spec["config"]), run_context.workspace_of(spec)))
+    run_context.open_training({**spec, "data": folder})
     return folder
 
 
 @step
-def advance(label: str, spec: RunSpec, round_: int, unit: list[str], positions: Plain) -> tuple[Cuts, list[Fact]]:
-    """Train one unit of experts to the end of a round."""
+def advance(label: str, spec: RunSpec, round_: int, group: list[str], positions: Plain) -> tuple[Cuts, list[Fact]]:
+    """Train one group of experts to the end of a round."""
     facts: list[Fact] = []
     runner = run_context.runner_here(spec, facts.append)
     checkpoints = TypeAdapter(dict[str, CheckpointRef]).validate_python(positions)
-    return runner.advance_group(runner.training.rounds[round_], tuple(unit), checkpoints), facts
+    return runner.advance_group(runner.training.rounds[round_], tuple(group), checkpoints), facts
 
 
 @step
@@ -79,7 +79,7 @@ def evaluate(
     label: str, spec: RunSpec, end: Plain, name: str, shard: int
 ) -> tuple[Shard, list[tuple[str, str, AttackProgress]]]:
     """Evaluate one learner on the test split, or on a shard of it."""
-    training, reports = run_context.opened(spec), dict[tuple[str, str], AttackProgress]()
+    training, reports = run_context.open_training(spec), dict[tuple[str, str], AttackProgress]()
     shards = steps.shards(training)
     learner = name if len(shards) == 1 else f"{name}, {images(shards[shard])}"
 
@@ -95,7 +95,7 @@ def evaluate(
 @step
 def export(label: str, spec: RunSpec, end: Plain) -> Parity:
     """Write the ONNX file, and compare it with torch."""
-    training, staged = run_context.opened(spec), Results(Path(spec["staged"]))
+    training, staged = run_context.open_training(spec), Results(Path(spec["staged"]))
     weights = run_context.learners_of(spec, end)[training.config.deployed]
     adversarial = np.array(map_npy(staged.adversarial))
     return steps.export_model(training, weights, staged.read_evaluation(), adversarial, staged)
@@ -104,7 +104,7 @@ def export(label: str, spec: RunSpec, end: Plain) -> Parity:
 @step
 def report(label: str, spec: RunSpec, end: Plain) -> None:
     """Write the report for people."""
-    training, staged = run_context.opened(spec), Results(Path(spec["staged"]))
+    training, staged = run_context.open_training(spec), Results(Path(spec["staged"]))
     evaluation, adversarial = staged.read_evaluation(), np.array(map_npy(staged.adversarial))
     outcome = Outcome(History.read(staged.history), evaluation.chosen, run_context.learners_of(spec, end))
     steps.write_report(training, outcome, evaluation, adversarial, staged)
@@ -113,7 +113,7 @@ def report(label: str, spec: RunSpec, end: Plain) -> None:
 @step
 def publish(label: str, spec: RunSpec, outputs: str) -> Registration:
     """Send the model to MLflow's registry."""
-    training, job = run_context.opened(spec), run_context.job_here(spec)
+    training, job = run_context.open_training(spec), run_context.job_here(spec)
     watch = None if job is None else partial(job.attacked, "the champion by this protocol")
     return register(
         run_context.workspace_of(spec),

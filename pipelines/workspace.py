@@ -29,7 +29,7 @@ def quiet_telemetry() -> None:
         os.environ.setdefault(name, value)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Workspace:
     """The folders of a project.
 
@@ -40,10 +40,29 @@ class Workspace:
     Attributes:
         root: the project, absolute.
         here: where `params.yaml` is read and `outputs/` written: the project, or DVC's copy of it.
+        params: the configuration.
+        prepared: the prepared data that DVC versions.
+        outputs: what the DVC stage writes.
+        tuning: what searches and ablations put down, each in a folder of its own.
+        runs: where runs of the Prefect deployment write, each into a folder of its own.
+        artifacts: what MLflow keeps as files where no server keeps them.
+        work: work in progress and caches; safe to delete while nothing runs.
+        store: states of experts, by their keys.
+        data_cache: prepared data of other requests than `params.yaml`, by the digest of the request.
+        staging: results in the making, a folder for each writer.
+        prefect_home: Prefect's database and profile.
+        locks: files that show which process does what.
     """
 
     root: Path
     here: Path
+
+    def __post_init__(self) -> None:
+        root, here, work = self.root, self.here, self.root / ".generalist"
+        self.params, self.prepared, self.outputs = here / "params.yaml", here / "data" / "prepared", here / "outputs"
+        self.tuning, self.runs, self.artifacts = here / "tuning", root / "runs", root / "mlruns"
+        self.work, self.store, self.data_cache = work, work / "store", work / "data"
+        self.staging, self.prefect_home, self.locks = work / "staging", work / "prefect", work / "locks"
 
     @classmethod
     def find(cls, start: Path | None = None) -> Self:
@@ -59,66 +78,6 @@ class Workspace:
         # The project may lie in a subfolder of DVC's repository, and does so in its copy, too.
         repository = _nearest_folder(project, ".dvc") or project
         return cls((Path(original) / project.relative_to(repository)).resolve(), project)
-
-    @property
-    def params(self) -> Path:
-        """The configuration."""
-        return self.here / "params.yaml"
-
-    @property
-    def prepared(self) -> Path:
-        """The prepared data that DVC versions."""
-        return self.here / "data" / "prepared"
-
-    @property
-    def outputs(self) -> Path:
-        """What the DVC stage writes."""
-        return self.here / "outputs"
-
-    @property
-    def runs(self) -> Path:
-        """Where runs of the Prefect deployment write, each into a folder of its own."""
-        return self.root / "runs"
-
-    @property
-    def tuning(self) -> Path:
-        """What searches and ablations put down, each in a folder of its own."""
-        return self.here / "tuning"
-
-    @property
-    def work(self) -> Path:
-        """Work in progress and caches; safe to delete while nothing runs."""
-        return self.root / ".generalist"
-
-    @property
-    def store(self) -> Path:
-        """States of experts, by their keys."""
-        return self.work / "store"
-
-    @property
-    def data_cache(self) -> Path:
-        """Prepared data of other requests than `params.yaml`, by the digest of the request."""
-        return self.work / "data"
-
-    @property
-    def staging(self) -> Path:
-        """Results in the making, a folder for each writer."""
-        return self.work / "staging"
-
-    @property
-    def prefect_home(self) -> Path:
-        """Prefect's database and profile."""
-        return self.work / "prefect"
-
-    @property
-    def locks(self) -> Path:
-        """Files that show which process does what."""
-        return self.work / "locks"
-
-    @property
-    def artifacts(self) -> Path:
-        """What MLflow keeps as files where no server keeps them."""
-        return self.root / "mlruns"
 
     @property
     def tracking_uri(self) -> str:

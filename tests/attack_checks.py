@@ -175,9 +175,9 @@ def believes_the_decision() -> None:
     threat = Threat("linf", 1.5 * case.eps)
     sides = torch.nn.functional.one_hot(case.labels, 2).float()
     swapped = lambda points: 9 * (1 - sides[: len(points)]) + case.network(points)  # noqa: E731
-    victim = AttackTarget(case.network, swapped)
+    target = AttackTarget(case.network, swapped)
     start = case.images.clone()
-    run = apgd.apgd(victim, case.images, case.labels, threat, start=start, loss=targeted_margin_of_two, steps=3)
+    run = apgd.apgd(target, case.images, case.labels, threat, start=start, loss=targeted_margin_of_two, steps=3)
     assert run.broken.all() and not torch.equal(run.adversarial, start)
     assert (case.network(run.adversarial).argmax(1) != case.labels).all()
 

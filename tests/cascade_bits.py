@@ -6,7 +6,7 @@ from generalist.attacks import AutoAttackResult
 
 
 def everything(result: AutoAttackResult, rows: torch.Tensor | None = None) -> list[object]:
-    """All about each image, or about some, in their order; last the doubts about all of them."""
+    """All about each image, or about some, in their order; last the counts of flags of all of them."""
     rows = torch.arange(len(result.robust)) if rows is None else rows
     tensors = (
         *(result.robust, result.clean, result.adversarial, result.margins, result.correct),

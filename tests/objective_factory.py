@@ -59,10 +59,13 @@ def every_option(name: str) -> dict[str, Any]:
     return {"name": name} | {key: value for key, value in NEEDED.items() if key in fields}
 
 
-def new_learner(*, conditional: bool = False) -> Learner:
-    """Return a small network with its initial weights, beside an average, a teacher and a peer with others."""
+def new_learner(own: Objective | None = None) -> Learner:
+    """Return a small network with its initial weights, beside an average, a teacher and a peer with others.
+
+    It is conditional where an objective needs that, and has beside it what the objective trains along.
+    """
     options = small().model
-    if conditional:
+    if own is not None and "condition" in own.needs:
         options = options.model_copy(update={"condition": ConditionOptions()})
     model = build(options, SHAPE)
     model.load_state_dict(engine.initial_weights(options, SHAPE, 0))
@@ -72,7 +75,8 @@ def new_learner(*, conditional: bool = False) -> Learner:
         return engine.FrozenNetwork(model, EngineOptions(), weights)
 
     peer = Peer(fixed(1), torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(2)))
-    return Learner(model.train(), fixed(), average=fixed(2), teacher=fixed(1), peers=(peer,))
+    beside = None if own is None else own.auxiliary(model)
+    return Learner(model.train(), fixed(), average=fixed(2), teacher=fixed(1), peers=(peer,), auxiliary=beside)
 
 
 def random_batch() -> Batch:

@@ -187,8 +187,8 @@ def test_no_gradient_is_noticed():
         return torch.where(flat[:, :1] > 0.5, torch.tensor([[1.0, 0.0]]), flat @ weight.T + torch.tensor([5.0, 0.0]))
 
     pixels = torch.tensor([0.9, 0.1]).view(2, 1, 1, 1).repeat(1, 1, 2, 2)
-    victim, cost = AttackTarget(network).counted(pixels)
-    result = apgd(victim, pixels, torch.zeros(2).long(), Threat("linf", 0.1), start=pixels, steps=3)
+    target, cost = AttackTarget(network).counted(pixels)
+    result = apgd(target, pixels, torch.zeros(2).long(), Threat("linf", 0.1), start=pixels, steps=3)
     assert cost.zero_gradient.tolist() == [True, False] and not result.broken.any()
 
 

@@ -86,5 +86,5 @@ def test_other_precisions_are_refused(model, precision, reason):
 def test_in_float32_the_decision_is_its_only_view() -> None:
     """And in TF32 on a CPU, which has none."""
     for precision in ("float32", "tf32"):
-        victim = model_adapter.with_fast_view(NETWORK, NETWORK, precision, IMAGES, NETWORK(IMAGES).detach())
-        assert victim.view is None and victim.decision is NETWORK
+        target = model_adapter.with_fast_view(NETWORK, NETWORK, precision, IMAGES, NETWORK(IMAGES).detach())
+        assert target.view is None and target.decision is NETWORK

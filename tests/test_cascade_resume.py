@@ -67,7 +67,7 @@ def killed(tmp_path_factory) -> tuple[Path, dict[str, int]]:
 
 @pytest.mark.parametrize("death", DEATHS)
 def test_killed_again_and_again_it_ends_with_the_same_bits(death, killed, by_batches):
-    """`kill -9` in each life; verdicts, points, passes and doubts are those of a run that was left alone."""
+    """`kill -9` in each life; verdicts, points, passes and flags are those of a run that was left alone."""
     whole, count = uninterrupted()
     assert count > 15 and {"clean", "apgd-ce", None} <= set(whole.fooled_by)
     folder, lives = killed

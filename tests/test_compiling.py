@@ -72,9 +72,9 @@ def experts(model: ModelOptions, *overrides: str) -> list[Expert]:
     config = small("experts.robust.objective.attack.steps=2", *overrides)
     found = []
     for options in config.experts.values():
-        recipe = ExpertSpec(options, None, config.seed, 8, 10, config.engine)
+        spec = ExpertSpec(options, None, config.seed, 8, 10, config.engine)
         weights = engine.initial_weights(model, GREY, config.seed)
-        found.append(Expert(recipe, initial_state(weights, recipe), model, GREY, CPU))
+        found.append(Expert(spec, initial_state(weights, spec), model, GREY, CPU))
     return found
 
 

@@ -89,7 +89,7 @@ def test_a_diverged_expert_stops_with_all_that_one_wants_to_know(dataset: Datase
         finish(config, dataset, tmp_path)
     assert "that after epoch 0, in the store: lower experts.robust.optimizer.lr, which is 1000000.0" in str(told.value)
     done = Trainer(config, dataset, Store(tmp_path)).forecast()
-    assert {own.unit: own.stored for own in done if own.round.index == 0} == {("natural",): 2, ("robust",): 0}
+    assert {own.experts: own.stored for own in done if own.round.index == 0} == {("natural",): 2, ("robust",): 0}
 
 
 def test_a_gradient_norm_is_that_of_all_gradients(dataset: Dataset, tmp_path: Path) -> None:

@@ -94,9 +94,9 @@ def test_a_training_takes_no_old_images(
     workspace = Workspace(root, root)
     config = check({**small().model_dump(mode="json"), "data": options().model_dump(mode="json")})
     prepare(config.data, workspace.prepared, root=root)
-    assert steps.prepared(config, workspace) == workspace.prepared
+    assert steps.prepare_data(config, workspace) == workspace.prepared
     repainted(pictures / "cat" / "3.png")
-    fresh = steps.prepared(config, workspace)
+    fresh = steps.prepare_data(config, workspace)
     assert fresh != workspace.prepared
     assert load(fresh).digest != load(workspace.prepared).digest
     assert "images have changed since" in caplog.text

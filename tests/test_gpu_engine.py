@@ -62,9 +62,9 @@ def test_on_a_gpu_compiled_attacks_are_recorded(precision: str, caplog: pytest.L
     jaxtyping.config.update("jaxtyping_disable", True)  # compilers can't read those checks
 
     def work(name: str) -> None:
-        recipe = ExpertSpec(config.experts[name], None, 0, 8, 10, config.engine)
+        spec = ExpertSpec(config.experts[name], None, 0, 8, 10, config.engine)
         with engine.lane(CUDA):
-            expert = Expert(recipe, initial_state(weights, recipe), config.model, GREY, CUDA)
+            expert = Expert(spec, initial_state(weights, spec), config.model, GREY, CUDA)
             labels = torch.arange(8, device=CUDA)
             for index in range(4):
                 loss, _ = expert.step(Batch(numbers(8).to(CUDA), labels, labels), index + 1, index)

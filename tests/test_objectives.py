@@ -31,7 +31,7 @@ from tests.objective_factory import (
 def learner(request: pytest.FixtureRequest) -> Learner:
     """A small network with its initial weights; conditional where a test's objective needs it."""
     own = request.getfixturevalue("any_objective") if "any_objective" in request.fixturenames else None
-    return new_learner(conditional=own is not None and "condition" in own.needs)
+    return new_learner(own)
 
 
 @pytest.fixture
@@ -246,6 +246,8 @@ def test_attacked_images_are_allowed_and_without_a_threat_clean(
 def test_the_loss_is_a_mean_over_images(learner: Learner, batch: Batch, any_objective: Objective) -> None:
     """Without BatchNorm in training, that of a batch is the mean of those of its images."""
     learner.model.eval()
+    if learner.auxiliary is not None:
+        learner.auxiliary.eval()
     step = context(any_objective)
     batch = with_conditions(any_objective, step, learner, batch)
     attacked = any_objective.attacked(step, learner, batch)

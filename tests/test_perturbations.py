@@ -25,9 +25,9 @@ def expert(*overrides: str) -> Expert:
     """Return a new one on a network with BatchNorm; without momentum and decay, a step is lr times its gradient."""
     plain = "experts.robust.optimizer={name: sgd, lr: 0.1, momentum: 0}"
     config = small("model={name: resnet18, width: 4}", plain, *overrides)
-    recipe = ExpertSpec(config.experts["robust"], None, seed=0, batch_size=12, total=10, engine=config.engine)
+    spec = ExpertSpec(config.experts["robust"], None, seed=0, batch_size=12, total=10, engine=config.engine)
     weights = engine.initial_weights(config.model, SHAPE, 0)
-    return Expert(recipe, initial_state(weights, recipe), config.model, SHAPE, torch.device("cpu"))
+    return Expert(spec, initial_state(weights, spec), config.model, SHAPE, torch.device("cpu"))
 
 
 @pytest.fixture

@@ -56,11 +56,11 @@ def trajectory(rng: np.random.Generator, total: int) -> list[Weights]:
     ]
 
 
-def followed(course: MixingSchedule, path: list[Weights]) -> Weights:
+def followed(schedule: MixingSchedule, path: list[Weights]) -> Weights:
     """Return the share of a trajectory, as an expert keeps it."""
-    share = RunningAverage(path[0], float(course.weight[0]))
+    share = RunningAverage(path[0], float(schedule.weight[0]))
     for step, weights in enumerate(path[1:], start=1):
-        keep, weight = float(course.decay[step]), float(course.weight[step])
+        keep, weight = float(schedule.decay[step]), float(schedule.weight[step])
         share.update(weights, keep, (1.0 - keep) * weight)
     return share.weights
 
@@ -70,21 +70,25 @@ def shares_of(seed: int, total: int, experts: int) -> tuple[AveragedExperts, lis
     rng = np.random.default_rng(seed)
     weights = rng.dirichlet(np.ones(experts), size=total + 1).T + 1e-3
     weights, decay = weights / weights.sum(axis=0), rng.uniform(0, 0.99, size=total + 1)
-    courses = [MixingSchedule(own, decay) for own in weights]
-    paths = [trajectory(rng, total) for _ in courses]
+    schedules = [MixingSchedule(own, decay) for own in weights]
+    paths = [trajectory(rng, total) for _ in schedules]
     names = [f"expert{index}" for index in range(experts)]
-    shares = [followed(course, path) for course, path in zip(courses, paths, strict=True)]
-    parts = [coefficient(course, total) for course in courses]
-    return AveragedExperts(dict(zip(names, shares, strict=True)), dict(zip(names, parts, strict=True))), paths, courses
+    shares = [followed(schedule, path) for schedule, path in zip(schedules, paths, strict=True)]
+    parts = [coefficient(schedule, total) for schedule in schedules]
+    return (
+        AveragedExperts(dict(zip(names, shares, strict=True)), dict(zip(names, parts, strict=True))),
+        paths,
+        schedules,
+    )
 
 
 @given(seed=st.integers(0, 2**32 - 1), total=SOME, experts=st.integers(2, 4))
 def test_an_averaged_expert_is_the_weighted_mean_of_its_trajectory(seed: int, total: int, experts: int) -> None:
     """By the weights written out: w(s) (1 - a_s), times every later decay; integers are those of the last step."""
-    averaged, paths, courses = shares_of(seed, total, experts)
-    for name, path, course in zip(averaged.shares, paths, courses, strict=True):
-        first = np.concatenate([[1.0], 1.0 - course.decay[1:]]) * course.weight
-        parts = first * [course.decay[step + 1 :].prod() for step in range(total + 1)]
+    averaged, paths, schedules = shares_of(seed, total, experts)
+    for name, path, schedule in zip(averaged.shares, paths, schedules, strict=True):
+        first = np.concatenate([[1.0], 1.0 - schedule.decay[1:]]) * schedule.weight
+        parts = first * [schedule.decay[step + 1 :].prod() for step in range(total + 1)]
         expert = averaged.expert(name)
         assert averaged.coefficients[name] == pytest.approx(parts.sum(), rel=1e-12)
         for key in ("weight", "running"):
@@ -192,7 +196,7 @@ def trained(
     shutil.copytree(whole[0], workspace.store)
     training, results, outcome = steps.training(small(), workspace), Results(workspace.outputs), whole[2]
     verdicts = {
-        name: steps.evaluated(
+        name: steps.combine_shards(
             training,
             outcome,
             name,
@@ -200,7 +204,7 @@ def trained(
         )
         for name in outcome.learners
     }
-    evaluation = steps.gathered(training, outcome, verdicts, since=time.perf_counter())
+    evaluation = steps.build_evaluation(training, outcome, verdicts, since=time.perf_counter())
     results.folder.mkdir()
     steps.write_records(training, outcome, evaluation, verdicts, results)
     for path in (results.weights, results.onnx, results.parity, results.report):  # which nobody reads here

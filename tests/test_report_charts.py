@@ -184,6 +184,33 @@ def test_a_conditional_learner_is_a_curve_in_order_of_lambda(axes: Axes) -> None
     assert all(f"global learner, lambda {own}" in html for own in ("0", "0.1", "1"))
 
 
+def test_a_slimmable_learner_has_a_curve_for_each_width(axes: Axes) -> None:
+    """In lines of their own kind; without a condition it is one curve from width to width."""
+    usual, learners = EVALUATION.learners["global"], {}
+    for width in (1.0, 0.5):
+        for condition in (1.0, 0.0):
+            name = f"global at lambda {condition:g} and width {width:g}" if learners else "global"
+            robust = factory.accuracy(0.3 * width + 0.3 * condition)
+            threats = tuple(replace_worst(threat, robust) for threat in usual.threats)
+            told = {"name": name, "condition": condition, "width": width, "threats": threats}
+            learners[name] = usual.model_copy(update=told)
+    evaluation = EVALUATION.model_copy(update={"learners": learners})
+    final(axes, evaluation=evaluation, index=0, looks=dict.fromkeys(learners, LOOKS["global"]))
+    for width, dash in (("1", "-"), ("0.5", "--")):
+        (line,) = (own for own in axes.lines if own.get_label() == f"global learner, width {width}, by lambda")
+        own = sorted(
+            (one for one in learners.values() if f"{one.width:g}" == width), key=lambda one: one.condition or 0
+        )
+        expected = [(100 * one.natural.value, 100 * one.threats[0].worst.value) for one in own]
+        np.testing.assert_allclose(line.get_xydata(), expected)
+        assert line.get_linestyle() == dash
+    plain = {name: one.model_copy(update={"condition": None}) for name, one in learners.items() if one.condition == 1}
+    other = Figure().add_subplot()
+    evaluation = EVALUATION.model_copy(update={"learners": plain})
+    final(other, evaluation=evaluation, index=0, looks=dict.fromkeys(plain, LOOKS["global"]))
+    assert len(lines(other)["global learner, by width"]) == 2
+
+
 def test_the_validation_planes_hold_the_path_from_round_to_round(axes: Axes) -> None:
     """The global learner at every round in order, the chosen ringed, every expert at its end and after its warm-up."""
     path = [(100 * m.natural.value, 100 * m.robust.value) for _, m in PATH]

@@ -17,7 +17,7 @@ from tests.training_factory import finish, small
 
 
 def _trained_epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return a list that grows by the epoch whenever a unit trains one."""
+    """Return a list that grows by the epoch whenever a group trains one."""
     from generalist.expert_group import ExpertGroup
 
     trained: list[int] = []
@@ -110,7 +110,7 @@ def test_a_forecast_is_what_is_then_trained(
     trained = _trained_epochs(monkeypatch)
     store = finished if overrides else tmp_path / "empty"
     work = Trainer(small(*overrides), dataset, Store(store)).forecast()
-    assert sum(len(own.unit) * own.epochs for own in work) == left
+    assert sum(len(own.experts) * own.epochs for own in work) == left
     finish(small(*overrides), dataset, store)
     assert len(trained) == left
     assert min(trained, default=0) == since
@@ -123,7 +123,7 @@ def test_a_forecast_writes_and_computes_nothing(dataset: Dataset, tmp_path: Path
 
 
 def test_a_forecast_takes_as_long_as_such_epochs_took(dataset: Dataset, finished: Path) -> None:
-    """Units side by side take as long as the slowest; what was never trained here has no time."""
+    """Groups side by side take as long as the slowest; what was never trained here has no time."""
     config = small("training.epochs=9")
     work = Trainer(config, dataset, Store(finished)).forecast()
     slowest = {own.round.index: max(part.seconds or 0.0 for part in work if part.round == own.round) for own in work}

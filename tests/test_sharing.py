@@ -42,10 +42,10 @@ class Counting(InProcessRunner):
 
     epochs = 0
 
-    def advance_group(self, round_: Round, unit: Sequence[str], positions: CheckpointRefs) -> Cuts:
+    def advance_group(self, round_: Round, group: Sequence[str], positions: CheckpointRefs) -> Cuts:
         """Count, then train."""
-        self.epochs += self.training.work(round_, unit, positions).epochs * len(unit)
-        return super().advance_group(round_, unit, positions)
+        self.epochs += self.training.work(round_, group, positions).epochs * len(group)
+        return super().advance_group(round_, group, positions)
 
 
 def _alone(config: Config, dataset: Dataset, folder: Path) -> dict[str, str]:
@@ -65,7 +65,7 @@ def test_another_decay_or_weight_finds_the_warm_up_done(dataset: Dataset, tmp_pa
     assert counts == [10, 6, 6]
 
 
-def test_a_longer_warm_up_goes_on_and_companions_go_with_it(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_longer_warm_up_goes_on_and_alternatives_go_with_it(dataset: Dataset, tmp_path: Path) -> None:
     """With another decay, too; the shorter one's shares lie where the longer one starts."""
     short, long = small("mixing.decay=0.3"), small("mixing.decay=0.6", "mixing.warm_up=4")
     first, _ = _trained(short, dataset, tmp_path / "shared", Sharing(alternatives=(small("mixing.decay=0.6"),)))
@@ -89,7 +89,7 @@ def test_intervals_share_their_first_epochs_whichever_comes_first(
 
 
 def test_coupled_experts_share_their_warm_up_alone(dataset: Dataset, tmp_path: Path) -> None:
-    """Redistributing between steps parts an expert from its companions; its own share stays right."""
+    """Redistributing between steps parts an expert from its alternatives; its own share stays right."""
     configs = [small("mixing.interval={steps: 1}", f"mixing.decay={decay}") for decay in DECAYS]
     for config, other, epochs in ((*configs, 10), (*reversed(configs), 6)):
         trained, found = _trained(config, dataset, tmp_path / "shared", Sharing(alternatives=(other,)))
@@ -106,7 +106,7 @@ def test_only_what_is_asked_for_is_measured(dataset: Dataset, tmp_path: Path) ->
     assert all(record.validation is None for record in found.history.epochs if isinstance(record, EpochRecord))
 
 
-def test_a_killed_warm_up_goes_on_with_its_companions(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_killed_warm_up_goes_on_with_its_alternatives(dataset: Dataset, tmp_path: Path) -> None:
     """What was stored on the way holds their shares, too, so the next one still finds them."""
     first, other = (small("training.checkpoint_epochs=5", f"mixing.decay={decay}") for decay in DECAYS)
     training = Trainer(first, dataset, Store(tmp_path / "shared"), sharing=Sharing(alternatives=(other,)))

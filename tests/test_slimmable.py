@@ -200,8 +200,8 @@ def test_a_training_of_widths_resumes_to_the_same_bits_and_is_measured_at_each(d
     names = learner_names(["oat"], config.evaluation)
     assert names == [
         "oat",
-        *(f"oat at lambda 1, width {width}" for width in ("0.75", "0.5")),
-        *(f"oat at lambda 0.05, width {width}" for width in ("1", "0.75", "0.5")),
+        *(f"oat at lambda 1 and width {width}" for width in ("0.75", "0.5")),
+        *(f"oat at lambda 0.05 and width {width}" for width in ("1", "0.75", "0.5")),
     ]
     assert point_of(names[-1], config.evaluation) == Point(0.05, 0.5)
     model = engine.model_with(config.model, dataset.shape, outcome.learners["oat"], on=torch.device("cpu"))
@@ -222,10 +222,10 @@ def test_transfers_are_views_through_all_other_points() -> None:
     model = build(config.model, GREY)
     initialise(model, torch.Generator().manual_seed(0))
     views = as_evaluated(model.eval(), config.evaluation).views()
-    assert list(views) == ["decision", "lambda 1, width 0.5", "lambda 0.05, width 1", "lambda 0.05, width 0.5"]
+    assert list(views) == ["decision", "lambda 1 and width 0.5", "lambda 0.05 and width 1", "lambda 0.05 and width 0.5"]
     images = numbers(4)
     expected = at_width(model, 0.5)(images, torch.full((4,), 0.05))
-    assert torch.equal(views["lambda 0.05, width 0.5"](images), expected)
+    assert torch.equal(views["lambda 0.05 and width 0.5"](images), expected)
 
 
 # --- configuration ------------------------------------------------------------------------------------

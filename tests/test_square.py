@@ -49,8 +49,8 @@ def one_by_one(monkeypatch):
 def asked_on_a_plateau(pixels: torch.Tensor, threat: Threat, queries: int, seed: int = 0) -> torch.Tensor:
     """Return what is asked about one image: the start, and then candidates made from it alone."""
     network = Plateau()
-    victim, cost = AttackTarget(network).counted(pixels)
-    result = square(victim, pixels, zeros(pixels), threat, streams(pixels, zeros(pixels), seed), queries=queries)
+    target, cost = AttackTarget(network).counted(pixels)
+    result = square(target, pixels, zeros(pixels), threat, streams(pixels, zeros(pixels), seed), queries=queries)
     assert not result.broken.any() and torch.equal(result.adversarial[0], network.seen[0])
     assert cost.forward.item() == len(network.seen)
     return torch.stack(network.seen)
@@ -184,8 +184,8 @@ def test_trying_ahead_changes_nothing(monkeypatch, seed, norm):
     found, costs = [], []
     for ahead in (((0, 1),), ((60, 7), (20, 3), (0, 1))):
         monkeypatch.setattr(sys.modules["generalist.attacks.square"], "AHEAD", ahead)
-        victim, cost = AttackTarget(network).counted(pixels)
-        found.append(square(victim, pixels, labels, threat, streams(pixels, labels), queries=150))
+        target, cost = AttackTarget(network).counted(pixels)
+        found.append(square(target, pixels, labels, threat, streams(pixels, labels), queries=150))
         costs.append(cost.forward)
     assert torch.equal(found[0].broken, found[1].broken) and torch.equal(found[0].adversarial, found[1].adversarial)
     assert (costs[0] <= costs[1]).all()
@@ -203,8 +203,8 @@ def test_only_what_lowers_the_margin_is_kept(seed, norm, one_by_one):
         seen.append(margin(network(points), labels.expand(len(points)))[0].item())
         return network(points)
 
-    victim, cost = AttackTarget(recorded).counted(pixels)
-    result = square(victim, pixels, labels, Threat(norm, 0.2), streams(pixels, labels), queries=100)
+    target, cost = AttackTarget(recorded).counted(pixels)
+    result = square(target, pixels, labels, Threat(norm, 0.2), streams(pixels, labels), queries=100)
     assert margin(network(result.adversarial), labels).item() == pytest.approx(min(seen), abs=1e-5)
     assert bool(result.broken) == (min(seen) <= 0)
     assert cost.forward.item() == len(seen) and (len(seen) < 100 or not result.broken)
@@ -234,12 +234,12 @@ def test_an_image_is_searched_alike_in_any_company(seed, norm, random):
     network = conv_net((1, 5, 6), seed=seed)
     pixels = torch.rand(90, 1, 5, 6, generator=generator(seed))
     labels, threat = network(pixels).argmax(1), Threat(norm, 0.1 if norm == "linf" else 0.3)
-    victim, cost = AttackTarget(network).counted(pixels)
-    together = square(victim, pixels, labels, threat, streams(pixels, labels), queries=60)
+    target, cost = AttackTarget(network).counted(pixels)
+    together = square(target, pixels, labels, threat, streams(pixels, labels), queries=60)
     for count in (1, 40):
         rows = torch.tensor(random.sample(range(90), count))
-        victim, fewer_cost = AttackTarget(network).counted(pixels[rows])
-        fewer = square(victim, pixels[rows], labels[rows], threat, streams(pixels, labels)[rows], queries=60)
+        target, fewer_cost = AttackTarget(network).counted(pixels[rows])
+        fewer = square(target, pixels[rows], labels[rows], threat, streams(pixels, labels)[rows], queries=60)
         assert torch.equal(fewer.broken, together.broken[rows])
         assert torch.equal(fewer.adversarial, together.adversarial[rows])
         assert torch.equal(fewer_cost.forward, cost.forward[rows])
@@ -254,8 +254,8 @@ def test_a_batch_that_the_start_already_breaks_needs_one_pass():
         seen.append(len(points))
         return torch.tensor([0.0, 1.0]).repeat(len(points), 1)
 
-    victim, cost = AttackTarget(wrong).counted(pixels)
-    result = square(victim, pixels, zeros(pixels), Threat("linf", 0.1), streams(pixels, zeros(pixels)))
+    target, cost = AttackTarget(wrong).counted(pixels)
+    result = square(target, pixels, zeros(pixels), Threat("linf", 0.1), streams(pixels, zeros(pixels)))
     assert result.broken.all() and (cost.forward == 1).all() and len(seen) == 1
 
 
@@ -267,8 +267,8 @@ def test_logits_that_are_not_numbers_are_claimed_as_broken():
         up = (points > 0.5).flatten(1).float().mean(1)
         return torch.stack([torch.where(up > 0.7, torch.nan, 1.0), torch.zeros(len(points))], dim=1)
 
-    victim, cost = AttackTarget(network).counted(pixels)
-    result = square(victim, pixels, zeros(pixels), Threat("linf", 0.1), streams(pixels, zeros(pixels)), queries=50)
+    target, cost = AttackTarget(network).counted(pixels)
+    result = square(target, pixels, zeros(pixels), Threat("linf", 0.1), streams(pixels, zeros(pixels)), queries=50)
     assert result.broken.all() and cost.forward.item() > 1
 
 

@@ -89,7 +89,7 @@ def test_a_state_that_does_not_fit_its_network_is_lost(
 
 
 def test_a_begun_unit_of_others_is_lost(dataset: Dataset, outcome: Outcome, tmp_path: Path) -> None:
-    """What lies under a unit on its way is that unit, or it begins anew."""
+    """What lies under a group on its way is that group, or it begins anew."""
     stopped = {name: tmp_path / name for name in ("one", "other")}
     for name, folder in stopped.items():
         abandon(small("training.checkpoint_epochs=5", f"seed={int(name == 'other')}"), dataset, folder, after=1)

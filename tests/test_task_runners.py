@@ -92,7 +92,7 @@ def test_arguments_that_travelled_as_json_give_the_same_bits(
         "data": str(prepared),
         "staged": str(staged),
     }
-    training, listener = run_context.opened(spec), Listener()
+    training, listener = run_context.open_training(spec), Listener()
     run = run_context.RunContext(training, start(workspace, training.config, tracking_factory.DATA), listener)
     with run_context.followed(run, spec):
         end = submitting.train(run, spec)

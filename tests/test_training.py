@@ -109,10 +109,10 @@ def test_experts_in_threads_give_the_same_bits(dataset: Dataset, outcome: Outcom
     for round_ in training.rounds:
         cuts = {}
 
-        def advance(unit: tuple[str, ...], round_=round_, positions=positions, cuts=cuts) -> None:  # type: ignore[no-untyped-def]
-            cuts.update(training.advance(round_, unit, positions, ignore))
+        def advance(group: tuple[str, ...], round_=round_, positions=positions, cuts=cuts) -> None:  # type: ignore[no-untyped-def]
+            cuts.update(training.advance(round_, group, positions, ignore))
 
-        threads = [threading.Thread(target=advance, args=(unit,)) for unit in round_.groups]
+        threads = [threading.Thread(target=advance, args=(group,)) for group in round_.groups]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -156,7 +156,7 @@ def test_the_best_configuration_is_a_preset_for_every_door(project: Workspace) -
     path.write_text(to_yaml(found.space.at(record.params)), encoding="utf-8")
     assert generalist("config", "check", "--preset", "best.yaml").exit_code == 0
     assert generalist("config", "use", "best.yaml", "--force").exit_code == 0
-    dataset = load_data(steps.prepared(load(path), project))
+    dataset = load_data(steps.prepare_data(load(path), project))
     _, alone = training_factory.finish(load(path), dataset, project.root / "alone")
     assert record.epoch == alone.chosen.epoch
     assert record.validation == alone.chosen.validation

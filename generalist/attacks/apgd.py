@@ -61,7 +61,7 @@ def apgd(
     """Run once from each given start.
 
     Args:
-        network: from images to logits, differentiable, in eval mode, or a victim with a view; asked in fixed tiles.
+        network: from images to logits, differentiable, in eval mode, or an `AttackTarget`; asked in fixed tiles.
         images: float32 or float64 [batch, channels, height, width] in [0, 1], one at least; this and the other
             tensors may need gradients, be views, or come from inference mode.
         labels: int64 [batch].
@@ -84,14 +84,14 @@ def apgd(
     ball = threat.ball(images)
     points = ball.project_(start.detach().clone())
     image_index = torch.arange(len(images), device=images.device) if image_index is None else image_index
-    victim = AttackTarget.of(network)
-    slopes = victim.slopes(points, labels, loss, targets, image_index)
+    target = AttackTarget.of(network)
+    slopes = target.slopes(points, labels, loss, targets, image_index)
     runs = init_state(points, images, labels, targets, image_index, slopes, threat)
     best = ApgdResult(
         torch.zeros_like(labels, dtype=torch.bool), points.clone(), points.clone(), runs.best_loss.clone()
     )
     ended = torch.zeros(int(image_index.max()) + 1, dtype=torch.bool, device=images.device)
-    leaving = _noted(best, ended, runs, victim.judged(slopes, points, labels, image_index))
+    leaving = _noted(best, ended, runs, target.judged(slopes, points, labels, image_index))
     windows, least = runs.windows(steps), {int(share * steps): value for share, value in give_up}
     for done in range(1, steps + 1):
         if stop_when_broken and leaving:
@@ -100,9 +100,9 @@ def apgd(
         if not len(runs.rows):
             break
         runs.move(ball, momentum=1.0 if done == 1 else MOMENTUM)
-        slopes = victim.slopes(runs.points, runs.labels, loss, runs.targets, runs.image_index)
+        slopes = target.slopes(runs.points, runs.labels, loss, runs.targets, runs.image_index)
         runs.update_best(slopes)
-        leaving = _noted(best, ended, runs, victim.judged(slopes, runs.points, runs.labels, runs.image_index))
+        leaving = _noted(best, ended, runs, target.judged(slopes, runs.points, runs.labels, runs.image_index))
         if done in windows:
             runs.check(windows[done])
         if done in least:

@@ -118,19 +118,19 @@ def autoattack(  # noqa: C901  a whole evaluation, in the order in which it happ
         exact = in_float32(asked, images.device)
         decision = Drawn(exact, seed, "verdict") if random else exact
         verdict_draws = _VERDICT_DRAWS if random else 1
-        course = EvaluationState(
+        evaluation = EvaluationState(
             decision, images, labels, threat, batch_size, draws=verdict_draws, search_draws=preset.draws
         )
         if not len(images):
-            return course.result()
-        logits = course.clean_pass()
-        victim = (
+            return evaluation.result()
+        logits = evaluation.clean_pass()
+        target = (
             AttackTarget(decision, on_behalf(Expectation(asked, preset.draws, seed), model))
             if random
             else with_fast_view(model, asked, precision, images, logits)
         )
         setting = AutoAttackConfig(
-            victim,
+            target,
             views,
             threat,
             classes=logits.shape[1],
@@ -147,32 +147,32 @@ def autoattack(  # noqa: C901  a whole evaluation, in the order in which it happ
             file = StateFile(state, identity(model, views, images, labels, logits, threat, names, settings, seed))
             stored = file.read()
             if stored is None:
-                file.write(*course.state(), now=True)  # a file that can't be written is known before the work
+                file.write(*evaluation.state(), now=True)  # a file that can't be written is known before the work
             else:
                 try:
-                    course.resume(stored)
+                    evaluation.resume(stored)
                 except (LookupError, TypeError, ValueError):
                     raise file.damaged() from None
         streams = ImageStreams.of(images, labels, seed=seed)
-        if not course.examined:
-            _check_model(course, model, names, streams, logits, random=random)
+        if not evaluation.examined:
+            _check_model(evaluation, model, names, streams, logits, random=random)
 
         def before(place: str) -> None:
-            for network in (decision, victim.view.drawn if isinstance(victim.view, Expectation) else None):
+            for network in (decision, target.view.drawn if isinstance(target.view, Expectation) else None):
                 if isinstance(network, Drawn):
                     network.begin(place)
 
         def after(standing: AttackProgress) -> None:
             if file is not None and standing.images:
-                file.write(*course.state())
+                file.write(*evaluation.state())
             if watch is not None:
                 watch(standing)
 
         for name in names:
-            course.attack(name, member(name)(setting), streams, before=before, after=after)
+            evaluation.attack(name, member(name)(setting), streams, before=before, after=after)
         if file is not None:
-            file.write(*course.state(), now=True)
-    return course.result()
+            file.write(*evaluation.state(), now=True)
+    return evaluation.result()
 
 
 def _within(threat: Threat, names: tuple[str, ...], *, asked: bool) -> tuple[str, ...]:
@@ -187,7 +187,7 @@ def _within(threat: Threat, names: tuple[str, ...], *, asked: bool) -> tuple[str
 
 
 def _check_model(
-    course: EvaluationState,
+    evaluation: EvaluationState,
     model: nn.Module | Network,
     names: Sequence[str],
     streams: ImageStreams,
@@ -196,22 +196,22 @@ def _check_model(
     random: bool,
 ) -> None:
     """Examine what may be wrong with the model, before any attack."""
-    everything = torch.arange(len(course.images), device=course.images.device)
+    everything = torch.arange(len(evaluation.images), device=evaluation.images.device)
     if not random:
-        for rows in everything.split(course.batch_size):
-            course.examine(rows, check_outputs(course.model, course.images[rows], logits[rows]))
+        for rows in everything.split(evaluation.batch_size):
+            evaluation.examine(rows, check_outputs(evaluation.model, evaluation.images[rows], logits[rows]))
         if not set(names) <= set(GRADIENT_FREE):
             precise = in_float64(model)
-            for rows in course.robust.nonzero().squeeze(1).split(course.batch_size):
+            for rows in evaluation.robust.nonzero().squeeze(1).split(evaluation.batch_size):
                 if len(rows):
                     numbers = streams.child("examination")[rows]
                     findings = check_gradients(
-                        course.model,
-                        course.images[rows],
-                        course.labels[rows],
-                        course.threat,
+                        evaluation.model,
+                        evaluation.images[rows],
+                        evaluation.labels[rows],
+                        evaluation.threat,
                         numbers,
                         precise=precise,
                     )
-                    course.examine(rows, findings)
-    course.examined = True
+                    evaluation.examine(rows, findings)
+    evaluation.examined = True

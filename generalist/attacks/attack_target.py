@@ -41,7 +41,7 @@ class AttackTarget:
 
     @classmethod
     def of(cls, network: "AttackTarget | Network") -> "AttackTarget":
-        """Return a victim as it is, and a network as one that is its own view."""
+        """Return a target as it is, and a network as one that is its own view."""
         return network if isinstance(network, AttackTarget) else cls(network)
 
     def counted(self, images: Images) -> tuple["AttackTarget", Cost]:

@@ -1,4 +1,4 @@
-"""What the attacks of a cascade share: what to attack and how, what a wave of runs is, and what it gives."""
+"""What the attacks of a cascade share: what to attack and how, what an attack run is, and what it gives."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -17,17 +17,17 @@ Claims = tuple[Mask, Images]
 
 @dataclass(frozen=True)
 class AttackRun:
-    """Runs for each image side by side; one that breaks the image ends the others.
+    """Searches from several starts for each image side by side; one that breaks the image ends the others.
 
     Attributes:
-        name: of the random numbers, unlike that of every other wave.
-        runs: for each image.
+        name: of the random numbers, unlike that of every other run.
+        starts: how many, for each image.
         attack_target: what to attack.
-        attack: all runs on a batch of images, against the victim, which may count their passes.
+        attack: all of them on a batch of images, against the target, which may count their passes.
     """
 
     name: str
-    runs: int
+    starts: int
     attack_target: AttackTarget
     attack: Callable[[AttackTarget, Images, Labels, ImageStreams], Claims]
 
@@ -63,7 +63,7 @@ class AutoAttackConfig:
         return replace(self, attack_target=AttackTarget(self.attack_target.decision, view))
 
     def each_view(self) -> list[tuple[str, "AutoAttackConfig"]]:
-        """Return this setting, then it through each view, with what tells their waves apart."""
+        """Return this setting, then it through each view, with what tells their runs apart."""
         return [("", self), *((f" through {name}", self.through(view)) for name, view in self.views.items())]
 
     def each_view_of_logits(self) -> list[tuple[str, "AutoAttackConfig"]]:

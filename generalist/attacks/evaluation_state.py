@@ -60,10 +60,10 @@ class EvaluationState:
         self.correct = torch.zeros(count, device=device)
         self.forward = torch.zeros(count, dtype=torch.int64, device=device)
         self.backward = torch.zeros_like(self.forward)
-        self.doubts = dict.fromkeys(FLAGS, 0)
+        self.flag_counts = dict.fromkeys(FLAGS, 0)
         self.examined = False
         self.done: list[str] = []
-        self.row = 0  # the wave under way is through with the images before this one
+        self.row = 0  # the run under way is through with the images before this one
 
     def clean_pass(self) -> Logits:
         """Set the clean mistakes aside; returns the logits.
@@ -82,7 +82,7 @@ class EvaluationState:
                 self.correct[rows] = self._share(self.images[rows], self.labels[rows])
             self.clean = self.correct > 0.5
             self.forward += self.draws
-        self.doubts["ties"] += ties
+        self.flag_counts["ties"] += ties
         self._note_unused(logits[~self.clean], self.labels[~self.clean])
         self.robust = self.clean.clone()
         self.fooled_by = [None if correct else "clean" for correct in self.clean.tolist()]
@@ -93,50 +93,50 @@ class EvaluationState:
         self.forward[rows] += findings.forward
         self.backward[rows] += findings.backward
         for name, images in findings.flag_counts.items():
-            self.doubts[name] += int(images.sum())
+            self.flag_counts[name] += int(images.sum())
 
     def attack(
         self,
         member: str,
-        waves: Iterable[AttackRun],
+        runs: Iterable[AttackRun],
         streams: ImageStreams,
         *,
         before: Callable[[str], None],
         after: Callable[[AttackProgress], None],
     ) -> None:
-        """Run an attack's waves on all survivors.
+        """Run an attack's runs on all survivors.
 
         `before` is told the place of each batch; `after` how far the attack is, before its first batch and after each.
         """
-        waves = tuple(waves)
-        whole, past, begun = sum(wave.runs for wave in waves), 0, False
+        runs = tuple(runs)
+        whole, past, begun = sum(run.starts for run in runs), 0, False
 
         def tell(images: int, share: float) -> None:
             nonlocal begun
             if images or not begun:
-                done = (past + share * wave.runs) / whole
+                done = (past + share * run.starts) / whole
                 after(AttackProgress(member, images, done, int(self.robust.sum()), len(self.images)))
             begun = True
 
-        for wave in waves:
-            self._run(member, wave, streams, before, tell)
-            past += wave.runs
+        for run in runs:
+            self._run(member, run, streams, before, tell)
+            past += run.starts
 
     def _run(
         self,
         member: str,
-        wave: AttackRun,
+        run: AttackRun,
         streams: ImageStreams,
         before: Callable[[str], None],
         tell: Callable[[int, float], None],
     ) -> None:
-        """Run one wave on all survivors; tell before and after each batch its images, and the share that is done."""
-        key = f"{member}: {wave.name}"
+        """Make one run on all survivors; tell before and after each batch its images, and the share that is done."""
+        key = f"{member}: {run.name}"
         if key in self.done:
             return
-        numbers = streams.child(member, wave.name)
-        numbers_at_a_time = self.batch_size * wave.runs * self.images[0].numel()
-        count = self.batch_size if numbers_at_a_time <= _SMALL else max(self.batch_size // wave.runs, 1)
+        numbers = streams.child(member, run.name)
+        numbers_at_a_time = self.batch_size * run.starts * self.images[0].numel()
+        count = self.batch_size if numbers_at_a_time <= _SMALL else max(self.batch_size // run.starts, 1)
         survivors = self.robust.nonzero().squeeze(1)
         to_do = survivors[survivors >= self.row]
         over = len(survivors) - len(to_do)
@@ -144,8 +144,8 @@ class EvaluationState:
             if len(rows):
                 tell(0, over / len(survivors))
                 before(f"{key}, from image {int(rows[0])}")
-                victim, cost = wave.attack_target.counted(self.images[rows])
-                broken, adversarial = wave.attack(victim, self.images[rows], self.labels[rows], numbers[rows])
+                target, cost = run.attack_target.counted(self.images[rows])
+                broken, adversarial = run.attack(target, self.images[rows], self.labels[rows], numbers[rows])
                 self.forward[rows] += cost.forward * self.search_draws
                 self.backward[rows] += cost.backward * self.search_draws
                 self.zero_gradient[rows] |= cost.zero_gradient
@@ -164,7 +164,7 @@ class EvaluationState:
         labels = self.labels[rows]
         logits = logits_of(self.model, points)
         broken, ties = self._judged(logits, labels)
-        self.doubts["ties"] += ties
+        self.flag_counts["ties"] += ties
         self.forward[rows] += 1
         correct = (~broken).float()
         if self.draws > 1:
@@ -172,7 +172,7 @@ class EvaluationState:
             broken = correct <= 0.5
             self.forward[rows] += self.draws
         else:
-            self.doubts["unconfirmed successes"] += int((~(allowed & broken)).sum())
+            self.flag_counts["unconfirmed successes"] += int((~(allowed & broken)).sum())
         sure = allowed & broken
         # The worst point found counts for the share of correct answers, broken or not.
         worse = allowed & (correct < self.correct[rows])
@@ -183,7 +183,7 @@ class EvaluationState:
         self.margins[broken_rows] = margin(logits, labels).float()
         self._note_unused(logits, labels)
         if member in GRADIENT_FREE and any(key.partition(":")[0] not in GRADIENT_FREE for key in self.done):
-            self.doubts["square beats gradients"] += len(broken_rows)
+            self.flag_counts["square beats gradients"] += len(broken_rows)
         for row in broken_rows.tolist():
             self.fooled_by[row] = member
 
@@ -191,7 +191,7 @@ class EvaluationState:
         """Take note of broken images that ended where a dummy class would lie."""
         if len(labels) and int(self.labels.max()) < logits.shape[1] / 2:
             named = len(self.labels.unique())
-            self.doubts["unused outputs"] += int(lands_beside(logits, labels, named).sum())
+            self.flag_counts["unused outputs"] += int(lands_beside(logits, labels, named).sum())
 
     def _judged(self, logits: Logits, labels: Labels) -> tuple[Mask, int]:
         """Return which are broken, and how many of them by a tie."""
@@ -215,7 +215,7 @@ class EvaluationState:
             self.adversarial,
             self.margins,
             self.correct,
-            {**self.doubts, "zero gradients": int((self.zero_gradient & self.robust).sum())},
+            {**self.flag_counts, "zero gradients": int((self.zero_gradient & self.robust).sum())},
             Passes(self.forward, self.backward),
         )
 
@@ -223,7 +223,7 @@ class EvaluationState:
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Return everything, for `resume`."""
-        facts = ("fooled_by", "doubts", "examined", "done", "row")
+        facts = ("fooled_by", "flag_counts", "examined", "done", "row")
         return {name: getattr(self, name) for name in self._TENSORS}, {name: getattr(self, name) for name in facts}
 
     def resume(self, stored: Stored) -> None:
@@ -238,7 +238,8 @@ class EvaluationState:
                 raise ValueError(f"{name} is {theirs.dtype} {list(theirs.shape)}")
             setattr(self, name, theirs.to(self.images.device))
         facts: Mapping[str, Any] = stored.facts
-        self.fooled_by, self.doubts = list(facts["fooled_by"]), {name: int(facts["doubts"][name]) for name in FLAGS}
+        self.fooled_by = list(facts["fooled_by"])
+        self.flag_counts = {name: int(facts["flag_counts"][name]) for name in FLAGS}
         self.examined, self.done, self.row = bool(facts["examined"]), list(facts["done"]), int(facts["row"])
         if len(self.fooled_by) != len(self.images) or not all(
             isinstance(attack, str | None) for attack in self.fooled_by

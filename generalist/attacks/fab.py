@@ -72,7 +72,7 @@ def fab(
     """Run once from each image.
 
     Args:
-        network: from images to logits, differentiable, in eval mode, or a victim with a view; asked in fixed tiles.
+        network: from images to logits, differentiable, in eval mode, or an `AttackTarget`; asked in fixed tiles.
         images: float32 or float64 [batch, channels, height, width] in [0, 1], one at least.
         labels: int64 [batch].
         threat: its norm measures what is near; its eps ends a run, see `within_eps`.

@@ -58,12 +58,12 @@ def check_outputs(network: Network, images: Images, logits: Logits) -> FlaggedIm
     ones = torch.ones(len(images), dtype=torch.int64, device=images.device)
     probabilities = (logits.amin(1) > -1e-5) & (logits.amax(1) < 1 + 1e-5) & ((logits.sum(1) - 1).abs() < 1e-4)
     random = _differ(logits, again)
-    doubts = {
+    flag_counts = {
         "random": random,
         "batch-dependent": _differ(logits, torch.cat(company)) & ~random,
         "softmax outputs": probabilities,
     }
-    return FlaggedImages(doubts, 3 * ones, 0 * ones)
+    return FlaggedImages(flag_counts, 3 * ones, 0 * ones)
 
 
 def check_gradients(
@@ -92,10 +92,10 @@ def check_gradients(
     if everything is None:
         return FlaggedImages({"gradient mismatch": mismatch}, passes, torch.ones_like(passes))
     starts = images + everything.ball(images).boundary_offset(streams)
-    victim, cost = AttackTarget(network).counted(images)
-    run = apgd(victim, images, labels, everything, start=starts, loss=lambda z, y: -margin(z, y), steps=_HUGE_STEPS)
-    doubts = {"gradient mismatch": mismatch, "robust at a huge eps": ~run.broken}
-    return FlaggedImages(doubts, cost.forward + passes, cost.backward + 1)
+    target, cost = AttackTarget(network).counted(images)
+    run = apgd(target, images, labels, everything, start=starts, loss=lambda z, y: -margin(z, y), steps=_HUGE_STEPS)
+    flag_counts = {"gradient mismatch": mismatch, "robust at a huge eps": ~run.broken}
+    return FlaggedImages(flag_counts, cost.forward + passes, cost.backward + 1)
 
 
 @dataclass(frozen=True)

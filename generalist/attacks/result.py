@@ -28,12 +28,12 @@ FLAGS: dict[str, Callable[[int, int], bool]] = {
     "ties": _beyond(0.01),
     "unconfirmed successes": _beyond(0.01),
 }
-"""From how many of n images on a doubt is a flag. What each means: `docs/methods.md`."""
+"""From how many of n images on a flag is raised. What each means: `docs/methods.md`."""
 
 
-def flags(doubts: Mapping[str, int], n: int) -> tuple[str, ...]:
-    """Return the names of the doubts that enough of n images give reason to."""
-    return tuple(name for name, raised in FLAGS.items() if raised(doubts.get(name, 0), n))
+def flags(counts: Mapping[str, int], n: int) -> tuple[str, ...]:
+    """Return the names of the flags that are raised by enough of n images."""
+    return tuple(name for name, raised in FLAGS.items() if raised(counts.get(name, 0), n))
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def read_verdicts(path: Path) -> tuple[AutoAttackResult, dict[str, Any]]:
         arrays = read_npz(path, (*_KINDS, "fooled_by", "facts"), optional=("adversarial",))
         facts = _facts(arrays.pop("facts"))
         names = _checked(arrays, facts)
-        doubts = _counts(facts.pop("doubts"), len(names))
+        counts = _counts(facts.pop("doubts"), len(names))
     except FileNotFoundError:
         raise BadInput(f"there are no verdicts {path}: {_MEND}") from None
     except UnreadableArray as error:
@@ -89,7 +89,7 @@ def read_verdicts(path: Path) -> tuple[AutoAttackResult, dict[str, Any]]:
         tensors.get("adversarial", torch.zeros(len(names), 0, 0, 0)),
         tensors["margin"],
         tensors["correct"],
-        doubts,
+        counts,
         Passes(tensors["forward"], tensors["backward"]),
     ), facts
 
@@ -150,10 +150,10 @@ def _checked(arrays: dict[str, NDArray[Any]], facts: dict[str, Any]) -> list[str
     return [name or None for name in fooled_by.tolist()]
 
 
-def _counts(doubts: Any, n: int) -> dict[str, int]:
-    if not isinstance(doubts, dict) or not all(_shown(name) and _count(count, n) for name, count in doubts.items()):
+def _counts(counts: Any, n: int) -> dict[str, int]:
+    if not isinstance(counts, dict) or not all(_shown(name) and _count(count, n) for name, count in counts.items()):
         raise _RefusedError(f"its doubts are no counts of {n} images")
-    return doubts
+    return counts
 
 
 def _count(value: Any, most: int) -> bool:

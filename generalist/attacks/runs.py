@@ -1,4 +1,4 @@
-"""Waves: the runs of one attack on each surviving image, side by side."""
+"""Attack runs: the tries of one attack on each surviving image, side by side."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,9 +30,9 @@ ODI_STEPS = 7
 def apgd_run(setting: AutoAttackConfig, name: str, loss: Loss, restarts: Sequence[int]) -> AttackRun:
     """Run APGD from random starts."""
 
-    def attack(victim: AttackTarget, images: Images, labels: Labels, streams: ImageStreams) -> Claims:
+    def attack(target: AttackTarget, images: Images, labels: Labels, streams: ImageStreams) -> Claims:
         starts = _starts(setting.threat, images, streams, restarts)
-        return _run_apgd(setting, victim, images, labels, starts, loss, None)
+        return _run_apgd(setting, target, images, labels, starts, loss, None)
 
     return AttackRun(f"{name} {restarts[0]}", len(restarts), setting.attack_target, attack)
 
@@ -52,14 +52,14 @@ def targeted_apgd_run(
     """
     draws = ranks if draws is None else draws
 
-    def attack(victim: AttackTarget, images: Images, labels: Labels, streams: ImageStreams) -> Claims:
-        targets = _target_classes(victim, images, labels, ranks)
+    def attack(target: AttackTarget, images: Images, labels: Labels, streams: ImageStreams) -> Claims:
+        targets = _target_classes(target, images, labels, ranks)
         starts = _starts(setting.threat, images, streams, draws)
         if diversified:
             numbers = [streams.child(draw).uniform(1, setting.classes) for draw in draws]
             directions = torch.stack(numbers, dim=1).flatten(0, 1).mul_(2).sub_(1)
-            starts = _diversified(victim, images, labels, setting.threat, starts, directions)
-        return _run_apgd(setting, victim, images, labels, starts, loss, targets)
+            starts = _diversified(target, images, labels, setting.threat, starts, directions)
+        return _run_apgd(setting, target, images, labels, starts, loss, targets)
 
     return AttackRun(f"{name} {ranks[0]}", len(ranks), setting.attack_target, attack)
 
@@ -68,14 +68,14 @@ def fab_run(setting: AutoAttackConfig, name: str, restarts: Sequence[int]) -> At
     """Run FAB towards the nearest boundary: restart 0 from the images, others from random points within eps / 2."""
     half = setting.threat.scaled(1 / 2)
 
-    def attack(victim: AttackTarget, images: Images, labels: Labels, streams: ImageStreams) -> Claims:
+    def attack(target: AttackTarget, images: Images, labels: Labels, streams: ImageStreams) -> Claims:
         owners = _image_index(images, len(restarts))
         centres, start = images[owners], None
         if restarts[0] > 0:
             start = half.project(_starts(half, images, streams, restarts), centres)
         return _by_image(
             fab(
-                victim,
+                target,
                 centres,
                 labels[owners],
                 setting.threat,
@@ -98,10 +98,10 @@ def targeted_fab_run(
     """
     threat, runs = setting.threat, len(ranks)
 
-    def attack(victim: AttackTarget, images: Images, labels: Labels, _: ImageStreams) -> Claims:
-        targets, owners = _target_classes(victim, images, labels, ranks), _image_index(images, runs)
+    def attack(target: AttackTarget, images: Images, labels: Labels, _: ImageStreams) -> Claims:
+        targets, owners = _target_classes(target, images, labels, ranks), _image_index(images, runs)
         fab_result = fab(
-            victim,
+            target,
             images[owners],
             labels[owners],
             threat,
@@ -118,7 +118,7 @@ def targeted_fab_run(
         if len(places):
             image_index = owners[places]
             finish = apgd(
-                victim,
+                target,
                 images[image_index],
                 labels[image_index],
                 threat,
@@ -138,8 +138,8 @@ def targeted_fab_run(
 def square_run(setting: AutoAttackConfig, name: str) -> AttackRun:
     """Run Square, once."""
 
-    def attack(victim: AttackTarget, images: Images, labels: Labels, streams: ImageStreams) -> Claims:
-        run = square(victim, images, labels, setting.threat, streams, queries=setting.queries)
+    def attack(target: AttackTarget, images: Images, labels: Labels, streams: ImageStreams) -> Claims:
+        run = square(target, images, labels, setting.threat, streams, queries=setting.queries)
         return run.broken, run.adversarial
 
     return AttackRun(name, 1, setting.attack_target, attack)
@@ -152,14 +152,14 @@ def _starts(threat: Threat, images: Images, streams: ImageStreams, draws: Sequen
 
 
 def _diversified(
-    victim: AttackTarget, images: Images, labels: Labels, threat: Threat, starts: Tensor, directions: Tensor
+    target: AttackTarget, images: Images, labels: Labels, threat: Threat, starts: Tensor, directions: Tensor
 ) -> Tensor:
     """Return where some steps of length eps lead that raise directions · logits (Tashiro et al., NeurIPS 2020: ODI)."""
     owners = _image_index(images, len(starts) // len(images))
     ball = threat.ball(images[owners])
     points = ball.project_(starts.clone())
     for _ in range(ODI_STEPS):
-        slopes = victim.slopes(points, labels[owners], _along, directions, owners)
+        slopes = target.slopes(points, labels[owners], _along, directions, owners)
         ball.project_(points.add_(ball.steepest_ascent(slopes.gradients), alpha=float(threat.eps)))
     return points
 
@@ -168,13 +168,13 @@ def _along(logits: Float[Tensor, "batch outputs"], _: Labels, directions: Logits
     return (logits[:, : directions.shape[1]] * directions).sum(1)  # a view may have more than the classes
 
 
-def _target_classes(victim: AttackTarget, images: Images, labels: Labels, ranks: Sequence[int]) -> Tensor:
-    return other_classes_by_logit(victim.logits(images, _image_index(images, 1)), labels)[:, list(ranks)].flatten()
+def _target_classes(target: AttackTarget, images: Images, labels: Labels, ranks: Sequence[int]) -> Tensor:
+    return other_classes_by_logit(target.logits(images, _image_index(images, 1)), labels)[:, list(ranks)].flatten()
 
 
 def _run_apgd(
     setting: AutoAttackConfig,
-    victim: AttackTarget,
+    target: AttackTarget,
     images: Images,
     labels: Labels,
     starts: Tensor,
@@ -187,7 +187,7 @@ def _run_apgd(
     on_radius = partial(apgd, give_up=hopeless)
     attack = apgd_from_outside if setting.threat.geometry.sparse else on_radius
     run = attack(
-        victim,
+        target,
         images[owners],
         labels[owners],
         setting.threat,

@@ -50,7 +50,7 @@ def square(
     """Search at random from given streams.
 
     Args:
-        network: from images to logits, or a victim with a view; asked in fixed tiles, never differentiated.
+        network: from images to logits, or an `AttackTarget`; asked in fixed tiles, never differentiated.
         images: float32 [batch, channels, height, width] in [0, 1], one at least.
         labels: int64 [batch].
         threat: the ball to stay in.
@@ -64,9 +64,9 @@ def square(
         raise BadInput(f"Square has {queries} queries; give it one at least")
     images, labels = detached(images), detached(labels)
     pattern = threat.geometry.squares(threat.ball(images), streams)
-    victim, points = AttackTarget.of(network), pattern.start()
+    target, points = AttackTarget.of(network), pattern.start()
     rows = torch.arange(len(labels), device=labels.device)
-    margins = victim.margins(points, labels, rows)
+    margins = target.margins(points, labels, rows)
     adversarial, lowest, first = points.clone(), margins.clone(), margins.clone()
     least = dict(threat.geometry.square_give_up_above if threat.measured else ())
     for block in _blocks(queries, len(images) * sum(images.shape[1:])):
@@ -79,13 +79,13 @@ def square(
         if not len(rows):
             break
         ahead = next(count for start, count in AHEAD if block.start >= start)
-        _search_(victim, pattern.plan(block), len(block), ahead, points, labels, margins, rows)
+        _search_(target, pattern.plan(block), len(block), ahead, points, labels, margins, rows)
         adversarial[rows], lowest[rows] = points, margins
     return SquareResult(~(lowest > 0), adversarial)
 
 
 def _search_(
-    victim: AttackTarget,
+    target: AttackTarget,
     plan: Candidates,
     queries: int,
     ahead: int,
@@ -115,7 +115,7 @@ def _search_(
         first = torch.full_like(following, queries)
         if len(asked):
             index, rows, candidates = index[asked], rows[asked], candidates[asked]
-            reached = victim.margins(candidates, labels[rows], owners[rows])
+            reached = target.margins(candidates, labels[rows], owners[rows])
             # What is not a number is accepted as well: the confirmation decides.
             lower = (~(reached >= margins[rows])).nonzero().squeeze(1)
             first.scatter_reduce_(0, rows[lower], index[lower], "amin")

@@ -4,7 +4,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
-from generalist.config.bounds import Name, NonNegative, Positive, check_decay
+from generalist.config.attacks import AttackOptions, ThreatOptions
+from generalist.config.bounds import Name, NonNegative, Positive, check_decay, unused
 from generalist.config.network import ModelOptions
 from generalist.config.quantity import Quantity, Schedule
 from generalist.config.section import Plugin, Section, plugin
@@ -96,6 +97,16 @@ class SequenceOptions(Section):
     )
 
 
+class GateOptions(Section):
+    """When a weight average moves: once an epoch, if each class stands often enough (FAWA, Wei et al., CVPR 2023)."""
+
+    worst_class: Annotated[Quantity, Field(ge=0, le=1)] = Field(
+        description="robust accuracy on the validation split that the worst class must have"
+    )
+    threat: ThreatOptions = Field(description="how validation images are attacked, such as {norm: linf, eps: 8/255}")
+    attack: AttackOptions = Field(AttackOptions(steps=10), description="the attack within it")
+
+
 class ExpertOptions(Section):
     """One expert: its own objective, data augmentation, optimizer, schedule and averaging."""
 
@@ -115,6 +126,12 @@ class ExpertOptions(Section):
     ] = Field(None, description="of the weights while gradients are taken, such as {name: awp, gamma: 0.005}; or null")
     averaging: Schedule | Literal[False] = Field(
         False, description="decay of the expert's own weight average, which is then what is mixed; false for none"
+    )
+    gate: GateOptions | None = Field(
+        None,
+        description="lets the average move once an epoch, where the worst class stands: {worst_class: 0.2, threat: …};"
+        " or null",
+        exclude_if=unused,
     )
     sequence: SequenceOptions | None = Field(
         None, description="when it trains, as in {start: 10, start_from: natural, teacher: natural}; null for always"
@@ -136,4 +153,6 @@ class ExpertOptions(Section):
             raise ValueError("'schedule' must not fall below 0: it multiplies the learning rate")
         if self.averaging is not False:
             check_decay("averaging", self.averaging)
+        elif self.gate is not None:
+            raise ValueError("'gate' is without effect without an average: give 'averaging' a decay, such as 0.88")
         return self

@@ -180,6 +180,10 @@ def _check_conditions(config: Config) -> None:
                 f"model.condition is needed by the objective {objective} of experts.{name}: give it, such as"
                 " {encoding: random}"
             )
+        if conditional and expert.gate is not None:
+            raise ValueError(
+                f"experts.{name}.gate can't be had with model.condition: its attack is at no condition; set it to null"
+            )
         if conditional and "condition" not in expert.objective.needs:
             raise ValueError(
                 f"model.condition is without effect on the objective {objective} of experts.{name}: set it to null, or"

@@ -71,7 +71,7 @@ def attack_shard(
     """
     judge, asked = Judge(model, split, rows, options, states), columns(options, model)
     arrays: dict[str, NDArray[np.generic]] = {"label": judge.split.labels, "prediction": judge.predictions}
-    doubts: dict[str, Mapping[str, int]] = {}
+    flag_counts: dict[str, Mapping[str, int]] = {}
     adversarial, right = to_unit(torch.from_numpy(np.array(judge.split.images))).numpy(), judge.right
     for column in asked:
         threat = str(threat_from(column.threat))
@@ -80,7 +80,7 @@ def attack_shard(
         arrays |= {f"{threat}/{column.name}": judged.robust}
         arrays |= {f"{threat}/{name}": array for name, array in judged.arrays.items()}
         if judged.flag_counts is not None:
-            doubts[threat] = judged.flag_counts
+            flag_counts[threat] = judged.flag_counts
         if column.threat == asked[0].threat:
             moved = right if column == asked[0] else right & ~judged.robust
             adversarial = np.where(moved[:, None, None, None], judged.ends, adversarial)
@@ -88,7 +88,7 @@ def attack_shard(
     for column in asked:
         threat = str(threat_from(column.threat))
         names[threat] = (*names.get(threat, ()), column.name)
-    return Shard(arrays, names, doubts, adversarial)
+    return Shard(arrays, names, flag_counts, adversarial)
 
 
 def concatenate(shards: Sequence[Shard]) -> Shard:

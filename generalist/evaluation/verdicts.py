@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,7 +44,6 @@ def evaluate(
     epoch: int,
     digest: str,
     at: Point = _ALONE,
-    states: Path | None = None,
     watch: Watch | None = None,
 ) -> Verdicts:
     """Evaluate everything about one learner in eval mode on the test split.
@@ -59,10 +57,9 @@ def evaluate(
         epoch: epochs done by these weights.
         digest: SHA-256 (hex) of the weights.
         at: at which condition and width a network is this model.
-        states: a folder for the states of the cascades, so that a killed evaluation goes on.
         watch: told the threat, and how far each attack is.
     """
-    shard = attack_shard(model, split, range(len(split)), options=options, states=states, watch=watch)
+    shard = attack_shard(model, split, range(len(split)), options=options, watch=watch)
     return combine_shards(
         [shard],
         options=options,
@@ -102,9 +99,9 @@ def combine_shards(
                 threat=threat,
                 columns={column: accuracy(arrays[f"{threat}/{column}"]) for column in whole.columns[threat]},
                 worst=accuracy(worst[threat]),
-                flags=flags(doubts, len(labels)),
+                flags=flags(counts, len(labels)),
             )
-            for threat, doubts in whole.flag_counts.items()
+            for threat, counts in whole.flag_counts.items()
         ),
         union=accuracy(_all(worst.values())) if len(worst) > 1 else None,
         per_class=_per_class(labels, class_names, natural, _all(headline)),

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from generalist.export.weights import read_classifier as read_classifier
     from generalist.export.weights import shape_of as shape_of
     from generalist.export.weights import write_weights as write_weights
+    from generalist.export.widths import model_at_width as model_at_width
+    from generalist.export.widths import width_file as width_file
+    from generalist.export.widths import width_files as width_files
 
 _NAMES = {
     "parity_check": "Parity check_parity",
@@ -27,6 +30,7 @@ _NAMES = {
     "lineage": "Lineage evaluation_digest",
     "predictor": "Prediction Predictor",
     "integrity": "graph_digest read_metadata verify",
+    "widths": "model_at_width width_file width_files",
     "weights": "read_classifier shape_of write_weights",
 }
 """What each module gives."""

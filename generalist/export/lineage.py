@@ -28,6 +28,7 @@ class Lineage(Record):
         evaluation_digest: of all that was measured, see `evaluation_digest`.
         condition: lambda at which the accuracies are, and at which it predicts by default; None for a model that takes
             none.
+        width: share of the channels of a slimmable network that the file has; None for one of one width.
         git_commit: of the code; None outside a repository.
         dirty: whether the code differed from that commit; None outside a repository.
     """
@@ -44,6 +45,7 @@ class Lineage(Record):
     weights_digest: str
     evaluation_digest: str
     condition: float | None = None
+    width: float | None = None
     git_commit: str | None = None
     dirty: bool | None = None
 
@@ -52,6 +54,7 @@ class Lineage(Record):
         cls,
         evaluation: Evaluation,
         *,
+        name: str | None = None,
         model: str,
         class_names: tuple[str, ...],
         data_digest: str,
@@ -59,8 +62,8 @@ class Lineage(Record):
         git_commit: str | None,
         dirty: bool | None,
     ) -> Self:
-        """Return the lineage of the deployed learner of an evaluation."""
-        learner = evaluation.headline
+        """Return the lineage of a learner of an evaluation, by default the deployed one."""
+        learner = evaluation.learners[name or evaluation.deployed]
         return cls(
             learner=learner.name,
             model=model,
@@ -74,6 +77,7 @@ class Lineage(Record):
             weights_digest=learner.digest,
             evaluation_digest=evaluation_digest(evaluation),
             condition=learner.condition,
+            width=learner.width,
             git_commit=git_commit,
             dirty=dirty,
         )
@@ -105,7 +109,7 @@ def evaluation_digest(evaluation: Evaluation) -> str:
     return digest(evaluation.model_dump(mode="json", exclude={"seconds"}))
 
 
-_STRUCTURED = {"class_names", "natural", "threats", "union", "condition", "dirty"}
+_STRUCTURED = {"class_names", "natural", "threats", "union", "condition", "width", "dirty"}
 
 
 def _value(key: str, text: str) -> Any:

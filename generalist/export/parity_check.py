@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import computed_field
+from pydantic import Field, computed_field
 
 from generalist import engine
 from generalist.export.graph import Deployed
@@ -26,6 +26,7 @@ class Parity(Record):
         disagreements: images with different predictions, or with a logit that is not finite.
         tolerance: largest difference allowed, relative to the largest logit (at least 1).
         provider: of ONNX Runtime's side, by its name.
+        widths: of a slimmable model, the same for the file of each further width.
     """
 
     n: int
@@ -34,13 +35,15 @@ class Parity(Record):
     disagreements: int
     tolerance: float
     provider: str = "CPUExecutionProvider"
+    widths: dict[str, "Parity"] = Field({}, exclude_if=lambda widths: not widths)
 
     @computed_field  # type: ignore[prop-decorator]  # as pydantic's documentation says
     @property
     def passed(self) -> bool:
-        """Whether every prediction is the same and every logit is close enough."""
+        """Whether every prediction is the same and every logit is close enough, at each width."""
         allowed = self.tolerance * max(1.0, self.largest_logit)
-        return self.disagreements == 0 and self.max_difference <= allowed
+        own = self.disagreements == 0 and self.max_difference <= allowed
+        return own and all(other.passed for other in self.widths.values())
 
 
 def check_parity(
@@ -51,7 +54,6 @@ def check_parity(
     *,
     conditions: Sequence[float] = (),
     tolerance: float,
-    threads: int = 1,
     on: Where = "cpu",
 ) -> Parity:
     """Compare the deployed rule of `model` with an exported file on clean and adversarial images.
@@ -63,7 +65,6 @@ def check_parity(
         adversarial: float32 [m, channels, height, width] in [0, 1], array or tensor on the CPU; m need not be n.
         conditions: values of lambda at which a conditional model is compared, each with all images.
         tolerance: see `Parity`.
-        threads: of ONNX Runtime.
         on: where ONNX Runtime computes.
 
     Raises:
@@ -75,7 +76,7 @@ def check_parity(
         raise ValueError("parity needs at least one image")
     rule, pairs = Deployed(model), []
     for condition in conditions or (None,):
-        runtime = Runtime(path, threads=threads, on=on, condition=condition)
+        runtime = Runtime(path, on=on, condition=condition)
         pairs += [(_by_torch(rule, tile, condition), runtime(tile.numpy())) for tile in _tiles(images, adversarial)]
     expected, actual = (np.concatenate(side) for side in zip(*pairs, strict=True))
     finite = np.isfinite(expected).all(axis=1) & np.isfinite(actual).all(axis=1)

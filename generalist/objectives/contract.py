@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, SerializeAsAny
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from generalist import engine
@@ -56,6 +56,7 @@ class Learner:
         teacher: the same of another expert as it ended, where the objective needs "teacher".
         peers: the other experts, in the configuration's order, where an objective needs "peers", without those that
             are not `seen_by_peers`.
+        auxiliary: what its objective's `auxiliary` made, in training mode; None where that makes nothing.
         label_loss: the part of a loss that leads towards the labels, which an objective around another one may
             replace; one that asks for it says so by `has_label_loss`.
     """
@@ -65,6 +66,7 @@ class Learner:
     average: engine.FrozenNetwork | None = None
     teacher: engine.FrozenNetwork | None = None
     peers: tuple[Peer, ...] = ()
+    auxiliary: nn.Module | None = None
     label_loss: Callable[..., Tensor] = label_loss
 
 
@@ -134,6 +136,14 @@ class Objective(ObjectiveOptions):
         """
         return {}
 
+    def auxiliary(self, model: Classifier) -> nn.Module | None:
+        """Return what is trained along with a network and not deployed, such as a predictor of features.
+
+        Its weights, which begin as `models.initialise` fills them, are a part of the expert's state, as tables are.
+        Weight averages and perturbations are the network's alone.
+        """
+        return None
+
     def conditions(self, context: Context, learner: Learner, batch: Batch) -> PerImage | None:
         """Return lambda of each image, which the batch then has as its `condition`: drawn first in a step.
 
@@ -202,3 +212,6 @@ class Around(Objective):
 
     def tables(self, classes: int, images: int) -> dict[str, Tensor]:
         return self.own_base.tables(classes, images)
+
+    def auxiliary(self, model: Classifier) -> nn.Module | None:
+        return self.own_base.auxiliary(model)

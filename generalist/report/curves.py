@@ -58,8 +58,8 @@ def measured(history: History) -> dict[str, list[tuple[int, Measured]]]:
         name: [(r.epoch, r.validation) for r in records if r.validation is not None]
         for name, records in by_expert(history).items()
     }
-    course: Sequence[GlobalRecord] = sorted(history.course, key=lambda record: record.epoch)
-    return series | ({GLOBAL: [(r.epoch, r.validation) for r in course]} if course else {})
+    global_records: Sequence[GlobalRecord] = sorted(history.course, key=lambda record: record.epoch)
+    return series | ({GLOBAL: [(r.epoch, r.validation) for r in global_records]} if global_records else {})
 
 
 def legend(history: History, looks: Mapping[str, LearnerStyle]) -> list[tuple[Markup, str]]:

@@ -69,9 +69,9 @@ class Card:
     verdicts: dict[str, tuple[Verdict, Verdict]]
 
 
-def cards(gallery: Gallery, *, limit: int = 12) -> list[Card]:
-    """Return the first images of a gallery, ready to show."""
-    return [_card(gallery, index) for index in range(min(limit, len(gallery.images)))]
+def cards(gallery: Gallery) -> list[Card]:
+    """Return the images of a gallery, ready to show."""
+    return [_card(gallery, index) for index in range(len(gallery.images))]
 
 
 def _card(gallery: Gallery, index: int) -> Card:

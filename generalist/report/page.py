@@ -42,7 +42,7 @@ def build(
     Wall-clock times in the records are not shown, so that identical trainings give identical bytes.
 
     Args:
-        history: the course of the training; its rounds are not empty.
+        history: the history of the training; its rounds are not empty.
         evaluation: what was measured on the test split.
         gallery: test images to show; none is fine.
         config: the resolved configuration.
@@ -106,6 +106,6 @@ def _numbers(history: History) -> dict[int, dict[str, tuple[float | None, Measur
     for name, records in by_expert(history).items():
         for record in records:
             numbers.setdefault(record.epoch, {})[name] = (record.loss, record.validation)
-    for course in history.course:
-        numbers.setdefault(course.epoch, {})["global"] = (None, course.validation)
+    for learner in history.course:
+        numbers.setdefault(learner.epoch, {})["global"] = (None, learner.validation)
     return dict(sorted(numbers.items()))

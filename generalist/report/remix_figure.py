@@ -64,10 +64,10 @@ def _draw(
 ) -> None:
     intervals = chosen.validation.natural, chosen.validation.robust
     cross(axes, *intervals, MUTED)
-    for course, colour, marker, size in ((sweep, EXPERTS[0], "o", 5), (judged, EXPERTS[1], "s", 6)):
-        x, y = zip(*(place(mixture.validation) for mixture in course.mixtures), strict=True)
-        style = "-" if course.line else "none"
-        axes.plot(x, y, color=colour, marker=marker, markersize=size, linestyle=style, label=course.attack)
+    for series, colour, marker, size in ((sweep, EXPERTS[0], "o", 5), (judged, EXPERTS[1], "s", 6)):
+        x, y = zip(*(place(mixture.validation) for mixture in series.mixtures), strict=True)
+        style = "-" if series.line else "none"
+        axes.plot(x, y, color=colour, marker=marker, markersize=size, linestyle=style, label=series.attack)
     x, y = zip(*map(place, trained), strict=True)
     hollow: dict[str, Any] = {"markerfacecolor": PANEL, "markeredgecolor": INK, "markeredgewidth": 1.5}
     axes.plot(x, y, "D", markersize=7, **hollow, label="as trained, by both", zorder=3)

@@ -16,18 +16,19 @@ from generalist.records import (
     Evaluation,
     History,
     Measured,
+    Point,
     RoundRecord,
     base_name,
 )
 from generalist.report.curves import Panel, by_expert, measured, ring
-from generalist.report.styles import GLOBAL, LearnerStyle, threats_in_words
+from generalist.report.styles import DASHES, GLOBAL, LearnerStyle, threats_in_words
 from generalist.report.svg import INK, MUTED, PANEL, RULE, SMALL, WIDTH, chart, percentages, shares, steps
 
 HEIGHT, RIGHT = 340.0, 46.0
 SAMPLES = 60
 """Points across the plane, and up, at which the harmonic mean is computed."""
 
-Point = tuple[float, float]
+Place = tuple[float, float]
 Path = Sequence[tuple[int, Measured]]
 
 
@@ -39,14 +40,14 @@ def on_validation(
     The path is the global learner's from round to round; where nothing is mixed, the candidates'.
     """
     ends = {r.epoch for r in history.rounds}
-    course = [(r.epoch, r.validation) for r in history.course if r.epoch in ends]
-    path = course or [(r.epoch, r.validation) for r in history.rounds]
-    look = looks[GLOBAL if course else deployed]
+    at_ends = [(r.epoch, r.validation) for r in history.course if r.epoch in ends]
+    path = at_ends or [(r.epoch, r.validation) for r in history.rounds]
+    look = looks[GLOBAL if at_ends else deployed]
     panels = []
     if len(by_expert(history)) > 1:
         draw = partial(among_experts, history=history, chosen=chosen, path=path, looks=looks, look=look)
         panels.append(Panel("Validation: experts and candidates", _plane(draw, "on the validation split"), attack))
-    title = f"Validation: {'global learner' if course else 'candidates'}{', close up' if panels else ''}"
+    title = f"Validation: {'global learner' if at_ends else 'candidates'}{', close up' if panels else ''}"
     draw = partial(close_up, chosen=chosen, path=path, look=look)
     return [*panels, Panel(title, _plane(draw, "of the candidates"), attack)]
 
@@ -63,12 +64,13 @@ def on_test(evaluation: Evaluation, index: int | None, looks: Mapping[str, Learn
 def final(axes: Axes, *, evaluation: Evaluation, index: int | None, looks: Mapping[str, LearnerStyle]) -> None:
     """Draw each learner's accuracies under one threat or their union, in per cent, as a mark in a cross.
 
-    A conditional learner is a line, from one condition to the next.
+    A conditional learner is a line from one condition to the next, at each width; a slimmable one that takes no
+    condition is a line from one width to the next.
     """
     learners = evaluation.learners.items()
     attacked = {name: one.union if index is None else one.threats[index].worst for name, one in learners}
     places = {name: (one.natural, robust) for name, one in learners if (robust := attacked[name]) is not None}
-    conditional = {name: one.condition for name, one in learners if one.condition is not None and name in places}
+    conditional = {name: one.at for name, one in learners if one.at != Point() and name in places}
     for name, (natural, robust) in places.items():
         cross(axes, natural, robust, looks[name].colour)
     for name, (natural, robust) in places.items():
@@ -83,19 +85,24 @@ def final(axes: Axes, *, evaluation: Evaluation, index: int | None, looks: Mappi
 def _by_condition(
     axes: Axes,
     places: Mapping[str, tuple[Accuracy, Accuracy]],
-    conditions: Mapping[str, float],
+    conditions: Mapping[str, Point],
     looks: Mapping[str, LearnerStyle],
-) -> list[dict[str, Point]]:
-    """Join the points of each conditional learner, in order of lambda; return them by the words beside them."""
-    learners: dict[str, dict[str, Point]] = {}
-    for name, condition in sorted(conditions.items(), key=lambda item: item[1]):
+) -> list[dict[str, Place]]:
+    """Join the points of each learner, in order of lambda or width; return them by the words beside them."""
+    curves: dict[tuple[str, Point], dict[str, Place]] = {}
+    for name, (condition, width) in sorted(conditions.items(), key=lambda item: (-(item[1].width or 0), item[1])):
+        by_lambda = condition is not None
+        curve = curves.setdefault((base_name(name), Point(width=width) if by_lambda else Point()), {})
         natural, robust = places[name]
-        learners.setdefault(base_name(name), {})[f"{condition:g}"] = place(Measured(natural=natural, robust=robust))
-    for name, points in learners.items():
+        curve[f"{condition if by_lambda else width:g}"] = place(Measured(natural=natural, robust=robust))
+    widths = list(dict.fromkeys(at for _, at in curves))
+    for (name, at), points in curves.items():
         x, y = zip(*points.values(), strict=True)
-        label = f"{looks[name].label.partition(',')[0]}, by lambda"
-        axes.plot(x, y, color=looks[name].colour, linewidth=1.4, label=label, zorder=2)
-    return list(learners.values())
+        by = "width" if conditions[name].condition is None else "lambda"
+        label = ", ".join([looks[name].label.partition(",")[0], *filter(None, [str(at)]), f"by {by}"])
+        dash = DASHES[widths.index(at) % len(DASHES)]
+        axes.plot(x, y, dash, color=looks[name].colour, linewidth=1.4, label=label, zorder=2)
+    return list(curves.values())
 
 
 def among_experts(
@@ -152,7 +159,7 @@ def cross(axes: Axes, natural: Accuracy, robust: Accuracy, colour: str) -> None:
         axes.plot(across, up, color=colour, linewidth=1.4, alpha=0.75)
 
 
-def framed(axes: Axes, points: Iterable[Point]) -> None:
+def framed(axes: Axes, points: Iterable[Place]) -> None:
     """Draw axes around the points, curves of equal harmonic mean behind them, and a legend where there is room."""
     x, y = (shares(values) for values in zip(*points, strict=True))
     axes.set(xlim=x, ylim=y, xlabel="natural accuracy →")
@@ -172,7 +179,7 @@ def framed(axes: Axes, points: Iterable[Point]) -> None:
     axes.legend(loc="best")
 
 
-_SIDES: tuple[tuple[Point, dict[str, str]], ...] = (
+_SIDES: tuple[tuple[Place, dict[str, str]], ...] = (
     ((0.0, 8.0), {"ha": "center", "va": "bottom"}),
     ((0.0, -8.0), {"ha": "center", "va": "top"}),
     ((9.0, 0.0), {"ha": "left", "va": "center"}),
@@ -183,7 +190,7 @@ _SIDES: tuple[tuple[Point, dict[str, str]], ...] = (
 """Where a few words may stand, as seen from their point."""
 
 
-def _beside(axes: Axes, words: Mapping[str, Point], lines: Iterable[Sequence[Point]]) -> None:
+def _beside(axes: Axes, words: Mapping[str, Place], lines: Iterable[Sequence[Place]]) -> None:
     """Put words beside their points, where they cover least of lines, and neither the legend nor each other."""
     legend = axes.get_legend()
     taken = [] if legend is None else [legend.get_window_extent()]
@@ -203,7 +210,7 @@ def _beside(axes: Axes, words: Mapping[str, Point], lines: Iterable[Sequence[Poi
                 option.remove()
 
 
-def note(axes: Axes, text: str, at: Point, *, offset: Point, **style: Any) -> Annotation:
+def note(axes: Axes, text: str, at: Place, *, offset: Place, **style: Any) -> Annotation:
     """Put a few words beside a point."""
     return axes.annotate(text, at, offset, textcoords="offset points", color=MUTED, **style)
 
@@ -221,12 +228,12 @@ def _plane(draw: Callable[[Axes], object], where: str) -> Markup:
     return chart(draw, label=label, height=HEIGHT, right=RIGHT)
 
 
-def place(m: Measured) -> Point:
+def place(m: Measured) -> Place:
     """Return where a learner lies, in per cent."""
     return 100 * m.natural.value, 100 * m.robust.value
 
 
-def corners(natural: Accuracy, robust: Accuracy) -> list[Point]:
+def corners(natural: Accuracy, robust: Accuracy) -> list[Place]:
     """Return two corners of both 95 % intervals, in per cent."""
     (left, right), (bottom, top) = natural.interval, robust.interval
     return [(100 * left, 100 * bottom), (100 * right, 100 * top)]

@@ -10,7 +10,7 @@ from torch import Tensor
 from generalist.config import digest
 from generalist.ensemble import parts
 from generalist.expert_group import PartialEpochState, checked_metrics
-from generalist.experts import ExpertState
+from generalist.experts import ExpertState, auxiliary_weights
 from generalist.mixing import weighted_sum
 from generalist.records import EpochRecord, Record
 from generalist.store import Store
@@ -25,7 +25,7 @@ Histories = Sequence[Sequence[EpochRecord]]
 
 @dataclass(frozen=True)
 class PartialSegment:
-    """A unit that was interrupted: where it stood, and what led there."""
+    """A group that was interrupted: where it stood, and what led there."""
 
     moment: PartialEpochState
     histories: list[list[EpochRecord]]
@@ -44,7 +44,7 @@ class Checkpoints:
         """Store a state with the records of all epochs that led to it."""
         if position.share is not None and state.share is not None:
             self._store.save(position.share, "share", state.share, {"epoch": state.epoch})
-        for key, share in zip(position.companions, state.companions, strict=True):
+        for key, share in zip(position.alternative_shares, state.alternative_shares, strict=True):
             if key not in self._store:
                 self._store.save(key, "share", share, {"epoch": state.epoch})
         self._store.save(position.trajectory, "trajectory", _tensors(state), _facts([state], [history]))
@@ -57,13 +57,13 @@ class Checkpoints:
         """
         stored = self._store.load(position.trajectory)
         share = None if position.share is None else self.weights(position.share)
-        companions = tuple(self.weights(key) for key in position.companions)
+        alternative_shares = tuple(self.weights(key) for key in position.alternative_shares)
         with self._store.understood(position.trajectory):
             facts = _Facts.model_validate(stored.facts)
             (rate,), (history,) = facts.rates, facts.histories
             if facts.epoch != position.epoch:
                 raise ValueError(f"of epoch {facts.epoch}")
-            state = self._checked_state(position.epoch, stored.tensors, share, rate, companions)
+            state = self._checked_state(position.epoch, stored.tensors, share, rate, alternative_shares)
         return state, list(history)
 
     def weights(self, key: Key) -> Weights:
@@ -79,19 +79,19 @@ class Checkpoints:
         return tensors
 
     def complete(self, position: CheckpointRef) -> bool:
-        """Return whether a state is there with the shares of all its companions."""
-        return position in self and len(self.companions(position)) == len(position.companions)
+        """Return whether a state is there with the shares of all its alternatives."""
+        return position in self and len(self.stored_alternatives(position)) == len(position.alternative_shares)
 
-    def companions(self, position: CheckpointRef) -> list[int]:
-        """Return which of a position's companions have a share in the store."""
-        return [index for index, key in enumerate(position.companions) if key in self._store]
+    def stored_alternatives(self, position: CheckpointRef) -> list[int]:
+        """Return which of a position's alternatives have a share in the store."""
+        return [index for index, key in enumerate(position.alternative_shares) if key in self._store]
 
     def save_begun(self, ends: Sequence[CheckpointRef], begun: PartialSegment) -> None:
-        """Store a unit on its way to the end of a round, in place of what was stored of it before."""
+        """Store a group on its way to the end of a round, in place of what was stored of it before."""
         tensors: dict[str, Tensor] = {}
         for index, (state, notes) in enumerate(zip(begun.moment.states, begun.moment.notes, strict=True)):
             expert_tensors = _tensors(state) | {f"share/{name}": tensor for name, tensor in (state.share or {}).items()}
-            for number, share in enumerate(state.companions):
+            for number, share in enumerate(state.alternative_shares):
                 expert_tensors |= {f"companion {number}/{name}": tensor for name, tensor in share.items()}
             tensors |= {f"{index}/{name}": tensor for name, tensor in expert_tensors.items()}
             tensors[f"{index}/notes/steps"] = notes
@@ -99,11 +99,11 @@ class Checkpoints:
         self._store.save(_begun_key(ends), "begun", tensors, facts)
 
     def has_begun(self, ends: Sequence[CheckpointRef]) -> bool:
-        """Return whether there is something of a unit on its way to the end of a round."""
+        """Return whether there is something of a group on its way to the end of a round."""
         return _begun_key(ends) in self._store
 
     def load_begun(self, ends: Sequence[CheckpointRef]) -> PartialSegment | None:
-        """Return what was stored of a unit on its way to the end of a round.
+        """Return what was stored of a group on its way to the end of a round.
 
         Raises:
             StateLost: the file is truncated or altered.
@@ -117,16 +117,17 @@ class Checkpoints:
             for index, (end, rate, _) in enumerate(zip(ends, facts.rates, facts.histories, strict=True)):
                 expert_tensors = _tensors_of_part(str(index), stored.tensors)
                 share = None if end.share is None else _tensors_of_part("share", expert_tensors)
-                companions = tuple(
-                    _tensors_of_part(f"companion {number}", expert_tensors) for number in range(len(end.companions))
+                alternative_shares = tuple(
+                    _tensors_of_part(f"companion {number}", expert_tensors)
+                    for number in range(len(end.alternative_shares))
                 )
-                states.append(self._checked_state(facts.epoch, expert_tensors, share, rate, companions))
+                states.append(self._checked_state(facts.epoch, expert_tensors, share, rate, alternative_shares))
                 notes.append(checked_metrics(expert_tensors["notes/steps"]))
         moment = PartialEpochState(tuple(states), tuple(notes), facts.seconds)
         return PartialSegment(moment, [list(history) for history in facts.histories])
 
     def discard_begun(self, ends: Sequence[CheckpointRef]) -> None:
-        """Forget a unit that has come to the end of its round."""
+        """Forget a group that has come to the end of its round."""
         self._store.discard(_begun_key(ends))
 
     def learner(self, position: CheckpointRef) -> Weights:
@@ -147,20 +148,20 @@ class Checkpoints:
         tensors: Mapping[str, Tensor],
         share: Weights | None,
         rate: float,
-        companions: tuple[Weights, ...],
+        alternative_shares: tuple[Weights, ...],
     ) -> ExpertState:
         weights, average = _tensors_of_part("weights", tensors), _tensors_of_part("average", tensors) or None
-        for part in (weights, average, share, *companions):
+        for part in (weights, average, share, *alternative_shares):
             if part is not None:
                 self._weights_spec.check(part)
         optimizer, tables = _tensors_of_part("optimizer", tensors), _tensors_of_part("table", tensors)
-        self._weights_spec.check_optimizer(optimizer)
+        self._weights_spec.check_optimizer(optimizer, beside=list(auxiliary_weights(tables).values()))
         check_finite(tables)
-        return ExpertState(epoch, weights, optimizer, average, share, rate, companions, tables)
+        return ExpertState(epoch, weights, optimizer, average, share, rate, alternative_shares, tables)
 
 
 def _begun_key(ends: Sequence[CheckpointRef]) -> Key:
-    return digest(["begun", [[end.trajectory, end.share, *end.companions] for end in ends]])
+    return digest(["begun", [[end.trajectory, end.share, *end.alternative_shares] for end in ends]])
 
 
 def _tensors(state: ExpertState) -> dict[str, Tensor]:

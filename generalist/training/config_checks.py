@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Mapping
 
 import torch
+from torch import nn
 
 from generalist import engine
 from generalist.config import Config
@@ -28,7 +29,7 @@ def check_tables(tables: Mapping[str, Weights]) -> None:
     for name, table in tables.items():
         if table and engine.group().size > 1:
             raise BadInput(
-                f"the objective of experts.{name} remembers images from step to step, so several processes can't share"
+                f"experts.{name} remembers what it has seen from step to step, so several processes can't share"
                 " its batches: start one process, or one for each expert (training.processes)"
             )
 
@@ -45,6 +46,18 @@ def check_conditions(config: Config) -> None:
         )
     if config.model.widths and engine.group().size > 1:
         raise BadInput(f"model.widths can't be had where several processes share batches: {one}")
+
+
+def check_widths(config: Config, dataset: Dataset) -> None:
+    """Refuse widths where an objective trains a module beside the network: it has the form of one width."""
+    if not config.model.widths:
+        return
+    for name, expert in config.experts.items():
+        if isinstance(expert.objective, Objective) and expert.objective.auxiliary(build(config.model, dataset.shape)):
+            raise BadInput(
+                f"experts.{name}.objective is {expert.objective.name}, which trains a module beside the network of one"
+                " width: leave model.widths out"
+            )
 
 
 def check_unlabelled(config: Config, dataset: Dataset) -> None:
@@ -65,6 +78,8 @@ def check_single_images(config: Config, dataset: Dataset) -> None:
     conditional, size = config.model.condition is not None, min(config.training.batch_size, len(dataset.train))
     if conditional:
         size = min(size, last_batch(len(dataset.train), size))
+    if size == 1:
+        _check_auxiliary_takes_single_images(config, dataset)
     if size > (len(config.model.condition.choices) if config.model.condition else 1):
         return
     if conditional and size == 1:
@@ -85,3 +100,15 @@ def check_single_images(config: Config, dataset: Dataset) -> None:
             f"training.batch_size is {config.training.batch_size} with {len(dataset.train)} images to train on, and the"
             f" BatchNorm of {config.model.name} can't train on single images: give it two at least"
         ) from None
+
+
+def _check_auxiliary_takes_single_images(config: Config, dataset: Dataset) -> None:
+    model = build(config.model, dataset.shape)
+    for name, expert in config.experts.items():
+        beside = expert.objective.auxiliary(model) if isinstance(expert.objective, Objective) else None
+        if beside is not None and any(isinstance(layer, nn.BatchNorm1d) for layer in beside.modules()):
+            raise BadInput(
+                f"training.batch_size is {config.training.batch_size} with {len(dataset.train)} images to train on, and"
+                f" what {expert.objective.name} of experts.{name} trains beside the network has a BatchNorm, which"
+                " can't train on single images: give it two at least"
+            )

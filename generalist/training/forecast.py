@@ -9,17 +9,17 @@ from generalist.training.plan import Round
 
 @dataclass(frozen=True)
 class GroupForecast:
-    """A unit of a round.
+    """An expert group of a round.
 
     Attributes:
-        round, unit: which.
+        round, experts: which.
         stored: epochs up to this one lie in the store, and will not be trained again.
         begun: whether the store holds a state inside the rest, too.
-        seconds: what an epoch of the unit took here, validation included; None where none was trained here.
+        seconds: what an epoch of the group took here, validation included; None where none was trained here.
     """
 
     round: Round
-    unit: tuple[str, ...]
+    experts: tuple[str, ...]
     stored: int
     begun: bool
     seconds: float | None

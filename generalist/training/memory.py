@@ -28,7 +28,7 @@ def oom_to_batch_size_hint(experts: Sequence[Expert], shape: ImageShape, on: tor
         traceback.clear_frames(error.__traceback__)  # which hold the tensors of the step that failed
     if on.type == "cuda":
         torch.cuda.empty_cache()
-    size = experts[0].recipe.batch_size
+    size = experts[0].spec.batch_size
     fitting = next((half for half in _halves(size) if _fits(half, experts, shape, on)), None)
     mend = "a smaller network" if fitting is None else f"training.batch_size={fitting}, with which a step succeeded"
     raise BadInput(f"the memory of {on} does not suffice for steps of {size} images: set {mend}")

@@ -1,4 +1,4 @@
-"""A process for each unit of a round, so that experts wait for nothing of each other's, each on a device of its own.
+"""A process for each group of a round, so that experts wait for nothing of each other's, each on a device of its own.
 
 A process ends with the one that started it, however that ends: no expert is trained beside the next run.
 """
@@ -33,7 +33,7 @@ _GLANCE = 0.2  # seconds between two looks for the parent
 
 
 class ProcessRunner(InProcessRunner):
-    """A process for each unit of a round; they start when they are first needed and stay for the rounds to come."""
+    """A process for each group of a round; they start when they are first needed and stay for the rounds to come."""
 
     def __init__(self, training: Trainer, tell: Tell) -> None:
         super().__init__(training, tell)
@@ -49,21 +49,21 @@ class ProcessRunner(InProcessRunner):
             worker.end()
 
     def advance(self, round_: Round, positions: CheckpointRefs) -> Cuts:
-        """Train every unit of a round at once; records are told as they are made."""
-        return self._follow([self._begin(round_, unit, positions) for unit in round_.groups])
+        """Train every group of a round at once; records are told as they are made."""
+        return self._follow([self._begin(round_, group, positions) for group in round_.groups])
 
-    def advance_group(self, round_: Round, unit: Sequence[str], positions: CheckpointRefs) -> Cuts:
-        """Train one unit in another process."""
-        return self._follow([self._begin(round_, unit, positions)])
+    def advance_group(self, round_: Round, group: Sequence[str], positions: CheckpointRefs) -> Cuts:
+        """Train one group in another process."""
+        return self._follow([self._begin(round_, group, positions)])
 
-    def _begin(self, round_: Round, unit: Sequence[str], positions: CheckpointRefs) -> "_Worker":
+    def _begin(self, round_: Round, group: Sequence[str], positions: CheckpointRefs) -> "_Worker":
         with self._lock:
             if self._idle:
                 worker = self._idle.pop()
             else:
                 worker = _Worker(self.training, number=len(self._all))
                 self._all.append(worker)
-        worker.connection.send((round_, tuple(unit), dict(positions)))
+        worker.connection.send((round_, tuple(group), dict(positions)))
         return worker
 
     def _follow(self, busy: list["_Worker"]) -> Cuts:
@@ -87,7 +87,7 @@ class ProcessRunner(InProcessRunner):
 
 
 class _Worker:
-    """A process that advances one unit at a time."""
+    """A process that advances one group at a time."""
 
     def __init__(self, training: Trainer, *, number: int) -> None:
         self.connection, theirs = _CONTEXT.Pipe()
@@ -106,7 +106,7 @@ class _Worker:
         """Return the next record, or at last the positions.
 
         Raises:
-            BadInput: what the unit raised, or the process was killed.
+            BadInput: what the group raised, or the process was killed.
         """
         try:
             message: EpochRecord | Cuts | BaseException = self.connection.recv()
@@ -150,15 +150,15 @@ def _work(
     training = Trainer(config, dataset, store, root=root)
     while True:
         try:
-            round_, unit, positions = connection.recv()
+            round_, group, positions = connection.recv()
         except EOFError:
             return
         try:
-            connection.send(training.advance(round_, unit, positions, connection.send))
+            connection.send(training.advance(round_, group, positions, connection.send))
         except BadInput as error:
             connection.send(error)
         except Exception:  # noqa: BLE001  it is raised where somebody waits for us
-            connection.send(RuntimeError(f"in the process that trains {', '.join(unit)}:\n{traceback.format_exc()}"))
+            connection.send(RuntimeError(f"in the process that trains {', '.join(group)}:\n{traceback.format_exc()}"))
 
 
 def _visible_device(config: Config, number: int) -> str | None:

@@ -4,7 +4,7 @@ An expert's share of the global learner is a weighted sum over its trajectory (s
 
     S_k(s) = a_s S_k(s-1) + (1 - a_s) w_k(s) theta_k(s),    S_k(0) = w_k(0) theta_k(0),
 
-so with the sum of those weights, which follows from the course alone,
+so with the sum of those weights, which follows from the mixing schedule alone,
 
     n_k(s) = a_s n_k(s-1) + (1 - a_s) w_k(s),               n_k(0) = w_k(0),    sum_k n_k(s) = 1,
 
@@ -71,7 +71,9 @@ def averaged_experts(training: Trainer, positions: CheckpointRefs) -> AveragedEx
     by_expert = mixing_schedules(config, per_epoch * config.training.epochs)
     if not by_expert:
         raise BadInput("a training without mixing has nothing to mix again: give it a section `mixing`")
-    coefficients = {name: coefficient(course, positions[name].epoch * per_epoch) for name, course in by_expert.items()}
+    coefficients = {
+        name: coefficient(schedule, positions[name].epoch * per_epoch) for name, schedule in by_expert.items()
+    }
     for name, amount in coefficients.items():
         if amount < LEAST:
             raise BadInput(
@@ -82,10 +84,10 @@ def averaged_experts(training: Trainer, positions: CheckpointRefs) -> AveragedEx
     return AveragedExperts({name: training.states.weights(key) for name, key in shares.items()}, coefficients)
 
 
-def coefficient(course: MixingSchedule, step: int) -> float:
+def coefficient(schedule: MixingSchedule, step: int) -> float:
     """Return the sum of all weights in a share after some steps, n_k."""
-    total = float(course.weight[0])
-    for weight, keep in zip(course.weight[1 : step + 1].tolist(), course.decay[1 : step + 1].tolist(), strict=True):
+    total = float(schedule.weight[0])
+    for weight, keep in zip(schedule.weight[1 : step + 1].tolist(), schedule.decay[1 : step + 1].tolist(), strict=True):
         total = keep * total + (1.0 - keep) * weight
     return total
 

@@ -22,7 +22,7 @@ class Outcome:
     """A finished training.
 
     Attributes:
-        history: its course.
+        history: what was recorded of it.
         chosen: the deployed learner.
         learners: weights by name: each expert at the end of the training, and the deployed learner under its name.
     """
@@ -98,8 +98,8 @@ def retry_lost_states(store: Store, work: Callable[[], T], *, tell: Callable[[st
     return work()
 
 
-def drive(training: Trainer, runner: Runner, facts: Facts, *, tell: Callable[[str], None] = ignore) -> Outcome:
-    """Carry out the whole plan; `tell` hears of states that were lost.
+def drive(training: Trainer, runner: Runner, facts: Facts) -> Outcome:
+    """Carry out the whole plan.
 
     Raises:
         BadInput: an expert diverged, or the store can't be read or written.
@@ -109,7 +109,7 @@ def drive(training: Trainer, runner: Runner, facts: Facts, *, tell: Callable[[st
         end = ending(training, runner)
         return Outcome(history(facts.all()), end.chosen.record, learners(training, end))
 
-    return retry_lost_states(training.store, once, tell=tell)
+    return retry_lost_states(training.store, once)
 
 
 def ending(training: Trainer, own: Runner) -> Ending:

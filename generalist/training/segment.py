@@ -17,6 +17,7 @@ from generalist.records import EpochRecord
 from generalist.training.checkpoints import Checkpoints, Histories, PartialSegment
 from generalist.training.facts import Tell
 from generalist.training.forecast import GroupForecast
+from generalist.training.gating import pass_gates
 from generalist.training.keys import CheckpointRef, CheckpointRefs
 from generalist.training.memory import oom_to_batch_size_hint
 from generalist.training.plan import Round
@@ -34,7 +35,7 @@ class TrainingContext:
 
     config: Config
     dataset: Dataset
-    recipes: Mapping[str, ExpertSpec]
+    specs: Mapping[str, ExpertSpec]
     states: Checkpoints
     measuring: Validator
     speeds: Speeds
@@ -53,41 +54,41 @@ class Segment:
         self,
         means: TrainingContext,
         round_: Round,
-        unit: Sequence[str],
+        group: Sequence[str],
         start: CheckpointRefs,
         ahead: Mapping[str, Mapping[int, CheckpointRef]],
     ) -> None:
-        self._context, self._round, self._unit = means, round_, tuple(unit)
-        self._is_still = not round_.still.isdisjoint(unit)
+        self._context, self._round, self._group = means, round_, tuple(group)
+        self._is_still = not round_.still.isdisjoint(group)
         self._unlabelled: Samples | None = None
-        stored = (cut for cut in round_.cuts if all(ahead[name][cut] in means.states for name in unit))
+        stored = (cut for cut in round_.cuts if all(ahead[name][cut] in means.states for name in group))
         self.done = max(stored, default=round_.start)
-        positions = {name: start[name] if self.done == round_.start else ahead[name][self.done] for name in unit}
-        # Companions whose shares are not there can't be had any more without starting over.
-        self._companions = {name: means.states.companions(positions[name]) for name in unit}
-        self._positions = {name: self._with_stored_companions(name, positions[name]) for name in unit}
+        positions = {name: start[name] if self.done == round_.start else ahead[name][self.done] for name in group}
+        # Alternatives whose shares are not there can't be had any more without starting over.
+        self._alternatives = {name: means.states.stored_alternatives(positions[name]) for name in group}
+        self._positions = {name: self._with_stored_alternatives(name, positions[name]) for name in group}
         self.ahead = {
-            name: {epoch: self._with_stored_companions(name, position) for epoch, position in ahead[name].items()}
-            for name in unit
+            name: {epoch: self._with_stored_alternatives(name, position) for epoch, position in ahead[name].items()}
+            for name in group
         }
 
     @property
     def cuts(self) -> dict[str, tuple[CheckpointRef, ...]]:
         """Each expert's positions at the round's cuts."""
-        return {name: tuple(self.ahead[name][cut] for cut in self._round.cuts) for name in self._unit}
+        return {name: tuple(self.ahead[name][cut] for cut in self._round.cuts) for name in self._group}
 
     def work(self) -> GroupForecast:
         """Return what there is to do; to stand still is nothing."""
         if self._is_still:
-            return GroupForecast(self._round, self._unit, self._round.stop, False, None)
+            return GroupForecast(self._round, self._group, self._round.stop, False, None)
         begun = self.done < self._round.stop and self._context.states.has_begun(self._end_positions)
-        return GroupForecast(self._round, self._unit, self.done, begun, self._context.speeds.of(self._speed_key))
+        return GroupForecast(self._round, self._group, self.done, begun, self._context.speeds.of(self._speed_key))
 
     def recall(self, tell: Tell) -> None:
         """Tell the records of epochs that the store holds already; none where nobody watches."""
         if self.done == self._round.start or not self._context.watched:
             return
-        for name in self._unit:
+        for name in self._group:
             for record in self._context.states.load(self._positions[name])[1]:
                 if record.epoch > self._round.start:
                     tell(self._with_validation(name, record))
@@ -102,7 +103,7 @@ class Segment:
             return
         context, states = self._context, self._context.states
         begun = self._load_furthest()
-        for name, history in zip(self._unit, begun.histories, strict=True):
+        for name, history in zip(self._group, begun.histories, strict=True):
             for record in history:
                 if record.epoch > self.done:
                     tell(self._with_validation(name, record))
@@ -112,7 +113,7 @@ class Segment:
             self._stand_still(alive, begun.histories)
             return
         data = images_on(context.dataset.train, on, context.config.training.images)
-        if any("unlabelled" in context.config.experts[name].objective.needs for name in self._unit):
+        if any("unlabelled" in context.config.experts[name].objective.needs for name in self._group):
             assert context.dataset.unlabelled is not None  # the training is refused without them
             self._unlabelled = images_on(context.dataset.unlabelled, on, context.config.training.images)
         keeper = PeriodicCheckpointer(
@@ -125,10 +126,11 @@ class Segment:
                 keeper.alive = alive
             else:
                 results = self._run_epoch(alive, data, epoch, between=keeper.keep_if_due)
-            for name, result, history in zip(self._unit, results, begun.histories, strict=True):
+            pass_gates(alive.experts, context.dataset, epoch)
+            for name, result, history in zip(self._group, results, begun.histories, strict=True):
                 history.append(_record(name, epoch, result))
             if epoch in self._round.cuts:
-                for name, expert, history in zip(self._unit, alive.experts, begun.histories, strict=True):
+                for name, expert, history in zip(self._group, alive.experts, begun.histories, strict=True):
                     states.save(self.ahead[name][epoch], expert.state(), history)
                 keeper.forget()
             else:
@@ -140,13 +142,13 @@ class Segment:
         for epoch in range(self.done + 1, self._round.stop + 1):
             alive.stand_still(len(self._context.dataset.train))
             if epoch in self._round.cuts:
-                for name, expert, history in zip(self._unit, alive.experts, histories, strict=True):
+                for name, expert, history in zip(self._group, alive.experts, histories, strict=True):
                     self._context.states.save(self.ahead[name][epoch], expert.state(), history)
 
     def _tell_last(self, histories: Histories, tell: Tell, keeper: "PeriodicCheckpointer") -> None:
         """Tell the records of an epoch that has just ended."""
         try:
-            for name, history in zip(self._unit, histories, strict=True):
+            for name, history in zip(self._group, histories, strict=True):
                 tell(self._with_validation(name, history[-1]))
         except BaseException:  # whoever listens wants no more of it now, and may go on later
             if histories[0][-1].epoch not in self._round.cuts:
@@ -155,13 +157,13 @@ class Segment:
 
     def _build_group(self, moment: PartialEpochState, on: torch.device) -> ExpertGroup:
         context = self._context
-        recipes = [self._recipe(name) for name in self._unit]
+        specs = [self._spec(name) for name in self._group]
         shape, coupled = context.dataset.shape, self._round.coupled
-        stood = [self._positions[name].teacher for name in self._unit]
+        stood = [self._positions[name].teacher for name in self._group]
         teachers = [None if position is None else context.states.learner(position) for position in stood]
         return ExpertGroup.from_states(
             context.config,
-            recipes,
+            specs,
             moment.states,
             shape,
             on=on,
@@ -170,13 +172,17 @@ class Segment:
             teachers=teachers,
         )
 
-    def _recipe(self, name: str) -> ExpertSpec:
-        recipe = self._context.recipes[name]
-        return replace(recipe, companions=tuple(recipe.companions[index] for index in self._companions[name]))
+    def _spec(self, name: str) -> ExpertSpec:
+        spec = self._context.specs[name]
+        return replace(
+            spec, alternative_schedules=tuple(spec.alternative_schedules[index] for index in self._alternatives[name])
+        )
 
-    def _with_stored_companions(self, name: str, position: CheckpointRef) -> CheckpointRef:
-        """Return a position with those companions alone that go along."""
-        return replace(position, companions=tuple(position.companions[index] for index in self._companions[name]))
+    def _with_stored_alternatives(self, name: str, position: CheckpointRef) -> CheckpointRef:
+        """Return a position with those alternatives alone that go along."""
+        return replace(
+            position, alternative_shares=tuple(position.alternative_shares[index] for index in self._alternatives[name])
+        )
 
     def _run_epoch(
         self, alive: ExpertGroup, data: Samples, epoch: int, *, between: Callable[[], None] | None = None
@@ -214,19 +220,19 @@ class Segment:
     @property
     def _speed_key(self) -> list[object]:
         """What an epoch's duration depends on, besides what all groups of a training have in common."""
-        parts = [canonical(self._context.config.experts[name]) for name in self._unit]
+        parts = [canonical(self._context.config.experts[name]) for name in self._group]
         return [[part["objective"], part["augment"], part["averaging"] is not False] for part in parts]
 
     @property
     def _end_positions(self) -> list[CheckpointRef]:
-        return [self.ahead[name][self._round.stop] for name in self._unit]
+        return [self.ahead[name][self._round.stop] for name in self._group]
 
     def _load_furthest(self) -> PartialSegment:
         """Return the furthest that the store holds: inside an epoch, or else where a cut was."""
         begun = self._context.states.load_begun(self._end_positions)
         if begun is not None and begun.moment.states[0].epoch >= self.done:
             return begun
-        loaded = [self._context.states.load(self._positions[name]) for name in self._unit]
+        loaded = [self._context.states.load(self._positions[name]) for name in self._group]
         return PartialSegment(
             ExpertGroup.at_epoch_start([state for state, _ in loaded]), [history for _, history in loaded]
         )
@@ -240,7 +246,7 @@ class Segment:
         return named_record
 
     def _divergence_message(self, error: DivergedError, epoch: int) -> str:
-        name = self._unit[error.expert]
+        name = self._group[error.expert]
         rate = self._context.config.experts[name].optimizer.lr
         good = max((cut for cut in self._round.cuts if cut < epoch), default=self._round.start)
         return (
@@ -250,7 +256,7 @@ class Segment:
         )
 
     def keep(self, alive: ExpertGroup, histories: Histories) -> None:
-        """Store a unit in the middle of the segment."""
+        """Store a group in the middle of the segment."""
         self._context.states.save_begun(
             self._end_positions, PartialSegment(alive.snapshot(), [list(history) for history in histories])
         )
@@ -261,7 +267,7 @@ class Segment:
 
 
 class PeriodicCheckpointer:
-    """Stores a unit whenever so many minutes have passed since anything of it was stored."""
+    """Stores a group whenever so many minutes have passed since anything of it was stored."""
 
     def __init__(self, segment: Segment, alive: ExpertGroup, histories: Histories, *, minutes: float) -> None:
         self._segment, self.alive, self._histories = segment, alive, histories

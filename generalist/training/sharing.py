@@ -26,23 +26,23 @@ class Sharing:
 def alternative_averages(
     own_schedules: dict[str, MixingSchedule], alternatives: Sequence[Config], *, total: int, common: int
 ) -> dict[str, tuple[MixingSchedule, ...]]:
-    """Return by expert the courses of alternatives that differ from its own, and each other, in the first steps.
+    """Return by expert the mixing schedules of alternatives that differ from its own, and each other, at first.
 
     Args:
-        own_schedules: each expert's course.
+        own_schedules: each expert's mixing schedule.
         alternatives: other configurations.
         total: optimizer steps of the training.
         common: those of them before the first redistribution.
     """
     schedules: dict[str, dict[bytes, MixingSchedule]] = {
-        name: {_bits(course, common): course} for name, course in own_schedules.items()
+        name: {_bits(schedule, common): schedule} for name, schedule in own_schedules.items()
     }
     for config in alternatives:
-        for name, course in mixing_schedules(config, total).items():
-            schedules[name].setdefault(_bits(course, common), course)
+        for name, schedule in mixing_schedules(config, total).items():
+            schedules[name].setdefault(_bits(schedule, common), schedule)
     return {name: tuple(known.values())[1:] for name, known in schedules.items()}
 
 
-def _bits(course: MixingSchedule, common: int) -> bytes:
+def _bits(schedule: MixingSchedule, common: int) -> bytes:
     steps = slice(common + 1)
-    return course.weight[steps].tobytes() + course.decay[steps].tobytes()
+    return schedule.weight[steps].tobytes() + schedule.decay[steps].tobytes()

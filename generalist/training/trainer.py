@@ -1,10 +1,10 @@
-"""The steps of a training: advance a unit of experts to the end of a round, then mix.
+"""The steps of a training: advance a group of experts to the end of a round, then mix.
 
 Between steps travel only positions, keys of states in the store; so a step can run in this process, in
 another, or on another machine that sees the store, and a state that is already there is not computed again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,9 +15,8 @@ from generalist import engine
 from generalist.config import ENSEMBLE, AttackOptions, Config, EvaluationOptions, canonical, digest
 from generalist.data import Dataset, steps_per_epoch
 from generalist.ensemble import joined
-from generalist.experts import ExpertSpec, initial_state, redistribute_to, started
+from generalist.experts import ExpertSpec, initial_state, initial_tables, redistribute_to, started
 from generalist.mixing import mixing_schedules
-from generalist.objectives import Objective
 from generalist.platform_fingerprint import fingerprint
 from generalist.records import GlobalRecord, Measured, RoundRecord
 from generalist.store import Store, tensors_digest
@@ -29,6 +28,7 @@ from generalist.training.config_checks import (
     check_tables,
     check_threats,
     check_unlabelled,
+    check_widths,
 )
 from generalist.training.facts import Fact, Tell
 from generalist.training.forecast import GroupForecast
@@ -90,6 +90,7 @@ class Trainer:
         engine.check_compiler(config.engine, config.training.device)
         check_threats(config, dataset.shape)
         check_conditions(config)
+        check_widths(config, dataset)
         check_single_images(config, dataset)
         check_unlabelled(config, dataset)
         self.config, self.dataset, self.store, self.root = config, dataset, store, root
@@ -110,7 +111,7 @@ class Trainer:
         common = next(parted, training.epochs) * self._per_epoch
         beside = alternative_averages(schedules, alternatives, total=total, common=common)
         common_options = (config.seed, training.batch_size, total, config.engine)
-        self._recipes = {
+        self._specs = {
             name: ExpertSpec(
                 options,
                 schedules.get(name),
@@ -122,14 +123,13 @@ class Trainer:
             for name, options in config.experts.items()
         }
         self._tables = {
-            name: options.objective.tables(dataset.shape.classes, len(dataset.train))
+            name: initial_tables(options, config.model, dataset.shape, images=len(dataset.train), seed=config.seed)
             for name, options in config.experts.items()
-            if isinstance(options.objective, Objective)  # an `Expert` takes no other
         }
         check_tables(self._tables)
         self._keys = Keys(
             config,
-            self._recipes,
+            self._specs,
             data=dataset.digest,
             shape=repr(dataset.shape),
             numerics=numerics,
@@ -141,15 +141,15 @@ class Trainer:
         self._validator = Validator(config, dataset, store, self.states)
         alike = [canonical(config.model), canonical(config.engine), repr(dataset.shape), training.batch_size]
         speeds = Speeds(store, [*alike, len(dataset.train), numerics["device"], numerics["threads"]])
-        means = (config, dataset, self._recipes, self.states, self._validator, speeds)
+        means = (config, dataset, self._specs, self.states, self._validator, speeds)
         self._context = TrainingContext(*means, watched=sharing is None)
 
     def start(self) -> dict[str, CheckpointRef]:
         """Make the initial states, store each expert's, and say where they stand."""
-        positions = {name: self._keys.start(name) for name in self._recipes}
+        positions = {name: self._keys.start(name) for name in self._specs}
         missing = [name for name, position in positions.items() if not self.states.complete(position)]
         for name in missing:
-            state = initial_state(self._first_weights(name), self._recipes[name], self._tables[name])
+            state = initial_state(self._first_weights(name), self._specs[name], self._tables[name])
             self.states.save(positions[name], state, [])
         return positions
 
@@ -157,44 +157,38 @@ class Trainer:
         """Return an expert's initial weights: those of all, or its own."""
         if self._initial_weights is not None:
             return self._initial_weights
-        number = list(self._recipes).index(name) if self.config.training.own_initial_weights else 0
+        number = list(self._specs).index(name) if self.config.training.own_initial_weights else 0
         return engine.initial_weights(self.config.model, self.dataset.shape, self.config.seed, number)
 
     def forecast(self) -> list[GroupForecast]:
-        """Return what `advance` would have to train, unit by unit; nothing is written, trained or measured."""
-        work: list[GroupForecast] = []
-        positions: CheckpointRefs = {name: self._keys.start(name) for name in self._recipes}
-        for round_ in self.rounds:
-            segments = [self._segment(round_, unit, positions) for unit in round_.groups]
-            work += [segment.work() for segment in segments]
-            ends = {name: cut_positions[-1] for segment in segments for name, cut_positions in segment.cuts.items()}
-            last = {name: ends[name] for name in self._recipes}
-            positions = self._next_positions(round_, last)
-        return work
+        """Return what `advance` would have to train, group by group; nothing is written, trained or measured."""
+        return [self.work(round_, group, start) for round_, start, _ in self._walk() for group in round_.groups]
 
     def ends(self) -> dict[int, CheckpointRefs]:
         """Return where all experts stand at the end of each round, by the epochs done there; nothing is read."""
-        ends: dict[int, CheckpointRefs] = {}
-        positions: CheckpointRefs = {name: self._keys.start(name) for name in self._recipes}
+        return {round_.stop: last for round_, _, last in self._walk()}
+
+    def _walk(self) -> Iterator[tuple[Round, CheckpointRefs, CheckpointRefs]]:
+        """Yield each round of the plan with where all experts stand at its start and at its end."""
+        positions: CheckpointRefs = {name: self._keys.start(name) for name in self._specs}
         for round_ in self.rounds:
-            ahead = {unit: self._keys.ahead(round_, unit, positions) for unit in round_.groups}
-            refs_by_name = {
-                name: epochs[round_.stop] for by_expert in ahead.values() for name, epochs in by_expert.items()
-            }
-            last = ends[round_.stop] = {name: refs_by_name[name] for name in self._recipes}
+            ahead: dict[str, dict[int, CheckpointRef]] = {}
+            for group in round_.groups:
+                ahead |= self._keys.ahead(round_, group, positions)
+            last = {name: ahead[name][round_.stop] for name in self._specs}
+            yield round_, positions, last
             positions = self._next_positions(round_, last)
-        return ends
 
-    def work(self, round_: Round, unit: Sequence[str], positions: CheckpointRefs) -> GroupForecast:
-        """Return what `advance` would have to train of a unit."""
-        return self._segment(round_, unit, positions).work()
+    def work(self, round_: Round, group: Sequence[str], positions: CheckpointRefs) -> GroupForecast:
+        """Return what `advance` would have to train of a group."""
+        return self._segment(round_, group, positions).work()
 
-    def advance(self, round_: Round, unit: Sequence[str], positions: CheckpointRefs, tell: Tell) -> Cuts:
-        """Train a unit to the end of a round, or take from the store what was trained before.
+    def advance(self, round_: Round, group: Sequence[str], positions: CheckpointRefs, tell: Tell) -> Cuts:
+        """Train a group to the end of a round, or take from the store what was trained before.
 
         Args:
             round_: of the plan.
-            unit: names of experts, as the round has them.
+            group: names of experts, as the round has them.
             positions: where they start.
             tell: hears a record for each epoch and expert; what it raises ends the training, which can be gone on with.
 
@@ -204,21 +198,21 @@ class Trainer:
         """
         training, plain = self.config.training, self.config.engine.eager
         with engine.threads(training.threads), engine.lane(torch.device(training.device), eager=plain):
-            segment = self._segment(round_, unit, positions)
+            segment = self._segment(round_, group, positions)
             segment.recall(tell)
             segment.train(tell)
         return segment.cuts
 
     def mix(self, round_: Round, cuts: Cuts) -> RoundEnd:
         """End a round: measure the global learner at each cut, and redistribute it where the plan says so."""
-        ordered = {name: cuts[name] for name in self._recipes}  # sums are taken in the configuration's order
+        ordered = {name: cuts[name] for name in self._specs}  # sums are taken in the configuration's order
         last = {name: positions[-1] for name, positions in ordered.items()}
         with engine.threads(self.config.training.threads):
-            course = [] if self.config.mixing is None else self._global_records(round_, ordered)
+            records = [] if self.config.mixing is None else self._global_records(round_, ordered)
             candidate = self._candidate(round_, last)
             onward = self._next_positions(round_, last)
             self._save_next_states(round_, last, onward)
-        return RoundEnd(round_, tuple(course), candidate, last, onward)
+        return RoundEnd(round_, tuple(records), candidate, last, onward)
 
     def choose(self, candidates: Sequence[Candidate]) -> Candidate:
         """Return the best candidate by `registry.criterion` on the validation split; of equals, the latest."""
@@ -238,11 +232,11 @@ class Trainer:
 
         Their ensemble, where there is one, is the last.
         """
-        own = {name: self.states.learner(positions[name]) for name in self._recipes}
+        own = {name: self.states.learner(positions[name]) for name in self._specs}
         return own | ({ENSEMBLE: self._ensemble(positions)} if self.config.ensemble else {})
 
-    def _segment(self, round_: Round, unit: Sequence[str], positions: CheckpointRefs) -> Segment:
-        return Segment(self._context, round_, unit, positions, self._keys.ahead(round_, unit, positions))
+    def _segment(self, round_: Round, group: Sequence[str], positions: CheckpointRefs) -> Segment:
+        return Segment(self._context, round_, group, positions, self._keys.ahead(round_, group, positions))
 
     def _global_records(self, round_: Round, cuts: Cuts) -> list[GlobalRecord]:
         """Measure the global learner at each cut of a round where every expert's state is stored."""
@@ -320,8 +314,4 @@ class Trainer:
     def _mixing_weights(self, epoch: int) -> dict[str, float]:
         """Return each expert's weight in the mixture after an epoch's last step; empty where nothing is mixed."""
         step = epoch * self._per_epoch
-        return {
-            name: float(recipe.course.weight[step])
-            for name, recipe in self._recipes.items()
-            if recipe.course is not None
-        }
+        return {name: float(spec.mixing.weight[step]) for name, spec in self._specs.items() if spec.mixing is not None}

@@ -1,6 +1,6 @@
 """The form that a network gives to what is stored of it: names, shapes and dtypes; and every number finite."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 from torch import Tensor
@@ -33,15 +33,20 @@ class WeightsSpec:
             raise ValueError("weights of another network")
         check_finite(weights)
 
-    def check_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
+    def check_optimizer(self, tensors: Mapping[str, Tensor], beside: Sequence[Tensor] = ()) -> None:
         """Let pass tensors of an optimizer of this network by `index/name`: as large as the parameter, or one number.
+
+        The parameters of what is trained beside it follow its own; they are some of `beside`.
 
         Raises:
             LookupError, ValueError: no such parameter, another shape or dtype, or a number that is not finite.
         """
         for key, tensor in tensors.items():
-            index, _, _ = key.partition("/")
-            if tensor.ndim and (tensor.shape, tensor.dtype) != self._parameters[int(index)]:
+            index = int(key.partition("/")[0])
+            own = self._parameters[index : index + 1] or [(one.shape, one.dtype) for one in beside]
+            if not own:
+                raise LookupError(f"{key} is of no parameter")
+            if tensor.ndim and (tensor.shape, tensor.dtype) not in own:
                 raise ValueError(f"{key} is {tensor.dtype} {list(tensor.shape)}")
         check_finite(tensors)
 

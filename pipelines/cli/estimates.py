@@ -4,7 +4,7 @@ from torch import zeros
 from torch.utils.flop_counter import FlopCounterMode
 
 from generalist.config import Config
-from generalist.evaluation import as_evaluated, evaluated_positions
+from generalist.evaluation import as_evaluated, evaluated_positions, points
 from generalist.models import build
 from generalist.tensors import ImageShape
 from generalist.training import GroupForecast, Trainer
@@ -23,11 +23,11 @@ def training_seconds(training: Trainer, work: list[GroupForecast]) -> float:
     """Return the seconds for what is left; on a CPU experts go side by side, a GPU is shared."""
     spans, one = dict.fromkeys(training.config.experts, 0.0), _pass_seconds(training)
     for part in work:
-        for name in part.unit:
+        for name in part.experts:
             expert = training.config.experts[name]
             attacks = _ATTACK * expert.objective.gradients_per_image
             times = 1 if expert.perturbation is None else 2
-            passes = (_TRAINING * times + attacks) * len(training.dataset.train) * part.epochs
+            passes = (_TRAINING * times + attacks) * len(training.dataset.train) * part.epochs * _widths(training)
             spans[name] += passes * one
     return max(spans.values()) if training.config.training.device == "cpu" else sum(spans.values())
 
@@ -35,7 +35,7 @@ def training_seconds(training: Trainer, work: list[GroupForecast]) -> float:
 def evaluation_seconds(training: Trainer) -> float:
     """Return the seconds for the attacks on all learners."""
     config, options = training.config, training.config.evaluation
-    learners = (len(config.experts) + (config.mixing is not None)) * max(len(options.conditions), 1)
+    learners = (len(config.experts) + (config.mixing is not None)) * len(points(options))
     passes = _CASCADES[options.attack] + _ATTACK * options.pgd.steps
     images = len(evaluated_positions(training.dataset.test, options)) * learners * len(options.threats)
     return passes * images * _pass_seconds(training)
@@ -53,6 +53,11 @@ def _pass_seconds(training: Trainer) -> float:
     if operations < _SMALL:
         return operations / small
     return operations / (large * (config.training.threads if config.training.device == "cpu" else 1))
+
+
+def _widths(training: Trainer) -> float:
+    """Return how many passes of the whole network all widths together cost, as work goes by the square of channels."""
+    return sum(float(width) ** 2 for width in training.config.model.widths) or 1.0
 
 
 def _forward(config: Config, shape: ImageShape) -> float:

@@ -31,14 +31,17 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with all probabilities.")] = False,
     device: Annotated[Device, typer.Option("--device", help="Where ONNX Runtime computes.")] = "cpu",
     condition: options.Lambda = None,
+    width: options.Width = None,
 ) -> None:
     """Predict the classes of images, with probabilities.
 
     Images that can't be read are named on standard error, the others are predicted, and the exit code is 1.
     """
-    from generalist.export import Predictor
+    from generalist.export import Predictor, model_at_width
 
-    predictor = Predictor(model or _default_model(), on=device, condition=condition)
+    file = model or _default_model()
+    file = file if width is None else model_at_width(file, width)
+    predictor = Predictor(file, on=device, condition=condition)
     unreadable = False
     for said in predictor.predict_each(images):
         if isinstance(said, BadInput):

@@ -108,8 +108,10 @@ def _checked_width(path: Path, classifier: "Classifier", width: float | None) ->
 
     widths = widths_of(classifier)
     if width is not None and width not in widths:
-        had = " and ".join(f"{own:g}" for own in widths)
-        raise BadInput(f"{path} was not trained at width {width:g}, but at {had}: give --width one of these, or none")
+        had = ", ".join(f"{own:g}" for own in widths)
+        raise BadInput(
+            f"{path} was not trained at width {width:g}, but at widths {had}: give --width one of these, or none"
+        )
     return (width or 1.0) if len(widths) > 1 else None
 
 

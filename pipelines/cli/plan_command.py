@@ -37,7 +37,7 @@ def _title(config: Config, round_: Round) -> str:
     warm_up = config.mixing is not None and round_.stop <= config.mixing.warm_up and not round_.coupled
     first, last = round_.start + 1, round_.stop
     epochs = f"epoch {last}" if first == last else f"epochs {first} to {last}"
-    who = ", ".join(" with ".join(unit) for unit in round_.groups)
+    who = ", ".join(" with ".join(group) for group in round_.groups)
     steps = ", redistributing between steps" if round_.coupled else ""
     end = ", then redistribute" if round_.redistribute else steps
     return f"{'warm-up' if warm_up else f'round {round_.index}'}: {epochs} of {who}{end}"
@@ -46,7 +46,7 @@ def _title(config: Config, round_: Round) -> str:
 def _training(config: Config, workspace: Workspace) -> Trainer | BadInput:
     """Return the training; what is missing where the images are not there yet."""
     try:
-        data = steps.prepared(config, workspace)
+        data = steps.prepare_data(config, workspace)
     except Damaged:
         raise
     except BadInput as missing:
@@ -61,14 +61,14 @@ def _state(work: list[GroupForecast]) -> str:
     if not any(part.epochs for part in work):
         return "stored"
     return ", ".join(
-        f"{' with '.join(part.unit)} stored up to epoch {part.stored}{' and begun' if part.begun else ''}"
+        f"{' with '.join(part.experts)} stored up to epoch {part.stored}{' and begun' if part.begun else ''}"
         for part in work
     )
 
 
 def _sum(training: Trainer, work: list[GroupForecast]) -> str:
-    whole = sum(len(part.unit) * (part.round.stop - part.round.start) for part in work)
-    left = sum(len(part.unit) * part.epochs for part in work)
+    whole = sum(len(part.experts) * (part.round.stop - part.round.start) for part in work)
+    left = sum(len(part.experts) * part.epochs for part in work)
     if not left:
         return f"to train: nothing; the store holds all {whole} epochs"
     seconds = duration(work)

@@ -95,7 +95,7 @@ def _open_store() -> "tuple[Store, list[Entry]]":
     from pipelines import steps
     from pipelines.workspace import Workspace
 
-    store = steps.opened_store(Workspace.find())
+    store = steps.open_store(Workspace.find())
     try:
         return store, list(store.entries())
     except OSError as error:

@@ -10,7 +10,6 @@ from rich.console import RenderableType
 from rich.table import Column, Table
 
 from generalist.export import Lineage
-from generalist.masking import without_login
 from generalist.records import Evaluation
 from pipelines.cli.shell import printing
 from pipelines.registry import Registration
@@ -74,6 +73,8 @@ def lineage(metadata: Mapping[str, str], *, sha256: str) -> Table:
         table.add_row(
             "lambda", f"an input in [0, 1]; accuracies, and predictions by default, are at {lineage.condition:g}"
         )
+    if lineage.width is not None:
+        table.add_row("width", f"{lineage.width:g} of the channels")
     table.add_row("natural accuracy", f"{lineage.natural}, n = {lineage.natural.n}")
     for threat in lineage.threats:
         doubt = f" (doubtful: {'; '.join(threat.flags)})" if threat.flags else ""
@@ -110,5 +111,5 @@ def _run(workspace: Workspace, run_id: str) -> str:
 
     if workspace.tracking_database is None:
         experiment = tracking.experiment_id(workspace, tracking.connect(workspace))
-        return f"{without_login(workspace.tracking_uri).rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
+        return f"{tracking.runs_page(workspace.tracking_uri, experiment)}/{run_id}"
     return f"run {run_id}: see it with `make serve`"

@@ -167,7 +167,7 @@ def _register(workspace: "Workspace", results: "Results") -> "Registration":
         from generalist.data import load
         from pipelines import steps
 
-        return load(steps.prepared(config, workspace))
+        return load(steps.prepare_data(config, workspace))
 
     return registry.register(workspace, results, data=data, reevaluate=reevaluate)
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from generalist.errors import BadInput
 from generalist.masking import masked_address
 from pipelines.error_reporting import telling
+from pipelines.locks import make_folder
 from pipelines.orchestration.prefect_database import check, home, migrate
 from pipelines.orchestration.server_auth import CORS, RETRIES, URL, check_admitted, given, proof, secured
 from pipelines.workspace import Workspace, quiet_telemetry
@@ -105,14 +106,8 @@ class _Temporary:
     """A server in a child process that listens on a free port of this machine alone."""
 
     def __init__(self, workspace: Workspace) -> None:
-        self._log = workspace.work / "logs" / "prefect-temporary.log"
+        self._log = make_folder(workspace.work / "logs") / "prefect-temporary.log"
         self._ready = False
-        try:
-            self._log.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BadInput(
-                f"{self._log.parent} can't be made ({error.strerror}): it must be a folder to write in"
-            ) from None
         # The child inherits a listening socket: no program can take the port before it, and early requests wait.
         with socket.create_server(("127.0.0.1", 0)) as listening, self._log.open("wb") as log:
             origin = f"http://127.0.0.1:{listening.getsockname()[1]}"

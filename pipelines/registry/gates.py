@@ -105,6 +105,9 @@ def _agree(learner: LearnerEvaluation, arrays: Mapping[str, NDArray[Any]]) -> bo
 
 def parity(found: Parity) -> str | None:
     """Require that the ONNX file says what the classifier says."""
+    for width, other in found.widths.items():
+        if reason := parity(other):
+            return f"{reason}, at width {width}"
     if found.passed:
         return None
     return (

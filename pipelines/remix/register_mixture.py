@@ -45,7 +45,7 @@ def register_mixture(workspace: Workspace, sweep: RemixSweep, target: Results, *
             tracker.log(outcome.chosen)
             since = time.perf_counter()
             verdicts = _verdicts(sweep, outcome)
-            evaluation = steps.gathered(training, outcome, verdicts, since=since)
+            evaluation = steps.build_evaluation(training, outcome, verdicts, since=since)
             adversarial = verdicts[evaluation.deployed].adversarial
             steps.export_model(training, weights, evaluation, adversarial, staged)
             steps.write_records(training, outcome, evaluation, verdicts, staged)
@@ -83,7 +83,7 @@ def _verdicts(sweep: RemixSweep, outcome: Outcome) -> dict[str, Verdicts]:
         known = None if base == "global" else _stored_verdicts(sweep, name, outcome.learners[base])
         if known is None:
             parts = [steps.evaluate_shard(training, outcome.learners, name, rows) for rows in steps.shards(training)]
-            known = steps.evaluated(training, outcome, name, parts)
+            known = steps.combine_shards(training, outcome, name, parts)
         verdicts[name] = known
     return verdicts
 

@@ -185,16 +185,16 @@ def draw(sweep: RemixSweep, target: Results) -> None:
         if mixture.factors == one
     }
 
-    def course(attack: str, mixtures: Sequence[MeasuredMixture], *, line: bool = False) -> MixtureSeries:
+    def series(attack: str, mixtures: Sequence[MeasuredMixture], *, line: bool = False) -> MixtureSeries:
         return MixtureSeries(
             attack, [Mixture(labels.get(id(mixture), ""), mixture.validation) for mixture in mixtures], line
         )
 
     content = remixes(
-        course(
+        series(
             attack_in_words(options.selection_attack, options.headline_threats), sweep.mixtures, line=len(names) == 2
         ),
-        course(f"the best, {options.attack} cascade", sweep.finalists),
+        series(f"the best, {options.attack} cascade", sweep.finalists),
         trained=[sweep.by_choice(sweep.trained), sweep.trained.validation],
         chosen=Mixture(words(sweep.best.factors), sweep.best.validation),
     )

@@ -18,7 +18,6 @@ from types import FrameType
 from typing import NoReturn
 
 from generalist.errors import BadInput
-from generalist.masking import without_login
 from pipelines.end_with_parent import Child
 from pipelines.orchestration import answers, check, migrate, quiet
 from pipelines.orchestration.host_guard import allowed_hosts
@@ -162,12 +161,12 @@ def _mlflow(workspace: Workspace, port: int, environment: dict[str, str], runnin
 
     experiment = tracking.experiment_id(workspace, tracking.connect(workspace))
     if workspace.tracking_database is None:
-        return f"{without_login(workspace.tracking_uri).rstrip('/')}/#/experiments/{experiment}/runs"
+        return tracking.runs_page(workspace.tracking_uri, experiment)
     command = ["mlflow", "server", "--host", _HOST, "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", workspace.tracking_uri, "--default-artifact-root", str(workspace.artifacts)]
     without = {name: value for name, value in environment.items() if name not in (CLIENT, SERVER)}
     running.append(Child("MLflow", command, without, logs / "mlflow.log", folder=workspace.root))
-    return f"http://{_HOST}:{port}/#/experiments/{experiment}/runs"
+    return tracking.runs_page(f"http://{_HOST}:{port}", experiment)
 
 
 def _environment(origin: str) -> dict[str, str]:

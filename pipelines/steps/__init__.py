@@ -3,19 +3,19 @@
 Training's own steps are `generalist.training.Trainer`; every door runs the same ones.
 """
 
-from pipelines.steps.evaluating import evaluate_shard, evaluated, gathered, reevaluation, shards
-from pipelines.steps.opening import check_source, dataset, opened_store, prepared, training
+from pipelines.steps.evaluating import build_evaluation, combine_shards, evaluate_shard, reevaluation, shards
+from pipelines.steps.opening import check_source, dataset, open_store, prepare_data, training
 from pipelines.steps.writing import export_model, write_adversarial, write_records, write_report
 
 __all__ = [
+    "build_evaluation",
     "check_source",
+    "combine_shards",
     "dataset",
     "evaluate_shard",
-    "evaluated",
     "export_model",
-    "gathered",
-    "opened_store",
-    "prepared",
+    "open_store",
+    "prepare_data",
     "reevaluation",
     "shards",
     "training",

@@ -23,7 +23,7 @@ from generalist.evaluation import (
     shard_ranges,
     subset,
 )
-from generalist.evaluation import combine_shards as gather_shards
+from generalist.evaluation import combine_shards as combine
 from generalist.export import shape_of
 from generalist.models import Classifier
 from generalist.platform_fingerprint import fingerprint
@@ -56,10 +56,10 @@ def shards(training: Trainer) -> list[range]:
     return shard_ranges(len(evaluated_positions(training.dataset.test, options)), options.shards)
 
 
-def evaluated(training: Trainer, outcome: Outcome, name: str, parts: Sequence[Shard]) -> Verdicts:
+def combine_shards(training: Trainer, outcome: Outcome, name: str, parts: Sequence[Shard]) -> Verdicts:
     """Return what all shards of a learner come to."""
     config, base = training.config, base_name(name)
-    return gather_shards(
+    return combine(
         parts,
         options=config.evaluation,
         class_names=training.dataset.class_names,
@@ -84,7 +84,9 @@ def _attack_states(training: Trainer, weights: Weights, name: str) -> Path:
     return training.store.folder / "attacks" / digest(whole)[:32]
 
 
-def gathered(training: Trainer, outcome: Outcome, verdicts: Mapping[str, Verdicts], *, since: float) -> Evaluation:
+def build_evaluation(
+    training: Trainer, outcome: Outcome, verdicts: Mapping[str, Verdicts], *, since: float
+) -> Evaluation:
     """Return the evaluation of all learners; `since` is the `time.perf_counter` at which it began."""
     config, asked = training.config, protocol(training.config, training.dataset)
     return Evaluation(

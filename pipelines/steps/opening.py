@@ -16,7 +16,7 @@ STORE = "GENERALIST_STORE"
 """Environment variable: where the store is."""
 
 
-def prepared(config: Config, workspace: Workspace) -> Path:
+def prepare_data(config: Config, workspace: Workspace) -> Path:
     """Return the folder of prepared data for a configuration: DVC's where it fits, else one made beside the store.
 
     Raises:
@@ -43,7 +43,7 @@ def check_source(config: Config, workspace: Workspace) -> None:
     """
     wanted = request_digest(config.data)
     if all(_request_of(folder) != wanted for folder in (workspace.prepared, workspace.data_cache / wanted)):
-        prepared(config, workspace)
+        prepare_data(config, workspace)
 
 
 def _request_of(folder: Path) -> str | None:
@@ -57,7 +57,7 @@ def training(config: Config, workspace: Workspace, *, data: Path | None = None) 
     Raises:
         BadInput: the data changed after it was prepared, or the configured device is not there.
     """
-    return Trainer(config, dataset(config, workspace, data=data), opened_store(workspace), root=workspace.here)
+    return Trainer(config, dataset(config, workspace, data=data), open_store(workspace), root=workspace.here)
 
 
 def dataset(config: Config, workspace: Workspace, *, data: Path | None = None) -> Dataset:
@@ -67,10 +67,10 @@ def dataset(config: Config, workspace: Workspace, *, data: Path | None = None) -
         BadInput: the data changed after it was prepared, or the configured device is not there.
     """
     engine.device(config.training.device)
-    return load(data or prepared(config, workspace))
+    return load(data or prepare_data(config, workspace))
 
 
-def opened_store(workspace: Workspace) -> Store:
+def open_store(workspace: Workspace) -> Store:
     """Return the workspace's store, or what `GENERALIST_STORE` names: a folder, or an address that machines share.
 
     Raises:

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from generalist import engine
 from generalist.atomic_files import write_atomically
 from generalist.config import params_digest, to_yaml
-from generalist.evaluation import Verdicts, as_evaluated, evaluated_positions, subset
-from generalist.export import Lineage, Parity, check_parity, export, write_weights
-from generalist.records import Evaluation
+from generalist.evaluation import Verdicts, as_evaluated, evaluated_positions, points, subset
+from generalist.export import Lineage, Parity, check_parity, export, width_file, write_weights
+from generalist.models import at_width
+from generalist.records import AT, Evaluation
 from generalist.report import Gallery, build, write_curves
 from generalist.tensors import Weights, to_unit
 from generalist.training import Outcome, Trainer
@@ -36,6 +37,8 @@ def export_model(
 ) -> Parity:
     """Write the ONNX file with its lineage, the weights beside it, and compare both on the evaluated test images.
 
+    Of a slimmable network, each further width that is evaluated has a file of its own beside it.
+
     Args:
         training: what was trained.
         weights: the deployed learner's.
@@ -47,28 +50,35 @@ def export_model(
         BadInput: the files can't be written.
     """
     config, dataset = training.config, training.dataset
-    model, code = model_of(training, weights), code_version()
-    lineage = Lineage.of(
-        evaluation,
-        model=config.model.name,
-        class_names=dataset.class_names,
-        data_digest=dataset.digest,
-        params_digest=params_digest(config),
-        git_commit=code.commit,
-        dirty=code.dirty,
-    )
-    with engine.threads(config.training.threads):
-        with uncollected():  # torch imports its exporter at the first use
-            export(model, results.onnx, metadata=lineage.to_metadata(), opset=config.export.opset)
-        parity = check_parity(
-            model,
-            results.onnx,
-            np.asarray(subset(dataset.test, config.evaluation).images),
-            torch.from_numpy(adversarial),
-            conditions=tuple(map(float, config.evaluation.conditions)),
-            tolerance=float(config.export.tolerance),
-            on=config.export.parity,
+    network, code, parities = model_of(training, weights), code_version(), dict[str, Parity]()
+    headline, *further = points(config.evaluation)
+    for point in (headline, *(point for point in further if point.condition == headline.condition)):
+        name = evaluation.deployed if point == headline else f"{evaluation.deployed}{AT}{point}"
+        model = network if point.width is None else at_width(network, point.width)
+        path = results.onnx if point == headline else width_file(results.onnx, point.width or 1.0)
+        lineage = Lineage.of(
+            evaluation,
+            name=name,
+            model=config.model.name,
+            class_names=dataset.class_names,
+            data_digest=dataset.digest,
+            params_digest=params_digest(config),
+            git_commit=code.commit,
+            dirty=code.dirty,
         )
+        with engine.threads(config.training.threads):
+            with uncollected():  # torch imports its exporter at the first use
+                export(model, path, metadata=lineage.to_metadata(), opset=config.export.opset)
+            parities[f"{point.width or 1:g}"] = check_parity(
+                model,
+                path,
+                np.asarray(subset(dataset.test, config.evaluation).images),
+                torch.from_numpy(adversarial),
+                conditions=tuple(map(float, config.evaluation.conditions)),
+                tolerance=float(config.export.tolerance),
+                on=config.export.parity,
+            )
+    parity = parities.pop(f"{headline.width or 1:g}").model_copy(update={"widths": parities})
     write_weights(results.weights, weights, model=config.model, shape=dataset.shape, data=dataset.digest)
     write_atomically(results.parity, (parity.model_dump_json(indent=2) + "\n").encode())
     return parity

@@ -1,7 +1,7 @@
 """MLflow remembers: a run for each training, search and trial, with parameters, metrics, origin, model and report."""
 
 from pipelines.tracking.logged_model import model_of, sha256_of, stored_file
-from pipelines.tracking.mlflow_database import connect, experiment_id, migrate
+from pipelines.tracking.mlflow_database import connect, experiment_id, migrate, runs_page
 from pipelines.tracking.publishing import finished_runs, publish
 from pipelines.tracking.relocation import relocate
 from pipelines.tracking.run_metadata import WEIGHTS_SHA256, run_name, summary
@@ -23,6 +23,7 @@ __all__ = [
     "publish",
     "relocate",
     "run_name",
+    "runs_page",
     "sha256_of",
     "start",
     "stored_file",

@@ -13,7 +13,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from generalist.atomic_files import partial_name, rename
 from generalist.errors import BadInput
-from generalist.masking import masked, masked_address
+from generalist.masking import masked, masked_address, without_login
 from generalist.untrusted import open_regular, printable, with_timeout
 from pipelines.database_errors import check_database, connect_once, sentence
 from pipelines.workspace import Workspace
@@ -103,6 +103,11 @@ def experiment_id(workspace: Workspace, client: MlflowClient) -> str:
 def has_server(uri: str) -> bool:
     """Return whether an address is that of a server, which also decides where files are kept."""
     return uri.startswith(("http://", "https://"))
+
+
+def runs_page(uri: str, experiment: str) -> str:
+    """Return the address of the page on which a server lists an experiment's runs; the page of a run is below it."""
+    return f"{without_login(uri).rstrip('/')}/#/experiments/{experiment}/runs"
 
 
 def _is_made(database: Path) -> bool:

@@ -16,14 +16,13 @@ from mlflow.entities import DatasetInput, InputTag, Metric
 from generalist.config import Config
 from generalist.data import Dataset
 from generalist.errors import BadInput
-from generalist.masking import without_login
 from generalist.records import EpochRecord, Evaluation
 from pipelines.error_reporting import telling
 from pipelines.locks import Alive
 from pipelines.results import Results
 from pipelines.tracking import run_metadata
 from pipelines.tracking.logged_model import log_model, sha256_of
-from pipelines.tracking.mlflow_database import connect, experiment_id, has_server
+from pipelines.tracking.mlflow_database import connect, experiment_id, has_server, runs_page
 from pipelines.tracking.runs import ALIVE, end_killed, log, tag
 from pipelines.workspace import CodeVersion, Workspace, code_version
 
@@ -55,11 +54,9 @@ class Tracker:
     @property
     def link(self) -> str | None:
         """The run's page; None where no server shows it."""
-        uri = str(self._client.tracking_uri).rstrip("/")
-        pages = (
-            without_login(uri) if has_server(uri) else os.environ.get("GENERALIST_MLFLOW_PAGES")
-        )  # set by `make serve`
-        return f"{pages}/#/experiments/{self._experiment}/runs/{self.run_id}" if pages else None
+        uri = str(self._client.tracking_uri)
+        server = uri if has_server(uri) else os.environ.get("GENERALIST_MLFLOW_PAGES")  # set by `make serve`
+        return f"{runs_page(server, self._experiment)}/{self.run_id}" if server else None
 
     def epoch(self, record: EpochRecord) -> None:
         """Log one epoch of one expert; where epochs are short, together with those of the next second."""
@@ -107,7 +104,7 @@ class Tracker:
             return
         evaluation, sha256 = results.read_evaluation(), sha256_of(results.onnx)
         self._send()
-        for path in (*results.all(), *also):
+        for path in (*results.all(), *results.widths(), *also):
             if path != results.onnx:  # it comes with the model
                 self._log_file(path)
         model = log_model(

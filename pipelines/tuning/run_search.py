@@ -91,18 +91,18 @@ def run(
         waiting = len(search.trials(TrialState.WAITING, TrialState.RUNNING))
         workers = max(1, min(workers or os.cpu_count() or 1, waiting))  # without work they only start and end
         tell(f"search {search.name}: {len(search.trials())} trials, {waiting} of them to do, workers: {workers}")
-        hands = WorkerPool(partial(shown, workspace, search.name, where), workers)
-        return search, _run_search(workspace, search, hands, workers, tell)
+        pool = WorkerPool(partial(shown, workspace, search.name, where), workers)
+        return search, _run_search(workspace, search, pool, workers, tell)
 
 
-def _run_search(workspace: Workspace, search: Search, hands: WorkerPool, workers: int, tell: Tell) -> StudyRecord:
+def _run_search(workspace: Workspace, search: Search, pool: WorkerPool, workers: int, tell: Tell) -> StudyRecord:
     config, files = search.space.config, files_of(workspace, search)
     dataset, names = steps.dataset(config, workspace), search.objective.names
     tracker = open_study(workspace, search.name, config, objective=names, data_digest=dataset.digest)
     try:
-        _supervise(search, tracker, hands, tell)
+        _supervise(search, tracker, pool, tell)
         record = _record(search, workers)
-        last = _finalists(search, record, dataset, steps.opened_store(workspace), workspace.here, tell)
+        last = _finalists(search, record, dataset, steps.open_store(workspace), workspace.here, tell)
         record = record.model_copy(update={"finalists": last, "best": _best(search, record, last)})
         write_files(files, search, record)
         tracker.finish(record, [path for path in (files.page, files.record, files.best) if path.exists()])
@@ -124,23 +124,23 @@ def write_files(files: Files, search: Search, record: StudyRecord) -> None:
         write_atomically(files.best, (f"# trial {record.best} of the search {search.name}\n" + to_yaml(best)).encode())
 
 
-def _supervise(search: Search, tracker: StudyTracker, hands: WorkerPool, tell: Tell) -> None:
+def _supervise(search: Search, tracker: StudyTracker, pool: WorkerPool, tell: Tell) -> None:
     before = {name: float(search.study.user_attrs.get(name, 0.0)) for name in (SECONDS, LEADING)}
     since, used = time.perf_counter(), time.process_time()
     reported = {trial.number for trial in search.trials(*ENDED)}
     try:
         while search.left():
-            if hands.keep():
+            if pool.keep():
                 tell("a worker died; another one goes on with its trial")
             for number in search.requeue_stale():
                 tell(f"trial {number} waits for another worker")
             reported |= _report_ended(search, tracker, reported, tell)
             time.sleep(_GLANCE)
-        hands.finish()
+        pool.finish()
         _report_ended(search, tracker, reported, tell)
     finally:
         with telling():
-            hands.end()
+            pool.end()
         with telling():
             search.study.set_user_attr(LEADING, before[LEADING] + time.process_time() - used)
             search.study.set_user_attr(SECONDS, before[SECONDS] + time.perf_counter() - since)

@@ -81,30 +81,30 @@ class SharingRunner(InProcessRunner):
         pending = list(round_.groups)
         while pending:
             since = time.perf_counter()
-            for unit in pending:
-                if not self.training.work(round_, unit, positions).epochs:
-                    cuts |= self.advance_group(round_, unit, positions)
-                    pending.remove(unit)
+            for group in pending:
+                if not self.training.work(round_, group, positions).epochs:
+                    cuts |= self.advance_group(round_, group, positions)
+                    pending.remove(group)
                     break
-                with self._claim(positions[unit[0]].trajectory) as free:
+                with self._claim(positions[group[0]].trajectory) as free:
                     if free:  # perhaps because another worker has just done it
-                        self.work.trained += len(unit) * self.training.work(round_, unit, positions).epochs
-                        cuts |= self.advance_group(round_, unit, positions)
-                        pending.remove(unit)
+                        self.work.trained += len(group) * self.training.work(round_, group, positions).epochs
+                        cuts |= self.advance_group(round_, group, positions)
+                        pending.remove(group)
                         break
             else:
                 time.sleep(_GLANCE)
                 self.work.waited += time.perf_counter() - since
         return cuts
 
-    def advance_group(self, round_: Round, unit: Sequence[str], positions: CheckpointRefs) -> Cuts:
-        """Train one unit to the end of a round."""
+    def advance_group(self, round_: Round, group: Sequence[str], positions: CheckpointRefs) -> Cuts:
+        """Train one group to the end of a round."""
         with self.work.timed():
-            return super().advance_group(round_, unit, positions)
+            return super().advance_group(round_, group, positions)
 
     def mix(self, round_: Round, cuts: Cuts) -> RoundEnd:
         """End a round."""
-        self.work.asked += sum(len(unit) for unit in round_.groups) * (round_.stop - round_.start)
+        self.work.asked += sum(len(group) for group in round_.groups) * (round_.stop - round_.start)
         with self.work.timed():
             return super().mix(round_, cuts)
 

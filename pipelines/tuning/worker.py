@@ -72,7 +72,7 @@ class _Data:
         """Read all of it, and the digests of the code, which every training asks for and which take a moment first."""
         training_code(plugins_of(config.model))
         protocol(config, dataset := steps.dataset(config, workspace))
-        return cls(dataset, steps.opened_store(workspace), workspace.here)
+        return cls(dataset, steps.open_store(workspace), workspace.here)
 
 
 class _Told:

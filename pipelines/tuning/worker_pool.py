@@ -52,7 +52,7 @@ class WorkerPool:
 
     def __init__(self, start: Callable[[int], LocalWorker], count: int) -> None:
         self._start, self._count = start, count
-        self._hands: list[LocalWorker] = []
+        self._workers: list[LocalWorker] = []
         self._deaths = 0
 
     def keep(self) -> int:
@@ -61,22 +61,22 @@ class WorkerPool:
         Raises:
             BadInput: more have died than were to be there.
         """
-        dead = [hand for hand in self._hands if hand.poll() not in (None, 0)]
-        self._hands = [hand for hand in self._hands if hand.poll() is None]
+        dead = [worker for worker in self._workers if worker.poll() not in (None, 0)]
+        self._workers = [worker for worker in self._workers if worker.poll() is None]
         self._deaths += len(dead)
         if self._deaths > 2 * self._count:
             raise BadInput(f"workers die again and again; the last one's last words: {dead[-1].last_log_line()}")
-        while len(self._hands) < self._count:
-            self._hands.append(self._start(len(self._hands)))
+        while len(self._workers) < self._count:
+            self._workers.append(self._start(len(self._workers)))
         return len(dead)
 
     def finish(self) -> None:
         """Wait for their end, which is near when no trial is left."""
         until = time.monotonic() + _ENDS_WITHIN
-        while any(hand.poll() is None for hand in self._hands) and time.monotonic() < until:
+        while any(worker.poll() is None for worker in self._workers) and time.monotonic() < until:
             time.sleep(_GLANCE)
 
     def end(self) -> None:
         """Stop all of them."""
-        for hand in self._hands:
-            hand.end()
+        for worker in self._workers:
+            worker.end()

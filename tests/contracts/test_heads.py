@@ -129,7 +129,7 @@ def test_objectives_train_towards_its_targets(trained: Trained, name: str) -> No
     other = {name: 1.1 * value for name, value in model.state_dict().items()}
     frozen, teacher = (engine.FrozenNetwork(model, EngineOptions(), weights) for weights in (None, other))
     learner, context = (
-        Learner(model, frozen, average=teacher, teacher=teacher, peers=(Peer(teacher, batch.images),)),
+        Learner(model, frozen, teacher, teacher, (Peer(teacher, batch.images),), own.auxiliary(model)),
         Context(generator(0), tables=own.tables(10, N)),
     )
     batch = replace(batch, condition=own.conditions(context, learner, batch))

@@ -27,9 +27,9 @@ def member_module(name: str) -> str:
 
 
 def member(name: str) -> Callable[[AutoAttackConfig], Iterator[AttackRun]]:
-    """Return the function that yields an attack's waves; no other attack is imported."""
-    waves: Callable[[AutoAttackConfig], Iterator[AttackRun]] = importlib.import_module(member_module(name)).runs
-    return waves
+    """Return the function that yields an attack's runs; no other attack is imported."""
+    runs: Callable[[AutoAttackConfig], Iterator[AttackRun]] = importlib.import_module(member_module(name)).runs
+    return runs
 
 
 @dataclass(frozen=True)

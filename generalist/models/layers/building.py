@@ -3,6 +3,9 @@
 import math
 import os
 import threading
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -13,7 +16,15 @@ from generalist.models.contract import Architecture, Classifier, Encoding
 from generalist.models.layers.slimmable import NarrowNorms
 from generalist.tensors import ImageShape
 
+Made = TypeVar("Made")
+_INITIALISED = (nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d)
 _BUILDING = threading.Lock()  # the block `with torch.device` moves a global of torch
+
+
+def unfilled(make: Callable[[], Made]) -> Made:
+    """Return a module on the meta device: its constructor draws no numbers and takes no memory."""
+    with _BUILDING, torch.device("meta"):
+        return make()
 
 
 def build(options: ModelOptions, shape: ImageShape) -> Classifier:
@@ -28,11 +39,7 @@ def build(options: ModelOptions, shape: ImageShape) -> Classifier:
     """
     if not isinstance(options, Architecture):
         raise TypeError(f"{type(options).__name__} is not an architecture")
-    with _BUILDING, torch.device("meta"):
-        model = options.build(shape)
-        if options.widths:
-            narrower = {float(share): options.narrowed(float(share)).build(shape) for share in options.widths[:-1]}
-            model.narrow_norms = NarrowNorms(narrower)
+    model = unfilled(partial(_of_all_widths, options, shape))
     if options.condition is not None and model.encoding is None:
         raise BadInput(f"model.condition is given, but the network {options.name} takes no condition: set it to null")
     _check_memory(model, options.name)
@@ -44,6 +51,14 @@ def build(options: ModelOptions, shape: ImageShape) -> Classifier:
                 tensor.copy_(constants[name])
             else:
                 tensor.fill_(math.nan if tensor.is_floating_point() else 0)
+    return model
+
+
+def _of_all_widths(options: Architecture, shape: ImageShape) -> Classifier:
+    model = options.build(shape)
+    if options.widths:
+        narrower = {float(share): options.narrowed(float(share)).build(shape) for share in options.widths[:-1]}
+        model.narrow_norms = NarrowNorms(narrower)
     return model
 
 
@@ -62,7 +77,7 @@ def initialise(model: nn.Module, generator: torch.Generator) -> None:
     """Fill all parameters and buffers as torch's own constructors would, with numbers from `generator`.
 
     Weights and biases of convolutions and linear layers are uniform in ±1/sqrt(fan-in), which is what
-    kaiming_uniform_(a=sqrt(5)) comes to; BatchNorm2d starts as the identity.
+    kaiming_uniform_(a=sqrt(5)) comes to; BatchNorms start as the identity.
 
     Args:
         model: on the generator's device.
@@ -73,7 +88,7 @@ def initialise(model: nn.Module, generator: torch.Generator) -> None:
     """
     for key in model.state_dict():
         owner = model.get_submodule(key.rpartition(".")[0])
-        if type(owner) not in {nn.Conv2d, nn.Linear, nn.BatchNorm2d} and not isinstance(owner, Encoding):
+        if not isinstance(owner, Encoding) and type(owner) not in _INITIALISED:
             raise TypeError(f"no initialisation is known for {key}, which belongs to a {type(owner).__name__}")
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -81,7 +96,7 @@ def initialise(model: nn.Module, generator: torch.Generator) -> None:
             if module.bias is not None:
                 bound = 1 / math.sqrt(module.weight[0].numel())
                 nn.init.uniform_(module.bias, -bound, bound, generator=generator)
-        elif isinstance(module, nn.BatchNorm2d):
+        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.reset_parameters()
         elif isinstance(module, Encoding):
             module.initialise(generator)

@@ -45,7 +45,7 @@ def test_a_success_outside_ball_or_pixel_range_is_none(monkeypatch, cheat):
         bright = points.flatten(1).mean(1) - pixels[0].mean()
         return torch.stack([0.01 - bright, bright], dim=1)
 
-    def cheating(victim, images, labels, streams) -> Claims:
+    def cheating(target, images, labels, streams) -> Claims:
         return torch.ones(len(images), dtype=torch.bool), cheat(images)
 
     monkeypatch.setattr(
