@@ -64,7 +64,7 @@ def _measured(preset: str, overrides: list[str]) -> dict[str, float]:
             split,
             options=asked.evaluation,
             class_names=dataset.class_names,
-            name=config.deploy.removeprefix("expert:"),
+            name=config.deployed,
             epoch=outcome.chosen.epoch,
             digest=outcome.chosen.digest,
         ).evaluation

@@ -1,10 +1,14 @@
 """The attribute threat: closed forms of its changes, exact verdicts on linear models, and the worst of a grid."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
+from benchmarks import attribute_table
 from generalist import engine
 from generalist.attacks import autoattack, misclassified, pgd
 from generalist.config import canonical
@@ -14,6 +18,7 @@ from generalist.evaluation import evaluate, measure, protocol
 from generalist.models import Classifier
 from generalist.records import Evaluation, Measured, Protocol, RoundRecord
 from generalist.report.styles import threats_in_words
+from generalist.store import StateLost
 from generalist.tensors import to_unit
 from generalist.threats import Space, Threat, threat_from
 from generalist.training import Outcome
@@ -209,6 +214,36 @@ def test_rounds_are_chosen_by_it(model: Classifier, dataset: Dataset) -> None:
         )
         assert found.robust.correct < found.natural.correct
         assert found.fgsm is not None and found.fgsm.correct < found.natural.correct
+
+
+@pytest.mark.long
+def test_trainings_are_shown_beside_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each by the grid, the attacks that apply, and within a norm."""
+    monkeypatch.chdir(tmp_path)
+    few = ("data.images=100", "evaluation.images=20", "training.epochs=2")
+    assert attribute_table.main(["--seeds", "1", *(word for own in few for word in ("--set", own))]) == 0
+    told = capsys.readouterr().out
+    head, _, *rows = re.findall(r"^\|.*\|$", told, re.MULTILINE)
+    assert "worst of grid 31x5x5" in head and "apgd-ce and apgd-t" in head and "linf:0.15: quick" in head
+    assert [row.split("|")[1].strip() for row in rows] == [*attribute_table.PRESETS] and "n = 20" in told
+    assert attribute_table.main(["--set", "training.epohcs=1"]) == 2
+    assert "did you mean 'epochs'" in capsys.readouterr().err
+
+
+def test_an_evaluation_goes_on_in_the_same_ranges_alone(tmp_path: Path) -> None:
+    """A finished state gives the verdicts again; one of other ranges is refused."""
+    images = 0.4 + 0.2 * pictures(10, 1, 4, 6)
+    weights = 8 * torch.randn(2, 24, generator=generator(1))
+    network, state = linear_net(weights, -weights.sum(1) / 2), tmp_path / "state.safetensors"
+    labels = network(images).argmax(1)
+    threat = Threat.parse("attributes:1 contrast 0.3")
+    whole = autoattack(network, images, labels, threat, attacks=["apgd-ce"], state=state)
+    again = autoattack(network, images, labels, threat, attacks=["apgd-ce"], state=state)
+    assert torch.equal(whole.robust, again.robust) and torch.equal(whole.adversarial, again.adversarial)
+    with pytest.raises(StateLost, match="another threat"):
+        autoattack(network, images, labels, Threat.parse("attributes:1 contrast 0.2"), attacks=["apgd-ce"], state=state)
 
 
 def test_readers_see_its_ranges() -> None:

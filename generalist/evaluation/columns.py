@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from generalist.attacks import VERSIONS
-from generalist.attacks.members import meaningful
+from generalist.attacks.members import cascade_title, meaningful
 from generalist.config import AttackOptions, EvaluationOptions, ThreatOptions
 from generalist.models import DECISION, Classifier
 from generalist.threats import Threat, threat_from
@@ -76,7 +76,7 @@ def attacks_within(threat: Threat, options: EvaluationOptions) -> dict[str, tupl
     """
     members = VERSIONS[options.attack].members
     used = meaningful(members, threat)
-    title = options.attack if used == members else f"{' and '.join(used)}, of {options.attack}"
+    title = cascade_title(options.attack, threat)
     cascade = "cascade" if used == members else "+".join(used)
     ways: dict[str, tuple[Way, str]] = {
         "pgd": ("pgd", described(options.pgd)),

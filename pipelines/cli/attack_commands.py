@@ -24,7 +24,12 @@ Model = Annotated[
 
 def attack(
     model: Model,
-    threat: Annotated[str, typer.Option("--threat", metavar="NORM:EPS", help="Such as linf:8/255, l2:0.5 or l1:12.")],
+    threat: Annotated[
+        str,
+        typer.Option(
+            "--threat", metavar="NORM:EPS", help="Such as linf:8/255, l2:0.5 or l1:12; or 'attributes:1 rotation 30'."
+        ),
+    ],
     data: Annotated[
         Path | None,
         typer.Option(
@@ -78,6 +83,7 @@ def attack(
     from generalist import engine
     from generalist.atomic_files import check_file
     from generalist.attacks import autoattack
+    from generalist.attacks.members import cascade_title
     from generalist.attacks.result_files import write_verdicts
     from generalist.export.normalisation import looked_at
     from generalist.threats import Threat
@@ -117,7 +123,7 @@ def attack(
                 tell(f"{progress.attack}: {progress.robust} of {progress.n} still robust") if progress.images else None
             ),
         )
-    name = " and ".join(attacks) if attacks else version
+    name = " and ".join(attacks) if attacks else cascade_title(version, against)
     facts = {
         "model": target.digest,
         "data": whole,

@@ -66,6 +66,12 @@ def meaningful(names: Sequence[str], threat: Threat) -> tuple[str, ...]:
     return tuple(name for name in names if known is None or name in known)
 
 
+def cascade_title(version: str, threat: Threat) -> str:
+    """Return what people call a cascade within a threat: its name, or the attacks of it that mean something there."""
+    used = meaningful(VERSIONS[version].members, threat)
+    return version if used == VERSIONS[version].members else f"{' and '.join(used)}, of {version}"
+
+
 def chosen(version: str, attacks: Sequence[str] | None) -> tuple[Version, tuple[str, ...]]:
     """Return a version by name, and the attacks to run with its settings: its own, or those named.
 
