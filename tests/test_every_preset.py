@@ -40,7 +40,7 @@ def test_it_is_trained_evaluated_exported_and_reported(name: str, tmp_path: Path
     assert all(group.stored == group.round.stop for group in training.forecast())
     since, names = time.perf_counter(), learner_names(outcome.learners, config.evaluation)
     verdicts = {
-        one: steps.evaluated(
+        one: steps.combine_shards(
             training,
             outcome,
             one,
@@ -48,7 +48,7 @@ def test_it_is_trained_evaluated_exported_and_reported(name: str, tmp_path: Path
         )
         for one in names
     }
-    evaluation = steps.gathered(training, outcome, verdicts, since=since)
+    evaluation = steps.build_evaluation(training, outcome, verdicts, since=since)
     assert {*config.experts} | {config.deployed} | ({"ensemble"} if config.ensemble else set()) == {*outcome.learners}
     results = Results(tmp_path / "outputs")
     results.folder.mkdir()
