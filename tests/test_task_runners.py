@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from generalist.config import check, load, preset_names, to_yaml
+from generalist.data import Dataset
+from generalist.evaluation import learner_names
 from generalist.store import tensors_digest
 from generalist.training import Outcome, learners
 from pipelines import artifacts, run_context, submitting, tasks
@@ -18,8 +20,9 @@ from pipelines.tracking import start
 from pipelines.workspace import Workspace
 from tests import tracking_factory
 from tests.listener import Listener
+from tests.preset_factory import few, overrides
 from tests.services import environment, with_databases
-from tests.training_factory import digests, small
+from tests.training_factory import digests, finish, small
 
 PROGRAM = """
 import json
@@ -42,7 +45,13 @@ with server(Workspace.find(), warn=sys.exit) as ready:  # which Prefect, importe
         made = flows.run(watch=listener, overrides=[], outputs=Path("runs", name), task_runner=runner)
         told = [sorted(listener.epochs), listener.rounds, sorted(listener.attacks)]
         print(json.dumps([made["weights"], made["onnx_sha256"], told]))
+    for preset, overrides in json.loads(sys.argv[1]).items():
+        made = flows.run(watch=Listener(), preset=preset, overrides=overrides, outputs=Path("runs", preset))
+        print(json.dumps([preset, made["weights"]]))
 """
+
+PRESETS = ("digits-oat", "digits-mat")
+"""A conditional network, and peers."""
 
 
 class Carried:
@@ -112,14 +121,16 @@ def test_arguments_that_travelled_as_json_give_the_same_bits(
 
 
 @pytest.mark.long
-def test_threads_and_processes_give_the_same_bits(tmp_path: Path, pytestconfig: pytest.Config) -> None:
-    """Each trains anew; whoever follows the run is told the same."""
+def test_threads_and_processes_give_the_same_bits(
+    tmp_path: Path, pytestconfig: pytest.Config, dataset: Dataset
+) -> None:
+    """Each trains anew; whoever follows the run is told the same. Other kinds of networks are as the library has them."""
     project = with_databases(tmp_path, pytestconfig)
     (project / "dvc.yaml").touch()
     short = small("training.epochs=2", "mixing.warm_up=1", "training.batch_size=512")
     (project / "params.yaml").write_text(to_yaml(short), encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
+        [sys.executable, "-c", PROGRAM, json.dumps({name: overrides(name) for name in PRESETS})],
         cwd=project,
         env={name: value for name, value in environment().items() if name != "PREFECT_HOME"},
         capture_output=True,
@@ -128,8 +139,15 @@ def test_threads_and_processes_give_the_same_bits(tmp_path: Path, pytestconfig: 
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    threads, processes = map(json.loads, done.stdout.splitlines())
+    threads, processes, *presets = map(json.loads, done.stdout.splitlines())
     assert threads == processes
     assert {expert for expert, _, _ in threads[2][0]} == {*short.experts}
     for name in ("ThreadPoolTaskRunner", "ProcessPoolTaskRunner"):
         assert any((project / name).glob("*/*.safetensors"))
+    assert [name for name, _ in presets] == [*PRESETS]
+    for name, weights in presets:
+        config = few(name)
+        outcome = finish(config, dataset, tmp_path / "library" / name)[1]
+        assert tensors_digest(outcome.learners[config.deployed]) == weights
+        evaluation = Results(project / "runs" / name).read_evaluation()
+        assert {*evaluation.learners} == {*learner_names(outcome.learners, config.evaluation)}
