@@ -41,7 +41,7 @@ def test_results_have_a_file_for_each_width(dataset: Dataset, tmp_path: Path) ->
         tmp_path / "out",
     )
     verdicts = {
-        name: steps.evaluated(
+        name: steps.combine_shards(
             training,
             outcome,
             name,
@@ -49,7 +49,7 @@ def test_results_have_a_file_for_each_width(dataset: Dataset, tmp_path: Path) ->
         )
         for name in learner_names(["oat"], config.evaluation)
     }
-    evaluation = steps.gathered(training, outcome, verdicts, since=time.perf_counter())
+    evaluation = steps.build_evaluation(training, outcome, verdicts, since=time.perf_counter())
     results, weights = Results(staged), outcome.learners["oat"]
     staged.mkdir()
     found = steps.export_model(training, weights, evaluation, verdicts["oat"].adversarial, results)
