@@ -31,6 +31,7 @@ _WITHOUT_EFFECT = (
     "generalist.training.forecast",
     "generalist.training.speeds",
     "generalist.training.validation",  # what is measured flows into no weights
+    "generalist.training.gating",  # counts where an average has a gate
 )
 
 

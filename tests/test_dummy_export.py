@@ -86,7 +86,7 @@ def test_weights_bring_their_head(model: Classifier, tmp_path: Path) -> None:
     path = tmp_path / "global.safetensors"
     chosen = options("small_cnn", **OPTIONS)
     write_weights(path, model.state_dict(), model=chosen, shape=GREY, data="")
-    target = open_target(path, torch.device("cpu"), 1, (1, 8, 8), None, None, None).network
+    target = open_target(path, torch.device("cpu"), 1, (1, 8, 8), None, None, None, None).network
     assert isinstance(target, Classifier) and target.head == model.head
     assert [*target.views()] == ["decision", "logsumexp", "joint", "joint-even"] and not target.training
     with torch.no_grad():

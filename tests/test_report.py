@@ -189,13 +189,13 @@ def test_the_configuration_is_on_the_page(usual: str) -> None:
     assert {*factory.COMMANDS.values(), *factory.LINEAGE.values()} <= {*code}
 
 
-@pytest.mark.parametrize(("count", "shown"), [(0, 0), (20, 12)])
-def test_the_gallery_shows_at_most_a_dozen(count: int, shown: int) -> None:
+@pytest.mark.parametrize("count", [0, 20])
+def test_the_gallery_shows_its_images(count: int) -> None:
     """Three pictures for each image; no images, no gallery."""
     config = factory.config()
     html = page(config, gallery=factory.gallery(config, count=count))
-    assert len(Parsed(html).all("img")) == 3 * shown
-    assert ('id="gallery"' in html) == bool(shown)
+    assert len(Parsed(html).all("img")) == 3 * count
+    assert ('id="gallery"' in html) == bool(count)
 
 
 def test_the_page_says_which_images_the_attack_left_alone(usual: str) -> None:

@@ -14,7 +14,6 @@ import numpy as np
 
 from generalist.code_digest import plugins_of, training_code
 from generalist.config import Config, Steps, canonical, digest
-from generalist.evaluation import code_behind
 from generalist.experts import ExpertSpec
 from generalist.mixing import MixingSchedule
 from generalist.objectives import Objective
@@ -142,7 +141,8 @@ class Keys:
         if options.averaging is not False:
             averaging = [options.averaging.at((step - spec.begin) / spec.steps) for step in steps]
         if (gate := options.gate) is not None:
-            averaging = [averaging, canonical(gate), code_behind([gate.threat], [gate.attack.name], self._config.model)]
+            averaging = [averaging, canonical(gate)]
+        gating = set() if gate is None else {"generalist.training.gating"}
         written = canonical(options)
         return [
             self._data,
@@ -151,7 +151,7 @@ class Keys:
             options.perturbation and canonical(options.perturbation, before),
             [averaging, epoch, spec.begin, spec.seed, spec.batch_size],
             self._arithmetic(options.objective),
-            training_code(plugins_of(self._config.model) | plugins_of(options)),
+            training_code(plugins_of(self._config.model) | plugins_of(options) | gating),
         ]
 
     def _arithmetic(self, objective: Objective) -> list[Any]:
