@@ -38,7 +38,8 @@ from generalist.data import Dataset, InMemorySamples, prepare, steps_per_epoch
 from generalist.data import epoch as batches
 from generalist.data import load as load_data
 from generalist.evaluation import measure
-from generalist.experts import Expert, ExpertSpec, initial_state
+from generalist.expert_state import ExpertSpec, initial_state
+from generalist.experts import Expert
 from generalist.mixing import mixing_schedules, weighted_sum
 from generalist.tensors import Weights
 from generalist.training import plan

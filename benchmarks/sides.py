@@ -13,7 +13,8 @@ from generalist.attacks import attack_from
 from generalist.attacks.gradient import input_gradient
 from generalist.attacks.losses import cross_entropy
 from generalist.config import Config, ExpertOptions, load
-from generalist.experts import Expert, ExpertSpec, initial_state
+from generalist.expert_state import ExpertSpec, initial_state
+from generalist.experts import Expert
 from generalist.mixing import mixing_schedules
 from generalist.models import build
 from generalist.tensors import Batch, ImageShape

@@ -25,7 +25,7 @@ from generalist.config import Config, load
 from generalist.data import Split, images_on
 from generalist.evaluation import evaluate, subset
 from generalist.expert_group import ExpertGroup
-from generalist.experts import ExpertSpec, initial_state
+from generalist.expert_state import ExpertSpec, initial_state
 from generalist.records import LearnerEvaluation
 from generalist.tensors import ImageShape
 

@@ -12,7 +12,8 @@ from generalist.config import Config, MixingOptions, Steps
 from generalist.coupling import Coupling
 from generalist.data import Samples, steps_per_epoch
 from generalist.data import epoch as batches_of_epoch
-from generalist.experts import Expert, ExpertSpec, ExpertState
+from generalist.expert_state import ExpertSpec, ExpertState
+from generalist.experts import Expert
 from generalist.mixing import weighted_sum
 from generalist.tensors import Batch, ImageShape, Weights
 

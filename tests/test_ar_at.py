@@ -13,7 +13,7 @@ from generalist import engine
 from generalist.config import Config, EngineOptions, ModelOptions
 from generalist.data import Dataset
 from generalist.errors import BadInput
-from generalist.experts import initial_tables
+from generalist.expert_state import initial_tables
 from generalist.models import Classifier, build
 from generalist.objectives import Learner, Objective
 from generalist.store import Store

@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from generalist import engine
 from generalist.config import ModelOptions
 from generalist.engine import compiling, fallback
-from generalist.experts import Expert, ExpertSpec, initial_state
+from generalist.expert_state import ExpertSpec, initial_state
+from generalist.experts import Expert
 from generalist.models import Classifier
 from generalist.models.contract import Architecture
 from generalist.platform_fingerprint import has_compiler

@@ -12,7 +12,8 @@ from generalist.attacks import pgd
 from generalist.attacks.losses import Loss, cross_entropy, kl_divergence
 from generalist.config import EngineOptions
 from generalist.engine import fallback
-from generalist.experts import Expert, ExpertSpec, initial_state
+from generalist.expert_state import ExpertSpec, initial_state
+from generalist.experts import Expert
 from generalist.tensors import Batch
 from generalist.threats import Threat
 from tests.model_factory import GREY, RGB, made, numbers, settle

@@ -11,7 +11,8 @@ from generalist.config import load
 from generalist.config.section import part_names
 from generalist.data import Dataset
 from generalist.errors import BadInput
-from generalist.experts import Expert, ExpertSpec, initial_state
+from generalist.expert_state import ExpertSpec, initial_state
+from generalist.experts import Expert
 from generalist.objectives import Context
 from generalist.randomness import generator
 from generalist.tensors import Batch, ImageShape

@@ -15,7 +15,8 @@ from generalist.config.section import part_names
 from generalist.data import Dataset
 from generalist.errors import BadInput
 from generalist.evaluation import as_evaluated, learner_names, point_of
-from generalist.experts import Expert, ExpertSpec, initial_state
+from generalist.expert_state import ExpertSpec, initial_state
+from generalist.experts import Expert
 from generalist.models import Classifier, add_gradients, at_width, build, initialise, weights_at_width, widths_of
 from generalist.records import Point
 from generalist.tensors import Batch

@@ -10,7 +10,7 @@ from torch import Tensor
 from generalist.config import digest
 from generalist.ensemble import parts
 from generalist.expert_group import PartialEpochState, checked_metrics
-from generalist.experts import ExpertState, auxiliary_weights
+from generalist.expert_state import ExpertState, auxiliary_weights
 from generalist.mixing import weighted_sum
 from generalist.records import EpochRecord, Record
 from generalist.store import Store

@@ -14,7 +14,7 @@ import numpy as np
 
 from generalist.code_digest import plugins_of, training_code
 from generalist.config import Config, Steps, canonical, digest
-from generalist.experts import ExpertSpec
+from generalist.expert_state import ExpertSpec
 from generalist.mixing import MixingSchedule
 from generalist.objectives import Objective
 from generalist.training.plan import Round

@@ -12,7 +12,7 @@ from generalist.config import Config, Rollback, canonical
 from generalist.data import Dataset, Samples, images_on
 from generalist.errors import BadInput
 from generalist.expert_group import DivergedError, EpochResult, ExpertGroup, PartialEpochState
-from generalist.experts import ExpertSpec
+from generalist.expert_state import ExpertSpec
 from generalist.records import EpochRecord
 from generalist.training.checkpoints import Checkpoints, Histories, PartialSegment
 from generalist.training.facts import Tell

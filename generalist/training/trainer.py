@@ -15,7 +15,7 @@ from generalist import engine
 from generalist.config import ENSEMBLE, AttackOptions, Config, EvaluationOptions, canonical, digest
 from generalist.data import Dataset, steps_per_epoch
 from generalist.ensemble import joined
-from generalist.experts import ExpertSpec, initial_state, initial_tables, redistribute_to, started
+from generalist.expert_state import ExpertSpec, initial_state, initial_tables, redistribute_to, started
 from generalist.mixing import mixing_schedules
 from generalist.platform_fingerprint import fingerprint
 from generalist.records import GlobalRecord, Measured, RoundRecord
