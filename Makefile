@@ -2,7 +2,6 @@
 
 PYTHON ?= python3
 TESTS ?= tests -m 'not long'
-WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.installed
@@ -41,10 +40,10 @@ run: ## set up, then the whole journey: data, training, evaluation, ONNX model, 
 	@$(BIN)/generalist run
 
 test: setup ## the tests (some: make test TESTS=tests/test_mixing.py)
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 test-long: ## the long tests: what is killed, served, searched or trained for real
-	@$(MAKE) --no-print-directory test TESTS='tests -m long' WORKERS=3
+	@$(MAKE) --no-print-directory test TESTS='tests -m long'
 
 fuzz: setup ## hundreds of bad inputs for every reader: how many are handled, tracebacks and hangs (none)
 	@$(BIN)/python -m tests.fuzz
