@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from benchmarks import machine
 from benchmarks.columns_table import spread
 from benchmarks.digits_table import DATA, SEEDS
-from benchmarks.trainings import deployed, finished, prepared
+from benchmarks.trainings import evaluated, finished, prepared
 from generalist import engine
 from generalist.config import Config, load
 from generalist.errors import BadInput
-from generalist.evaluation import evaluate, protocol, subset
+from generalist.evaluation import protocol
 
 PRESETS = {
     "natural training": "digits-natural",
@@ -31,11 +31,8 @@ THREATS = "evaluation.threats=[{norm: attributes, rotation: 30, translation: 0.1
 def main(words: Sequence[str] | None = None) -> int:
     """Print the table."""
     parser = machine.arguments(__doc__)
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="seeds 0, 1, …")
-    parser.add_argument("--set", action="append", default=[], help="an override for all, such as training.epochs=20")
+    machine.add_trainings(parser, seeds=SEEDS)
     arguments = parser.parse_args(words)
-    if arguments.seeds < 1:
-        parser.error(f"--seeds {arguments.seeds}: one at least")
     try:
         rows = {
             title: [_measured(preset, [f"seed={seed}", *arguments.set]) for seed in range(arguments.seeds)]
@@ -56,24 +53,13 @@ def _measured(preset: str, overrides: list[str]) -> dict[str, float]:
     config = load(preset=preset, overrides=overrides)
     asked: Config = load(preset=preset, overrides=["evaluation.attack=quick", *overrides, THREATS])
     dataset = prepared(config, DATA)
-    outcome = finished(config, dataset)
-    with engine.threads(config.training.threads):
-        split = subset(dataset.test, asked.evaluation)
-        learner = evaluate(
-            deployed(config, dataset, outcome),
-            split,
-            options=asked.evaluation,
-            class_names=dataset.class_names,
-            name=config.deployed,
-            epoch=outcome.chosen.epoch,
-            digest=outcome.chosen.digest,
-        ).evaluation
+    learner = evaluated(config, dataset, finished(config, dataset), asked.evaluation)
     title, found = protocol(asked, dataset).title, {"natural": learner.natural}
     for threat in learner.threats:
         named = {title(column): accuracy for column, accuracy in threat.columns.items()} | {"worst": threat.worst}
         found |= {f"{threat.threat}: {name}": accuracy for name, accuracy in named.items()}
     values = {name: 100 * accuracy.value for name, accuracy in found.items()}
-    print(f"# {preset}, seed {config.seed}, n = {len(split)}: {values}", flush=True)
+    print(f"# {preset}, seed {config.seed}, n = {learner.natural.n}: {values}", flush=True)
     return values
 
 

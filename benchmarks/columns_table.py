@@ -29,11 +29,8 @@ def main(words: Sequence[str] | None = None) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("presets", nargs="*", default=PRESETS)
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="seeds 0, 1, …")
-    parser.add_argument("--set", action="append", default=[], help="an override for all, such as training.epochs=20")
+    machine.add_trainings(parser, seeds=SEEDS)
     arguments = parser.parse_args(words)
-    if arguments.seeds < 1:
-        parser.error(f"--seeds {arguments.seeds}: one at least")
     try:
         print(f"\n{_table(arguments.presets, arguments.seeds, arguments.set)}\n\n{machine.machine()}")
     except BadInput as error:

@@ -17,13 +17,13 @@ from collections.abc import Iterator, Sequence
 
 from benchmarks import digits_record, machine
 from benchmarks.digits_record import Row, Table, Trained
-from benchmarks.trainings import deployed, finished, prepared
+from benchmarks.trainings import evaluated, finished, prepared
 from generalist import engine
 from generalist.atomic_files import check_file, write_atomically
 from generalist.code_digest import plugins_of, training_code
 from generalist.config import Config, load
 from generalist.errors import BadInput
-from generalist.evaluation import as_evaluated, evaluate, learner_names, point_of, protocol, subset
+from generalist.evaluation import learner_names, protocol
 from generalist.records import Point
 
 ROWS = {
@@ -40,12 +40,9 @@ SEEDS = 3
 def main(words: Sequence[str] | None = None) -> int:
     """Print the table, and record it where it is the one that is shown."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="seeds 0, 1, …")
-    parser.add_argument("--set", action="append", default=[], help="an override for all, such as training.epochs=20")
+    machine.add_trainings(parser, seeds=SEEDS)
     parser.add_argument("--render", action="store_true", help="measure nothing; show what is recorded")
     arguments = parser.parse_args(words)
-    if arguments.seeds < 1:
-        parser.error(f"--seeds {arguments.seeds}: one at least")
     recorded = arguments.seeds == SEEDS and not arguments.set
     try:
         if not arguments.render:
@@ -103,22 +100,11 @@ def each_evaluated(config: Config) -> Iterator[tuple[Point, Trained]]:
     """Yield the same at each lambda and width of the evaluation, with these, the headline's first."""
     dataset, options = prepared(config, DATA), config.evaluation
     outcome = finished(config, dataset)
-    network = deployed(config, dataset, outcome)
     for name in learner_names([config.deployed], options):
-        began, point = time.perf_counter(), point_of(name, options)
-        with engine.threads(config.training.threads):
-            learner = evaluate(
-                as_evaluated(network, options, name),
-                subset(dataset.test, options),
-                options=options,
-                class_names=dataset.class_names,
-                name=name,
-                epoch=outcome.chosen.epoch,
-                digest=outcome.chosen.digest,
-                at=point,
-            ).evaluation
+        began = time.perf_counter()
+        learner = evaluated(config, dataset, outcome, options, name)
         yield (
-            point,
+            learner.at,
             Trained(
                 seed=config.seed,
                 natural=learner.natural,

@@ -21,6 +21,18 @@ def arguments(description: str | None, *, quick: str | None = None) -> argparse.
     return parser
 
 
+def add_trainings(parser: argparse.ArgumentParser, *, seeds: int) -> None:
+    """Add --seeds and --set, for benchmarks that train over seeds."""
+    parser.add_argument("--seeds", type=_count, default=seeds, help="seeds 0, 1, …")
+    parser.add_argument("--set", action="append", default=[], help="an override for all, such as training.epochs=20")
+
+
+def _count(written: str) -> int:
+    if not written.isdecimal() or int(written) < 1:
+        raise argparse.ArgumentTypeError(f"{written}: a whole number, one at least")
+    return int(written)
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add the option --device."""
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: CUDA where it is")

@@ -13,7 +13,7 @@ import time
 import torch
 from scipy.stats import t as student
 
-from benchmarks.machine import arguments, table, tell
+from benchmarks.machine import add_trainings, arguments, table, tell
 from benchmarks.trainings import finished, prepared, tested
 from generalist.config import load
 
@@ -38,9 +38,8 @@ def main() -> None:
     """Print accuracies of each way, and the differences from float32."""
     parser = arguments(__doc__)
     parser.add_argument("--preset", default="digits", help="what is trained")
-    parser.add_argument("--seeds", type=int, default=5, help="seeds 0, 1, …")
+    add_trainings(parser, seeds=5)
     parser.add_argument("--ways", nargs="+", choices=list(WAYS)[1:], default=list(WAYS)[1:], help="beside float32")
-    parser.add_argument("--set", action="append", default=[], help="an override for all, such as training.epochs=20")
     given = parser.parse_args()
     began, found = time.perf_counter(), {way: list[tuple[float, float]]() for way in ("float32", *given.ways)}
     for seed in range(given.seeds):

@@ -17,13 +17,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from benchmarks.machine import arguments, table, tell
+from benchmarks.machine import add_trainings, arguments, table, tell
 from benchmarks.precision_study import interval
-from benchmarks.trainings import deployed, finished, prepared
+from benchmarks.trainings import evaluated, finished, prepared
 from generalist import engine
 from generalist.config import Config, load
 from generalist.data import Split, images_on
-from generalist.evaluation import evaluate, subset
 from generalist.expert_group import ExpertGroup
 from generalist.expert_state import ExpertSpec, initial_state
 from generalist.records import LearnerEvaluation
@@ -52,12 +51,9 @@ ROWS = {
 def main() -> None:
     """Print the table."""
     parser = arguments(__doc__, quick="the quick cascade on 100 images, a tenth of the epochs, two seeds")
-    parser.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, …")
+    add_trainings(parser, seeds=3)
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="of the reference row; the others' work is as much")
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS), help="beside the reference")
-    parser.add_argument(
-        "--set", action="append", default=[], help="an override for all, such as evaluation.attack=quick"
-    )
     given = parser.parse_args()
     more = [*given.set, *(["evaluation.attack=quick", "evaluation.images=100"] if given.quick else [])]
     epochs, seeds = (EPOCHS // 10, 2) if given.quick else (given.epochs, given.seeds)
@@ -115,17 +111,7 @@ class _Operations(TorchDispatchMode):
 
 def _evaluated(config: Config) -> LearnerEvaluation:
     dataset = prepared(config, "union-table")
-    outcome = finished(config, dataset)
-    with engine.threads(config.training.threads):
-        return evaluate(
-            deployed(config, dataset, outcome),
-            subset(dataset.test, config.evaluation),
-            options=config.evaluation,
-            class_names=dataset.class_names,
-            name=config.deployed,
-            epoch=outcome.chosen.epoch,
-            digest=outcome.chosen.digest,
-        ).evaluation
+    return evaluated(config, dataset, finished(config, dataset), config.evaluation)
 
 
 def _print(

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from generalist.config import EngineOptions, ExpertOptions, ModelOptions
 from generalist.mixing import MixingSchedule, RunningAverage
-from generalist.models import Classifier, build, initialise, unfilled
+from generalist.models import Classifier, initialise, outline, unfilled
 from generalist.objectives import Objective
 from generalist.randomness import generator
 from generalist.tensors import ImageShape, Weights
@@ -101,7 +101,7 @@ def initial_tables(
     objective = options.objective
     if not isinstance(objective, Objective):
         raise TypeError(f"{type(objective).__name__} is not an objective")
-    tables, auxiliary = objective.tables(shape.classes, images), build_auxiliary(objective, build(model, shape))
+    tables, auxiliary = objective.tables(shape.classes, images), build_auxiliary(objective, outline(model, shape))
     if options.gate is not None:
         tables = tables | {OPENED: torch.zeros(1)}
     if auxiliary is None:

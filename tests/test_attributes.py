@@ -119,7 +119,10 @@ def test_on_a_linear_model_the_grid_of_whole_pixels_is_every_shift() -> None:
     """9 shifts of each image, asked for one by one."""
     images = pictures(40, 1, 6, 6)
     space = space_of("attributes:1 translation 0.16666666666666666")
-    shifts = {tuple(change.tolist()): space.changed(images, change) for change in space.changes()}
+    shifts = {
+        tuple(point.tolist()): change(images)
+        for point, change in zip(space.grid_points(), space.changes(), strict=True)
+    }
     assert len(shifts) == 25
     for (right, down), moved in shifts.items():
         if right in {-1.0, 0.0, 1.0} and down in {-1.0, 0.0, 1.0}:
@@ -138,7 +141,7 @@ def test_pgd_finds_what_the_grid_finds_or_more_on_one_attribute() -> None:
     attacked = pgd(network, images, labels, threat, steps=20, generator=generator(2))
     assert threat.space is not None
     for change in threat.space.changes():
-        broken = misclassified(network(threat.space.changed(images, change)), labels)
+        broken = misclassified(network(change(images)), labels)
         assert bool((misclassified(network(attacked), labels) | ~broken).all())
 
 
@@ -166,7 +169,7 @@ def test_an_evaluation_has_the_grid_beside_the_attacks_that_apply(model: Classif
     images, labels = to_unit(torch.tensor(split.images)), torch.tensor(split.labels)
     stands = network(images).argmax(1) == labels
     for change in space.changes():
-        stands &= ~misclassified(network(space.changed(images, change)), labels)
+        stands &= ~misclassified(network(change(images)), labels)
     arrays = verdicts.arrays
     assert np.array_equal(arrays[f"natural/{name}/grid 5x3x3"], stands.numpy())
     held = np.logical_and.reduce([arrays[f"natural/{name}/{column}"] for column in turned.columns])

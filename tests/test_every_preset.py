@@ -18,6 +18,7 @@ from pipelines import steps
 from pipelines.results import Results
 from tests.preset_factory import DIGITS, few
 from tests.training_factory import digests
+from tests.verdict_factory import all_verdicts
 
 pytestmark = pytest.mark.long
 
@@ -39,15 +40,7 @@ def test_it_is_trained_evaluated_exported_and_reported(name: str, tmp_path: Path
     outcome, training = run(config, dataset, store), Trainer(config, dataset, store)
     assert all(group.stored == group.round.stop for group in training.forecast())
     since, names = time.perf_counter(), learner_names(outcome.learners, config.evaluation)
-    verdicts = {
-        one: steps.combine_shards(
-            training,
-            outcome,
-            one,
-            [steps.evaluate_shard(training, outcome.learners, one, rows) for rows in steps.shards(training)],
-        )
-        for one in names
-    }
+    verdicts = all_verdicts(training, outcome, names)
     evaluation = steps.build_evaluation(training, outcome, verdicts, since=since)
     assert {*config.experts} | {config.deployed} | ({"ensemble"} if config.ensemble else set()) == {*outcome.learners}
     results = Results(tmp_path / "outputs")

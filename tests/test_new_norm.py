@@ -1,10 +1,8 @@
 """One more norm is one more file: the configuration, the attacks and the whole cascade take it as it is."""
 
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
+
+from tests.plugin_copy import run_with
 
 NOVEL = '''"""The upper half of an image may change by up to eps in each pixel, the lower one by half as much."""
 
@@ -100,15 +98,4 @@ print("all of it")
 
 def test_one_file_is_one_more_norm(root: Path, tmp_path: Path) -> None:
     """A norm of its own for the halves of an image: verdicts of linear models are the exact ones, in its ball."""
-    shutil.copytree(root / "generalist", tmp_path / "generalist", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(root / "presets", tmp_path / "presets")
-    (tmp_path / "generalist" / "threats" / "halves.py").write_text(NOVEL, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout == "all of it\n", done.stderr
+    run_with(root, tmp_path, "threats/halves.py", NOVEL, PROGRAM)

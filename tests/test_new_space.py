@@ -1,10 +1,8 @@
 """One more space is one more file; the example is generative: a tiny autoencoder's latent numbers are moved."""
 
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
+
+from tests.plugin_copy import run_with
 
 GENERATED = '''"""Latent: what a generator makes of an image may change as its latent numbers do, each by up to eps."""
 
@@ -104,15 +102,4 @@ print("all of it")
 
 def test_one_file_is_one_more_space(root: Path, tmp_path: Path) -> None:
     """Trained on, chosen by, attacked and recorded; nothing else names it."""
-    shutil.copytree(root / "generalist", tmp_path / "generalist", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(root / "presets", tmp_path / "presets")
-    (tmp_path / "generalist" / "threats" / "spaces" / "latent.py").write_text(GENERATED, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path)],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout == "all of it\n", done.stderr
+    run_with(root, tmp_path, "threats/spaces/latent.py", GENERATED, PROGRAM)

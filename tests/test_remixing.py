@@ -37,6 +37,7 @@ from pipelines.workspace import Workspace
 from tests import tracking_factory
 from tests.command_line import generalist, refused
 from tests.training_factory import small
+from tests.verdict_factory import all_verdicts
 
 pytestmark = pytest.mark.long
 
@@ -195,15 +196,7 @@ def trained(
     shutil.copytree(prepared, workspace.prepared)
     shutil.copytree(whole[0], workspace.store)
     training, results, outcome = steps.training(small(), workspace), Results(workspace.outputs), whole[2]
-    verdicts = {
-        name: steps.combine_shards(
-            training,
-            outcome,
-            name,
-            [steps.evaluate_shard(training, outcome.learners, name, rows) for rows in steps.shards(training)],
-        )
-        for name in outcome.learners
-    }
+    verdicts = all_verdicts(training, outcome, outcome.learners)
     evaluation = steps.build_evaluation(training, outcome, verdicts, since=time.perf_counter())
     results.folder.mkdir()
     steps.write_records(training, outcome, evaluation, verdicts, results)

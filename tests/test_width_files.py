@@ -24,6 +24,7 @@ from pipelines.results_manifest import move_into_place
 from tests.model_factory import made, numbers, settle
 from tests.test_slimmable import small_oats
 from tests.training_factory import finish
+from tests.verdict_factory import all_verdicts
 
 pytestmark = pytest.mark.usefixtures("short_gradients")
 
@@ -40,15 +41,7 @@ def test_results_have_a_file_for_each_width(dataset: Dataset, tmp_path: Path) ->
         tmp_path / "staged",
         tmp_path / "out",
     )
-    verdicts = {
-        name: steps.combine_shards(
-            training,
-            outcome,
-            name,
-            [steps.evaluate_shard(training, outcome.learners, name, rows) for rows in steps.shards(training)],
-        )
-        for name in learner_names(["oat"], config.evaluation)
-    }
+    verdicts = all_verdicts(training, outcome, learner_names(["oat"], config.evaluation))
     evaluation = steps.build_evaluation(training, outcome, verdicts, since=time.perf_counter())
     results, weights = Results(staged), outcome.learners["oat"]
     staged.mkdir()

@@ -125,7 +125,7 @@ class Judge:
         for index, change in enumerate(changes):
             with engine.arithmetic(self._on):
                 for rows in standing.nonzero().squeeze(1).split(TILE) if bool(standing.any()) else ():
-                    points = space.changed(images[rows], change)
+                    points = change(images[rows])
                     broken = misclassified(logits_of(self._network, points), labels[rows])
                     standing[rows[broken]], ends[rows[broken]] = False, points[broken]
             if tell is not None:

@@ -10,7 +10,7 @@ from generalist.models.contract import (
     LossView,
     Role,
 )
-from generalist.models.layers.building import build, initialise, unfilled
+from generalist.models.layers.building import build, initialise, outline, unfilled
 from generalist.models.layers.slimmable import add_gradients, at_width, weights_at_width, widths_of
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "at_width",
     "build",
     "initialise",
+    "outline",
     "unfilled",
     "weights_at_width",
     "widths_of",

@@ -10,7 +10,8 @@ from generalist import engine
 from generalist.config import Config
 from generalist.data import Dataset, last_batch
 from generalist.errors import BadInput
-from generalist.models import build
+from generalist.expert_state import build_auxiliary
+from generalist.models import build, outline
 from generalist.objectives import Objective
 from generalist.tensors import ImageShape, Weights
 from generalist.threats import threat_from
@@ -52,8 +53,9 @@ def check_widths(config: Config, dataset: Dataset) -> None:
     """Refuse widths where an objective trains a module beside the network: it has the form of one width."""
     if not config.model.widths:
         return
+    network = outline(config.model, dataset.shape)
     for name, expert in config.experts.items():
-        if isinstance(expert.objective, Objective) and expert.objective.auxiliary(build(config.model, dataset.shape)):
+        if isinstance(expert.objective, Objective) and build_auxiliary(expert.objective, network) is not None:
             raise BadInput(
                 f"experts.{name}.objective is {expert.objective.name}, which trains a module beside the network of one"
                 " width: leave model.widths out"
@@ -103,9 +105,9 @@ def check_single_images(config: Config, dataset: Dataset) -> None:
 
 
 def _check_auxiliary_takes_single_images(config: Config, dataset: Dataset) -> None:
-    model = build(config.model, dataset.shape)
+    network = outline(config.model, dataset.shape)
     for name, expert in config.experts.items():
-        beside = expert.objective.auxiliary(model) if isinstance(expert.objective, Objective) else None
+        beside = build_auxiliary(expert.objective, network) if isinstance(expert.objective, Objective) else None
         if beside is not None and any(isinstance(layer, nn.BatchNorm1d) for layer in beside.modules()):
             raise BadInput(
                 f"training.batch_size is {config.training.batch_size} with {len(dataset.train)} images to train on, and"

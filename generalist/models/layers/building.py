@@ -27,6 +27,20 @@ def unfilled(make: Callable[[], Made]) -> Made:
         return make()
 
 
+def outline(options: ModelOptions, shape: ImageShape) -> Classifier:
+    """Return the network that the configuration names on the meta device: its layers and shapes, without memory.
+
+    Raises:
+        BadInput: the architecture can't take images of this shape, or the condition that it is given.
+    """
+    if not isinstance(options, Architecture):
+        raise TypeError(f"{type(options).__name__} is not an architecture")
+    model = unfilled(partial(_of_all_widths, options, shape))
+    if options.condition is not None and model.encoding is None:
+        raise BadInput(f"model.condition is given, but the network {options.name} takes no condition: set it to null")
+    return model
+
+
 def build(options: ModelOptions, shape: ImageShape) -> Classifier:
     """Return the network that the configuration names, on the CPU, without weights yet.
 
@@ -34,14 +48,9 @@ def build(options: ModelOptions, shape: ImageShape) -> Classifier:
     it: constructors draw initial weights from torch's global generator, so they run where nothing is drawn.
 
     Raises:
-        BadInput: the architecture can't take images of this shape, or the condition that it is given, or is larger than
-            this machine's memory.
+        BadInput: like `outline`, or the network is larger than this machine's memory.
     """
-    if not isinstance(options, Architecture):
-        raise TypeError(f"{type(options).__name__} is not an architecture")
-    model = unfilled(partial(_of_all_widths, options, shape))
-    if options.condition is not None and model.encoding is None:
-        raise BadInput(f"model.condition is given, but the network {options.name} takes no condition: set it to null")
+    model = outline(options, shape)
     _check_memory(model, options.name)
     constants = {name: buffer for name, buffer in model.named_buffers() if not buffer.is_meta}
     model.to_empty(device="cpu")

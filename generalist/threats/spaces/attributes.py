@@ -1,5 +1,6 @@
 """Attributes: an image is turned, moved, made larger, brighter, richer in contrast or blurred, within ranges."""
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -86,14 +87,19 @@ class Attributes(Space):
         return (beside(black, len(self._names)) > 0).to(points.dtype)
 
     def changes(self) -> Sequence[Change]:
+        return [functools.partial(self.changed, shares=choice) for choice in self.grid_points()]
+
+    def grid_points(self) -> list[Float[Tensor, " numbers"]]:
+        """Return the shares of each range at every point of the grid, in [-1, 1]."""
         values = []
         for name, count in zip(self._names, self._counts, strict=True):
             whole = torch.linspace(0 if name == "blur" else -1, 1, count) if count > 1 else torch.zeros(1)
             values.append((whole * float(self.eps)).tolist())
         return [torch.tensor(choice) for choice in itertools.product(*values)]
 
-    def changed(self, images: Images, change: Change) -> Images:
-        return self._made(images, change.to(images).expand(len(images), -1))
+    def changed(self, images: Images, shares: Float[Tensor, " numbers"]) -> Images:
+        """Return images changed by the same shares of each range."""
+        return self._made(images, shares.to(images).expand(len(images), -1))
 
     def grid_title(self) -> str:
         return f"grid {'x'.join(map(str, self._counts))}"

@@ -17,7 +17,7 @@ from generalist.tensors import Images
 
 Points = Float[Tensor, "batch channels rows columns"]
 """Shaped like images, and maybe of another size."""
-Change = Float[Tensor, " numbers"]
+Change = Callable[[Images], Images]
 """One choice of an adversary, the same for every image."""
 
 
@@ -67,10 +67,6 @@ class Space(ThreatOptions, ABC):
     def changes(self) -> Sequence[Change]:
         """Return a grid of choices, of which the worst for each image is asked for; none by default."""
         return ()
-
-    def changed(self, images: Images, change: Change) -> Images:
-        """Return images by one choice of the grid."""
-        raise NotImplementedError
 
     def grid_title(self) -> str:
         """Return what people call the grid, such as `grid 31x5x5`; without a comma or a slash."""

@@ -90,8 +90,16 @@ class Localized(Space):
             )
 
     def _inside(self, points: Points) -> Bool[Tensor, "1 1 rows columns"]:
-        mask = self._mask(points.shape[2], points.shape[3])
-        return torch.from_numpy(mask).to(points.device)[None, None]
+        """Return the mask where points are: it is taken to their device once, as attacks ask at every step."""
+        height, width = points.shape[2:]
+        key = (height, width, points.device)
+        if key not in self._placed:
+            self._placed[key] = torch.from_numpy(self._mask(height, width)).to(points.device)[None, None]
+        return self._placed[key]
+
+    @functools.cached_property
+    def _placed(self) -> dict[tuple[int, int, torch.device], Bool[Tensor, "1 1 rows columns"]]:
+        return {}
 
     def _mask(self, height: int, width: int) -> Bool[np.ndarray, "height width"]:
         """Return where pixels may change."""
