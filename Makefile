@@ -19,7 +19,7 @@ export DVC_NO_ANALYTICS := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 # What `make clean` removes: everything that the other targets make.
-MADE := $(VENV) outputs data/prepared .generalist runs tuning results mlflow.db mlflow.db-shm mlflow.db-wal mlruns mlartifacts \
+MADE := $(VENV) outputs data/prepared .generalist runs tuning comparisons results mlflow.db mlflow.db-shm mlflow.db-wal mlruns mlartifacts \
 	.dvc/cache .dvc/tmp build dist generalist.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache \
 	.hypothesis
 

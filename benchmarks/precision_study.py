@@ -11,27 +11,17 @@ import statistics
 import time
 
 import torch
-from scipy.stats import t as student
 
 from benchmarks.machine import add_trainings, arguments, table, tell
 from benchmarks.trainings import finished, prepared, tested
 from generalist.config import load
+from generalist.significance import mean_interval
 
 WAYS = {
     "float32": (),
     "attack": ("engine.attack_precision=bfloat16",),
     "step": ("engine.attack_precision=bfloat16", "engine.precision=bfloat16"),
 }
-
-
-def interval(differences: list[float]) -> tuple[float, float, float]:
-    """Return the mean, and the ends of the interval within which it lies with 95 %."""
-    mean = statistics.mean(differences)
-    if len(differences) < 2:
-        return mean, float("-inf"), float("inf")
-    n = len(differences)
-    reach = float(student.ppf(0.975, n - 1)) * statistics.stdev(differences) / n**0.5
-    return mean, mean - reach, mean + reach
 
 
 def main() -> None:
@@ -62,7 +52,7 @@ def main() -> None:
         cells, differences = [way], {}
         for index, what in enumerate(("natural", "robust")):
             values = [pair[index] for pair in own]
-            mean, low, high = interval(
+            mean, low, high = mean_interval(
                 [pair[index] - base[index] for pair, base in zip(own, found["float32"], strict=True)]
             )
             cells += [

@@ -14,12 +14,12 @@ from pathlib import Path
 import torch
 
 from benchmarks.machine import arguments, table, tell
-from benchmarks.precision_study import interval
 from benchmarks.trainings import deployed, finished, prepared
 from generalist import engine
 from generalist.config import Config, load
 from generalist.evaluation import measure, subset
 from generalist.records import Measured
+from generalist.significance import mean_interval
 
 
 def main() -> None:
@@ -76,7 +76,7 @@ def _print(found: dict[str, list[Measured]], config: Config, file: Path | None) 
     rows, ratios = [], {}
     for what, tuned in values["tuned"].items():
         default = values["default"][what]
-        mean, low, high = interval([one - other for one, other in zip(tuned, default, strict=True)])
+        mean, low, high = mean_interval([one - other for one, other in zip(tuned, default, strict=True)])
         ratios[what] = [mean, low, high]
         means = [f"{statistics.mean(own):.2f}" for own in (default, tuned)]
         rows.append([what, *means, f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"])

@@ -37,10 +37,17 @@ def final(evaluation: Evaluation) -> None:
 
 def search(lines: Sequence[str], page: Path) -> None:
     """Show what a search found."""
+    _found("search", "What the search found", lines, page)
+
+
+def comparison(lines: Sequence[str], page: Path) -> None:
+    """Show what a comparison came to."""
+    _found("comparison", "What the comparison came to", lines, page)
+
+
+def _found(key: str, description: str, lines: Sequence[str], page: Path) -> None:
     text = "\n".join(f"    {printable(line)}" for line in lines)
-    create_markdown_artifact(
-        key="search", markdown=f"{text}\n\n- all of it: {code(page)}", description="What the search found"
-    )
+    create_markdown_artifact(key=key, markdown=f"{text}\n\n- all of it: {code(page)}", description=description)
 
 
 def links(results: Results, run_link: str | None, version: str) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from generalist.errors import BadInput
+from generalist.masking import masked
 
 _ENDS_WITHIN = 5.0  # seconds, when asked to
 
@@ -92,6 +93,12 @@ class Child:
                     return
         finally:
             self._input.close()
+
+    def last_log_line(self) -> str:
+        """Return the last line of its log that says something, without passwords."""
+        assert self.log is not None  # whoever asks gave it one
+        written = self.log.read_text(encoding="utf-8", errors="replace").split("\n")
+        return masked(next((line.strip() for line in reversed(written) if line.strip()), "nothing"))
 
     def _is_gone(self, *, within: float) -> bool:
         """Return whether nothing of its group is left, after at most some seconds."""

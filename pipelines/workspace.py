@@ -44,6 +44,7 @@ class Workspace:
         prepared: the prepared data that DVC versions.
         outputs: what the DVC stage writes.
         tuning: what searches and ablations put down, each in a folder of its own.
+        comparisons: what comparisons put down, likewise.
         runs: where runs of the Prefect deployment write, each into a folder of its own.
         artifacts: what MLflow keeps as files where no server keeps them.
         work: work in progress and caches; safe to delete while nothing runs.
@@ -61,6 +62,7 @@ class Workspace:
         root, here, work = self.root, self.here, self.root / ".generalist"
         self.params, self.prepared, self.outputs = here / "params.yaml", here / "data" / "prepared", here / "outputs"
         self.tuning, self.runs, self.artifacts = here / "tuning", root / "runs", root / "mlruns"
+        self.comparisons = here / "comparisons"
         self.work, self.store, self.data_cache = work, work / "store", work / "data"
         self.staging, self.prefect_home, self.locks = work / "staging", work / "prefect", work / "locks"
 

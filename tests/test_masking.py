@@ -1,5 +1,6 @@
 """No password of an address in what is printed, kept or told, however it is written."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +14,10 @@ from generalist.errors import BadInput
 from generalist.masking import masked, masked_address, without_login
 from generalist.store import Remote
 from pipelines.cli.shell import same_command
+from pipelines.end_with_parent import Child
 from pipelines.tracking import trial_metadata
 from pipelines.tracking.mlflow_database import shown
 from pipelines.tuning import storage
-from pipelines.tuning.worker_pool import last_line
 from tests.command_line import refused
 from tests.services import environment
 
@@ -124,9 +125,11 @@ def test_commands_tell_no_password(login: str, tmp_path: Path, monkeypatch: pyte
 def test_what_is_kept_has_no_password(tmp_path: Path) -> None:
     """Params and tags of trials, and the last words of a worker that died."""
     address = f"postgresql://me:{SECRET}@host/db"
-    log = tmp_path / "log"
-    log.write_text(f"first\nOperationalError: can't reach {address}\n\n", encoding="utf-8")
-    assert last_line(log) == "OperationalError: can't reach postgresql://…@host/db"
+    (tmp_path / "dies.py").write_text(f"print('first')\nprint(\"OperationalError: can't reach {address}\")\n", "utf-8")
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+    child = Child("worker", ["dies"], {**os.environ, "PYTHONPATH": paths}, tmp_path / "log")
+    assert child.wait() == 0
+    assert child.last_log_line() == "OperationalError: can't reach postgresql://…@host/db"
     from pipelines.trial_records import TrialRecord
 
     trial = TrialRecord(number=0, state="failed", params={"data.path": address}, reason=f"no {address}")

@@ -2,23 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from generalist.config import Config, to_yaml
 from generalist.records import Evaluation, History, Measured, base_name
 from generalist.report.curves import by_expert, curves, legend, measured
+from generalist.report.environment import environment
 from generalist.report.gallery import Gallery, cards
-from generalist.report.styles import (
-    attack_in_words,
-    change,
-    interval,
-    learner_styles,
-    percent,
-    threat,
-    threats_in_words,
-)
+from generalist.report.styles import attack_in_words, learner_styles, threats_in_words
 from generalist.report.tradeoff_plane import on_test, on_validation
 
 FOLDED = 20
@@ -58,7 +48,7 @@ def build(
         threats.append(None)
     classes = {name: None for learner in evaluation.learners.values() for name in learner.per_class}
     return (
-        _environment()
+        environment()
         .get_template("page.html.j2")
         .render(
             eps=config.evaluation.threats[0].eps,
@@ -85,19 +75,6 @@ def build(
             long=max(map(len, gallery.class_names), default=0) > LONG,
         )
     )
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("generalist.report", package_path="templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(percent=percent, interval=interval, threat=threat, change=change)
-    return environment
 
 
 def _numbers(history: History) -> dict[int, dict[str, tuple[float | None, Measured | None]]]:

@@ -9,6 +9,7 @@ import typer
 
 from pipelines.cli import (
     attack_commands,
+    compare_command,
     config_commands,
     database_commands,
     init_command,
@@ -36,6 +37,7 @@ for command in (
     remix_command.remix,
     tune_commands.tune,
     tune_commands.ablate,
+    compare_command.compare,
     serve_command.serve,
     model_commands.predict,
     model_commands.trace,

@@ -87,12 +87,14 @@ Prefect   {prefect} (asks for a password: {read})
 MLflow    {mlflow}
 logs      {logs}
 
-The deployments generalist/train and generalist-tune/search are served. In a second shell:
+Served are generalist/train, generalist-tune/search and generalist-compare/compare. In a second shell:
   export PREFECT_API_URL={prefect}/api PREFECT_API_AUTH_STRING="$({read})" PATH={programs}:$PATH
   prefect deployment run generalist/train --watch
   prefect deployment run generalist/train --watch --param preset=digits --param 'overrides=["mixing.interval=3"]'
   prefect deployment run generalist-tune/search --watch --param workers=2
-Each training writes to runs/ID, each search to tuning/NAME. Ctrl-C ends all of this, and a run that is under way."""
+  prefect deployment run generalist-compare/compare --watch --param 'presets=["digits", "digits-pgd-at"]'
+Trainings write to runs/ID, searches to tuning/NAME, comparisons to comparisons/NAME.
+Ctrl-C ends all of this, and a run that is under way."""
 
 
 def check_ports(ports: dict[str, int]) -> None:

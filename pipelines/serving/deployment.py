@@ -1,4 +1,4 @@
-"""The deployments `generalist/train` and `generalist-tune/search`: run as a module with the name of one, it serves it.
+"""The deployments of training, searching and comparing: run as a module with the name of one, it serves it.
 
 python -m pipelines.serving.deployment train
 """
@@ -15,7 +15,7 @@ from typing import Any
 from pipelines.orchestration.server_auth import proof
 from pipelines.workspace import Workspace
 
-DEPLOYMENTS = {"train": "generalist", "search": "generalist-tune"}
+DEPLOYMENTS = {"train": "generalist", "search": "generalist-tune", "compare": "generalist-compare"}
 """Flows by their deployments."""
 _NO_ANSWER = (OSError, http.client.HTTPException, ValueError, LookupError)
 _UNDER_WAY = ["PENDING", "RUNNING", "CANCELLING"]
@@ -69,6 +69,7 @@ def main(name: str) -> None:
     from prefect import Flow
     from prefect.types.entrypoint import EntrypointType
 
+    from pipelines.comparison_flow import comparison_flow
     from pipelines.flows import generalist_flow
     from pipelines.orchestration.flow_runs import end_dead
     from pipelines.search_flow import search_flow
@@ -76,6 +77,7 @@ def main(name: str) -> None:
     flows: dict[str, tuple[Flow[..., Any], str]] = {
         "train": (generalist_flow, "Train experts, mix them into a global learner, evaluate, export and register it."),
         "search": (search_flow, "Search the declared space for the best trade-off."),
+        "compare": (comparison_flow, "Train presets under several seeds, and draw the front."),
     }
     served, what = flows[name]
     end_dead(Workspace.find(), deployments=[name])

@@ -3,11 +3,9 @@
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from signal import Signals
 
 from generalist.errors import BadInput
-from generalist.masking import masked
 from pipelines.end_with_parent import Child
 from pipelines.tuning.storage import STORAGE
 from pipelines.workspace import Workspace
@@ -22,9 +20,9 @@ class LocalWorker(Child):
     _stopped = False
 
     def __init__(self, workspace: Workspace, name: str, address: str, number: int) -> None:
-        self._words = workspace.work / "logs" / f"tuning-{number}.log"
+        log = workspace.work / "logs" / f"tuning-{number}.log"
         module = ["pipelines.tuning.worker", name]
-        super().__init__(f"worker {number}", module, {**os.environ, STORAGE: address}, self._words)
+        super().__init__(f"worker {number}", module, {**os.environ, STORAGE: address}, log)
 
     def poll(self) -> int | None:
         """Return its exit code, 0 where `end` stopped it; None while it works."""
@@ -35,16 +33,6 @@ class LocalWorker(Child):
         """Stop it at once: what it was at goes on from the store."""
         self._stopped = self._stopped or self.poll() is None
         super().end(ask=ask, within=within)
-
-    def last_log_line(self) -> str:
-        """Return the last line it wrote."""
-        return last_line(self._words)
-
-
-def last_line(log: Path) -> str:
-    """Return the last line of a file that says something, without passwords."""
-    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-    return masked(next((line.strip() for line in reversed(lines) if line.strip()), "nothing"))
 
 
 class WorkerPool:
