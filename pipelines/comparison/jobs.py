@@ -106,7 +106,7 @@ class Folder:
             return ComparedTraining.read(self.training(job)).model_copy(update=told)
         except (OSError, ValueError):
             raise BadInput(
-                f"{self.training(job)} can't be read: delete it, and the training is measured again"
+                f"{self.training(job)} can't be read: delete it, and it is measured again"
             ) from None
 
 
