@@ -196,7 +196,7 @@ def _values(protocol: Protocol, learner: LearnerEvaluation) -> Iterator[tuple[st
     robust = learner.union.value if union and learner.union is not None else learner.threats[0].worst.value
     yield NATURAL, natural
     yield ROBUST, robust
-    yield HARMONIC, statistics.harmonic_mean((natural, robust))
+    yield HARMONIC, float(statistics.harmonic_mean((natural, robust)))  # of zeros it is an integer
     for threat in learner.threats:
         for column, accuracy in threat.columns.items():
             yield f"{threat.threat}, {protocol.title(column)}", accuracy.value

@@ -105,9 +105,7 @@ class Folder:
         try:
             return ComparedTraining.read(self.training(job)).model_copy(update=told)
         except (OSError, ValueError):
-            raise BadInput(
-                f"{self.training(job)} can't be read: delete it, and it is measured again"
-            ) from None
+            raise BadInput(f"{self.training(job)} can't be read: delete it, and it is measured again") from None
 
 
 def planned(folder: Folder, spec: ComparisonSpec, workspace: Workspace) -> Plan:
