@@ -156,6 +156,12 @@ class EvaluationState:
                 tell(len(rows), over / len(survivors))
         self.done, self.row = [*self.done, key], 0
 
+    def present(self, member: str, rows: Labels, points: Images) -> None:
+        """Confirm points that were made elsewhere, one for each of some images."""
+        for part, own in zip(rows.split(self.batch_size), points.split(self.batch_size), strict=True):
+            if len(part):
+                self._confirm(member, part, own)
+
     def _confirm(self, member: str, rows: Labels, points: Images) -> None:
         """Accept a success only after passes of its own, inside ball and pixel range."""
         points = self.threat.settled(points, self.images[rows])

@@ -43,6 +43,7 @@ for command in (
     model_commands.trace,
     attack_commands.attack,
     attack_commands.merge,
+    attack_commands.verify,
     model_commands.download,
     model_commands.promote,
     model_commands.rollback,

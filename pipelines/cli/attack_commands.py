@@ -21,56 +21,60 @@ Model = Annotated[
     Path, typer.Argument(metavar="MODEL", help="A global.safetensors of ours, or any ONNX file.", show_default=False)
 ]
 
+ThreatName = Annotated[
+    str,
+    typer.Option(
+        "--threat", metavar="NORM:EPS", help="Such as linf:8/255, l2:0.5 or l1:12; or 'attributes:1 rotation 30'."
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="PATH",
+        help="Prepared data (its test split), or an .npz with images and labels; by default data/prepared.",
+    ),
+]
+Range = Annotated[
+    str,
+    typer.Option(
+        "--images",
+        metavar="FIRST:END|N",
+        help="Only these, as a shard; or N images, drawn by the seed in proportion to the classes.",
+    ),
+]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Limits memory; changes no verdict.")]
+Threads = Annotated[int, typer.Option("--threads", min=1, help="CPU threads; their number may change the last bits.")]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda, or auto.")]
+Mean = Annotated[
+    str | None, typer.Option("--mean", metavar="M,…", help="For an ONNX file that expects (image - mean) / std.")
+]
+Std = Annotated[str | None, typer.Option("--std", metavar="S,…", help="Likewise; one number, or one for each channel.")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="FILE.npz", help="Where verdicts go, image by image.")]
+
 
 def attack(
     model: Model,
-    threat: Annotated[
-        str,
-        typer.Option(
-            "--threat", metavar="NORM:EPS", help="Such as linf:8/255, l2:0.5 or l1:12; or 'attributes:1 rotation 30'."
-        ),
-    ],
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data",
-            metavar="PATH",
-            help="Prepared data (its test split), or an .npz with images and labels; by default data/prepared.",
-        ),
-    ] = None,
+    threat: ThreatName,
+    data: Data = None,
     version: Annotated[str, typer.Option("--version", help="standard, plus, rand or quick.")] = "standard",
     attacks: Annotated[
         list[str] | None, typer.Option("--attack", metavar="NAME", help="A single attack instead; may be repeated.")
     ] = None,
-    images: Annotated[
-        str,
-        typer.Option(
-            "--images",
-            metavar="FIRST:END|N",
-            help="Only these, as a shard; or N images, drawn by the seed in proportion to the classes.",
-        ),
-    ] = ":",
+    images: Range = ":",
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Limits memory; changes no verdict.")] = 256,
+    batch_size: BatchSize = 256,
     queries: Annotated[int, typer.Option("--queries", min=1, help="Square's queries for each image.")] = 5000,
-    threads: Annotated[
-        int, typer.Option("--threads", min=1, help="CPU threads; their number may change the last bits.")
-    ] = 1,
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, or auto.")] = "cpu",
-    mean: Annotated[
-        str | None, typer.Option("--mean", metavar="M,…", help="For an ONNX file that expects (image - mean) / std.")
-    ] = None,
-    std: Annotated[
-        str | None, typer.Option("--std", metavar="S,…", help="Likewise; one number, or one for each channel.")
-    ] = None,
+    threads: Threads = 1,
+    device: Device = "cpu",
+    mean: Mean = None,
+    std: Std = None,
     condition: options.Lambda = None,
     width: options.Width = None,
     state: Annotated[
         Path | None, typer.Option("--state", metavar="FILE", help="Progress is kept there; re-run to resume.")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE.npz", help="Where verdicts go, image by image.")
-    ] = None,
+    out: Out = None,
     adversarial: Annotated[bool, typer.Option("--adversarial", help="Put the adversarial images there, too.")] = False,
 ) -> None:
     """Measure a model's robust accuracy with AutoAttack.
@@ -165,6 +169,112 @@ def merge(
     if out is not None:
         write_verdicts(out, result, facts, adversarial=result.adversarial.numel() > 0)
     _show(result, facts)
+
+
+def verify(
+    model: Model,
+    threat: ThreatName,
+    adversarial: Annotated[
+        Path,
+        typer.Option(
+            "--adversarial",
+            metavar="FILE.npz",
+            help="One image for each: an array adversarial, xadv, x_adv or images, float32 in [0, 1].",
+        ),
+    ],
+    data: Data = None,
+    verdicts: Annotated[
+        Path | None,
+        typer.Option("--verdicts", metavar="FILE.npz", help="Of `generalist attack` on these images: lowered by them."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="Who made them; by default the file's name.")
+    ] = None,
+    images: Range = ":",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the choice of N images.")] = 0,
+    batch_size: BatchSize = 256,
+    threads: Threads = 1,
+    device: Device = "cpu",
+    mean: Mean = None,
+    std: Std = None,
+    condition: options.Lambda = None,
+    width: options.Width = None,
+    out: Out = None,
+) -> None:
+    """Check adversarial images that were made elsewhere.
+
+    Each counts where it lies within the threat and the model's decision is wrong.
+    """
+    starting("checking adversarial images")
+    import torch
+
+    from generalist import engine
+    from generalist.atomic_files import check_file
+    from generalist.attacks.evidence import verify as check
+    from generalist.attacks.result_files import read_verdicts, write_verdicts
+    from generalist.threats import Threat
+    from pipelines.cli.image_ranges import chosen_images
+    from pipelines.cli.model_files import open_target
+    from pipelines.workspace import quiet_telemetry
+
+    quiet_telemetry()
+    if out is not None:
+        check_file(out, suffix=".npz")
+    against, on = Threat.parse(threat), engine.device(device)
+    pixels, labels, whole = _images(data)
+    against.check_fits(pixels.shape[1:])
+    choice, called = chosen_images(images, labels, seed=seed), name or adversarial.stem
+    before, facts = (None, {}) if verdicts is None else read_verdicts(verdicts)
+    with engine.threads(threads):
+        target = open_target(model, on, threads, pixels.shape[1:], mean, std, condition, width)
+        told = {"model": target.digest, "data": whole, "threat": str(against), "images": choice.told, **target.facts}
+        _check_same(verdicts, facts, {**told, "first": choice.first} if facts else {})
+        found = check(
+            target.network,
+            _unit(pixels[choice.positions]).to(on),
+            torch.from_numpy(labels[choice.positions]).to(on),
+            _adversarial(adversarial).to(on),
+            against,
+            name=called,
+            before=before,
+            batch_size=batch_size,
+        )
+    attacked = f"{facts['attack']} and {called}" if facts else f"{called}{', black box' if target.box else ''}"
+    facts = {"queries": 0, "seed": seed, **facts, **told, "attack": attacked, "first": choice.first}
+    if out is not None:
+        write_verdicts(out, found.result, facts, adversarial=True)
+    say(f"accepted {int(found.accepted.sum())} of {len(choice.positions)} images; outside {int(found.outside.sum())}")
+    _show(found.result, facts)
+
+
+def _check_same(path: Path | None, facts: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Refuse verdicts of something else."""
+    differing = [name for name, value in expected.items() if facts.get(name) != value]
+    if differing:
+        raise BadInput(
+            f"{path} is of another {differing[0]} ({facts.get(differing[0])}): give the verdicts of this model, data,"
+            " threat and choice of images"
+        )
+
+
+def _adversarial(path: Path) -> "Tensor":
+    """Return the adversarial images of a file, float32."""
+    import torch
+
+    from generalist.data.array_files import UnreadableArray, read_npz
+
+    names = ("adversarial", "xadv", "x_adv", "images")
+    try:
+        arrays = read_npz(path, (), optional=names)
+    except FileNotFoundError:
+        raise BadInput(f"there are no adversarial images at {path}: name an .npz") from None
+    except UnreadableArray as error:
+        raise BadInput(f"{path} is no .npz with adversarial images ({error.reason})") from None
+    found = next((arrays[name] for name in names if name in arrays), None)
+    if found is None or found.dtype.name != "float32" or found.ndim != 4:
+        content = "no such array" if found is None else f"{found.dtype} {list(found.shape)}"
+        raise BadInput(f"{path} has {content}: give {' or '.join(names)}, float32 [n, C, H, W] in [0, 1]")
+    return torch.from_numpy(found)
 
 
 def _unit(pixels: "NDArray[Any]") -> "Tensor":
