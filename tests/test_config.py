@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from generalist import config as configuration
 from generalist.config import Config, Quantity, Schedule, load, params_digest
+from generalist.config.plain_yaml import read_plain
 from generalist.errors import BadInput
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
@@ -188,9 +189,7 @@ def test_params_yaml_is_the_digits_preset() -> None:
 
 def test_every_default_is_written_out_in_params_yaml() -> None:
     """`dvc exp run -S key=value` finds each key only if it is there."""
-    import yaml
-
-    written = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+    written = read_plain(PARAMS)
 
     def keys(tree: object, prefix: str = "") -> set[str]:
         if not isinstance(tree, dict):

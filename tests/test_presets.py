@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 from generalist.config import Config, ExpertOptions, check, load, preset_names, preset_path
-from generalist.config.plain_yaml import parse_plain
+from generalist.config.plain_yaml import parse_plain, read_plain
 from generalist.config.presets import takes_from
 from generalist.data import steps_per_epoch
 from generalist.errors import BadInput
@@ -56,7 +55,7 @@ def keys(tree: Any, prefix: str = "") -> set[str]:
 
 def written(name: str) -> Any:
     """Return what a preset's file states."""
-    return yaml.safe_load(preset_path(name).read_text(encoding="utf-8"))
+    return read_plain(preset_path(name))
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "base" not in written(name)])
