@@ -2,7 +2,6 @@
 
 import copy
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from generalist.models import Classifier, build
 from generalist.objectives import Learner, Objective, Peer
 from generalist.tensors import Batch
 from tests.objective_factory import SHAPE, THREAT, context
-from tests.training_factory import abandon, digests, finish, first, small
+from tests.training_factory import abandon, digests, finish, small
 
 ADVERSARIAL = {"name": "adversarial", **THREAT}
 TRADES = {"name": "trades", "beta": 6, **THREAT}
@@ -124,12 +123,6 @@ def test_the_loss_is_its_formula(
 
 MUTUAL = {"base": {"name": "adversarial", "threat": {"norm": "linf", "eps": 0.15}, "attack": {"steps": 2}}}
 BATCHNORM = "model={name: preact_resnet18, width: 2}"
-
-
-@pytest.fixture
-def few(dataset: Dataset) -> Dataset:
-    """Images for three steps of an epoch."""
-    return replace(dataset, train=first(dataset.train, 96), validation=first(dataset.validation, 16))
 
 
 def swapped(config: Config) -> Config:
