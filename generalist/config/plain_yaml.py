@@ -100,7 +100,7 @@ class _Loader(yaml.SafeLoader):
         self._limits = _Limits()
 
     def get_event(self) -> yaml.Event:
-        event: yaml.Event = super().get_event()
+        event: yaml.Event = super().get_event()  # type: ignore[no-untyped-call]  # PyYAML's stubs have no types here
         self._limits.check(event)
         return event
 
