@@ -103,7 +103,7 @@ class Code:
         """Yield the modules of the package that one names; names that a package passes on lead to their origin."""
         if not self._inside(module):
             return
-        for node in ast.walk(_parsed(self._path(module))):
+        for node in _import_lines(_read(self._path(module))):
             if isinstance(node, ast.ImportFrom) and node.module and self._inside(node.module):
                 for name in node.names:
                     yield from self._named(node.module, name.name)
@@ -117,7 +117,7 @@ class Code:
             yield f"{module}.{name}"
             return
         # Also below a condition: some packages import what they pass on when it is asked for.
-        for node in ast.walk(_parsed(self._path(module))) if self._folder(module).is_dir() else ():
+        for node in _import_lines(_read(self._path(module))) if self._folder(module).is_dir() else ():
             if isinstance(node, ast.ImportFrom) and node.module:
                 origin = {alias.asname or alias.name: alias.name for alias in node.names}.get(name)
                 if origin is not None:
@@ -156,8 +156,9 @@ def _read(path: Path) -> str:
 
 
 @functools.cache
-def _parsed(path: Path) -> ast.Module:
-    return ast.parse(_read(path))
+def _import_lines(source: str) -> list[ast.Import | ast.ImportFrom]:
+    """Return the statements that import something, wherever they stand."""
+    return [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
 
 
 @functools.cache

@@ -47,6 +47,8 @@ install_import_hook("generalist", "tests.shapes.checked")
 WITHOUT_CHECKS = (
     *("test_cascade_", "test_exact_", "test_aa_reference", "test_monotone", "test_attack_mutants"),
     *("test_training", "test_task_runners", "test_store_", "test_reuse", "test_sequence", "test_faults", "test_kills"),
+    *("test_every_preset", "test_sharing", "test_mutual", "test_unlabelled", "test_library_edge", "test_cli_attack"),
+    *("test_code_digest", "test_cuda_graphs"),
     *(
         "test_registry",
         "test_versions",
@@ -239,6 +241,16 @@ def dataset(prepared: Path) -> "Dataset":
     from generalist.data import load
 
     return load(prepared)
+
+
+@pytest.fixture(scope="session")
+def few(dataset: "Dataset") -> "Dataset":
+    """Images for three steps of 32 in each epoch."""
+    from dataclasses import replace
+
+    from tests.training_factory import first
+
+    return replace(dataset, train=first(dataset.train, 96), validation=first(dataset.validation, 16))
 
 
 @pytest.fixture(scope="session")

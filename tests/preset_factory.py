@@ -10,7 +10,7 @@ IMAGES = "data.images=640"
 def overrides(name: str) -> list[str]:
     """Return what makes a preset small: two epochs, of which an expert that follows another one has the second."""
     whole = load(preset=name)
-    few = [IMAGES, "training.epochs=2", "training.batch_size=256", "training.checkpoint_epochs=1"]
+    few = [IMAGES, "model.width=4", "training.epochs=2", "training.batch_size=256", "training.checkpoint_epochs=1"]
     few += [
         "evaluation.attack=quick",
         "evaluation.images=12",
@@ -23,6 +23,11 @@ def overrides(name: str) -> list[str]:
     if whole.evaluation.conditions:
         few.append(f"evaluation.conditions={[float(condition) for condition in whole.evaluation.conditions[:2]]}")
     for expert, options in whole.experts.items():
+        place, objective = f"experts.{expert}.objective", options.objective
+        while (base := getattr(objective, "base", None)) is not None:
+            place, objective = f"{place}.base", base
+        if getattr(getattr(objective, "attack", None), "steps", 0) > 2:
+            few += [f"{place}.attack.steps=2"]
         if (sequence := options.sequence) is not None:
             few += [f"experts.{expert}.sequence.start={min(sequence.start, 1)}"]
             few += [] if sequence.stop is None else [f"experts.{expert}.sequence.stop=1"]

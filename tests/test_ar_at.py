@@ -138,24 +138,29 @@ def test_weights_follow_the_clean_accuracy_of_the_epoch_before(model: str) -> No
     torch.testing.assert_close(attacked, expected)
 
 
-def test_what_is_beside_is_trained_and_stored_but_not_deployed(dataset: Dataset, tmp_path: Path) -> None:
+def test_what_is_beside_is_trained_and_stored_but_not_deployed(few: Dataset, tmp_path: Path) -> None:
     """It starts by the seed, moves, and is the same again after a kill."""
-    own = config("training.epochs=2", "model={name: preact_resnet18, width: 2}", "evaluation.selection_attack.steps=1")
-    whole = finish(own, dataset, tmp_path / "whole")[1]
-    assert set(whole.learners["robust"]) == set(build(own.model, dataset.shape).state_dict())
-    abandon(own, dataset, tmp_path / "left", after=2)
-    assert digests(finish(own, dataset, tmp_path / "left")[1]) == digests(whole)
+    own = config(
+        "training.epochs=2",
+        "training.batch_size=32",
+        "model={name: preact_resnet18, width: 2}",
+        "evaluation.selection_attack.steps=1",
+    )
+    whole = finish(own, few, tmp_path / "whole")[1]
+    assert set(whole.learners["robust"]) == set(build(own.model, few.shape).state_dict())
+    abandon(own, few, tmp_path / "left", after=2)
+    assert digests(finish(own, few, tmp_path / "left")[1]) == digests(whole)
 
-    training = Trainer(own, dataset, Store(tmp_path / "whole"))
+    training = Trainer(own, few, Store(tmp_path / "whole"))
     with make_runner(training, lambda _: None) as runner:
         last = ending(training, runner).last["robust"]
     stored = training.states.load(last)[0].tables
     ours = own.experts["robust"]
-    began = initial_tables(ours, own.model, dataset.shape, images=len(dataset.train), seed=own.seed)
+    began = initial_tables(ours, own.model, few.shape, images=len(few.train), seed=own.seed)
     assert stored.keys() == began.keys()
     moved = [name for name in stored if "predictor" in name and "weight" in name]
     assert moved and all(not torch.equal(stored[name], began[name]) for name in moved)
-    again = initial_tables(ours, own.model, dataset.shape, images=len(dataset.train), seed=own.seed)
+    again = initial_tables(ours, own.model, few.shape, images=len(few.train), seed=own.seed)
     assert all(torch.equal(began[name], again[name]) for name in began)
 
 

@@ -12,7 +12,16 @@ from typing import Any
 import pytest
 
 import generalist
-from generalist.code_digest import _ROOTS, Code, _bare, _without_effect, evaluation_code, plugins_of, training_code
+from generalist.code_digest import (
+    _ROOTS,
+    Code,
+    _bare,
+    _read,
+    _without_effect,
+    evaluation_code,
+    plugins_of,
+    training_code,
+)
 from generalist.data import Dataset
 from tests.training_factory import finish, small
 
@@ -39,15 +48,14 @@ def added(file: Path, text: str) -> Path:
     file.rename(moved)
     file.write_text(moved.read_text(encoding="utf-8") + text, encoding="utf-8")
     moved.unlink()
-    for cached in ("_read", "_parsed"):
-        getattr(sys.modules["generalist.code_digest"], cached).cache_clear()
+    _read.cache_clear()
     return file
 
 
 def test_threads_that_ask_at_once_wait_for_one_answer() -> None:
     """Each file is parsed once: Python 3.11 can fail to make syntax trees in several threads at once."""
     module = sys.modules["generalist.code_digest"]
-    for cached in ("_computed", "_read", "_parsed", "_bare"):
+    for cached in ("_computed", "_read", "_import_lines", "_bare"):
         getattr(module, cached).cache_clear()
     together, switching = threading.Barrier(8), sys.getswitchinterval()
 
@@ -62,7 +70,7 @@ def test_threads_that_ask_at_once_wait_for_one_answer() -> None:
     finally:
         sys.setswitchinterval(switching)
     assert set(found) == {training_code([TRADES]), evaluation_code()}
-    for cached in ("_computed", "_read", "_parsed"):
+    for cached in ("_computed", "_read", "_import_lines"):
         known = getattr(module, cached).cache_info()
         assert known.misses == known.currsize
 
@@ -164,6 +172,8 @@ class Called:
 
     def __call__(self, frame: FrameType, event: str, _: Any) -> None:
         """Note a profiler's call."""
+        if event not in {"call", "return"}:
+            return
         module = str(frame.f_globals.get("__name__", ""))
         if module == "generalist.training.validation":
             self._aside += {"call": 1, "return": -1}.get(event, 0)
@@ -174,6 +184,8 @@ class Called:
 @pytest.fixture
 def called() -> Iterator[Called]:
     """What runs from here on."""
+    import torch._dynamo  # noqa: F401  torch imports it with the first optimizer, which takes long when watched
+
     called, before = Called(), sys.getprofile()
     sys.setprofile(called)
     yield called
@@ -182,7 +194,9 @@ def called() -> Iterator[Called]:
 
 def test_what_runs_in_a_training_is_in_its_digest(dataset: Dataset, tmp_path: Path, called: Called) -> None:
     """Every module that a training was seen to enter is known to make weights, or known not to."""
-    finish(small("training.epochs=3", "training.divergence={retries: 1}"), dataset, tmp_path / "store")
+    finish(
+        small("training.epochs=2", "mixing.warm_up=1", "training.divergence={retries: 1}"), dataset, tmp_path / "store"
+    )
     sys.setprofile(None)
     plugins = plugins_of(small().model) | {name for expert in small().experts.values() for name in plugins_of(expert)}
     reached = Code(PACKAGE).reached([*TRAINING, *plugins])

@@ -24,7 +24,7 @@ ADVERSARIAL = {"name": "adversarial", **THREAT}
 TRADES = {"name": "trades", "beta": 6, **THREAT}
 ALP = {"name": "alp", **THREAT}
 SEVERAL = "{name: union, combine: mean, threats: [{norm: linf, eps: 0.1}, {norm: l2, eps: 0.1}]}"
-PEERS = ("mixing=null", "deploy=expert:natural", "training.epochs=3")
+PEERS = ("mixing=null", "deploy=expert:natural", "training.epochs=2", "training.batch_size=32")
 
 
 def objective(**options: Any) -> Objective:
@@ -130,33 +130,33 @@ def swapped(config: Config) -> Config:
     return config.model_copy(update={"experts": dict(reversed(config.experts.items()))})
 
 
-def test_peers_are_seen_in_one_snapshot_with_their_batchnorm(dataset: Dataset, tmp_path: Path) -> None:
+def test_peers_are_seen_in_one_snapshot_with_their_batchnorm(few: Dataset, tmp_path: Path) -> None:
     """So that their order is without effect, though the training pass of the first moves its statistics."""
     config = peers(MUTUAL, MUTUAL, BATCHNORM, "training.epochs=1", "evaluation.selection_attack.steps=1")
-    one = digests(finish(config, dataset, tmp_path / "one")[1])
-    assert digests(finish(swapped(config), dataset, tmp_path / "other")[1]) == one
+    one = digests(finish(config, few, tmp_path / "one")[1])
+    assert digests(finish(swapped(config), few, tmp_path / "other")[1]) == one
     assert one["natural"] != one["robust"]
 
 
-def test_a_killed_training_goes_on_to_the_same_bits(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_killed_training_goes_on_to_the_same_bits(few: Dataset, tmp_path: Path) -> None:
     """From any record on; both depend on each other."""
     config = peers(MUTUAL, MUTUAL)
-    whole = digests(finish(config, dataset, tmp_path / "whole")[1])
-    abandon(config, dataset, tmp_path / "left", after=3)
-    assert digests(finish(config, dataset, tmp_path / "left")[1]) == whole
+    whole = digests(finish(config, few, tmp_path / "whole")[1])
+    abandon(config, few, tmp_path / "left", after=3)
+    assert digests(finish(config, few, tmp_path / "left")[1]) == whole
     slower = peers(MUTUAL, MUTUAL, "experts.natural.optimizer.lr=0.01")
-    assert digests(finish(slower, dataset, tmp_path / "slower")[1])["robust"] != whole["robust"]
+    assert digests(finish(slower, few, tmp_path / "slower")[1])["robust"] != whole["robust"]
 
 
 @pytest.mark.long
-def test_processes_give_the_same_bits(dataset: Dataset, tmp_path: Path) -> None:
+def test_processes_give_the_same_bits(few: Dataset, tmp_path: Path) -> None:
     """Coupled experts are in one of them."""
-    whole = digests(finish(peers(MUTUAL, MUTUAL), dataset, tmp_path / "one")[1])
-    apart = finish(peers(MUTUAL, MUTUAL, "training.processes=experts"), dataset, tmp_path / "two")[1]
+    whole = digests(finish(peers(MUTUAL, MUTUAL), few, tmp_path / "one")[1])
+    apart = finish(peers(MUTUAL, MUTUAL, "training.processes=experts"), few, tmp_path / "two")[1]
     assert digests(apart) == whole
 
 
-def test_nobody_learns_from_a_student(dataset: Dataset, tmp_path: Path) -> None:
+def test_nobody_learns_from_a_student(few: Dataset, tmp_path: Path) -> None:
     """What it does is without effect on its teacher; what the teacher does is not on it."""
     student = {"base": {"name": "natural"}, "student": True}
     with pytest.raises(
@@ -167,14 +167,14 @@ def test_nobody_learns_from_a_student(dataset: Dataset, tmp_path: Path) -> None:
     def trained(rate: float, teachers: float, name: str) -> dict[str, str]:
         rates = (f"experts.natural.optimizer.lr={rate}", f"experts.robust.optimizer.lr={teachers}")
         teacher = f"experts.robust.objective={json.dumps(MUTUAL['base'])}"
-        return digests(finish(peers(student, MUTUAL, teacher, *rates), dataset, tmp_path / name)[1])
+        return digests(finish(peers(student, MUTUAL, teacher, *rates), few, tmp_path / name)[1])
 
     one, other, third = trained(0.05, 0.05, "one"), trained(0.01, 0.05, "other"), trained(0.05, 0.01, "third")
     assert one["robust"] == other["robust"] != third["robust"]
     assert len({one["natural"], other["natural"], third["natural"]}) == 3
 
 
-def test_each_expert_may_have_initial_weights_of_its_own(dataset: Dataset, tmp_path: Path) -> None:
+def test_each_expert_may_have_initial_weights_of_its_own(few: Dataset, tmp_path: Path) -> None:
     """Two experts that are otherwise the same part from the start; the first has the weights of all."""
     alike = (
         *PEERS,
@@ -182,8 +182,8 @@ def test_each_expert_may_have_initial_weights_of_its_own(dataset: Dataset, tmp_p
         "experts.natural.objective={name: natural}",
         "experts.robust.objective={name: natural}",
     )
-    common = digests(finish(small(*alike), dataset, tmp_path / "store")[1])
-    own = digests(finish(small(*alike, "training.own_initial_weights=true"), dataset, tmp_path / "store")[1])
+    common = digests(finish(small(*alike), few, tmp_path / "store")[1])
+    own = digests(finish(small(*alike, "training.own_initial_weights=true"), few, tmp_path / "store")[1])
     assert common["natural"] == common["robust"] == own["natural"] != own["robust"]
 
 

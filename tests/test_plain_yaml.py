@@ -152,14 +152,13 @@ PLAIN = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
 @given(value=PLAIN)
 def test_what_yaml_writes_is_read_back(value: Any) -> None:
     """Plain values are the same afterwards."""
     assert parse_plain(yaml.safe_dump(value, allow_unicode=True)) == value
 
 
-@settings(max_examples=300, deadline=2000)
+@settings(max_examples=80, deadline=2000)
 @given(data=st.data())
 def test_any_text_is_a_value_or_an_error_of_yaml(data: st.DataObject) -> None:
     """Parts of YAML's syntax in any order, and damage to a real file."""

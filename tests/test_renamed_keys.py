@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from generalist.config import Config, check, load
+from generalist.config.plain_yaml import read_plain
 from generalist.config.renamed import RENAMED, renamed
 from generalist.errors import BadInput
 from tests.command_line import refused
@@ -35,7 +36,7 @@ every_row = pytest.mark.parametrize(("old", "new"), [EXAMPLE, *(row for row in R
 
 def written(old: str, inside: str = "") -> dict[str, object]:
     """Return the default configuration as a tree, with an old key beside the others."""
-    tree = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+    tree = read_plain(PARAMS)
     section, key = old.split(".")
     tree[section][key] = {inside: 1} if inside else 1
     return tree

@@ -138,9 +138,12 @@ class Remembering(Objective):
         return Loss(F.cross_entropy(raw, batch.labels, weight=weights / weights.mean()) + pull, raw)
 
 
-def remembering(*overrides: str) -> Config:
+AVERAGED = ("training.epochs=3", "mixing.warm_up=1", "experts.robust.averaging=0.9")
+
+
+def remembering() -> Config:
     """Return a configuration whose robust expert remembers."""
-    config = small("experts.robust.averaging=0.9", *overrides)
+    config = small(*AVERAGED)
     experts = {**config.experts, "robust": config.experts["robust"].model_copy(update={"objective": Remembering()})}
     return config.model_copy(update={"experts": experts})
 
@@ -148,10 +151,7 @@ def remembering(*overrides: str) -> Config:
 def test_what_an_objective_remembers_is_part_of_the_state(dataset: Dataset, tmp_path: Path) -> None:
     """Stopped after any epoch, it goes on with its tables to the same bits."""
     whole = digests(finish(remembering(), dataset, tmp_path / "whole")[1])
-    assert (
-        whole["robust"]
-        != digests(finish(small("experts.robust.averaging=0.9"), dataset, tmp_path / "plain")[1])["robust"]
-    )
+    assert whole["robust"] != digests(finish(small(*AVERAGED), dataset, tmp_path / "plain")[1])["robust"]
     abandon(remembering(), dataset, tmp_path / "left", after=5)
     assert digests(finish(remembering(), dataset, tmp_path / "left")[1]) == whole
 
@@ -171,7 +171,9 @@ class Mutual(Objective):
 
 def mutual(order: tuple[str, str], *overrides: str) -> Config:
     """Return a configuration of two experts that differ in their learning rates and learn from each other."""
-    config = small(*overrides, "mixing=null", "deploy=expert:natural", "experts.robust.optimizer.lr=0.1")
+    config = small(
+        "training.epochs=2", *overrides, "mixing=null", "deploy=expert:natural", "experts.robust.optimizer.lr=0.1"
+    )
     experts = {name: config.experts[name].model_copy(update={"objective": Mutual()}) for name in order}
     return config.model_copy(update={"experts": experts})
 
@@ -181,7 +183,7 @@ def test_peers_are_read_before_any_of_them_steps(dataset: Dataset, tmp_path: Pat
     one = digests(finish(mutual(("natural", "robust")), dataset, tmp_path / "one")[1])
     other = digests(finish(mutual(("robust", "natural")), dataset, tmp_path / "other")[1])
     assert one == other
-    abandon(mutual(("natural", "robust")), dataset, tmp_path / "left", after=5)
+    abandon(mutual(("natural", "robust")), dataset, tmp_path / "left", after=3)
     assert digests(finish(mutual(("natural", "robust")), dataset, tmp_path / "left")[1]) == one
     slower = mutual(("natural", "robust"), "experts.natural.optimizer.lr=0.01")
     assert digests(finish(slower, dataset, tmp_path / "slower")[1])["robust"] != one["robust"]

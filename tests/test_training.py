@@ -189,13 +189,21 @@ def test_experts_of_a_burst_are_the_global_learner_after_every_step(dataset: Dat
 
 
 def test_coupled_experts_equal_independent_ones_where_the_interval_is_an_epoch(
-    dataset: Dataset, tmp_path: Path
+    dataset: Dataset, outcome: Outcome, tmp_path: Path
 ) -> None:
     """c = 1 epoch given in steps: redistributions between steps and between segments are one thing."""
     steps = -(-len(dataset.train) // 256)
-    apart = finish(small(), dataset, tmp_path)[1]
-    together = finish(small(f"mixing.interval={{steps: {steps}}}"), dataset, tmp_path / "2")[1]
-    assert digests(together) == digests(apart)
+    together = finish(small(f"mixing.interval={{steps: {steps}}}"), dataset, tmp_path)[1]
+    assert digests(together) == digests(outcome)
+
+
+BRIEF = ("training.epochs=3", "mixing.warm_up=1")
+
+
+@pytest.fixture(scope="module")
+def brief(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """The outcome of a training with two redistributions."""
+    return finish(small(*BRIEF), dataset, tmp_path_factory.mktemp("brief"))[1]
 
 
 @pytest.mark.parametrize(
@@ -211,13 +219,14 @@ def test_coupled_experts_equal_independent_ones_where_the_interval_is_an_epoch(
     ],
 )
 def test_each_option_of_mixing_has_an_effect_and_resumes_to_the_same_bits(
-    dataset: Dataset, outcome: Outcome, tmp_path: Path, override: str
+    dataset: Dataset, brief: Outcome, tmp_path: Path, override: str
 ) -> None:
     """Another result than the default, and the same result after an interruption."""
-    whole = finish(small(override), dataset, tmp_path / "whole")[1]
-    assert digests(whole)["robust"] != digests(outcome)["robust"]
-    abandon(small(override), dataset, tmp_path / "cut", after=9)
-    assert digests(finish(small(override), dataset, tmp_path / "cut")[1]) == digests(whole)
+    config = small(*BRIEF, override)
+    whole = finish(config, dataset, tmp_path / "whole")[1]
+    assert digests(whole)["robust"] != digests(brief)["robust"]
+    abandon(config, dataset, tmp_path / "cut", after=5)
+    assert digests(finish(config, dataset, tmp_path / "cut")[1]) == digests(whole)
 
 
 def test_a_single_expert_is_its_own_deployed_learner(dataset: Dataset, tmp_path: Path) -> None:
@@ -231,9 +240,10 @@ def test_a_single_expert_is_its_own_deployed_learner(dataset: Dataset, tmp_path:
 
 def test_an_epoch_that_would_leave_a_single_image_is_trained(dataset: Dataset, tmp_path: Path) -> None:
     """BatchNorm over one pixel of one image has no variance: that image joins the batch before."""
-    few = replace(dataset, train=first(dataset.train, 9))
-    config = small("model={name: resnet18, width: 2}", "training.batch_size=4", "training.epochs=3")
-    assert set(finish(config, few, tmp_path)[1].learners) == {"natural", "robust", "global"}
+    few = replace(dataset, train=first(dataset.train, 9), validation=first(dataset.validation, 4))
+    alone = ("mixing=null", "deploy=expert:robust")
+    config = small(*alone, "model={name: resnet18, width: 2}", "training.batch_size=4", "training.epochs=1")
+    assert set(finish(config, few, tmp_path)[1].learners) == {"natural", "robust"}
 
 
 @pytest.mark.parametrize(("images", "batch_size"), [(9, 1), (1, 64)])
@@ -248,10 +258,10 @@ def test_batches_of_single_images_are_refused_where_they_cannot_be_trained(
     Trainer(small(size), few, Store(tmp_path))
 
 
-def test_the_choice_is_the_best_round_on_the_validation_split(dataset: Dataset, tmp_path: Path) -> None:
+def test_the_choice_is_the_best_round_on_the_validation_split(dataset: Dataset, finished: Path) -> None:
     """By the configured criterion; of equals the latest."""
     for criterion in ("harmonic", "natural", "robust"):
-        facts, outcome = finish(small(f"registry.criterion={criterion}"), dataset, tmp_path)
+        facts, outcome = finish(small(f"registry.criterion={criterion}"), dataset, finished)
         rounds = [fact for fact in facts if isinstance(fact, RoundRecord)]
         best = max(record.validation.by(criterion) for record in rounds)
         assert outcome.chosen == [r for r in rounds if r.validation.by(criterion) == best][-1]
@@ -274,7 +284,7 @@ def test_values_that_lie_otherwise_in_memory_resume_to_the_same_bits(
 ) -> None:
     """channels_last reaches weights, momenta and shares, but no file; a resumed training ends with the same bits."""
     monkeypatch.setattr("generalist.engine.networks.WIDE", 2)
-    config = small("training.epochs=3", "mixing.warm_up=1")
+    config = small(*BRIEF)
     whole = finish(config, dataset, tmp_path / "whole")[1]
     abandon(config, dataset, tmp_path / "cut", after=3)
     again = finish(config, dataset, tmp_path / "cut")[1]

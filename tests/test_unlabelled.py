@@ -19,8 +19,9 @@ from tests.training_factory import abandon, digests, finish, small
 SELF_TRAINED = (
     "mixing=null",
     "deploy=expert:robust",
-    "experts.natural.sequence={stop: 2}",
-    "experts.robust.sequence={start: 2, teacher: natural}",
+    "training.epochs=2",
+    "experts.natural.sequence={stop: 1}",
+    "experts.robust.sequence={start: 1, teacher: natural}",
     "experts.robust.objective={name: rst, threat: {norm: linf, eps: 0.1}, attack: {steps: 2}}",
 )
 REST = ("data.unlabelled=rest",)
@@ -183,7 +184,7 @@ def test_self_training_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     data = made(tmp_path, *REST)
     assert data.unlabelled is not None
     whole = digests(finish(self_trained(), data, tmp_path / "whole")[1])
-    abandon(self_trained(), data, tmp_path / "left", after=4)
+    abandon(self_trained(), data, tmp_path / "left", after=2)
     assert digests(finish(self_trained(), data, tmp_path / "left")[1]) == whole
     without = finish(self_trained("experts.robust.objective.weight=0"), data, tmp_path / "without")[1]
     assert digests(without)["natural"] == whole["natural"] and digests(without)["robust"] != whole["robust"]

@@ -1,6 +1,7 @@
 """YAML from outside: plain values, within limits that no configuration comes near."""
 
-from collections.abc import Iterator
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def read_plain(path: Path) -> Any:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise BadInput(f"{path} can't be read: {reason}; name a YAML file such as params.yaml") from None
     try:
-        return parse_plain(text)
+        return deepcopy(_parsed(text))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise BadInput(f"{path.name}, line {line}: {error.problem or error.context}; mend the YAML there") from None
@@ -45,36 +46,44 @@ def parse_plain(text: str) -> Any:
     Raises:
         yaml.YAMLError: it is none, or goes beyond the limits.
     """
-    _check_limits(yaml.parse(text, Loader=_Loader))
     return yaml.load(text, _Loader)  # noqa: S506  a SafeLoader
 
 
-def _check_limits(events: Iterator[yaml.Event]) -> None:
-    """Look at the stream before anything is built of it."""
-    known: dict[str, int] = {}  # values behind each anchor
-    open_: list[tuple[str | None, int]] = []  # the anchor of each collection around, and the values before it
-    count = 0
-    for event in events:
-        if isinstance(event, yaml.NodeEvent):
-            if isinstance(event, yaml.AliasEvent):
-                if event.anchor not in known:
-                    raise _wrong(event, f"alias '{event.anchor}' stands for what it is in, or for nothing")
-                count += known[event.anchor]
-                continue
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> Any:
+    """Turn a file's text into plain values, which nobody writes to: the same few files are read again and again."""
+    return parse_plain(text)
+
+
+class _Limits:
+    """What a stream of YAML may hold, watched while it is read: before anything is built of it."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, int] = {}  # values behind each anchor
+        self._open: list[tuple[str | None, int]] = []  # the anchor of each collection around, and the values before it
+        self._count = 0
+
+    def check(self, event: yaml.Event) -> None:
+        """Count an event in, or refuse it."""
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in self._known:
+                raise _wrong(event, f"alias '{event.anchor}' stands for what it is in, or for nothing")
+            self._count += self._known[event.anchor]
+        elif isinstance(event, yaml.NodeEvent):
             if (tag := getattr(event, "tag", None)) is not None:
                 raise _wrong(event, f"tag {tag} is not taken, as plain values need none")
-            count += 1
+            self._count += 1
             if isinstance(event, yaml.CollectionStartEvent):
-                open_.append((event.anchor, count - 1))
+                self._open.append((event.anchor, self._count - 1))
             elif event.anchor is not None:
-                known[event.anchor] = 1
+                self._known[event.anchor] = 1
         elif isinstance(event, yaml.CollectionEndEvent):
-            anchor, before = open_.pop()
+            anchor, before = self._open.pop()
             if anchor is not None:
-                known[anchor] = count - before
-        if len(open_) > DEEPEST:
+                self._known[anchor] = self._count - before
+        if len(self._open) > DEEPEST:
             raise _wrong(event, f"more than {DEEPEST} sections lie in each other")
-        if count > MOST:
+        if self._count > MOST:
             raise _wrong(event, f"there are more than {MOST:,} values")
 
 
@@ -85,6 +94,15 @@ def _wrong(place: yaml.Event | yaml.Node, problem: str) -> yaml.MarkedYAMLError:
 
 class _Loader(yaml.SafeLoader):
     """Plain values without silent surprises: a key given twice is an error, and a date is text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._limits = _Limits()
+
+    def get_event(self) -> yaml.Event:
+        event: yaml.Event = super().get_event()  # type: ignore[no-untyped-call]  # PyYAML's stubs have no types here
+        self._limits.check(event)
+        return event
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         written = [key for key, _ in node.value if not key.tag.endswith(":merge")]  # others may be merged below them
