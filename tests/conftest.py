@@ -55,6 +55,7 @@ WITHOUT_CHECKS = (
         "test_tuning_",
         "test_study_tracking",
         "test_ensemble",
+        "test_cli_journey",
     ),
 )
 """Files of tests, or their beginnings, that run whole cascades and trainings, without those checks: every step of them
