@@ -57,6 +57,7 @@ WITHOUT_CHECKS = (
         "test_tuning_",
         "test_study_tracking",
         "test_ensemble",
+        "test_cli_journey",
     ),
 )
 """Files of tests, or their beginnings, that run whole cascades and trainings, without those checks: every step of them
@@ -210,9 +211,9 @@ def shared_workspace(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pyt
 @pytest.fixture
 def tried_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is registered is tried in this process: made-up models do it no harm, and another takes a second to start."""
-    from tests import registry_factory
+    from tests import onnx_models
 
-    monkeypatch.setattr("generalist.export.runtime.probe_model", registry_factory.tried_here)
+    monkeypatch.setattr("generalist.export.runtime.probe_model", onnx_models.tried_here)
 
 
 @pytest.fixture

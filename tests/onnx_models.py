@@ -8,6 +8,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from generalist.errors import BadInput
+from generalist.export import probe
+from generalist.export.probe import ProbeReport
+
 CHANNELS, HEIGHT, WIDTH, CLASSES = 3, 4, 5, 4
 PIXELS = CHANNELS * HEIGHT * WIDTH
 WEIGHT = np.random.default_rng(0).normal(size=(PIXELS, CLASSES)).astype(np.float32)
@@ -85,3 +89,13 @@ def outsourced(tensor: TensorProto, location: str, **more: str) -> None:
     tensor.data_location = TensorProto.EXTERNAL
     for key, value in {"location": location, **more}.items():
         tensor.external_data.add(key=key, value=value)
+
+
+def tried_here(
+    content: bytes, path: Path, threads: int, shape: tuple[int, int, int] | None, limit: float
+) -> ProbeReport:
+    """Try a model in this process."""
+    answer = probe._main({"path": path, "threads": threads, "shape": shape}, content)
+    if "refused" in answer:
+        raise BadInput(answer["refused"])
+    return ProbeReport(**answer)

@@ -6,9 +6,6 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from generalist.errors import BadInput
-from generalist.export import probe
-from generalist.export.probe import ProbeReport
 from pipelines.registry import Registration, register
 from pipelines.registry.model_versions import with_alias
 from pipelines.results import Results
@@ -20,16 +17,6 @@ OTHER_PROTOCOL = factory.PROTOCOL.model_copy(update={"seed": 1})
 GOOD = factory.Model(seed=1)
 BETTER = replace(GOOD, seed=2, validation=(19, 13))
 WORSE = replace(GOOD, seed=3, validation=(17, 11))
-
-
-def tried_here(
-    content: bytes, path: Path, threads: int, shape: tuple[int, int, int] | None, limit: float
-) -> ProbeReport:
-    """Try a model in this process."""
-    answer = probe._main({"path": path, "threads": threads, "shape": shape}, content)
-    if "refused" in answer:
-        raise BadInput(answer["refused"])
-    return ProbeReport(**answer)
 
 
 @dataclass(frozen=True)

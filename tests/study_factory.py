@@ -78,16 +78,18 @@ def failed(number: int) -> TrialRecord:
     return TrialRecord(number=number, state="failed", params={"mixing.interval": 3}, seconds=1.0, reason="it diverged")
 
 
-def mixed() -> StudyRecord:
-    """12 complete trials, three pruned ones, a failed and a running one; conditional parameters; two finalists."""
-    trials = [complete(number) for number in range(12)] + [pruned(number) for number in (12, 13, 14)] + [failed(15)]
-    best = max(trials[:12], key=lambda trial: trial.values)
-    second = max((trial for trial in trials[:12] if trial != best), key=lambda trial: trial.values)
+def mixed(whole: int = 12) -> StudyRecord:
+    """So many complete trials, three pruned ones, a failed and a running one; conditional parameters; two finalists."""
+    trials = [complete(number) for number in range(whole)]
+    second, best = sorted(trials, key=lambda trial: trial.values)[-2:]
+    trials += [pruned(whole + more) for more in range(3)] + [failed(whole + 3)]
     finalists = [
         Finalist(number=trial.number, attack="standard", validation=measured(170, 90 - place), values=(0.6 - place,))
         for place, trial in enumerate((best, second))
     ]
-    return _record([*trials, TrialRecord(number=16, state="running")], best=best.number, finalists=tuple(finalists))
+    return _record(
+        [*trials, TrialRecord(number=whole + 4, state="running")], best=best.number, finalists=tuple(finalists)
+    )
 
 
 def front() -> StudyRecord:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from generalist.errors import BadInput
 from generalist.store import Remote
 from generalist.store import remote as remotes
-from pipelines.tracking import connect
+from pipelines import database_errors
+from pipelines.tracking import connect, mlflow_database
 from pipelines.tuning import storage
 from pipelines.workspace import Workspace
 from tests.command_line import refused
@@ -85,6 +86,8 @@ def test_a_tracking_address_that_does_not_answer_is_told(
     uri: str, silent: str, chatty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where MLflow would ask again and again."""
+    monkeypatch.setattr(database_errors, "_PATIENCE", 1.0)
+    monkeypatch.setattr(mlflow_database, "_PATIENCE", 1.0)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.replace("SILENT", silent).replace("CHATTY", chatty))
     began = time.monotonic()
     with pytest.raises(BadInput) as told:
@@ -103,10 +106,11 @@ def test_commands_refuse_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "without a driver" in refused("rollback", "--name", "x")
 
 
-def test_a_database_of_searches_that_never_answers_is_told(silent: str) -> None:
+def test_a_database_of_searches_that_never_answers_is_told(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a firewall leaves a caller waiting, whom the driver gives no end."""
     pytest.importorskip("psycopg", reason="PostgreSQL's driver is not here")
+    monkeypatch.setattr(database_errors, "_PATIENCE", 1.0)
     began = time.monotonic()
-    with pytest.raises(BadInput, match=r"can't be used: no answer in 5 s") as refused:
+    with pytest.raises(BadInput, match=r"can't be used: no answer in 1 s") as refused:
         storage.open_storage(f"postgresql://user:secret@{silent}/none")
     assert time.monotonic() - began < 30 and "secret" not in str(refused.value)

@@ -1,5 +1,6 @@
 """What MLflow's artifacts say of the champion counts only where it is what was registered."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -48,28 +49,30 @@ def _replaced(files: Results, *names: str) -> None:
         (weak.folder / name).replace(files.folder / name)
 
 
-@pytest.mark.parametrize(
-    ("change", "name"),
-    [
-        (zeroed, "global.safetensors"),
-        (damaged, "params.yaml"),
-        (weakened, "evaluation.json"),
-        (weakened_with_a_manifest, "manifest.json"),
-    ],
-)
-def test_a_replaced_file_lets_nobody_win(registry: Registry, change: Callable[[Results], None], name: str) -> None:
+def test_a_replaced_file_lets_nobody_win(registry: Registry) -> None:
     """The reason names it; nothing of it is used, and later models are still registered."""
     run_id = registry.register(replace(GOOD, seed=50)).run_id
-    change(kept(registry, run_id))
+    files = kept(registry, run_id)
+    whole = {path: path.read_bytes() for path in files.all() if path.is_file()}
 
     def never(older: Results) -> Results:
         raise AssertionError(f"{older} was evaluated")
 
-    for model in (NEWER, replace(NEWER, seed=43)):
-        registration = registry.register(model, reevaluate=never)
+    changes: list[tuple[Callable[[Results], None], str]] = [
+        (zeroed, "global.safetensors"),
+        (damaged, "params.yaml"),
+        (weakened, "evaluation.json"),
+        (weakened_with_a_manifest, "manifest.json"),
+    ]
+    for number, (change, name) in enumerate(changes):
+        change(files)
+        registration = registry.register(replace(NEWER, seed=60 + number), reevaluate=never)
         assert (registration.alias, registry.champion) == ("challenger", 1)
         (reason,) = registration.reasons
         assert f"{name} of its run {run_id} is damaged, or was changed after it was registered" in reason
+        shutil.rmtree(files.folder / "weak", ignore_errors=True)
+        for path, content in whole.items():
+            path.write_bytes(content)
 
 
 def test_replaced_verdicts_of_the_same_protocol_are_not_compared(registry: Registry) -> None:
@@ -103,7 +106,7 @@ def test_a_replaced_evaluation_by_a_later_protocol_is_made_anew(registry: Regist
     assert "is not above the champion's 0.8889" in reason
 
 
-@pytest.mark.parametrize("error", [RuntimeError("CUDA error:\nout of memory"), KeyError("weight"), MemoryError()])
+@pytest.mark.parametrize("error", [RuntimeError("CUDA error:\nout of memory"), MemoryError()])
 def test_an_evaluation_that_fails_is_a_reason(registry: Registry, error: Exception) -> None:
     """Neither a traceback nor a win."""
     registry.register(GOOD)

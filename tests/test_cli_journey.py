@@ -219,16 +219,13 @@ def test_run_says_what_dvc_needs(project: Path, lacks: str, reason: str) -> None
         dvc_repro.check_repository(project)
 
 
-def test_with_wrong_input_run_starts_nothing(project: Path) -> None:
+def test_with_wrong_input_run_starts_nothing(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """DVC is not begun before the configuration is read: one sentence, and nothing is made."""
     put_fake_dvc(project)
     params = project / "params.yaml"
     params.write_text(params.read_text(encoding="utf-8").replace("epochs:", "epoch:"), encoding="utf-8")
-    child = program("-c", "from pipelines.cli import main; main()", "run", folder=project)
-    said, errors = child.communicate(timeout=120)
-    assert child.returncode == 2
-    begun, sentence = errors.splitlines()
-    assert said == "" and begun.startswith("running the pipeline") and "unknown key 'epoch'" in sentence
+    assert "unknown key 'epoch'" in refused("run")
+    assert capfd.readouterr().out == ""
 
 
 def test_stopping_run_stops_dvc(project: Path) -> None:
@@ -268,7 +265,9 @@ def in_its_stage(project: Path) -> subprocess.Popen[str]:
     put_fake_dvc(project)
     for name in ("waits", "stage-waits"):
         (project / name).touch()
-    child = program("-c", "from pipelines.cli import main; main()", "run", folder=project)
+    # What is shown once DVC has ended takes seconds to import, and it never ends here.
+    source = "import sys; sys.modules['pipelines.cli.tables'] = sys; from pipelines.cli import main; main()"
+    child = program("-c", source, "run", folder=project)
     assert child.stdout is not None
     while not child.stdout.readline().startswith("dvc repro"):
         assert child.poll() is None

@@ -96,6 +96,7 @@ def test_one_file_with_the_agreed_interface(exported: Exported) -> None:
     assert {key: metadata[key] for key in METADATA} == METADATA
 
 
+@pytest.mark.long  # the other process imports for ten seconds
 def test_equal_weights_and_metadata_give_equal_bytes(exported: Exported, tmp_path: Path, root: Path) -> None:
     """Another process, in another folder and with other hashes of strings, writes the same file."""
     script = AGAIN.format(options=OPTIONS, shape=repr(GREY), metadata=dict(reversed(METADATA.items())))
@@ -168,10 +169,11 @@ def test_the_file_is_the_deployed_rule(tmp_path: Path) -> None:
     np.testing.assert_allclose(Runtime(path)(images), np.maximum(raw[:, :4], raw[:, 4:]), atol=1e-5)
 
 
-DEEP = [pytest.param(name, 18, marks=pytest.mark.long) for name in TINY if name != "small_cnn"]
+DEEP = [name for name in TINY if name != "small_cnn"]
+OPSETS = [pytest.param(name, 18 + 3 * (index % 2), marks=pytest.mark.long) for index, name in enumerate(DEEP)]
 
 
-@pytest.mark.parametrize(("name", "opset"), [("small_cnn", 18), *DEEP, ("wide_resnet", 21)])
+@pytest.mark.parametrize(("name", "opset"), [("small_cnn", 18), *OPSETS])
 def test_architectures_keep_their_predictions(name: str, opset: int, tmp_path: Path) -> None:
     """Every one, on colour images, with statistics from training, agrees with torch."""
     shape = ImageShape(3, 8, 8, 4, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))

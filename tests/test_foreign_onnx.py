@@ -18,7 +18,8 @@ from generalist.export.runtime import TILE, Runtime
 from tests import onnx_models
 from tests.onnx_models import CHANNELS, CLASSES, HEIGHT, PIXELS, WEIGHT, WIDTH, endless, linear, outsourced, spread
 
-pytestmark = pytest.mark.long  # each model is tried in a process of its own
+pytestmark = pytest.mark.long  # many a model is tried in a process of its own
+harmless = pytest.mark.usefixtures("tried_here")  # it takes half a second to start one
 
 IMAGES = np.random.default_rng(1).random((7, CHANNELS, HEIGHT, WIDTH), dtype=np.float32)
 SHAPE = ("batch", CHANNELS, HEIGHT, WIDTH)
@@ -41,6 +42,7 @@ def expected(weight: NDArray[np.float32] = WEIGHT) -> NDArray[np.float32]:
     return IMAGES.reshape(len(IMAGES), -1) @ weight
 
 
+@harmless
 @pytest.mark.parametrize("here", ["a", "b"])
 def test_weights_lie_beside_their_file_wherever_one_stands(
     here: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -57,6 +59,7 @@ def test_weights_lie_beside_their_file_wherever_one_stands(
         np.testing.assert_allclose(foreign(whole)(IMAGES), expected(weight), rtol=1e-4, atol=1e-5)
 
 
+@harmless
 def test_the_digest_is_of_all_files(tmp_path: Path) -> None:
     """Other weights, another digest; without other files, that of the file itself."""
     path = tmp_path / "net.onnx"
@@ -70,6 +73,7 @@ def test_the_digest_is_of_all_files(tmp_path: Path) -> None:
     assert foreign(whole).digest == hashlib.sha256(whole.read_bytes()).hexdigest()
 
 
+@harmless
 def test_a_link_to_a_file_leads_to_its_own_weights(tmp_path: Path) -> None:
     """Not to those beside the link."""
     for name, weight in (("a", WEIGHT), ("b", OTHER)):
@@ -131,6 +135,7 @@ def test_places_beyond_the_file_are_refused(more: dict[str, str], tmp_path: Path
         foreign(saved(model, tmp_path / "net.onnx"))
 
 
+@harmless
 def test_places_in_a_file_are_read(tmp_path: Path) -> None:
     """With offset and length, as torch writes them."""
     model = linear()
@@ -139,6 +144,7 @@ def test_places_in_a_file_are_read(tmp_path: Path) -> None:
     np.testing.assert_allclose(foreign(saved(model, tmp_path / "net.onnx"))(IMAGES), expected(), rtol=1e-4, atol=1e-5)
 
 
+@harmless
 def test_weights_that_are_no_initializer_are_found(tmp_path: Path) -> None:
     """A constant's value may lie in another file, too."""
     model = linear()
@@ -179,6 +185,7 @@ def test_a_sealed_file_has_no_weights_elsewhere(tmp_path: Path) -> None:
             load(path)  # type: ignore[operator]  # mypy joins them to an object
 
 
+@harmless
 def test_a_sealed_file_is_attacked_as_any_other(tmp_path: Path) -> None:
     """If nobody changed it."""
     path = tmp_path / "model.onnx"
@@ -189,6 +196,7 @@ def test_a_sealed_file_is_attacked_as_any_other(tmp_path: Path) -> None:
         foreign(path)
 
 
+@harmless
 @pytest.mark.parametrize("value", ["[" * 100_000, "1" * 5_000, '{"a":' * 5_000])
 def test_metadata_that_no_reader_takes_is_not_ours(value: str, tmp_path: Path) -> None:
     """Of a sealed file; in another's nobody reads it."""
@@ -201,6 +209,7 @@ def test_metadata_that_no_reader_takes_is_not_ours(value: str, tmp_path: Path) -
     assert foreign(saved(model, path)).metadata == {"note": value}
 
 
+@harmless
 @pytest.mark.parametrize("batch", [1, 3, 7, 50])
 def test_a_fixed_batch_is_tiled(batch: int, tmp_path: Path) -> None:
     """The last batch is filled with copies, and nobody sees them."""
@@ -209,6 +218,7 @@ def test_a_fixed_batch_is_tiled(batch: int, tmp_path: Path) -> None:
     assert foreign(path)(IMAGES[:0]).shape == (0, CLASSES)
 
 
+@harmless
 @pytest.mark.parametrize("shape", [("n", CHANNELS, "h", "w"), ("n", "c", "h", "w"), (2, CHANNELS, "h", WIDTH)])
 def test_open_sizes_are_those_of_the_images(shape: tuple[object, ...], tmp_path: Path) -> None:
     """As of a network that takes images of any size; without images the sentence says what is open."""
@@ -219,6 +229,7 @@ def test_open_sizes_are_those_of_the_images(shape: tuple[object, ...], tmp_path:
         foreign(path)
 
 
+@harmless
 @pytest.mark.parametrize("dtype", [TensorProto.DOUBLE, TensorProto.FLOAT16])
 def test_other_floats_are_taken(dtype: int, tmp_path: Path) -> None:
     """Images go in as the model wants them, logits come out in float32."""
@@ -270,6 +281,7 @@ def test_what_is_no_classifier_is_refused(model: onnx.ModelProto, told: str, tmp
         foreign(saved(model, tmp_path / "net.onnx"), shape=IMAGES.shape[1:])
 
 
+@harmless
 def test_logits_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     """In one sentence, when they come."""
     path = saved(linear(weight=np.where(WEIGHT > 2, np.inf, WEIGHT).astype(np.float32)), tmp_path / "net.onnx")
@@ -332,6 +344,7 @@ def test_a_huge_file_is_refused(tmp_path: Path) -> None:
         foreign(tmp_path / "net.onnx")
 
 
+@harmless
 def test_names_from_elsewhere_are_shown_in_one_line(tmp_path: Path) -> None:
     """No line breaks and no escape codes of another's making."""
     path = saved(linear(names=("a\nb\x1b[31m", "c\nd"), shape=("n", 3)), tmp_path / "net.onnx")
@@ -340,6 +353,7 @@ def test_names_from_elsewhere_are_shown_in_one_line(tmp_path: Path) -> None:
     assert str(error.value).isprintable()
 
 
+@harmless
 def test_many_images_of_another_model_keep_their_order(tmp_path: Path) -> None:
     """Beyond one tile."""
     images = np.random.default_rng(0).random((TILE + 3, CHANNELS, HEIGHT, WIDTH), dtype=np.float32)

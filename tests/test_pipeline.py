@@ -34,9 +34,12 @@ def run(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":
     return done
 
 
+pytestmark = pytest.mark.long
+
+
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Path:
-    """A project with a small configuration, in which `dvc repro` has run."""
+def project(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Path]:
+    """A project with a small configuration, in which `dvc repro` has run, and a Prefect server for all its runs."""
     folder = tmp_path_factory.mktemp("project")
     for name in ("generalist", "pipelines", "presets", "data/raw", ".dvc/plots"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -46,8 +49,10 @@ def project(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Confi
     for command in ("init -q", "add -A", "-c user.name=T -c user.email=t@example.org commit -qm start"):
         subprocess.run(["git", *command.split()], cwd=folder, check=True)
     with_databases(folder, pytestconfig, home=Path(os.environ["PREFECT_HOME"]))
-    assert run(folder, "dvc", "repro").returncode == 0
-    return folder
+    with orchestration.server(Workspace(folder, folder), warn=pytest.fail) as ready:
+        ready()
+        assert run(folder, "dvc", "repro").returncode == 0
+        yield folder
 
 
 @pytest.fixture(scope="module")
@@ -56,16 +61,8 @@ def results(project: Path) -> Results:
     return Results(project / "outputs")
 
 
-@pytest.fixture(scope="module")
-def _one_server(project: Path) -> Iterator[None]:
-    """A Prefect server for all further runs; that of `dvc repro` was its own."""
-    with orchestration.server(Workspace(project, project), warn=pytest.fail) as ready:
-        ready()
-        yield
-
-
 @pytest.fixture
-def _inside(project: Path, _one_server: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def _inside(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command line in this process works in the project."""
     monkeypatch.chdir(project)
 

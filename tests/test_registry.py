@@ -60,48 +60,34 @@ def test_the_registered_model_tells_of_its_champion(registry: Registry) -> None:
     assert told() == "ours"
 
 
-def test_registering_a_file_again_changes_nothing(registry: Registry) -> None:
-    """Neither champion nor challenger, neither versions nor runs."""
-    first, worse = registry.register(GOOD), registry.register(WORSE)
-    for model, before in ((GOOD, first), (WORSE, worse)):
-        again = registry.register(model)
-        assert again == before.model_copy(update={"new": False})
-        assert "registered before" in again.sentence
+def test_equal_weights_and_protocol_are_the_same_version(registry: Registry, tmp_path: Path) -> None:
+    """A retraining at another commit makes another file, and no other version: it is said which one it is."""
+    for model in (GOOD, WORSE):
+        before = registry.register(model)
+        results = replace(model, commit="2222").write(
+            tmp_path / f"again{model.seed}", settings=factory.config(registry=registry.section)
+        )
+        found = registry.take(results)
+        assert (found.version, found.alias, found.new, found.equal) == (before.version, before.alias, False, True)
+        assert found.sha256 == sha256_of(results.onnx) != before.sha256
+        assert found.run_id != before.run_id  # its own run remembers the retraining
+        assert found.sentence.startswith(
+            f"{registry.name} version {before.version}, {before.alias},"
+            " which has equal weights and an equal protocol, so nothing new is registered"
+        )
+        assert found.reasons == before.reasons
+    assert before.alias == "challenger"
     assert len(registry.client.search_model_versions(f"name='{registry.name}'")) == 2
 
 
-@pytest.mark.parametrize("champion", [True, False])
-def test_equal_weights_and_protocol_are_the_same_version(registry: Registry, tmp_path: Path, *, champion: bool) -> None:
-    """A retraining at another commit makes another file, and no other version: it is said which one it is."""
-    registry.register(GOOD)
-    model = GOOD if champion else WORSE
-    before = registry.register(model)
-    results = replace(model, commit="2222").write(
-        tmp_path / "again", settings=factory.config(registry=registry.section)
-    )
-    found = registry.take(results)
-    assert (found.version, found.alias, found.new, found.equal) == (before.version, before.alias, False, True)
-    assert found.sha256 == sha256_of(results.onnx) != before.sha256
-    assert found.run_id != before.run_id  # its own run remembers the retraining
-    assert found.sentence.startswith(
-        f"{registry.name} version {before.version}, {before.alias},"
-        " which has equal weights and an equal protocol, so nothing new is registered"
-    )
-    assert found.reasons == before.reasons
-    assert len(registry.client.search_model_versions(f"name='{registry.name}'")) == (1 if champion else 2)
-
-
-@pytest.mark.parametrize(
-    "other", [replace(GOOD, protocol=OTHER_PROTOCOL), replace(GOOD, drift=0.5), replace(GOOD, seed=17)]
-)
-def test_what_differs_in_protocol_or_in_the_file_is_a_version_of_its_own(
-    registry: Registry, tmp_path: Path, other: factory.Model
-) -> None:
+def test_what_differs_in_protocol_or_in_the_file_is_a_version_of_its_own(registry: Registry, tmp_path: Path) -> None:
     """Neither a mended export nor a new evaluation is lost."""
     registry.register(GOOD)
-    results = other.write(tmp_path / "again", settings=factory.config(registry=registry.section))
-    found = registry.take(results)
-    assert (found.version, found.new, found.equal) == (2, True, False)
+    others = (replace(GOOD, protocol=OTHER_PROTOCOL), replace(GOOD, drift=0.5), replace(GOOD, seed=17))
+    for number, other in enumerate(others, 2):
+        results = other.write(tmp_path / f"again{number}", settings=factory.config(registry=registry.section))
+        found = registry.take(results)
+        assert (found.version, found.new, found.equal) == (number, True, False)
 
 
 def test_a_version_whose_file_is_gone_is_not_taken_for_the_same(registry: Registry, tmp_path: Path) -> None:
@@ -124,14 +110,19 @@ def test_a_run_that_was_followed_is_the_versions_run(registry: Registry) -> None
 
 
 def test_a_worse_model_is_challenger(registry: Registry) -> None:
-    """The reason is a tag, and in the sentence."""
-    registry.register(GOOD)
+    """The reason is a tag, and in the sentence. Registering either file again changes nothing."""
+    champion = registry.register(GOOD)
     registration = registry.register(WORSE)
     assert (registration.version, registration.alias, registry.champion) == (2, "challenger", 1)
     (reason,) = registration.reasons
     assert reason == "on the validation split its harmonic value 0.6679 is not above the champion's 0.7200"
     assert registry.client.get_model_version(registry.name, "2").tags["reasons"] == reason
     assert registration.sentence == f"{registry.name} version 2, challenger: {reason}"
+    for model, before in ((GOOD, champion), (WORSE, registration)):
+        again = registry.register(model)
+        assert again == before.model_copy(update={"new": False})
+        assert "registered before" in again.sentence
+    assert len(registry.client.search_model_versions(f"name='{registry.name}'")) == 2
 
 
 def test_a_better_model_takes_over(registry: Registry) -> None:
@@ -152,13 +143,11 @@ def test_better_on_validation_does_not_excuse_worse_on_test(registry: Registry) 
     assert "(10 images lost, 0 won, p = 0.00098 in McNemar's test at level 0.05)" in reason
 
 
-@pytest.mark.parametrize(
-    "model", [factory.Model(seed=5, flags=("zero gradients",)), factory.Model(seed=5, disagreements=1)]
-)
-def test_a_first_model_must_pass_on_its_own(registry: Registry, model: factory.Model) -> None:
+def test_a_first_model_must_pass_on_its_own(registry: Registry) -> None:
     """There is no champion then, and the next good one becomes it."""
-    assert registry.register(model).alias == "challenger"
-    assert registry.champion is None
+    for model in (factory.Model(seed=5, flags=("zero gradients",)), factory.Model(seed=19, disagreements=1)):
+        assert registry.register(model).alias == "challenger"
+        assert registry.champion is None
     assert registry.register(GOOD).alias == "champion"
 
 

@@ -19,7 +19,7 @@ from tests import tracking_factory as factory
 @pytest.fixture
 def record() -> StudyRecord:
     """Complete, pruned, failed and running trials."""
-    return studies.mixed()
+    return studies.mixed(3)
 
 
 def opened(workspace: Workspace, name: str = "a study") -> StudyTracker:
@@ -49,7 +49,7 @@ def test_every_trial_that_ended_is_a_run_below_its_study(
         for trial in record.trials
         if trial.state != "running"
     }
-    assert (runs[0].info.run_name, runs[12].info.run_name) == ("trial 0", "trial 12 (pruned)")
+    assert (runs[0].info.run_name, runs[3].info.run_name) == ("trial 0", "trial 3 (pruned)")
     for trial in record.trials[:-1]:
         data = runs[trial.number].data
         assert {path: str(value) for path, value in trial.params.items()}.items() <= data.params.items()
@@ -112,7 +112,7 @@ def test_a_resumed_study_goes_on_in_its_run(workspace: Workspace, client: Mlflow
     fourth.finish(record, [])
     assert fourth.run_id == first.run_id
     assert len(nested(client, first.run_id)) == len(record.trials) - 1
-    assert len(client.get_metric_history(first.run_id, "study/value_by_trial")) == 12
+    assert len(client.get_metric_history(first.run_id, "study/value_by_trial")) == 3
 
 
 def test_the_study_says_what_it_found_and_cost(
@@ -187,7 +187,7 @@ def test_long_curves_and_many_params_stay_within_the_limits(workspace: Workspace
 def test_one_parent_among_the_runs_of_the_project(workspace: Workspace, client: MlflowClient) -> None:
     """Nested runs carry no study's tag, so that a search for studies finds studies."""
     tracker = opened(workspace)
-    tracker.finish(studies.mixed(), [])
+    tracker.finish(studies.mixed(2), [])
     experiment = experiment_id(workspace, client)
     found = client.search_runs([experiment], "tags.`generalist.study` LIKE '%'")
     assert [run.info.run_id for run in found] == [tracker.run_id]

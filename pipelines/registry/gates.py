@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from generalist.data.array_files import UnreadableArray, read_npz
 from generalist.errors import BadInput
-from generalist.export import Parity
 from generalist.records import Evaluation, LearnerEvaluation, ThreatEvaluation
 from generalist.significance import mcnemar
 from pipelines.results import Results
+
+if TYPE_CHECKING:
+    from generalist.export import Parity
 
 Criterion = Literal["harmonic", "natural", "robust"]
 Flags = NDArray[np.bool_]
@@ -103,7 +105,7 @@ def _agree(learner: LearnerEvaluation, arrays: Mapping[str, NDArray[Any]]) -> bo
     return learner.union is None or learner.union.correct == int(union.sum())
 
 
-def parity(found: Parity) -> str | None:
+def parity(found: "Parity") -> str | None:
     """Require that the ONNX file says what the classifier says."""
     for width, other in found.widths.items():
         if reason := parity(other):
@@ -157,7 +159,7 @@ def not_worse(what: str, candidate: Flags, champion: Flags, *, level: float) -> 
     )
 
 
-def alone(candidate: Evaluation, found: Parity) -> tuple[str, ...]:
+def alone(candidate: Evaluation, found: "Parity") -> tuple[str, ...]:
     """Return the reasons against a model on its own."""
     return tuple(reason for reason in (parity(found), doubt(candidate)) if reason)
 

@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from generalist.config import Config, load
-from generalist.data import Dataset
 from generalist.errors import BadInput
-from generalist.export import Parity
 from generalist.records import Record
 from pipelines.registry import gates
 from pipelines.registry.aliases import describe, set_champion
@@ -26,11 +25,14 @@ from pipelines.registry.model_versions import (
     with_equal,
     with_sha256,
 )
-from pipelines.registry.verification import check
 from pipelines.results import Results
 from pipelines.results_manifest import check_whole
 from pipelines.tracking import MANIFEST_SHA256, ONNX_SHA256, connect, model_of, publish, sha256_of, summary
 from pipelines.workspace import Workspace
+
+if TYPE_CHECKING:
+    from generalist.data import Dataset
+    from generalist.export import Parity
 
 _DECIDED = "decided"  # tag: the gates have spoken, and the aliases are set
 
@@ -71,7 +73,7 @@ def register(
     workspace: Workspace,
     results: Results,
     *,
-    data: Callable[[Config], Dataset],
+    data: "Callable[[Config], Dataset]",
     reevaluate: Reevaluate | None = None,
     flow_run_id: str | None = None,
 ) -> Registration:
@@ -96,6 +98,8 @@ def register(
     name, client = config.registry.name, connect(workspace)
     known = _version_of_file(client, name, sha256)
     if known is None or _DECIDED not in known.tags:
+        from pipelines.registry.verification import check  # torch comes with it: seconds that no other door needs
+
         check(results, config, _data(data, config))
     run_id = publish(workspace, results)
     with workspace.one_at_a_time("registry"):
@@ -108,6 +112,8 @@ def register(
                 if same
                 else registration.model_copy(update={"equal": True, "sha256": sha256, "run_id": run_id})
             )
+        from generalist.export import Parity
+
         candidate, agreement = Evidence.read(results), results.read(Parity, results.parity)
         if check_whole(results) != manifest:
             raise BadInput(f"{results.folder} changed while it was registered: register it again")
@@ -125,7 +131,7 @@ def register(
         return _registration(described(client, name, str(version.version)), new=True)
 
 
-def _data(data: Callable[[Config], Dataset], config: Config) -> Dataset:
+def _data(data: "Callable[[Config], Dataset]", config: Config) -> "Dataset":
     try:
         return data(config)
     except BadInput as error:
@@ -138,7 +144,7 @@ def _decide(
     client: MlflowClient,
     config: Config,
     candidate: Evidence,
-    agreement: Parity,
+    agreement: "Parity",
     version: Version | None,
     reevaluate: Reevaluate | None,
 ) -> tuple[int | None, tuple[str, ...]]:

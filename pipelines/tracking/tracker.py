@@ -8,13 +8,13 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset as LoggedDataset
 from mlflow.entities import DatasetInput, InputTag, Metric
 
 from generalist.config import Config
-from generalist.data import Dataset
 from generalist.errors import BadInput
 from generalist.records import EpochRecord, Evaluation
 from pipelines.error_reporting import telling
@@ -25,6 +25,9 @@ from pipelines.tracking.logged_model import log_model, sha256_of
 from pipelines.tracking.mlflow_database import connect, experiment_id, has_server, runs_page
 from pipelines.tracking.runs import ALIVE, end_killed, log, tag
 from pipelines.workspace import CodeVersion, Workspace, code_version
+
+if TYPE_CHECKING:
+    from generalist.data import Dataset
 
 ONNX_SHA256 = "onnx_sha256"
 MANIFEST_SHA256 = "manifest_sha256"
@@ -171,7 +174,9 @@ class Tracker:
         self._alive.close()
 
 
-def start(workspace: Workspace, config: Config, dataset: Dataset, *, tags: Mapping[str, str] | None = None) -> Tracker:
+def start(
+    workspace: Workspace, config: Config, dataset: "Dataset", *, tags: Mapping[str, str] | None = None
+) -> Tracker:
     """Open a run for a training; runs whose process was killed are ended first.
 
     Raises:
@@ -210,7 +215,7 @@ def open_run(
     return Tracker(client, run.info.run_id, config, alive=alive)
 
 
-def _dataset_input(name: str, dataset: Dataset) -> DatasetInput:
+def _dataset_input(name: str, dataset: "Dataset") -> DatasetInput:
     """Return the data as MLflow lists them; its digests are short, so the whole one is a tag of the run."""
     sizes = {"train": len(dataset.train), "validation": len(dataset.validation), "test": len(dataset.test)}
     digest = dataset.digest[:_LONGEST_DIGEST]
