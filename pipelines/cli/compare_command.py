@@ -33,9 +33,9 @@ def compare(
         int | None, typer.Option("--workers", min=1, metavar="N", help="Trainings at once; by default, the CPU cores.")
     ] = None,
 ) -> None:
-    """Train presets under several seeds, measure them by one protocol, and draw the front.
+    """Compare presets over several seeds, at equal cost.
 
-    Re-run the command to resume; what is there is used again.
+    All are measured by one protocol; the page shows the front. Re-run the command to resume.
     """
     starting("comparing")
     from pipelines.workspace import Workspace, quiet_telemetry
