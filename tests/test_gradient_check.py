@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
@@ -98,7 +98,7 @@ def trained(network: nn.Module, images: Tensor, labels: Tensor, *, epochs: int, 
 def test_an_adversarially_trained_lenet_is_not_flagged():
     """Flat areas tie in its pooling windows, so that a difference on both sides is half of what its gradient says."""
     images, labels = digits(28)
-    network = trained(lenet(), images[:1500], labels[:1500], epochs=19, eps=0.3)
+    network = trained(lenet(), images[:1000], labels[:1000], epochs=12, eps=0.3)
     few = images[:400][network(images[:400]).argmax(1) == labels[:400]]
     assert len(few) > 200 and one_difference(network, few) > 0.1 * len(few)
     assert mismatches(network, few) == mismatches(network, few, module=False) == 0
@@ -121,6 +121,7 @@ def kinked(seed: int, offset: float) -> nn.Sequential:
 
 
 @pytest.mark.parametrize("module", [True, False], ids=["module", "callable"])
+@settings(max_examples=9)
 @given(seeds, st.sampled_from([0.0, 1e3, -1e3]), st.sampled_from(["smooth", "black and white", "blocks"]))
 def test_kinks_sparse_gradients_and_large_logits_are_no_reason(module, seed, offset, kind):
     """Of 48 images none, though some gradients are zero and others hide behind rounding."""
@@ -193,8 +194,7 @@ class Behind(nn.Module):
         return self.network(self.first(points))
 
 
-@pytest.mark.parametrize("eps", [0.03, 0.3])
-@pytest.mark.parametrize("module", [True, False], ids=["module", "callable"])
+@pytest.mark.parametrize(("module", "eps"), [(True, 0.03), (False, 0.3)], ids=["module", "callable"])
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 def test_a_wrong_gradient_is_flagged(wrong, module, eps):
     """Whatever the radius; of a callable, too, though float32 is all that is known of it."""
@@ -206,8 +206,7 @@ def test_a_wrong_gradient_is_flagged(wrong, module, eps):
     assert result.flags
 
 
-@pytest.mark.parametrize("eps", [0.03, 0.3])
-@pytest.mark.parametrize("module", [True, False], ids=["module", "callable"])
+@pytest.mark.parametrize(("module", "eps"), [(True, 0.3), (False, 0.03)], ids=["module", "callable"])
 def test_rounded_pixels_are_flagged(module, eps):
     """By a gradient of zero on what stays robust, or by Square, which breaks it."""
     network = Behind(lambda x: (x * 8).round() / 8)
