@@ -225,8 +225,8 @@ def grown(network: nn.Module, images: Tensor, labels: Tensor) -> int:
 
 @forking
 def test_untargeted_fab_keeps_no_gradients_of_all_classes():
-    """A thousand classes on images of 3 × 64 × 64: all gradients of eight images alone would be 393 MB."""
-    network = nn.Sequential(nn.AvgPool2d(16), nn.Flatten(), nn.Linear(48, 1000)).eval()
+    """Five hundred classes on images of 3 × 64 × 64: all gradients of eight images alone would be 197 MB."""
+    network = nn.Sequential(nn.AvgPool2d(16), nn.Flatten(), nn.Linear(48, 500)).eval()
     network[2].weight.data.normal_(generator=generator(0))
     network[2].bias.data.zero_()
     images = torch.rand(8, 3, 64, 64, generator=generator(0))
@@ -242,4 +242,4 @@ def test_untargeted_fab_keeps_no_gradients_of_all_classes():
     os.close(writing)
     with os.fdopen(reading) as told:
         peak = int(told.read())
-    assert 0 < peak < 100 * 2**20
+    assert 0 < peak < 80 * 2**20

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from generalist.attacks import autoattack, fixed_batches
+from generalist.attacks import autoattack
 from generalist.attacks.fab import fab
 from generalist.attacks.losses import other_classes_by_logit
 from generalist.threats import Threat
@@ -27,12 +27,6 @@ LIMITS = {
     ("fab-t", "l2"): {1.001: 0.99},
     ("fab-t", "l1"): {1.001: 0.99},
 }
-
-
-@pytest.fixture(autouse=True)
-def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No more images in a pass than there are, and little time spent on flags."""
-    monkeypatch.setattr(fixed_batches, "_TILE", 16)
 
 
 @dataclass(frozen=True)
