@@ -66,7 +66,13 @@ WITHOUT_CHECKS = (
     ),
     *("test_heads::test_objectives", "test_heads::test_the_"),
     *("test_perturbations::test_each", "test_slimmable::test_a_training", "test_attributes::test_on_a_linear"),
-    *("test_dummy_export", "test_width_files", "test_union_objective::test_a_training", "test_arithmetic"),
+    *(
+        "test_gradient_check::test_an_adv",
+        "test_dummy_export",
+        "test_width_files",
+        "test_union_objective::test_a_training",
+        "test_arithmetic",
+    ),
 )
 """Files of tests, or beginnings of `file::test`, that run whole cascades, trainings and exports without those checks:
 every step of them is checked in `test_cascade.py`, `test_engine.py`, `test_objectives.py`, `test_export.py` and the

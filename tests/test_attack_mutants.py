@@ -35,9 +35,9 @@ apgd, apgd_t, fab, odi_t, square, apgd_state, runs = (
 
 @pytest.fixture(autouse=True)
 def _small_tiles(monkeypatch):
-    """No more runs in a pass than there are, little time spent on flags, and half of the steps."""
+    """No more images in a pass than there are, little time spent on flags, and half of the steps."""
     monkeypatch.setattr(model_checks, "_HUGE_STEPS", 2)
-    monkeypatch.setattr(fixed_batches, "_TILE", 32)
+    monkeypatch.setattr(fixed_batches, "_TILE", 8)
     monkeypatch.setitem(VERSIONS, "standard", replace(VERSIONS["standard"], steps=50, fab_steps=50))
 
 

@@ -12,7 +12,7 @@ from tests.strategies import generator, problem
 
 pytestmark = pytest.mark.long
 
-THREATS = [Threat("linf", 0.06), Threat("l2", 0.3), Threat("l1", 1.5)]
+THREATS = [Threat("linf", 0.06), Threat("l2", 0.3), Threat("l1", 1.0)]
 THIRDS = [slice(0, 1), slice(1, 11), slice(11, 20)]
 
 
@@ -28,9 +28,8 @@ def test_verdicts_do_not_depend_on_batch_size_order_or_neighbours(threat, short)
     network, pixels, labels = problem(20)
     whole = autoattack(network, pixels, labels, threat, **short)
     assert {"clean", "apgd-ce", None} <= set(whole.fooled_by)
-    for batch_size in (1, 7):
-        again = autoattack(network, pixels, labels, threat, batch_size=batch_size, **short)
-        assert everything(again) == everything(whole)
+    again = autoattack(network, pixels, labels, threat, batch_size=7, **short)
+    assert everything(again) == everything(whole)
     order = torch.randperm(20, generator=generator(1))
     permuted = autoattack(network, pixels[order], labels[order], threat, batch_size=10, **short)
     assert everything(permuted) == everything(whole, order)

@@ -85,7 +85,7 @@ BEYOND = {("linf", 3): 1.02, ("l2", 2): 1.01, ("l2", 4): 1.01, ("l1", 3): 1.01}
 @pytest.mark.parametrize(("norm", "classes"), BEYOND)
 def test_all_is_broken_just_beyond_the_exact_distance_and_nothing_within(norm, classes, monkeypatch):
     """By the gradient members, one hundredth farther and one hundredth nearer, where nothing but kinks is in the way."""
-    monkeypatch.setattr(fixed_batches, "_TILE", 18)
+    monkeypatch.setattr(fixed_batches, "_TILE", 6)
     network, images, eps = level_problem(exact_relu.concave_net, norm, classes=classes)
     offsets = exact_relu.exact_offsets(network, images, torch.zeros(6).long(), norm)
     units, nearest = (network[1](points.flatten(1)) > 0 for points in (images, images + offsets.float()))
@@ -97,7 +97,7 @@ def test_all_is_broken_just_beyond_the_exact_distance_and_nothing_within(norm, c
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_in_any_network_nothing_within_the_exact_distance_is_broken(norm, monkeypatch):
     """And most images beyond it: before the others lie lower summits, where the original's runs end as well."""
-    monkeypatch.setattr(fixed_batches, "_TILE", 18)
+    monkeypatch.setattr(fixed_batches, "_TILE", 6)
     network, images, eps = level_problem(exact_relu.relu_net, norm, classes=4)
     assert broken(network, images, Threat(norm, 1.01 * eps)) >= 4
     assert broken(network, images, Threat(norm, 0.99 * eps), ("apgd-t", "fab-t")) == 0

@@ -197,17 +197,16 @@ def test_a_frozen_width_follows_its_network() -> None:
 
 def test_a_training_of_widths_resumes_to_the_same_bits_and_is_measured_at_each(dataset: Dataset, tmp_path: Any) -> None:
     """Every width learns, and has a learner of the evaluation at each condition."""
-    two = ("model.width=8", "model.widths=[0.5, 1]", "evaluation.widths=[1, 0.5]")
-    fast = ("training.batch_size=32", "experts.oat.optimizer.lr=0.1", "training.epochs=2")
-    config = small_oats(*two, *fast)
+    fast = ("experts.oat.optimizer.lr=0.1", "training.epochs=2")
+    config = small_oats("training.batch_size=32", "model.width=8", *fast)
     outcome = finish(config, dataset, tmp_path / "store")[1]
     abandon(config, dataset, tmp_path / "again", after=2)
     assert digests(finish(config, dataset, tmp_path / "again")[1]) == digests(outcome)
     names = learner_names(["oat"], config.evaluation)
     assert names == [
         "oat",
-        "oat at lambda 1 and width 0.5",
-        *(f"oat at lambda 0.05 and width {width}" for width in ("1", "0.5")),
+        *(f"oat at lambda 1 and width {width}" for width in ("0.75", "0.5")),
+        *(f"oat at lambda 0.05 and width {width}" for width in ("1", "0.75", "0.5")),
     ]
     assert point_of(names[-1], config.evaluation) == Point(0.05, 0.5)
     model = engine.model_with(config.model, dataset.shape, outcome.learners["oat"], on=torch.device("cpu"))
