@@ -127,23 +127,23 @@ def jobs() -> list[Job]:
     return sorted(found.values(), key=lambda job: order.index(job.kind))
 
 
-def judge(job: Job, queries: int = 5000) -> Row:
-    """Run ours and compare; `queries` of Square."""
+def judge(job: Job, queries: int = 5000, rows: slice = slice(None)) -> Row:
+    """Run ours and compare, on all images or some; `queries` of Square."""
     torch.set_num_threads(1)
-    images, labels = data()
+    images, labels = (tensor[rows] for tensor in data())
     run, threat = job.run, Threat(job.run.norm, job.run.eps)
     began = time.process_time()
     if job.attack:
-        theirs = run.alone[job.attack] if run.alone else run.after[job.attack]
+        theirs = (run.alone[job.attack] if run.alone else run.after[job.attack])[rows]
         result = autoattack(network(run.network), images, labels, threat, attacks=[job.attack], square_queries=queries)
     else:
         assert run.broken is not None
-        theirs = run.broken
+        theirs = run.broken[rows]
         result = autoattack(network(run.network), images, labels, threat, version=run.version, square_queries=queries)
     seconds = time.process_time() - began
     ours = ~result.robust
     best = None if job.attack else known(run)
-    core = best.core if best and best.n_runs > 1 else torch.zeros_like(ours)
+    core = best.core[rows] if best and best.n_runs > 1 else torch.zeros_like(ours)
     n = len(images)
     return Row(
         configuration=job.name,
@@ -151,7 +151,7 @@ def judge(job: Job, queries: int = 5000) -> Row:
         n=n,
         original=1 - int(theirs.sum()) / n,
         ours=1 - int(ours.sum()) / n,
-        best_known=1 - int(best.broken.sum()) / n if best else None,
+        best_known=1 - int(best.broken[rows].sum()) / n if best else None,
         only_original=int((theirs & ~ours).sum()),
         only_ours=int((ours & ~theirs).sum()),
         core=int(core.sum()),

@@ -59,9 +59,27 @@ WITHOUT_CHECKS = (
         "test_ensemble",
         "test_cli_journey",
     ),
+    *(
+        "test_golden",
+        "test_conditions",
+        "test_gating",
+        "test_evaluation",
+        "test_union_evaluation",
+        "test_cascade::test_the_standard",
+    ),
+    *("test_heads::test_objectives", "test_heads::test_the_"),
+    *("test_perturbations::test_each", "test_slimmable::test_a_training", "test_attributes::test_on_a_linear"),
+    *(
+        "test_gradient_check::test_an_adv",
+        "test_dummy_export",
+        "test_width_files",
+        "test_union_objective::test_a_training",
+        "test_arithmetic",
+    ),
 )
-"""Files of tests, or their beginnings, that run whole cascades and trainings, without those checks: every step of them
-is checked in `test_cascade.py`, `test_engine.py`, `test_objectives.py` and the contract tests."""
+"""Files of tests, or beginnings of `file::test`, that run whole cascades, trainings and exports without those checks:
+every step of them is checked in `test_cascade.py`, `test_engine.py`, `test_objectives.py`, `test_export.py` and the
+contract tests."""
 
 hypothesis.settings.register_profile(
     "generalist",
@@ -87,12 +105,10 @@ def pytest_unconfigure() -> None:
     _PREFECT_HOME.cleanup()
 
 
-@pytest.fixture(autouse=True)
-def _shapes_are_checked_once(request: pytest.FixtureRequest) -> Iterator[None]:
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
     """Whole cascades and trainings take many steps: shapes are checked where the steps are tested one by one."""
-    jaxtyping.config.update("jaxtyping_disable", request.path.stem.startswith(WITHOUT_CHECKS))
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    jaxtyping.config.update("jaxtyping_disable", f"{item.path.stem}::{item.name}".startswith(WITHOUT_CHECKS))
 
 
 @pytest.fixture
@@ -109,7 +125,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 @pytest.fixture
 def short_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`standard` with few steps, few images at a time, and without Square, which needs no gradients."""
+    """`standard` and `quick` with few steps, few images at a time; `standard` without Square, which needs no gradients."""
     from dataclasses import replace
 
     from generalist.attacks import VERSIONS, fixed_batches, model_checks
@@ -118,6 +134,7 @@ def short_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fixed_batches, "_TILE", 24)
     few = replace(VERSIONS["standard"], members=("apgd-ce", "apgd-t", "fab-t"), targets=3, steps=7, fab_steps=4)
     monkeypatch.setitem(VERSIONS, "standard", few)
+    monkeypatch.setitem(VERSIONS, "quick", replace(VERSIONS["quick"], targets=2, steps=7, fab_steps=4))
 
 
 @pytest.fixture(scope="session", autouse=True)

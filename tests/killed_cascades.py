@@ -24,7 +24,7 @@ THREAT = Threat("linf", 0.06)
 DEATHS = ["after a batch", "in a pass", "while a state is written"]
 
 
-NETWORK, IMAGES, LABELS = problem(24)
+NETWORK, IMAGES, LABELS = problem(16)
 
 
 def evaluation(network: Callable[[Tensor], Tensor] = NETWORK, **changed: Any) -> AutoAttackResult:

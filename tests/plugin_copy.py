@@ -1,4 +1,4 @@
-"""A copy of the library with one file more, and a program that runs with it."""
+"""A copy of the library with some files more, and a program that runs with it."""
 
 import os
 import shutil
@@ -10,11 +10,12 @@ DONE = "all of it"
 """What a program prints at its end."""
 
 
-def run_with(root: Path, folder: Path, file: str, text: str, program: str) -> None:
-    """Put a file into a copy of the library, and let a program that gets the folder come to its end there."""
-    shutil.copytree(root / "generalist", folder / "generalist", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(root / "presets", folder / "presets")
-    (folder / "generalist" / file).write_text(text, encoding="utf-8")
+def run_with(root: Path, folder: Path, files: dict[str, str], program: str) -> None:
+    """Put files into a copy of the library, and let a program that gets the folder come to its end there."""
+    for name in ("generalist", "presets"):
+        shutil.copytree(root / name, folder / name)
+    for file, text in files.items():
+        (folder / "generalist" / file).write_text(text, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-c", program, str(folder)],
         cwd=folder,

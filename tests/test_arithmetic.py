@@ -209,6 +209,7 @@ def test_parity_is_float32(tmp_path: Path, asked: list[bool]) -> None:
     assert seen and all(own[-1] is False for own in seen)
 
 
+@pytest.mark.usefixtures("short_gradients")
 def test_a_search_in_tf32_asks_the_decision_without_it(monkeypatch: pytest.MonkeyPatch, asked: list[bool]) -> None:
     """Gradients come from where TF32 is allowed, and nothing is broken there alone."""
     model = made("small_cnn").eval()

@@ -34,7 +34,7 @@ ALL: dict[str, Any] = {"version": "plus", "attacks": member_names(), "square_que
 @pytest.fixture(autouse=True)
 def _short(monkeypatch):
     """All members with very few steps, under the name of `plus`; eight images at a time."""
-    monkeypatch.setitem(VERSIONS, "plus", replace(VERSIONS["plus"], restarts=2, targets=3, steps=3, fab_steps=2))
+    monkeypatch.setitem(VERSIONS, "plus", replace(VERSIONS["plus"], restarts=1, targets=3, steps=3, fab_steps=2))
     monkeypatch.setattr(model_checks, "_HUGE_STEPS", 2)
     monkeypatch.setattr(fixed_batches, "_TILE", 8)
 
@@ -64,8 +64,7 @@ def radius(norm: str, pixels: int) -> Threat:
     return Threat(norm, {"linf": 0.05, "l2": 0.04 * pixels**0.5, "l1": 0.02 * pixels}[norm])
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("classes", [2, 3, 4])
+@pytest.mark.parametrize(("classes", "norm"), [(2, "linf"), (3, "l2"), (4, "l1")])
 def test_any_number_of_classes(classes, norm):
     """Where there is no third or fourth logit for DLR, and fewer targets than asked for."""
     network, images, labels = problem(12, classes=classes)
@@ -98,8 +97,11 @@ def test_a_thousand_classes():
     assert not autoattack(network, images, labels, Threat("linf", 0.2), **ALL).robust.any()
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 1, 7), (2, 4, 3), (3, 12, 32)], ids=str)
+@pytest.mark.parametrize(
+    ("shape", "norm"),
+    [*(((1, 1, 1), norm) for norm in NORMS), *(((3, 1, 7), norm) for norm in NORMS), ((3, 12, 32), "l2")],
+    ids=str,
+)
 def test_any_shape(shape, norm):
     """A single pixel, lines, images that are lower than five pixels or not square, several channels."""
     network, images, labels = problem(7, shape, classes=3)
@@ -119,8 +121,11 @@ def test_the_version_plus_as_it_is_called():
 # Any number of images.
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("rows", [slice(0, 0), slice(0, 1), slice(1, 2)], ids=["none", "one wrong", "one right"])
+@pytest.mark.parametrize(
+    ("rows", "norm"),
+    [(slice(0, 0), "l2"), (slice(0, 1), "l1"), *((slice(1, 2), norm) for norm in NORMS)],
+    ids=["none", "one wrong", *(f"one right-{norm}" for norm in NORMS)],
+)
 def test_no_image_and_a_single_one(rows, norm):
     """By all members."""
     network, images, labels = problem(2)
@@ -220,8 +225,8 @@ def grown(network: nn.Module, images: Tensor, labels: Tensor) -> int:
 
 @forking
 def test_untargeted_fab_keeps_no_gradients_of_all_classes():
-    """A thousand classes on images of 3 × 64 × 64: all gradients of eight images alone would be 393 MB."""
-    network = nn.Sequential(nn.AvgPool2d(16), nn.Flatten(), nn.Linear(48, 1000)).eval()
+    """Five hundred classes on images of 3 × 64 × 64: all gradients of eight images alone would be 197 MB."""
+    network = nn.Sequential(nn.AvgPool2d(16), nn.Flatten(), nn.Linear(48, 500)).eval()
     network[2].weight.data.normal_(generator=generator(0))
     network[2].bias.data.zero_()
     images = torch.rand(8, 3, 64, 64, generator=generator(0))
@@ -237,4 +242,4 @@ def test_untargeted_fab_keeps_no_gradients_of_all_classes():
     os.close(writing)
     with os.fdopen(reading) as told:
         peak = int(told.read())
-    assert 0 < peak < 100 * 2**20
+    assert 0 < peak < 80 * 2**20

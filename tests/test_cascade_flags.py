@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from generalist.attacks import VERSIONS, autoattack, misclassified
+from generalist.attacks import VERSIONS, autoattack, fixed_batches, misclassified
 from generalist.attacks.autoattack_config import AttackRun, Claims
 from generalist.attacks.losses import Network
 from generalist.attacks.members import apgd_ce
@@ -75,12 +75,19 @@ def test_three_images_raise_no_flag():
     assert blind.flags == ("robust at a huge eps", "zero gradients") and blind.robust.all()
 
 
+@pytest.fixture
+def tiles_of_32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more images in a pass than there are."""
+    monkeypatch.setattr(fixed_batches, "_TILE", 32)
+
+
+@pytest.mark.usefixtures("tiles_of_32")
 @pytest.mark.parametrize("threat", [THREAT, Threat("l2", 0.3), Threat("l1", 1.5)], ids=str)
 def test_an_honest_network_raises_no_flag(threat):
     """Otherwise flags would mean nothing."""
-    network, pixels, labels = problem(60)
+    network, pixels, labels = problem(32)
     attacks = VERSIONS["standard"].members
-    result = autoattack(network, pixels, labels, threat, version="quick", attacks=attacks, square_queries=200)
+    result = autoattack(network, pixels, labels, threat, version="quick", attacks=attacks, square_queries=60)
     assert result.flags == ()
 
 
@@ -144,14 +151,15 @@ CONTROLS: dict[str, tuple[Callable[[nn.Module], Network], str]] = {
 }
 
 
+@pytest.mark.usefixtures("tiles_of_32")
 @pytest.mark.parametrize(("control", "flag"), CONTROLS.values(), ids=CONTROLS)
 def test_each_negative_control_is_flagged(control, flag):
     """What an evaluation must notice (G9)."""
-    network, pixels, _ = problem(60, (1, 8, 8))
+    network, pixels, _ = problem(32, (1, 8, 8))
     torch.manual_seed(0)
     defence = control(network)
     labels = network(pixels).argmax(1)
-    result = autoattack(defence, pixels, labels, Threat("linf", 0.05), **TWO | {"square_queries": 300})
+    result = autoattack(defence, pixels, labels, Threat("linf", 0.05), **TWO | {"square_queries": 100})
     assert flag in result.flags
 
 

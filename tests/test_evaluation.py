@@ -19,6 +19,8 @@ from generalist.models import Classifier
 from generalist.training import Outcome
 from tests.training_factory import first, small
 
+pytestmark = pytest.mark.usefixtures("short_gradients")
+
 
 @pytest.fixture(scope="module")
 def model(dataset: Dataset, outcome: Outcome) -> Classifier:

@@ -79,7 +79,7 @@ def test_the_nearest_adversary_is_one_and_nothing_nearer_is(norm):
 
 
 # How far beyond. In Linf steps go along the gradient's signs, and may wait at a kink; so does one of these images.
-BEYOND = {("linf", 3): 1.02, ("linf", 4): 1.01, ("l2", 2): 1.01, ("l2", 4): 1.01, ("l1", 3): 1.01}
+BEYOND = {("linf", 3): 1.02, ("l2", 2): 1.01, ("l2", 4): 1.01, ("l1", 3): 1.01}
 
 
 @pytest.mark.parametrize(("norm", "classes"), BEYOND)

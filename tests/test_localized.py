@@ -39,8 +39,15 @@ def space_of(threat: Threat) -> Space:
 
 
 @pytest.mark.usefixtures("short_gradients")
-@pytest.mark.parametrize("where", ["centre", "background"])
-@pytest.mark.parametrize(("attack", "share"), [("apgd-ce", 1.01), ("apgd-t", 1.01), ("fab-t", 1.01), ("square", 2.5)])
+@pytest.mark.parametrize(
+    ("where", "attack", "share"),
+    [
+        ("centre", "apgd-ce", 1.01),
+        ("background", "apgd-t", 1.01),
+        ("centre", "fab-t", 1.01),
+        ("background", "square", 2.5),
+    ],
+)
 def test_on_a_linear_model_attacks_break_what_the_mask_allows(where: str, attack: str, share: float) -> None:
     """eps times the sum of the slopes inside; not a bit outside is another one."""
     images, inside = pictures(40), CENTRE if where == "centre" else ~CENTRE

@@ -25,7 +25,7 @@ from tests.model_factory import GREY, TINY, made, numbers, options, settle
 from tests.training_factory import SMALL, abandon, digests, finish, small
 
 MIXED = torch.tensor([0, 0, 0.1, 0.2, 0.3, 0.4, 1, 1, 0.05, 0.7, 0, 1])
-CONDITIONS = pytest.mark.parametrize("condition", [None, {"encoding": "random", "size": 8}], ids=["plain", "lambda"])
+LAMBDA = {"encoding": "random", "size": 8}
 NETWORKS = pytest.mark.parametrize("name", part_names("models"))
 
 
@@ -70,10 +70,12 @@ def sliced(model: Classifier, narrow: Classifier, share: float) -> dict[str, Ten
     return tensors
 
 
-@CONDITIONS
+@pytest.mark.parametrize(
+    ("share", "training", "condition"),
+    [(0.25, True, LAMBDA), (0.5, True, None), (0.5, False, LAMBDA)],
+    ids=["lambda", "plain", "lambda in eval mode"],
+)
 @NETWORKS
-@pytest.mark.parametrize("share", [0.25, 0.5])
-@pytest.mark.parametrize("training", [False, True])
 def test_a_width_is_the_narrow_network_with_the_slices(name: str, condition: Any, share: float, training: bool) -> None:
     """The same outputs, statistics of BatchNorm, and gradients of the wide weights, in float64."""
     model, images = slimmable(name, condition).train(training), numbers(len(MIXED)).double()
@@ -95,7 +97,7 @@ def test_a_width_is_the_narrow_network_with_the_slices(name: str, condition: Any
         torch.testing.assert_close(own_buffer, other_buffer)
 
 
-@CONDITIONS
+@pytest.mark.parametrize("condition", [None, LAMBDA], ids=["plain", "lambda"])
 @NETWORKS
 def test_the_whole_width_is_the_network_without_widths(name: str, condition: Any) -> None:
     """The same initial weights by the same names, and the same outputs to the bit; each width has BatchNorms more."""
@@ -195,7 +197,8 @@ def test_a_frozen_width_follows_its_network() -> None:
 
 def test_a_training_of_widths_resumes_to_the_same_bits_and_is_measured_at_each(dataset: Dataset, tmp_path: Any) -> None:
     """Every width learns, and has a learner of the evaluation at each condition."""
-    config = small_oats("training.batch_size=64", "model.width=8", "training.checkpoint_epochs=2")
+    fast = ("experts.oat.optimizer.lr=0.1", "training.epochs=2")
+    config = small_oats("training.batch_size=32", "model.width=8", *fast)
     outcome = finish(config, dataset, tmp_path / "store")[1]
     abandon(config, dataset, tmp_path / "again", after=2)
     assert digests(finish(config, dataset, tmp_path / "again")[1]) == digests(outcome)

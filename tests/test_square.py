@@ -56,7 +56,7 @@ def asked_on_a_plateau(pixels: torch.Tensor, threat: Threat, queries: int, seed:
     return torch.stack(network.seen)
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(images(), threats(), seeds)
 def test_every_point_asked_is_allowed(pixels, threat, seed):
     """In ball and pixel range, for any height and width down to a pixel, one channel or three."""
@@ -79,7 +79,7 @@ def test_every_point_asked_is_allowed(pixels, threat, seed):
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (2, 3), (4, 4), (3, 12), (12, 32), (8, 6), (32, 12)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (4, 4), (3, 12), (32, 12)])
 def test_any_shape_can_be_attacked(norm, shape):
     """Tiny images and images that are not square, where the published code fails."""
     pixels = torch.rand(2, 3, *shape, generator=generator(0))
@@ -104,7 +104,7 @@ def test_the_squares_shrink_as_published():
 def test_in_linf_a_query_sets_one_square_to_one_sign_per_channel(shape, one_by_one):
     """From stripes on; whatever a query does not better is not kept, so each differs from the start in one square."""
     pixels = torch.full((1, 2, *shape), 0.5)
-    points = asked_on_a_plateau(pixels, Threat("linf", 0.25), 300)
+    points = asked_on_a_plateau(pixels, Threat("linf", 0.25), 100)
     signs = (points - pixels).div(0.25)
     assert_close(signs.abs(), torch.ones_like(signs), atol=1e-6, rtol=0)
     assert (signs[0] == signs[0, :, :1]).all(), "the start has vertical stripes"
@@ -149,10 +149,10 @@ def test_squares_and_signs_are_drawn_per_image():
 def test_in_l2_the_whole_budget_is_always_used(channels, one_by_one):
     """Where the pixel range does not bind, every candidate is at distance eps, the start included."""
     pixels = torch.full((1, channels, 9, 7), 0.5)
-    points = asked_on_a_plateau(pixels, Threat("l2", 0.4), 200)
+    points = asked_on_a_plateau(pixels, Threat("l2", 0.4), 80)
     distances = Threat("l2", 0.4).distance(points, pixels.expand_as(points))
     assert_close(distances, torch.full_like(distances, 0.4), atol=1e-6, rtol=0)
-    assert len(points.unique(dim=0)) > 150
+    assert len(points.unique(dim=0)) > 60
 
 
 def test_in_l2_what_is_outside_both_windows_stays():
@@ -174,12 +174,11 @@ def test_in_l2_what_is_outside_both_windows_stays():
     assert all((move.abs() > 1e-4).any() for move in moved)
 
 
-@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
-def test_trying_ahead_changes_nothing(monkeypatch, seed, norm):
+def test_trying_ahead_changes_nothing(monkeypatch, norm):
     """Bit for bit the points of one query after the other; only the passes that were forgotten come on top."""
-    network = conv_net((1, 6, 6), seed=seed)
-    pixels = torch.rand(12, 1, 6, 6, generator=generator(seed))
+    network = conv_net((1, 6, 6))
+    pixels = torch.rand(12, 1, 6, 6, generator=generator(0))
     labels, threat = network(pixels).argmax(1), Threat(norm, {"linf": 0.06, "l2": 0.3, "l1": 1.5}[norm])
     found, costs = [], []
     for ahead in (((0, 1),), ((60, 7), (20, 3), (0, 1))):
@@ -191,9 +190,8 @@ def test_trying_ahead_changes_nothing(monkeypatch, seed, norm):
     assert (costs[0] <= costs[1]).all()
 
 
-@pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("norm", part_names("threats"))
-def test_only_what_lowers_the_margin_is_kept(seed, norm, one_by_one):
+@pytest.mark.parametrize(("norm", "seed"), [*((norm, 0) for norm in part_names("threats")), ("linf", 1)])
+def test_only_what_lowers_the_margin_is_kept(norm, seed, one_by_one):
     """So the margin of what is returned is the lowest that was seen, and no success is given up."""
     network, seen = conv_net((1, 6, 6), seed=seed), []
     pixels = torch.rand(1, 1, 6, 6, generator=generator(seed))
@@ -227,19 +225,19 @@ def test_on_a_linear_model_it_breaks_what_can_be_broken(norm, shape, slack):
     assert 10 < result.broken.sum() < 35
 
 
-@settings(max_examples=3)
+@settings(max_examples=2)
 @given(seeds, norms, st.randoms(use_true_random=False))
 def test_an_image_is_searched_alike_in_any_company(seed, norm, random):
     """Bit for bit, and in as many passes."""
     network = conv_net((1, 5, 6), seed=seed)
-    pixels = torch.rand(90, 1, 5, 6, generator=generator(seed))
+    pixels = torch.rand(70, 1, 5, 6, generator=generator(seed))  # more than go into one pass
     labels, threat = network(pixels).argmax(1), Threat(norm, 0.1 if norm == "linf" else 0.3)
     target, cost = AttackTarget(network).counted(pixels)
-    together = square(target, pixels, labels, threat, streams(pixels, labels), queries=60)
-    for count in (1, 40):
-        rows = torch.tensor(random.sample(range(90), count))
+    together = square(target, pixels, labels, threat, streams(pixels, labels), queries=30)
+    for count in (1, 20):
+        rows = torch.tensor(random.sample(range(70), count))
         target, fewer_cost = AttackTarget(network).counted(pixels[rows])
-        fewer = square(target, pixels[rows], labels[rows], threat, streams(pixels, labels)[rows], queries=60)
+        fewer = square(target, pixels[rows], labels[rows], threat, streams(pixels, labels)[rows], queries=30)
         assert torch.equal(fewer.broken, together.broken[rows])
         assert torch.equal(fewer.adversarial, together.adversarial[rows])
         assert torch.equal(fewer_cost.forward, cost.forward[rows])

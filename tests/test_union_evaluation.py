@@ -27,6 +27,8 @@ TWO = "evaluation.threats=[{norm: l2, eps: 0.4}, {norm: linf, eps: 0.05}]"
 UNION = "evaluation.headline=union"
 N = 60
 
+pytestmark = pytest.mark.usefixtures("short_gradients")
+
 
 @pytest.fixture(scope="module")
 def model(dataset: Dataset, outcome: Outcome) -> Classifier:

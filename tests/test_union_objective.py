@@ -224,7 +224,7 @@ def test_a_training_goes_on_to_the_same_bits(dataset: Dataset, tmp_path: Path) -
         "experts.robust.objective={name: union, combine: random, attack: {steps: 2},"
         " threats: [{norm: linf, eps: 0.15}, {norm: l1, eps: 1.5}]}"
     )
-    config = small(written, "training.epochs=3")
+    config = small(written, "training.epochs=2", "mixing.warm_up=1")
     whole = digests(finish(config, dataset, tmp_path / "whole")[1])
     abandon(config, dataset, tmp_path / "left", after=3)
     assert digests(finish(config, dataset, tmp_path / "left")[1]) == whole

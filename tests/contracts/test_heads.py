@@ -75,12 +75,12 @@ class Trained(NamedTuple):
 @pytest.fixture(scope="module")
 def trained(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """The natural expert of a small training."""
-    config = small("training.batch_size=16", "evaluation.extra_attack=true", "evaluation.threats.0.eps=0.06")
+    alone = ("mixing=null", "deploy=expert:natural", "training.batch_size=16", "training.epochs=3")
+    config = small(*alone, "evaluation.extra_attack=true", "evaluation.threats.0.eps=0.06")
     model_options = config.model.model_copy(update={"head": DoubledOptions(), "width": 8})
     objective = TwoHot.model_validate({"name": "two_hot", "base": {"name": "natural"}})
     natural = config.experts["natural"].model_copy(update={"objective": objective})
-    experts = {**config.experts, "natural": natural}
-    config = config.model_copy(update={"model": model_options, "experts": experts})
+    config = config.model_copy(update={"model": model_options, "experts": {"natural": natural}})
     weights = finish(config, dataset, tmp_path_factory.mktemp("store"))[1].learners["natural"]
     model, split = (
         engine.model_with(config.model, dataset.shape, weights, on=torch.device("cpu")),
