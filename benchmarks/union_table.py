@@ -18,7 +18,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from benchmarks.machine import add_trainings, arguments, table, tell
-from benchmarks.precision_study import interval
 from benchmarks.trainings import evaluated, finished, prepared
 from generalist import engine
 from generalist.config import Config, load
@@ -26,6 +25,7 @@ from generalist.data import Split, images_on
 from generalist.expert_group import ExpertGroup
 from generalist.expert_state import ExpertSpec, initial_state
 from generalist.records import LearnerEvaluation
+from generalist.significance import mean_interval
 from generalist.tensors import ImageShape
 
 EVALUATED = (
@@ -123,7 +123,7 @@ def _print(
     for title, row in found.items():
         threats = [[100 * own.threats[index].worst.value for own in row] for index in range(len(row[0].threats))]
         values = [[100 * own.natural.value for own in row], *threats, unions[title]]
-        apart = interval([one - other for one, other in zip(unions[title], unions[REFERENCE], strict=True)])
+        apart = mean_interval([one - other for one, other in zip(unions[title], unions[REFERENCE], strict=True)])
         ratios[title] = list(apart)
         difference = "" if title == REFERENCE else f"{apart[0]:+.1f} [{apart[1]:.1f}, {apart[2]:.1f}]"
         means = [f"{statistics.mean(own):.1f} ± {statistics.stdev(own) if len(own) > 1 else 0:.1f}" for own in values]

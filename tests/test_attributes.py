@@ -1,6 +1,5 @@
 """The attribute threat: closed forms of its changes, exact verdicts on linear models, and the worst of a grid."""
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,6 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from benchmarks import attribute_table
 from generalist import engine
 from generalist.attacks import autoattack, misclassified, pgd
 from generalist.config import canonical
@@ -219,22 +217,6 @@ def test_rounds_are_chosen_by_it(model: Classifier, dataset: Dataset) -> None:
         )
         assert found.robust.correct < found.natural.correct
         assert found.fgsm is not None and found.fgsm.correct < found.natural.correct
-
-
-@pytest.mark.long
-def test_trainings_are_shown_beside_each_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Each by the grid, the attacks that apply, and within a norm."""
-    monkeypatch.chdir(tmp_path)
-    few = ("data.images=100", "evaluation.images=20", "training.epochs=2")
-    assert attribute_table.main(["--seeds", "1", *(word for own in few for word in ("--set", own))]) == 0
-    told = capsys.readouterr().out
-    head, _, *rows = re.findall(r"^\|.*\|$", told, re.MULTILINE)
-    assert "worst of grid 31x5x5" in head and "apgd-ce and apgd-t" in head and "linf:0.15: quick" in head
-    assert [row.split("|")[1].strip() for row in rows] == [*attribute_table.PRESETS] and "n = 20" in told
-    assert attribute_table.main(["--set", "training.epohcs=1"]) == 2
-    assert "did you mean 'epochs'" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("short_gradients")
