@@ -62,6 +62,21 @@ def test_wrong_input_is_refused_before_any_work(tmp_path: Path, monkeypatch: pyt
     assert not (tmp_path / "comparisons").exists() and not (tmp_path / "mlflow.db").exists()
 
 
+def test_the_deployment_reads_nothing_outside_of_the_project(tmp_path: Path) -> None:
+    """Neither a configuration, nor a declared comparison, nor what an override leads to."""
+    from pipelines.comparison_flow import _asked
+
+    project = Workspace(tmp_path, tmp_path)
+    assert _asked(project, ["digits"], None, None, None, []).rows.keys() == {"digits"}
+    for presets, file, overrides in (
+        (["/etc/x.yaml"], None, []),
+        ([], "/etc/x.yaml", []),
+        (["digits"], None, ["training.initial_weights=/etc/w.safetensors"]),
+    ):
+        with pytest.raises(BadInput, match="outside of the project"):
+            _asked(project, presets, file, None, None, overrides)
+
+
 @pytest.mark.parametrize(
     ("written", "told"),
     [

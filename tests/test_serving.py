@@ -171,6 +171,25 @@ def prefect(given: dict[str, str], folder: Path, *words: str) -> subprocess.Comp
     )
 
 
+def _search_and_compare(project: Path, given: dict[str, str], shell: Path) -> None:
+    """Run the other two deployments, in small."""
+    space = {"mixing.decay": {"choices": [0.1, 0.2]}}
+    asked = ["tuning.trials=2", "tuning.attack=selection", f"tuning.space={json.dumps(space)}"]
+    done = deployment_run(given, shell, f"overrides={json.dumps(asked)}", deployment="generalist-tune/search")
+    assert done.returncode == 0, done.stdout
+    assert "Failed" not in done.stdout
+    (found,) = (project / "tuning").iterdir()
+    assert json.loads((found / "tuning.json").read_text(encoding="utf-8"))["states"] == {"complete": 2}
+    assert (found / "tuning.html").exists()
+
+    few = [one for one in SMALL if not one.startswith("mixing.")]
+    rows = [f"presets={json.dumps(['digits-natural'])}", f"overrides={json.dumps(few)}", "seeds=1", "name=one"]
+    done = deployment_run(given, shell, *rows, deployment="generalist-compare/compare")
+    assert done.returncode == 0, done.stdout
+    assert "digits-natural, seed 0: done" in done.stdout and "Failed" not in done.stdout
+    assert (project / "comparisons" / "one" / "frontier.html").exists()
+
+
 def test_a_second_shell_runs_the_deployment_and_ctrl_c_ends_everything(
     tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
@@ -217,14 +236,7 @@ def test_a_second_shell_runs_the_deployment_and_ctrl_c_ends_everything(
         listed = prefect(given, shell, "artifact", "ls")
         assert listed.returncode == 0, listed.stdout + listed.stderr
 
-        space = {"mixing.decay": {"choices": [0.1, 0.2]}}
-        asked = ["tuning.trials=2", "tuning.attack=selection", f"tuning.space={json.dumps(space)}"]
-        done = deployment_run(given, shell, f"overrides={json.dumps(asked)}", deployment="generalist-tune/search")
-        assert done.returncode == 0, done.stdout
-        assert "Failed" not in done.stdout
-        (found,) = (project / "tuning").iterdir()
-        assert json.loads((found / "tuning.json").read_text(encoding="utf-8"))["states"] == {"complete": 2}
-        assert (found / "tuning.html").exists()
+        _search_and_compare(project, given, shell)
         assert not any(string in line for line in processes_of(project))
         for log in (project / ".generalist" / "logs").iterdir():
             assert string not in log.read_text("utf-8", errors="replace")
