@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from generalist.comparison import Comparison
-from generalist.config import preset_path
+from generalist.config import load, preset_path
 from generalist.errors import BadInput
 from generalist.evaluation import learner_names
 from pipelines.comparison import spec as specs
@@ -114,6 +115,22 @@ def test_a_plan_is_kept_and_a_folder_is_one_comparison_s(small: specs.Comparison
     mine = {"A": specs.RowSpec(preset="digits"), "B": specs.RowSpec(preset="digits", set=("data.seed=7",))}
     with pytest.raises(BadInput, match="tested on other images"):
         planned(Folder(tmp_path / "y"), small.model_copy(update={"rows": mine}), workspace)
+
+
+def test_the_command_of_a_training_is_what_was_trained(tmp_path: Path) -> None:
+    """With what a budget made of its length; and a changed code is measured again, at the lengths of then."""
+    spec = specs.asked(["digits-pgd-at", "digits-anchored", "digits"], None, 1, "1e5 passes", FEW[3:])
+    workspace, folder = Workspace(tmp_path, tmp_path), Folder(tmp_path / "x")
+    plan = planned(folder, spec, workspace)
+    for job in plan.jobs:
+        _, _, _, preset, *words = shlex.split(job.command)
+        alone, meant = load(preset=preset, overrides=words[1::2]), job.configuration()
+        assert meant == alone.model_copy(update={"evaluation": meant.evaluation}), job.command
+        assert meant.training.epochs != load(preset=preset).training.epochs
+    longer = [job.model_copy(update={"key": "of other code", "passes": 7.0}) for job in plan.jobs]
+    folder.plan.write_text(plan.model_copy(update={"jobs": tuple(longer)}).model_dump_json(), encoding="utf-8")
+    again = planned(folder, spec, workspace)
+    assert [(job.key, job.passes) for job in again.jobs] == [(job.key, 7.0) for job in plan.jobs]
 
 
 def test_a_training_is_measured_and_published_once(

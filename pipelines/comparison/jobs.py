@@ -1,7 +1,7 @@
 """The trainings of a comparison: planned once, each with a file of its own for what it came to."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,14 @@ from pydantic import Field
 from generalist.atomic_files import write_atomically
 from generalist.code_digest import plugins_of, training_code
 from generalist.comparison import ComparedTraining, Comparison, Published
-from generalist.config import Config, check, digest, params_digest
+from generalist.config import Config, check, digest, params_digest, with_overrides
 from generalist.data import Dataset
 from generalist.errors import BadInput
 from generalist.evaluation import protocol
 from generalist.records import Record
 from generalist.training import cost
 from pipelines import steps
-from pipelines.comparison.budget import within
+from pipelines.comparison.budget import length, overrides
 from pipelines.comparison.spec import Budget, ComparisonSpec, Line, configurations
 from pipelines.workspace import Workspace
 
@@ -109,27 +109,35 @@ class Folder:
 
 
 def planned(folder: Folder, spec: ComparisonSpec, workspace: Workspace) -> Plan:
-    """Return the plan of a comparison: what was planned before, where the same was asked for; else a new one.
+    """Return the plan of a comparison; where the same was asked for before, with the lengths and passes of then.
+
+    Keys are always those of the code as it is now, so that what older code measured is measured again.
 
     Raises:
         BadInput: a preset or an override is wrong, the folder is another comparison's, or test images differ.
     """
     asked = digest(spec.model_dump(mode="json"))
-    if folder.plan.exists():
-        try:
-            plan = Plan.read(folder.plan)
-        except (OSError, ValueError):
-            raise BadInput(f"{folder.plan} is no plan of a comparison: move {folder.path} away") from None
-        if plan.asked == asked:
-            return plan
-        raise BadInput(f"{folder.path} holds another comparison: give this one another --name, or delete that folder")
-    plan = _made(spec, asked, workspace)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder.plan, plan.model_dump_json(indent=1).encode())
+    before = _before(folder, asked)
+    plan = _made(spec, asked, workspace, {job.title: job for job in before.jobs} if before else {})
+    if plan != before:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder.plan, plan.model_dump_json(indent=1).encode())
     return plan
 
 
-def _made(spec: ComparisonSpec, asked: str, workspace: Workspace) -> Plan:
+def _before(folder: Folder, asked: str) -> Plan | None:
+    if not folder.plan.exists():
+        return None
+    try:
+        plan = Plan.read(folder.plan)
+    except (OSError, ValueError):
+        raise BadInput(f"{folder.plan} is no plan of a comparison: move {folder.path} away") from None
+    if plan.asked != asked:
+        raise BadInput(f"{folder.path} holds another comparison: give this one another --name, or delete that folder")
+    return plan
+
+
+def _made(spec: ComparisonSpec, asked: str, workspace: Workspace, known: Mapping[str, Job]) -> Plan:
     jobs: list[Job] = []
     budget = None if spec.budget is None else Budget.read(spec.budget)
     tested: dict[str, str] = {}
@@ -139,8 +147,7 @@ def _made(spec: ComparisonSpec, asked: str, workspace: Workspace) -> Plan:
         if len(tested) > 1:
             one, other = tested.values()
             raise BadInput(f"{one} and {other} are tested on other images: compare trainings on the same data")
-        config = given if budget is None else within(given, dataset, budget)
-        jobs += _jobs(line, given, config, dataset, spec.seeds)
+        jobs += _jobs(line, given, dataset, spec.seeds, budget, known.get(line.title))
     return Plan(
         asked=asked,
         reference=spec.reference or next(iter(spec.rows)),
@@ -150,11 +157,18 @@ def _made(spec: ComparisonSpec, asked: str, workspace: Workspace) -> Plan:
     )
 
 
-def _jobs(line: Line, given: Config, config: Config, dataset: Dataset, seeds: int) -> list[Job]:
-    passes = cost.passes(config, dataset)
+def _jobs(
+    line: Line, given: Config, dataset: Dataset, seeds: int, budget: Budget | None, known: Job | None
+) -> list[Job]:
+    if known is not None:
+        epochs = known.configuration().training.epochs
+    else:
+        epochs = given.training.epochs if budget is None else length(given, dataset, budget)
+    lengthened = overrides(given, epochs)
+    config = with_overrides(given, lengthened)
+    passes = cost.passes(config, dataset) if known is None else known.passes
     plugins = plugins_of(config.model).union(*(plugins_of(expert) for expert in config.experts.values()))
-    code = training_code(plugins)
-    found = []
+    code, found = training_code(plugins), []
     for seed in range(seeds):
         own = config.model_copy(update={"seed": seed})
         found.append(
@@ -163,7 +177,7 @@ def _jobs(line: Line, given: Config, config: Config, dataset: Dataset, seeds: in
                 title=line.title,
                 curve=line.curve,
                 seed=seed,
-                command=_command(line, given, own),
+                command=_command(line, [*line.overrides, f"seed={seed}", *lengthened]),
                 passes=passes,
                 config=own.model_dump(mode="json"),
             )
@@ -171,12 +185,7 @@ def _jobs(line: Line, given: Config, config: Config, dataset: Dataset, seeds: in
     return found
 
 
-def _command(line: Line, given: Config, config: Config) -> str:
-    """Return the command that trains a row alone, with what a budget made of its length."""
+def _command(line: Line, changes: Sequence[str]) -> str:
+    """Return the command that trains a row alone."""
     source = ["--params" if line.preset.endswith((".yaml", ".yml")) else "--preset", line.preset]
-    overrides = [*line.overrides, f"seed={config.seed}"]
-    if config.training.epochs != given.training.epochs:
-        overrides.append(f"training.epochs={config.training.epochs}")
-        if config.mixing is not None:
-            overrides.append(f"mixing.warm_up={config.mixing.warm_up}")
-    return shlex.join(["generalist", "train", *source, *(word for one in overrides for word in ("-S", one))])
+    return shlex.join(["generalist", "train", *source, *(word for one in changes for word in ("-S", one))])
