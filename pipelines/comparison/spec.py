@@ -11,7 +11,6 @@ from pydantic import Field, ValidationError, model_validator
 from generalist.comparison import Published
 from generalist.config import Config, Section, load, preset_path, with_overrides
 from generalist.config.bounds import Count
-from generalist.config.names import check_name
 from generalist.config.plain_yaml import read_plain
 from generalist.config.section import nearest
 from generalist.errors import BadInput
@@ -152,7 +151,7 @@ def named(name: str) -> Path:
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     if name not in known:
         raise BadInput(f"there is no comparison '{name}'; {nearest(name, known)}")
-    return folder / f"{check_name(name, COMPARISON)}.yaml"
+    return folder / f"{name}.yaml"
 
 
 def lines(spec: ComparisonSpec) -> list[Line]:
