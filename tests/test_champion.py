@@ -14,6 +14,8 @@ from pipelines.tracking import MANIFEST_SHA256
 from tests import tracking_factory as factory
 from tests.registry_factory import BETTER, GOOD, OTHER_PROTOCOL, Registry
 
+pytestmark = pytest.mark.long
+
 NEWER = factory.Model(seed=41, protocol=OTHER_PROTOCOL, validation=(19, 13))
 WEAK = factory.Model(seed=42, natural=60, robust=20, validation=(8, 4))
 

@@ -228,6 +228,7 @@ def test_with_wrong_input_run_starts_nothing(project: Path, capfd: pytest.Captur
     assert capfd.readouterr().out == ""
 
 
+@pytest.mark.long
 def test_stopping_run_stops_dvc(project: Path) -> None:
     """DVC gets the signal although it is no child of the terminal; the last line is the command that goes on."""
     put_fake_dvc(project)
@@ -272,6 +273,7 @@ def in_its_stage(project: Path) -> subprocess.Popen[str]:
     return child
 
 
+@pytest.mark.long
 def test_a_dvc_that_was_killed_takes_its_stage_with_it(project: Path) -> None:
     """`kill -9` of DVC alone: what it ran goes too, so that the same command goes on at once."""
     child = in_its_stage(project)
@@ -286,6 +288,7 @@ def test_a_dvc_that_was_killed_takes_its_stage_with_it(project: Path) -> None:
     assert psutil.wait_procs(children, timeout=10)[1] == []
 
 
+@pytest.mark.long
 def test_dvc_ends_with_a_run_that_was_killed(project: Path) -> None:
     """And what it runs."""
     child = in_its_stage(project)

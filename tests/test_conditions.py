@@ -126,9 +126,8 @@ def test_one_file_gives_at_each_condition_what_torch_gives(trained: Trained, fil
     check_file(trained.model, file)
 
 
-@pytest.mark.parametrize(
-    ("name", "encoding"), [("small_cnn", "raw"), pytest.param("wide_resnet", "dct", marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "encoding"), [("small_cnn", "raw"), ("wide_resnet", "dct")])
 def test_so_does_one_of_another_encoding_or_architecture(name: str, encoding: str, tmp_path: Path) -> None:
     """With statistics that are far from the identity."""
     model, path = conditional(name, encoding), tmp_path / "model.onnx"

@@ -26,7 +26,7 @@ IMAGES = to_unit(PIXELS)
 OPTIONS = {"head": {"name": "dummy"}, "width": 4}
 
 
-pytestmark = pytest.mark.usefixtures("short_gradients")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("short_gradients")]
 
 
 @pytest.fixture(scope="module")

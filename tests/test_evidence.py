@@ -83,6 +83,7 @@ def test_the_minimum_is_taken_image_by_image() -> None:
     assert not again.accepted.any() and torch.equal(again.result.robust, both.result.robust)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("network", reference_models.NETWORKS)
 def test_all_that_the_original_broke_is_accepted_and_the_union_is_above_neither(network: str) -> None:
     """Adversarial images of the original AutoAttack, in every norm, beside verdicts of ours by a few steps."""
@@ -105,6 +106,7 @@ def test_all_that_the_original_broke_is_accepted_and_the_union_is_above_neither(
         assert torch.equal(union.robust, ours.robust & alone.result.robust)
 
 
+@pytest.mark.long
 def test_the_command_lowers_verdicts_by_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Adversarial images of a strong attack, shown beside the verdicts of a weak one, give the strong one's."""
     monkeypatch.chdir(tmp_path)

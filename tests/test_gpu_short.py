@@ -164,6 +164,7 @@ def test_nothing_that_training_imports_is_forgotten() -> None:
     assert gpu_packages.missing(looked_for) == []
 
 
+@pytest.mark.long
 def test_without_cuda_it_says_how_to_try(tmp_path: Path) -> None:
     """The full size on a CPU would take days."""
     refused = script("machine", folder=tmp_path)

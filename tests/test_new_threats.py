@@ -5,6 +5,8 @@ The space is generative: a tiny autoencoder's latent numbers are moved.
 
 from pathlib import Path
 
+import pytest
+
 from tests.plugin_copy import run_with
 
 NOVEL = '''"""The upper half of an image may change by up to eps in each pixel, the lower one by half as much."""
@@ -186,6 +188,7 @@ assert torch.equal(network(found.adversarial).argmax(1) == labels, found.robust)
 """
 
 
+@pytest.mark.long
 def test_one_file_is_one_more_norm_or_space(root: Path, tmp_path: Path) -> None:
     """In a norm of its own, verdicts of linear models are the exact ones; a space is trained on, and chosen by."""
     files = {"threats/halves.py": NOVEL, "threats/spaces/latent.py": GENERATED}

@@ -16,6 +16,8 @@ from pipelines.tracking import sha256_of, start
 from tests import tracking_factory as factory
 from tests.registry_factory import BETTER, GOOD, OTHER_PROTOCOL, WORSE, Registry
 
+pytestmark = pytest.mark.long
+
 
 def test_the_first_model_becomes_champion(registry: Registry) -> None:
     """Its version knows its file, its run, its flow run, its numbers and what they mean."""

@@ -16,6 +16,8 @@ from tests import tracking_factory as factory
 from tests.processes import forking
 from tests.registry_factory import BETTER, GOOD, WORSE, Registry
 
+pytestmark = pytest.mark.long
+
 BEST = replace(GOOD, seed=61, validation=(20, 16))
 WRITES = (
     "create_registered_model",
@@ -181,7 +183,6 @@ def check(registry: Registry) -> None:
             assert int(tags["former_champion"]) in versions(registry)
 
 
-@pytest.mark.long
 @forking
 @pytest.mark.parametrize("name", DOORS)
 def test_a_door_killed_at_any_call_is_gone_through_again(registry: Registry, name: str) -> None:

@@ -195,6 +195,7 @@ def test_a_frozen_width_follows_its_network() -> None:
         assert torch.equal(learner.frozen.at(condition)(batch.images), network(batch.images, condition))
 
 
+@pytest.mark.long
 def test_a_training_of_widths_resumes_to_the_same_bits_and_is_measured_at_each(dataset: Dataset, tmp_path: Any) -> None:
     """Every width learns, and has a learner of the evaluation at each condition."""
     fast = ("experts.oat.optimizer.lr=0.1", "training.epochs=2")

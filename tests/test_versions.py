@@ -12,6 +12,8 @@ from pipelines.registry.model_versions import described
 from tests import tracking_factory as factory
 from tests.registry_factory import BETTER, GOOD, WORSE, Registry
 
+pytestmark = pytest.mark.long
+
 
 def test_rollback_is_one_step_back_each_time(registry: Registry) -> None:
     """To the champion before, and the one before that; the file that was rolled back does not come back by itself."""

@@ -27,10 +27,9 @@ from tests.test_slimmable import small_oats
 from tests.training_factory import finish
 from tests.verdict_factory import all_verdicts
 
-pytestmark = pytest.mark.usefixtures("short_gradients")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("short_gradients")]
 
 
-@pytest.mark.long
 def test_results_have_a_file_for_each_width(dataset: Dataset, tmp_path: Path) -> None:
     """The headline's is model.onnx; each says what torch says at its width, and whose accuracies it has."""
     config = small_oats(
