@@ -137,9 +137,19 @@ def _disks_are_not_waited_for() -> Iterator[None]:
     os.fsync = flush
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _a_module_s_environment_is_put_back() -> Iterator[None]:
+    """What a module's fixtures set is for its own tests: one server of theirs would make others' Prefect quiet."""
+    yield from _environment_put_back()
+
+
 @pytest.fixture(autouse=True)
 def _environment_is_put_back() -> Iterator[None]:
     """Commands that run in this process set variables for the programs that they start; other tests start others."""
+    yield from _environment_put_back()
+
+
+def _environment_put_back() -> Iterator[None]:
     before = dict(os.environ)
     yield
     for name in {*os.environ} - {*before}:
