@@ -196,6 +196,7 @@ def test_steps_are_as_configured_and_validation_is_float32(
     assert seen == {"training": {tf32}, "validation": {False}}
 
 
+@pytest.mark.long
 def test_parity_is_float32(tmp_path: Path, asked: list[bool]) -> None:
     """Whatever is allowed around it."""
     model, seen = made("small_cnn").eval(), []

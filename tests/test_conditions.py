@@ -121,6 +121,7 @@ def file(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_one_file_gives_at_each_condition_what_torch_gives(trained: Trained, file: Path) -> None:
     """Where conditions are encoded as rows."""
     check_file(trained.model, file)

@@ -95,6 +95,7 @@ def test_attacks_see_all_views_of_its_members() -> None:
     torch.testing.assert_close(joint.loss(joint(images), labels), expected)
 
 
+@pytest.mark.long
 def test_peers_are_evaluated_together_and_their_ensemble_can_be_deployed(dataset: Dataset, tmp_path: Path) -> None:
     """Measured with columns of its own, one ONNX graph that is as torch, and weights that are read back."""
     config = peers("deploy=ensemble")

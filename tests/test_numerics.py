@@ -42,6 +42,7 @@ def test_variables_without_effect_on_bits_do_not_count(variable: str, monkeypatc
     assert fingerprint("cpu", 1) == before
 
 
+@pytest.mark.long
 def test_what_torch_makes_of_the_processor_counts() -> None:
     """A process that may not use its vector instructions computes other bits."""
     environment = os.environ | {"ATEN_CPU_CAPABILITY": "default"}

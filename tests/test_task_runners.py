@@ -79,6 +79,7 @@ def test_a_configuration_travels_as_plain_values(name: str) -> None:
     assert check(json.loads(json.dumps(plain))).model_dump(mode="json") == plain
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("followed", "images"), [(True, 40), (False, 257)])
 def test_arguments_that_travelled_as_json_give_the_same_bits(
     workspace: Workspace, prepared: Path, outcome: Outcome, monkeypatch: pytest.MonkeyPatch, followed: bool, images: int

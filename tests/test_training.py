@@ -125,6 +125,7 @@ def test_experts_in_threads_give_the_same_bits(dataset: Dataset, outcome: Outcom
     }
 
 
+@pytest.mark.long
 @forking
 def test_experts_in_two_processes_give_the_same_bits(dataset: Dataset, outcome: Outcome, tmp_path: Path) -> None:
     """Both train everything into one store at once; whoever comes first, the states are the same."""

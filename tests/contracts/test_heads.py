@@ -175,6 +175,7 @@ def measured_classes(trained: Trained) -> list[Measured]:
     return list(trained.verdicts.evaluation.per_class.values())
 
 
+@pytest.mark.long
 def test_the_exported_file_is_the_decision(trained: Trained, tmp_path: Path) -> None:
     """One logit a class; torch and ONNX Runtime agree on clean and on attacked images."""
     export(trained.model, tmp_path / "model.onnx", metadata={}, opset=18)
