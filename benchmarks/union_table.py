@@ -11,11 +11,8 @@ Differences of the union from the reference are paired by seed, with a 95 % inte
 import statistics
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from benchmarks.machine import add_trainings, arguments, table, tell
 from benchmarks.trainings import evaluated, finished, prepared
@@ -27,6 +24,7 @@ from generalist.expert_state import ExpertSpec, initial_state
 from generalist.records import LearnerEvaluation
 from generalist.significance import mean_interval
 from generalist.tensors import ImageShape
+from generalist.training.cost import operations
 
 EVALUATED = (
     "evaluation.threats=[{norm: linf, eps: 0.15}, {norm: l2, eps: 0.75}, {norm: l1, eps: 1.5}]",
@@ -90,23 +88,8 @@ def work(config: Config) -> int:
     draw = torch.Generator().manual_seed(0)
     images = torch.randint(256, (size, 1, 8, 8), generator=draw, dtype=torch.uint8)
     labels = torch.randint(10, (size,), generator=draw)
-    with _Operations() as counter:
-        group.epoch(images_on(Split(images.numpy(), labels.numpy()), torch.device("cpu"), "resident"))
-    return counter.total
-
-
-class _Operations(TorchDispatchMode):
-    """Counts floating-point operations; torch's own counter knows modules, and fails on gradients of images."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.total = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if func.overloadpacket in flop_registry:
-            self.total += flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=result)
-        return result
+    batch = images_on(Split(images.numpy(), labels.numpy()), torch.device("cpu"), "resident")
+    return operations(lambda: group.epoch(batch))
 
 
 def _evaluated(config: Config) -> LearnerEvaluation:

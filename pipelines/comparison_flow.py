@@ -1,5 +1,7 @@
 """The Prefect flow `generalist-compare`: a comparison whose trainings are tasks, each in a process of its own."""
 
+import json
+import shlex
 import time
 from functools import partial
 from pathlib import Path
@@ -86,7 +88,9 @@ def comparison_flow(
         called = name or default_name(spec)
         folder = folder_of(workspace, called)
         flow_runs.rename(UUID(flow_run.id), called)
-        command = f"prefect deployment run generalist-compare/compare --param name={called}"
+        given = {"presets": presets, "overrides": overrides, "file": file, "seeds": seeds, "budget": budget}
+        given_again = shlex.quote(json.dumps({**given, "name": called}))
+        command = f"prefect deployment run generalist-compare/compare --params {given_again}"
         found = run_comparison(
             workspace, spec, name=called, command=command, workers=min(workers, _MOST), tell=say, shown=_Task
         )

@@ -35,7 +35,7 @@ def passes(config: Config, dataset: Dataset) -> float:
 
     def step(names: Sequence[str]) -> float:
         train = _trained(plain, dataset, names, images=count, batch_size=count, on=torch.device("cpu"))
-        return _operations(train) / count / each
+        return operations(train) / count / each
 
     return _all_epochs(config, dataset, step)
 
@@ -74,7 +74,7 @@ def _forward(config: Config, dataset: Dataset) -> float:
     network, shape = build(config.model, dataset.shape).to("meta").eval(), dataset.shape
     images = torch.zeros(1, shape.channels, shape.height, shape.width, device="meta")
     given = () if config.model.condition is None else (torch.zeros(1, device="meta"),)
-    return float(_operations(lambda: network(images, *given)))
+    return float(operations(lambda: network(images, *given)))
 
 
 def _trained(
@@ -105,7 +105,8 @@ def _first(split: Split, count: int) -> Split:
     return Split(np.array(split.images[:count]), np.array(split.labels[:count]))
 
 
-def _operations(work: Callable[[], Any]) -> int:
+def operations(work: Callable[[], Any]) -> int:
+    """Return the floating-point operations of some work, in convolutions and matrix products."""
     counter = _Counter()
     with counter:
         work()
